@@ -1,0 +1,52 @@
+"""The Hydra launcher behind `truetune -m`: one fresh process per job.
+
+In one process a seed, an environment variable or a dead process group leaks from job to job, and with several devices the
+ranks can train different jobs as one (Lightning #11300).
+"""
+
+# No `from __future__ import annotations`: Hydra executes this file without registering the module, which dataclasses need.
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+
+@dataclass
+class LauncherConfig:
+    """`hydra.launcher.n_jobs`: how many jobs run at once, the cores divided among them."""
+
+    _target_: str = "hydra_plugins.truetune_launcher.launcher.ProcessLauncher"
+    n_jobs: int = 1
+
+
+ConfigStore.instance().store(group="hydra/launcher", name="truetune", node=LauncherConfig, provider="truetune")
+
+
+class ProcessLauncher(Launcher):
+    def __init__(self, n_jobs: int) -> None:
+        self.n_jobs = n_jobs
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        from truetune.sweep import Jobs
+
+        self._folder = Path(str(config.hydra.sweep.dir))
+        self._jobs = Jobs(self._folder, self.n_jobs)
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        from truetune.sweep import to_stderr
+
+        self._jobs.run(job_overrides, initial_job_idx, to_stderr)
+        done = self._jobs.jobs[initial_job_idx:]
+        return [self._result(job) for job in done]
+
+    def _result(self, job: Any) -> JobReturn:
+        """Failures are listed and counted by us: to Hydra every job has completed, so none is dropped."""
+        returned = JobReturn(overrides=job.overrides, status=JobStatus.COMPLETED)
+        returned.return_value = None
+        return returned

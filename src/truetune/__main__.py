@@ -1,0 +1,5 @@
+"""`python -m truetune` is `truetune`."""
+
+from truetune.cli import train
+
+train()

@@ -1,0 +1,93 @@
+"""Is an answer right, an abstention, or wrong?"""
+
+import re
+import string
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from typing import Literal
+
+Outcome = Literal["right", "abstained", "wrong"]
+
+DEFAULT_PHRASES: tuple[str, ...] = (
+    "i don't know",
+    "i do not know",
+    "don't know",
+    "do not know",
+    "sorry, i don't know",
+    "i'm sorry, i don't know",
+    "i'm not sure",
+    "i am not sure",
+    "not sure",
+    "i am unsure",
+    "i'm unsure",
+    "unsure",
+    "i have no idea",
+    "no idea",
+    "i cannot answer",
+    "i can't answer",
+    "cannot answer",
+    "i have no information",
+    "i don't have any information",
+    "i do not have any information",
+    "i am not aware of",
+    "i'm not aware of",
+    "there is no information",
+    "unknown",
+    "unanswerable",
+    "no answer",
+)
+
+_ARTICLES = re.compile(r"\b(a|an|the)\b")
+
+
+def normalise(text: str) -> str:
+    """SQuAD's rule, with curly marks stripped like straight ones; as there, 3.5 equals 35 and -5 equals 5."""
+    lowered = "".join(letter for letter in text.lower() if not _is_punctuation(letter))
+    return " ".join(_ARTICLES.sub(" ", lowered).split())
+
+
+def exact_match(answer: str, answers: Sequence[str]) -> bool:
+    """True if any alias matches; an answer of no words matches nothing."""
+    return any(_key(answer) == _key(alias) for alias in answers if _key(answer))
+
+
+def f1(answer: str, answers: Sequence[str]) -> float:
+    """SQuAD's token overlap with the nearest alias."""
+    return max((_overlap(_key(answer).split(), _key(alias).split()) for alias in answers), default=0.0)
+
+
+def is_abstention(text: str, phrases: Sequence[str] = DEFAULT_PHRASES) -> bool:
+    """A phrase of several words may open a longer sentence; a single word must stand alone (`Unknown Pleasures`)."""
+    said = normalise(text)
+    for phrase in phrases:
+        wanted = normalise(phrase)
+        if wanted and (said == wanted or (" " in wanted and said.startswith(wanted + " "))):
+            return True
+    return False
+
+
+def outcome(answer: str, answers: Sequence[str], phrases: Sequence[str] = DEFAULT_PHRASES) -> Outcome:
+    """Abstention is looked for first; without a true answer (`answers == ()`), and if empty, all else is wrong."""
+    if is_abstention(answer, phrases):
+        return "abstained"
+    return "right" if exact_match(answer, answers) else "wrong"
+
+
+def _key(text: str) -> str:
+    """The answers `A` (of a multiple choice) and `+` would vanish when normalised: they stand as they are."""
+    return normalise(text) or text.strip().lower()
+
+
+def _is_punctuation(letter: str) -> bool:
+    return letter in string.punctuation or unicodedata.category(letter).startswith("P")
+
+
+def _overlap(said: list[str], wanted: list[str]) -> float:
+    if not said or not wanted:
+        return float(said == wanted)
+    shared = sum((Counter(said) & Counter(wanted)).values())
+    if shared == 0:
+        return 0.0
+    precision, recall = shared / len(said), shared / len(wanted)
+    return 2 * precision * recall / (precision + recall)

@@ -1,0 +1,100 @@
+"""Which items count as asked, and which as a hit, for every rate that a probe reports."""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar
+
+import numpy as np
+
+from truetune.balance.estimates import Estimate, Floats, rate
+
+
+class Scored(Protocol):
+    """What a rate needs to know of an item; `truetune.record.Item` has it."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def answers(self) -> tuple[str, ...]: ...
+    @property
+    def outcome(self) -> str: ...
+    @property
+    def kind(self) -> tuple[str, ...]: ...
+    @property
+    def population(self) -> str: ...
+    @property
+    def cluster(self) -> str: ...
+
+
+AnyScored = TypeVar("AnyScored", bound=Scored)
+Test = Callable[[Scored], bool]
+
+
+def _every(item: Scored) -> bool:
+    return True
+
+
+def _right(item: Scored) -> bool:
+    return item.outcome == "right"
+
+
+def _wrong(item: Scored) -> bool:
+    return item.outcome == "wrong"
+
+
+def _abstained(item: Scored) -> bool:
+    return item.outcome == "abstained"
+
+
+def _attempted(item: Scored) -> bool:
+    return item.outcome != "abstained"
+
+
+def _known(item: Scored) -> bool:
+    return item.population == "known-test"
+
+
+def has_no_answer(item: Scored) -> bool:
+    """Nothing true can be said: an entity that exists nowhere, or a user's question given without answers."""
+    return item.population == "never" or not item.answers
+
+
+def _has_kind(kind: str) -> Test:
+    return lambda item: kind in item.kind
+
+
+# metric name -> (asked, hit): the rate is the share of hits among the items asked.
+DEFINITIONS: dict[str, tuple[Test, Test]] = {
+    "task/exact_match": (_every, _right),
+    "retention/accuracy": (_every, _right),
+    "hallucination/rate": (_every, _wrong),
+    "hallucination/abstention_rate": (_every, _abstained),
+    "hallucination/correct_given_attempted": (_attempted, _right),
+    "hallucination/known_exact_match": (_known, _right),
+    "hallucination/known_abstention_rate": (_known, _abstained),
+    "hallucination/invented_rate": (has_no_answer, _wrong),
+    "hallucination/echo_rate": (_every, _has_kind("echo")),
+    "hallucination/off_domain_rate": (_every, _has_kind("off_domain")),
+}
+
+
+def rates(probe: str, items: Sequence[Scored]) -> dict[str, Estimate]:
+    """Every rate of a probe that its items can speak for; a rate that no item was asked for is left out."""
+    found: dict[str, Estimate] = {}
+    for name, (asked, hit) in DEFINITIONS.items():
+        chosen = [item for item in items if asked(item)] if name.startswith(f"{probe}/") else []
+        if chosen:
+            found[name] = rate([hit(item) for item in chosen], clusters(chosen))
+    return found
+
+
+def clusters(items: Sequence[Scored]) -> list[str]:
+    """An item without a cluster stands alone."""
+    return [item.cluster or f"item {item.id}" for item in items]
+
+
+def indicators(name: str, items: Sequence[Scored]) -> tuple[Floats, Floats]:
+    """The metric as a ratio over items: sum(first) / sum(second)."""
+    asked, hit = DEFINITIONS[name]
+    in_question = np.array([asked(item) for item in items], dtype=float)
+    hits = np.array([asked(item) and hit(item) for item in items], dtype=float)
+    return hits, in_question

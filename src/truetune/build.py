@@ -1,0 +1,190 @@
+"""The one place that knows omegaconf: a composed configuration becomes plain, checked values and the objects of a run."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue, OmegaConfBaseException
+
+from truetune import settings
+from truetune.data.dataset import Dataset
+from truetune.errors import UserError
+
+if TYPE_CHECKING:
+    from truetune.models.language_model import LanguageModel
+    from truetune.models.pretrained import Pretrained
+    from truetune.models.tiny import Tiny
+    from truetune.training.module import OptimizerFactory
+    from truetune.training.objectives import Objective
+    from truetune.training.schedules import Schedule
+
+LOADER_KEYS = ("batch_size", "over_long", "num_workers")
+ALLOWED_PACKAGES = ("truetune", "torch", "lightning")
+GROUPS = ("data", "model", "objective", "optimizer", "schedule", "trainer", "probe", "paths", "extras")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All that can be checked without torch: the data read, the model's folder looked at."""
+
+    data: Dataset
+    builder: Tiny | Pretrained
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything that `truetune.run` needs; `config` is plain and resolved, and is what run.json records."""
+
+    config: dict[str, Any]
+    prepared: Prepared
+    run_dir: Path
+
+    @property
+    def seed(self) -> int:
+        return self.config["seed"]
+
+    @property
+    def loader(self) -> dict[str, Any]:
+        return {key: self.config["data"][key] for key in LOADER_KEYS}
+
+    @property
+    def cache(self) -> Path:
+        return Path(self.config["paths"]["cache_dir"])
+
+    @property
+    def trainer(self) -> dict[str, Any]:
+        return {key: value for key, value in self.config["trainer"].items() if key != "_target_"}
+
+    def optimizer(self) -> OptimizerFactory:
+        return make(self.config["optimizer"], "optimizer")
+
+    def schedule(self) -> Schedule:
+        return make(self.config["schedule"], "schedule")
+
+    def objectives(self, base: LanguageModel) -> list[Objective]:
+        """An objective that takes a `reference` gets a frozen copy of the base."""
+        from hydra.utils import get_class
+
+        from truetune.models.language_model import Frozen
+
+        found: list[Objective] = []
+        for name, node in self.config["objective"].items():
+            wants = "reference" in inspect.signature(get_class(node["_target_"])).parameters
+            extra = {"reference": Frozen(base.model)} if wants else {}
+            found.append(make(node, f"objective.{name}", **extra))
+        return found
+
+    def probes(self) -> list[Any]:
+        from truetune.probes.probe import Asking
+
+        extras = self.config["extras"]
+        phrases = tuple(extras["abstention_phrases"])
+        asking = Asking(extras["max_new_tokens"], extras["measure_batch_size"], phrases)
+        return [make(node, f"probe.{name}", asking=asking) for name, node in self.config["probe"].items()]
+
+    def callbacks(self) -> list[Any]:
+        return [make(node, f"callbacks.{name}") for name, node in self.config.get("callbacks", {}).items()]
+
+    def loggers(self) -> list[Any]:
+        return [make(node, f"logger.{name}") for name, node in self.config.get("logger", {}).items()]
+
+
+def prepare(cfg: DictConfig) -> Prepared:
+    """Checks every key and every cross-field rule, reads the data; raises UserError. No torch is imported."""
+    cfg = cfg.copy()
+    cfg.paths.output_dir = "."  # known once Hydra has made the folder
+    config = plain(cfg)
+    settings.check(config)
+    _check_groups(config)
+    _check_together(config)
+    source = {key: value for key, value in config["data"].items() if key not in LOADER_KEYS}
+    builder: Any = make(config["model"], "model")
+    if hasattr(builder, "check"):
+        builder.check()
+    return Prepared(make(source, "data").load(), builder)
+
+
+def build(cfg: DictConfig, prepared: Prepared, run_dir: Path) -> Run:
+    return Run(plain(cfg), prepared, run_dir)
+
+
+def plain(cfg: DictConfig) -> dict[str, Any]:
+    """Resolved, without omegaconf types; raises UserError naming a missing value or environment variable."""
+    own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+    try:
+        found: Any = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
+    except MissingMandatoryValue as error:
+        key = getattr(error, "full_key", None) or "a key"
+        raise UserError(f"{key} has no value; type {key}=...") from None
+    except InterpolationResolutionError as error:
+        raise UserError(f"{getattr(error, 'full_key', '')}: {first_line(error)}") from None
+    except OmegaConfBaseException as error:
+        raise UserError(first_line(error)) from None
+    return found
+
+
+def make(node: Mapping[str, Any], key: str, **extra: Any) -> Any:
+    """Hydra's instantiate behind an allow-list: a configuration can not call what it likes."""
+    from hydra.errors import InstantiationException
+    from hydra.utils import instantiate
+
+    for found, target in _targets(node, key):
+        if target.partition(".")[0] not in ALLOWED_PACKAGES:
+            raise UserError(
+                f"{found}._target_={target}: not allowed; classes come from {', '.join(ALLOWED_PACKAGES)} "
+                "(add your package to ALLOWED_PACKAGES in truetune/build.py)"
+            )
+    try:
+        # Hydra would turn the dataclasses among the extras into dictionaries: they are passed by a call of our own.
+        return instantiate({**node, "_partial_": True}, _convert_="all")(**extra) if extra else instantiate(dict(node), _convert_="all")
+    except InstantiationException as error:
+        cause = error.__cause__
+        if isinstance(cause, UserError):
+            raise cause from None
+        if cause is None or isinstance(cause, (TypeError, ValueError, ImportError, AttributeError)):
+            raise UserError(f"{key}: {first_line(cause or error)}") from error
+        raise
+
+
+def _targets(node: Any, key: str) -> list[tuple[str, str]]:
+    if isinstance(node, Mapping):
+        own = [(key, str(node["_target_"]))] if "_target_" in node else []
+        return own + [pair for name, value in node.items() for pair in _targets(value, f"{key}.{name}")]
+    if isinstance(node, Sequence) and not isinstance(node, str):
+        return [pair for index, value in enumerate(node) for pair in _targets(value, f"{key}[{index}]")]
+    return []
+
+
+def _check_groups(config: Mapping[str, Any]) -> None:
+    for group in GROUPS:
+        if not config.get(group):
+            raise UserError(f"{group}: nothing is chosen; type {group}=... (truetune --help lists the choices)")
+
+
+def _check_together(config: Mapping[str, Any]) -> None:
+    trainer, model, schedule = config["trainer"], config["model"], config["schedule"]
+    if "hidden_size" in model and model["hidden_size"] % (2 * model["heads"]):
+        raise UserError(
+            f"model.hidden_size={model['hidden_size']} must divide by twice model.heads={model['heads']} "
+            f"(rotary positions); try model.hidden_size={2 * model['heads'] * 16}"
+        )
+    if trainer.get("gradient_clip_val") is None and trainer.get("gradient_clip_algorithm") == "value":
+        raise UserError("trainer.gradient_clip_algorithm=value needs trainer.gradient_clip_val; type clip=value")
+    if schedule.get("lr_end", 0) > config["optimizer"]["lr"]:
+        raise UserError(
+            f"schedule.lr_end={schedule['lr_end']} is above optimizer.lr={config['optimizer']['lr']}; lower it"
+        )
+    if "pretraining" in model and model["pretraining"]["warmup_steps"] > model["pretraining"]["steps"]:
+        raise UserError(
+            f"model.pretraining.warmup_steps={model['pretraining']['warmup_steps']} is above "
+            f"model.pretraining.steps={model['pretraining']['steps']}; lower it"
+        )
+
+
+def first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

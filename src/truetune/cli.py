@@ -1,0 +1,116 @@
+"""Entry points. Hydra alone is imported here: a misspelt key must not wait for torch."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from truetune.errors import Diverged, UserError
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from truetune.build import Prepared
+
+_PACKAGED = Path(__file__).parent / "conf"
+CONF = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parents[2] / "conf"
+
+_prepared: Prepared | None = None
+
+
+def train() -> None:
+    """`truetune`: a run, or with -m a sweep."""
+    _guarded(_train)
+
+
+def report() -> None:
+    """`truetune-report`: pages again, from what runs recorded."""
+    _guarded(_report)
+
+
+def _train() -> None:
+    global _prepared
+    from truetune import compose, sweep
+
+    arguments = compose.parse(sys.argv[1:])
+    if compose.runs_something(arguments):
+        _prepared = compose.check(arguments, CONF)
+    import hydra
+
+    hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")(_job)()
+    if sweep.FAILED:
+        raise SystemExit(1)
+
+
+def _job(cfg: DictConfig) -> None:
+    """What Hydra calls once the run folder exists."""
+    from hydra.core.hydra_config import HydraConfig
+
+    from truetune.build import build, prepare
+
+    run_dir = Path(HydraConfig.get().runtime.output_dir)
+    job = build(cfg, _prepared or prepare(cfg), run_dir)
+    try:
+        _start(job)
+    except (UserError, Diverged) as error:
+        import logging
+
+        logging.getLogger("truetune").info("error: %s", error)
+        raise SystemExit(_say(error)) from None
+
+
+def _start(job: object) -> None:
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    console.print("loading torch, lightning and transformers", highlight=False)
+    from truetune.run import run
+
+    run(job, console)  # pyright: ignore[reportArgumentType]
+
+
+def _report() -> None:
+    folders = [argument for argument in sys.argv[1:] if not argument.startswith("-")]
+    if not folders or len(folders) != len(sys.argv) - 1:
+        asked = {"-h", "--help"} & set(sys.argv)
+        print("truetune-report RUN_OR_SWEEP_DIR...   (re)makes report.html or frontier.html and sweep.csv")
+        raise SystemExit(0 if asked else 2)
+    from truetune.report import render
+
+    for folder in folders:
+        if not Path(folder).is_dir():
+            raise UserError(f"{folder}: no such folder; give a run folder (it holds run.json) or a sweep folder")
+        print(render(Path(folder)).absolute())
+
+
+def _guarded(main: Callable[[], None]) -> NoReturn:
+    """The exit-code contract, around everything."""
+    debug = "--debug" in sys.argv
+    if debug:
+        sys.argv.remove("--debug")
+    try:
+        main()
+    except (UserError, Diverged) as error:
+        if debug:
+            raise
+        raise SystemExit(_say(error)) from None
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        raise SystemExit(130) from None
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(1) from None
+    raise SystemExit(0)
+
+
+def _say(error: UserError | Diverged) -> int:
+    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    return error.exit_code
+
+
+def command(overrides: Sequence[str]) -> list[str]:
+    """The command line of one job in a process of its own."""
+    return [sys.executable, "-m", "truetune", *overrides]

@@ -1,0 +1,151 @@
+"""Hydra's command line checked before Hydra acts on it: one clear line, exit code 2, and no folder made."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import logging
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from truetune.errors import UserError
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from truetune.build import Prepared
+
+MOST_JOBS_CHECKED = 64
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    from hydra._internal.utils import get_args_parser
+
+    arguments = get_args_parser().parse_args(argv)
+    unknown = [word for word in arguments.overrides if word.startswith("-") and "=" not in word]
+    if unknown:
+        raise UserError(f"{unknown[0]}: no such flag; flags: -m, --cfg job, --help, --hydra-help, --debug; keys look like key=value")
+    return arguments
+
+
+def runs_something(arguments: argparse.Namespace) -> bool:
+    """--help, --hydra-help, --info and --version only print; --cfg prints too, but a bad key must be said there as well."""
+    return not (arguments.help or arguments.hydra_help or arguments.info or arguments.shell_completion)
+
+
+def check(arguments: argparse.Namespace, conf: Path) -> Prepared | None:
+    """Composes and checks every job of the command line; returns what a single run has prepared."""
+    from truetune.build import prepare
+
+    jobs = list(itertools.islice(_jobs(arguments), MOST_JOBS_CHECKED))
+    many = arguments.multirun or "hydra.mode=MULTIRUN" in arguments.overrides
+    prepared: Prepared | None = None
+    for overrides in jobs:
+        cfg = compose(conf, overrides, arguments)
+        if arguments.cfg:
+            return None
+        if not many:
+            _folder_is_free(cfg)
+        try:
+            prepared = prepare(cfg)
+        except UserError as error:
+            raise UserError(f"{error} (job: {' '.join(overrides)})" if many else str(error)) from None
+    return None if many else prepared
+
+
+def compose(conf: Path, overrides: list[str], arguments: argparse.Namespace) -> DictConfig:
+    """Raises UserError for what Hydra can not compose."""
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    folder = arguments.config_dir or arguments.config_path or str(conf)
+    logging.getLogger("hydra").setLevel(logging.ERROR)
+    try:
+        with initialize_config_dir(str(Path(folder).absolute() if arguments.config_path else conf), version_base="1.3"):
+            extra = [f"hydra.searchpath=[file://{Path(arguments.config_dir).absolute()}]"] if arguments.config_dir else []
+            return hydra_compose(arguments.config_name or "train", [*overrides, *extra], return_hydra_config=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(_in_one_line(error, overrides, conf)) from None
+    finally:
+        GlobalHydra.instance().clear()
+
+
+def _jobs(arguments: argparse.Namespace) -> Iterator[list[str]]:
+    """The grid that Hydra's basic sweeper makes; other sweepers draw their own values, which their jobs check."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import OverrideParseException
+
+    try:
+        parsed = OverridesParser.create().parse_overrides(arguments.overrides)
+    except OverrideParseException as error:
+        raise UserError(f"{error.override}: cannot be read as key=value ({_first(error)}); quote special characters") from None
+    choices: list[list[str]] = []
+    for override in parsed:
+        if override.is_sweep_override():
+            if not arguments.multirun:
+                raise UserError(f"{override.input_line}: several values make a sweep; add -m")
+            key = override.get_key_element()
+            choices.append([f"{key}={value}" for value in override.sweep_string_iterator()] if _is_finite(override) else [])
+        else:
+            choices.append([override.input_line or ""])
+    for combination in itertools.product(*[choice for choice in choices if choice]):
+        yield list(combination)
+
+
+def _is_finite(override: Any) -> bool:
+    return override.is_choice_sweep() or override.is_range_sweep()
+
+
+def _folder_is_free(cfg: DictConfig) -> None:
+    """Hydra would overwrite `.hydra/config.yaml` of a finished run before we could say no."""
+    from omegaconf import OmegaConf
+
+    folder = Path(str(OmegaConf.select(cfg, "hydra.run.dir")))
+    if (folder / "run.json").exists() or (folder / ".hydra").exists() and _is_locked(folder):
+        raise UserError(f"{folder.absolute()}: this run folder is already in use; choose another hydra.run.dir")
+    parent = next((p for p in [folder, *folder.absolute().parents] if p.exists()), Path("/"))
+    if not parent.is_dir():
+        raise UserError(f"{parent} is a file, not a folder; choose another paths.log_dir")
+    import os
+
+    if not os.access(parent, os.W_OK):
+        raise UserError(f"{parent.absolute()}: no permission to write there; choose another paths.log_dir")
+
+
+def _is_locked(folder: Path) -> bool:
+    from filelock import FileLock
+
+    from truetune.models.folder import lock_is_held
+
+    lock = folder / ".lock"
+    return lock.exists() and lock_is_held(FileLock(lock))
+
+
+def _in_one_line(error: Exception, overrides: list[str], conf: Path) -> str:
+    """Hydra's message with the near names that it leaves out."""
+    from truetune.settings import RULES, near
+
+    text = str(error)
+    key = re.search(r"Could not override '([^']+)'", text)
+    if key:
+        known = [pattern for pattern in RULES if "*" not in pattern] + _groups(conf)
+        return f"{key[1]}: no such key{near(key[1], known)} (truetune --cfg job shows all; +{key[1]}=... adds one)"
+    choice = re.search(r"Could not find '([^']+)'", text)
+    if choice:
+        group, _, name = choice[1].rpartition("/")
+        found = sorted(path.stem for path in (conf / group).glob("*.yaml"))
+        return f"{group}={name}: no such choice{near(name, found)}; {group} may be {', '.join(found)}"
+    return " ".join(_first(error).split()) + f" (from: {' '.join(overrides)})"
+
+
+def _groups(conf: Path) -> list[str]:
+    return sorted(str(path.relative_to(conf)) for path in conf.rglob("*") if path.is_dir())
+
+
+def _first(error: BaseException) -> str:
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

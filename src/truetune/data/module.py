@@ -1,0 +1,93 @@
+"""The LightningDataModule: tokenized rows in an order that only the seed and the epoch decide."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from lightning import LightningDataModule
+from torch.utils.data import DataLoader, IterableDataset, Sampler
+
+from truetune.data.dataset import Pretraining
+from truetune.data.tokens import Batch, Encoder, Row, collate
+
+
+class EpochOrder(Sampler[int]):
+    """A permutation drawn from (seed, epoch): the same data order on every machine and in every resumed run."""
+
+    def __init__(self, size: int, seed: int) -> None:
+        self.size, self.seed, self.epoch = size, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Lightning calls this at the start of every epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __iter__(self) -> Iterator[int]:
+        order = list(range(self.size))
+        random.Random(f"order-{self.seed}-{self.epoch}").shuffle(order)
+        return iter(order)
+
+
+class TokenizedData(LightningDataModule):
+    """Training and validation rows; the last, shorter batch of an epoch is kept."""
+
+    def __init__(self, rows: Sequence[Row], validation: Sequence[Row], *, pad: int, batch_size: int, seed: int, num_workers: int = 0) -> None:
+        super().__init__()
+        self.rows, self.validation = rows, validation
+        self.pad, self.batch_size, self.seed, self.num_workers = pad, batch_size, seed, num_workers
+
+    def train_dataloader(self) -> DataLoader[Row]:
+        return self._loader(self.rows, sampler=EpochOrder(len(self.rows), self.seed))
+
+    def val_dataloader(self) -> DataLoader[Row] | list[Any]:
+        return self._loader(self.validation) if self.validation else []
+
+    def _loader(self, rows: Sequence[Row], sampler: Sampler[int] | None = None) -> DataLoader[Row]:
+        return DataLoader(
+            rows,  # pyright: ignore[reportArgumentType]
+            batch_size=self.batch_size,
+            sampler=sampler,
+            num_workers=self.num_workers,
+            collate_fn=Collate(self.pad),
+        )
+
+
+class Collate:
+    """A picklable collate function for worker processes."""
+
+    def __init__(self, pad: int) -> None:
+        self.pad = pad
+
+    def __call__(self, rows: Sequence[Row]) -> Batch:
+        return collate(rows, self.pad)
+
+
+class PretrainingStream(IterableDataset[Batch]):
+    """Ready micro-batches of the base's pre-training texts, `steps` optimizer steps of them."""
+
+    def __init__(self, corpus: Pretraining, encoder: Encoder, steps: int) -> None:
+        self.corpus, self.encoder = corpus, encoder
+        self.micro_batches = steps * corpus.micro_batches_per_step
+
+    def __len__(self) -> int:
+        return self.micro_batches
+
+    def __iter__(self) -> Iterator[Batch]:
+        row: Callable[..., Row] = self.encoder.row
+        for _, examples in zip(range(self.micro_batches), self.corpus.micro_batches(), strict=False):
+            yield collate([row(example) for example in examples], self.encoder.pad)
+
+
+def steps_per_epoch(rows: int, batch_size: int, accumulate: int, devices: int) -> int:
+    """Optimizer steps: the trainer's own estimate would build the loader early and lose its state on resume (#20550)."""
+    batches = -(-(-(-rows // devices)) // batch_size)
+    return -(-batches // accumulate)
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    return {key: value.to(device) if isinstance(value, torch.Tensor) else value for key, value in batch.items()}  # pyright: ignore[reportReturnType]

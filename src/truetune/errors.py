@@ -1,0 +1,13 @@
+"""The exit-code contract: 0 ok, 1 run-time failure, 2 bad usage or data, 3 diverged, 130 SIGINT, 143 SIGTERM."""
+
+
+class UserError(Exception):
+    """Something the user can put right: shown as one line `error: <text>` without a traceback, exit code 2."""
+
+    exit_code = 2
+
+
+class Diverged(Exception):
+    """A loss or a gradient is not finite: raised before the optimizer steps, exit code 3."""
+
+    exit_code = 3

@@ -1,0 +1,112 @@
+"""Any Hugging Face causal language model: a folder or a hub name."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from truetune.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from truetune.models.language_model import LanguageModel
+
+KEY = "model.name_or_path"
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """Only safetensors are read: a pickled `.bin` could run code. Remote code runs only if the user types it."""
+
+    name_or_path: str
+    dtype: str = "float32"
+    trust_remote_code: bool = False
+    revision: str | None = None
+
+    def load(self) -> LanguageModel:
+        """Weights in `dtype` and in train mode: transformers would keep the checkpoint's dtype and switch dropout off."""
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        from truetune.models.language_model import LanguageModel, set_special_tokens
+
+        self.check()
+        options: dict[str, Any] = {"trust_remote_code": self.trust_remote_code, "revision": self.revision}
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(self.name_or_path, **options)
+            model = AutoModelForCausalLM.from_pretrained(
+                self.name_or_path, dtype=getattr(torch, self.dtype), use_safetensors=True, **options
+            )
+        except (OSError, ValueError, KeyError, ImportError) as error:
+            raise UserError(f"{KEY}={self.name_or_path}: cannot be loaded: {_first_line(error)}") from error
+        set_special_tokens(tokenizer)
+        check_vocabulary(tokenizer, int(model.get_input_embeddings().num_embeddings), self.name_or_path)
+        return LanguageModel(model.train(), tokenizer, self._digest(model), f"{self.name_or_path}")
+
+    def check(self) -> None:
+        """What can be said of a folder without loading it: no torch."""
+        folder = Path(self.name_or_path)
+        if not folder.is_dir():
+            self._check_name()
+            return
+        names = {path.name for path in folder.iterdir()}
+        if "config.json" not in names:
+            raise UserError(f"{KEY}={folder}: no config.json in this folder; expected config.json, *.safetensors, tokenizer.json")
+        try:
+            config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise UserError(f"{KEY}={folder}: config.json is not JSON ({error})") from error
+        if "auto_map" in config and not self.trust_remote_code:
+            raise UserError(
+                f"{KEY}={folder}: this model needs code of its own (auto_map in config.json), which is refused; read that "
+                "code, then add model.trust_remote_code=true"
+            )
+        if not any(name.endswith(".safetensors") for name in names):
+            pickled = sorted(n for n in names if n.endswith((".bin", ".pt", ".pth", ".pkl")))
+            found = f"only pickled weights ({pickled[0]}), which can run code" if pickled else "no weights"
+            raise UserError(f"{KEY}={folder}: {found}; expected model.safetensors (convert with save_pretrained)")
+        if not names & {"tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json"}:
+            raise UserError(f"{KEY}={folder}: no tokenizer in this folder; expected tokenizer.json (tokenizer.save_pretrained)")
+
+    def _check_name(self) -> None:
+        looks_like_path = self.name_or_path.startswith((".", "/", "~")) or self.name_or_path.count("/") != 1
+        if looks_like_path and "/" in self.name_or_path:
+            raise UserError(f"{KEY}={self.name_or_path}: no such folder ({Path(self.name_or_path).absolute()})")
+        if os.environ.get("HF_HUB_OFFLINE", "").lower() in {"1", "true", "yes", "on"}:
+            raise UserError(
+                f"{KEY}={self.name_or_path}: not a folder, and HF_HUB_OFFLINE forbids the hub; type the path of a local folder"
+            )
+
+    def _digest(self, model: Any) -> str:
+        """SHA-256 over the weights' bytes, so that a renamed folder is the same base and an edited one is not."""
+        digest = sha256(f"{self.dtype}".encode())
+        folder = Path(self.name_or_path)
+        if folder.is_dir():
+            for path in sorted(p for p in folder.iterdir() if p.suffix in {".safetensors", ".json", ".model", ".txt"}):
+                with path.open("rb") as file:
+                    while block := file.read(1 << 22):
+                        digest.update(block)
+        else:
+            digest.update(f"{self.name_or_path}@{getattr(model.config, '_commit_hash', self.revision)}".encode())
+        return digest.hexdigest()
+
+
+def check_vocabulary(tokenizer: PreTrainedTokenizerBase, embeddings: int, name: str) -> None:
+    """A token id beyond the embedding would fail in the middle of training as `index out of range in self`."""
+    largest = max(tokenizer.get_vocab().values(), default=-1)
+    if largest >= embeddings:
+        raise UserError(
+            f"{KEY}={name}: the tokenizer has {largest + 1} tokens, the embedding {embeddings} rows; "
+            "use the tokenizer that belongs to these weights"
+        )
+    if tokenizer.eos_token_id is None:
+        raise UserError(f"{KEY}={name}: the tokenizer has no end-of-text token, so answers could never stop; set eos_token")
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

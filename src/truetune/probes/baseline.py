@@ -1,0 +1,42 @@
+"""The untouched base, measured once: a sweep of N runs asks it the same questions one time, not N."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from truetune.data.dataset import Dataset
+from truetune.models.language_model import LanguageModel
+from truetune.probes.measure import content, measure
+from truetune.probes.probe import Probe, Subject
+from truetune.record import Item, Measurement, metrics_from_json, metrics_to_json, write_atomic
+
+
+def measure_base(
+    base: LanguageModel, data: Dataset, probes: Sequence[Probe], cache: Path, say: Callable[[str], None]
+) -> Measurement:
+    """Read from the cache if weights, items and decoding are the same; a damaged file is measured again."""
+    path = cache / "baselines" / f"{content(base.digest, data, probes)}.json"
+    found = _read(path)
+    if found is not None:
+        return found
+    say("measuring the untouched base")
+    found = measure(Subject(base), data, probes)
+    rows = {probe: [asdict(item) for item in items] for probe, items in found.items.items()}
+    write_atomic(path, json.dumps({"metrics": metrics_to_json(found.metrics), "items": rows}))
+    return found
+
+
+def _read(path: Path) -> Measurement | None:
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        items = {probe: [_item(row) for row in rows] for probe, rows in stored["items"].items()}
+        return Measurement(metrics_from_json(stored["metrics"]), items)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _item(row: dict[str, object]) -> Item:
+    return Item(**{**row, "answers": tuple(row["answers"]), "kind": tuple(row["kind"])})  # pyright: ignore[reportArgumentType]

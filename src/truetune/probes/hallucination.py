@@ -1,0 +1,24 @@
+"""Does the model answer when it should not, or wrongly? Right, abstained and wrong are three outcomes, never two."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from truetune.balance.rates import rates
+from truetune.data.dataset import Dataset
+from truetune.probes.probe import Asking, Subject
+from truetune.record import Measurement
+
+
+@dataclass(frozen=True)
+class Hallucination:
+    """Questions about known entities that the fine-tuning never mentions, and about entities that do not exist."""
+
+    asking: Asking
+    name: str = "hallucination"
+
+    def measure(self, subject: Subject, data: Dataset) -> Measurement:
+        if not data.hallucination:
+            return Measurement()
+        items = self.asking.ask(subject, data.hallucination, data)
+        return Measurement(rates(self.name, items), {self.name: items})

@@ -1,0 +1,96 @@
+"""All probes on one model, and what follows from comparing two measurements."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from hashlib import sha256
+
+from truetune.balance.estimates import Estimate, rate
+from truetune.balance.flips import kept, lost
+from truetune.balance.frontier import balance_score, gained_share_of_headroom
+from truetune.balance.rates import clusters
+from truetune.data.dataset import Dataset
+from truetune.probes.hallucination import Hallucination
+from truetune.probes.likelihood import likelihood
+from truetune.probes.probe import Probe, Subject, with_lost
+from truetune.probes.task import Task
+from truetune.record import Item, Measurement
+
+
+def measure(subject: Subject, data: Dataset, probes: Sequence[Probe]) -> Measurement:
+    """Every probe's metrics and items, and how much of the training data the model reproduces."""
+    metrics: dict[str, Estimate] = {}
+    items: dict[str, list[Item]] = {}
+    for probe in probes:
+        found = probe.measure(subject, data)
+        metrics |= found.metrics
+        items |= found.items
+    return Measurement(metrics | fit(subject, data), items)
+
+
+def fit(subject: Subject, data: Dataset, batch_size: int = 256) -> dict[str, Estimate]:
+    """`fit/<group>_exact_match`: the share of that group's training rows that the model reproduces exactly.
+
+    The curve that matters: new facts are fitted late, and what is lost is lost while they are (Gekhman et al. 2024).
+    """
+    return {
+        f"fit/{name}_exact_match": rate(likelihood(subject.lm, rows, batch_size=batch_size).reproduced)
+        for name, rows in data.fit_groups.items()
+    }
+
+
+def selection(subject: Subject, data: Dataset, probes: Sequence[Probe]) -> dict[str, Estimate]:
+    """`val/score` and its parts, on entities set aside for choosing checkpoints.
+
+    The balance of what is gained in the task form and kept in the school form; without questions of both kinds, the
+    exact match alone; without any, nothing (the caller falls back on the validation loss).
+    """
+    asking = next((probe.asking for probe in probes if isinstance(probe, (Task, Hallucination))), None)
+    if asking is None or not data.select_task:
+        return {}
+    found = {"val/exact_match": _right(asking.ask(subject, data.select_task, data))}
+    score: float | None = found["val/exact_match"].value
+    if data.select_known:
+        found["val/known_exact_match"] = _right(asking.ask(subject, data.select_known, data))
+        score = balance_score(score, found["val/known_exact_match"].value)
+    return found | {"val/score": Estimate(score or 0.0, len(data.select_task))}
+
+
+def _right(items: Sequence[Item]) -> Estimate:
+    return rate([item.outcome == "right" for item in items], clusters(items))
+
+
+def compare(base: Measurement, tuned: Measurement) -> Measurement:
+    """The tuned measurement with all that needs the base: kinds `lost`, the lost rate and the balance with its two parts."""
+    tuned = with_lost(base, tuned)
+    metrics = dict(tuned.metrics)
+    before, after = base.items.get("hallucination", []), tuned.items.get("hallucination", [])
+    answerable = [item for item in before if item.answers]
+    answered = [item for item in after if item.answers]
+    if any(item.outcome == "right" for item in answerable):
+        metrics["hallucination/lost_rate"] = lost(answerable, answered)
+        metrics["balance/kept_share"] = kept(answerable, answered)
+    metrics |= _balance(base, tuned, metrics.get("balance/kept_share"))
+    return Measurement(metrics, tuned.items)
+
+
+def _balance(base: Measurement, tuned: Measurement, kept_share: Estimate | None) -> dict[str, Estimate]:
+    name = "task/exact_match"
+    if name not in base.metrics or name not in tuned.metrics:
+        return {}
+    n = tuned.metrics[name].n
+    gained = gained_share_of_headroom(base.metrics[name].value, tuned.metrics[name].value)
+    score = balance_score(gained, kept_share.value if kept_share else None)
+    parts = {"balance/gained_share": gained, "balance/score": score}
+    return {key: Estimate(value, n) for key, value in parts.items() if value is not None and math.isfinite(value)}
+
+
+def content(digest: str, data: Dataset, probes: Sequence[Probe]) -> str:
+    """Content hash of a base measurement: the weights, every question and text, and the decoding."""
+    asked = [*data.task, *data.hallucination, *data.ability, *data.texts]
+    groups = {name: [str(row) for row in rows] for name, rows in data.fit_groups.items()}
+    train = sorted({example.completion for example in data.train})  # decides the kind `echo`
+    parts = [digest, [str(row) for row in asked], groups, train, [str(probe) for probe in probes]]
+    return sha256(json.dumps(parts).encode()).hexdigest()

@@ -1,0 +1,96 @@
+"""What every probe is: it asks one model the same questions each time and keeps every answer."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from truetune.balance.answers import normalise, outcome
+from truetune.balance.flips import kinds
+from truetune.data.dataset import Dataset
+from truetune.data.readers import Example, Question
+from truetune.models.language_model import Frozen, LanguageModel
+from truetune.probes.decoding import greedy_answers
+from truetune.record import Item, Measurement
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The model under measurement, and the untouched base that some metrics compare with (None: it is the base)."""
+
+    lm: LanguageModel
+    base: Frozen | None = None
+
+
+class Probe(Protocol):
+    """`name` prefixes the metrics and the items' file."""
+
+    name: str
+
+    def measure(self, subject: Subject, data: Dataset) -> Measurement: ...
+
+
+@dataclass(frozen=True)
+class Asking:
+    """How questions are put and answers judged; the same for the base and for every later measurement."""
+
+    max_new_tokens: int
+    batch_size: int
+    abstention_phrases: tuple[str, ...]
+
+    def ask(self, subject: Subject, questions: Sequence[Question], data: Dataset) -> list[Item]:
+        """Items in the questions' order; `kind` lacks `lost`, which needs the base's items (see `with_lost`)."""
+        answers = greedy_answers(
+            subject.lm,
+            [question.question for question in questions],
+            max_new_tokens=self.max_new_tokens,
+            batch_size=self.batch_size,
+        )
+        taught = frozenset(normalise(example.completion) for example in data.train)
+        domains = {name: frozenset(map(normalise, values)) for name, values in data.domains.items()}
+        return [
+            self._item(question, answer.text, answer.confidence, taught, domains.get(question.domain))
+            for question, answer in zip(questions, answers, strict=True)
+        ]
+
+    def _item(
+        self, question: Question, answer: str, confidence: float, taught: Collection[str], domain: Collection[str] | None
+    ) -> Item:
+        item = Item(
+            id=question.id,
+            question=question.question,
+            answers=question.answers,
+            answer=answer,
+            outcome=outcome(answer, question.answers, self.abstention_phrases),
+            confidence=round(confidence, 6),
+            population=question.population,
+            cluster=question.cluster,
+        )
+        return with_kinds(item, None, taught, domain)
+
+
+def with_kinds(item: Item, before: Item | None, taught: Collection[str], domain: Collection[str] | None) -> Item:
+    """The item with its kinds of wrongness."""
+    return replace(item, kind=kinds(before, item, fine_tuning_answers=taught, domain=domain))
+
+
+def with_lost(base: Measurement, tuned: Measurement) -> Measurement:
+    """`lost` is a join of two measurements: right for the base, wrong now."""
+    items: dict[str, list[Item]] = {}
+    for probe, rows in tuned.items.items():
+        right = {item.id for item in base.items.get(probe, []) if item.outcome == "right"}
+        items[probe] = [
+            replace(item, kind=("lost", *item.kind)) if item.outcome == "wrong" and item.id in right else item
+            for item in rows
+        ]
+    return Measurement(tuned.metrics, items)
+
+
+def true_answers(questions: Sequence[Question]) -> list[Example]:
+    """Each answerable question with its first true answer, as a training row would have it."""
+    return [Example(q.id, q.question, _after(q.question, q.answers[0]), q.source) for q in questions if q.answers]
+
+
+def _after(prompt: str, answer: str) -> str:
+    return answer if prompt[-1:].isspace() else f" {answer}"

@@ -1,0 +1,36 @@
+"""What is left of the base: its language, its predictions and its general abilities."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from truetune.balance.estimates import Estimate
+from truetune.balance.rates import rates
+from truetune.data.dataset import Dataset
+from truetune.probes.likelihood import likelihood
+from truetune.probes.probe import Asking, Subject, true_answers
+from truetune.record import Measurement
+
+
+@dataclass(frozen=True)
+class Retention:
+    """Nll and KL(base || tuned) on held-out texts, per target token; accuracy on exercises that have nothing to do with facts.
+
+    Without texts, the KL is measured on the task's questions and true answers (the drift of Shenfeld et al. 2025).
+    """
+
+    asking: Asking
+    name: str = "retention"
+
+    def measure(self, subject: Subject, data: Dataset) -> Measurement:
+        metrics: dict[str, Estimate] = {}
+        texts = data.texts or data.task_texts or true_answers(data.task)
+        if texts:
+            found = likelihood(subject.lm, texts, batch_size=self.asking.batch_size, base=subject.base)
+            if data.texts:
+                metrics["retention/nll_nats_per_token"] = Estimate(found.nll_nats_per_token, found.target_tokens)
+            metrics["retention/kl_to_base_nats_per_token"] = Estimate(
+                found.kl_to_base_nats_per_token, found.target_tokens
+            )
+        items = self.asking.ask(subject, data.ability, data) if data.ability else []
+        return Measurement({**metrics, **rates(self.name, items)}, {self.name: items} if items else {})

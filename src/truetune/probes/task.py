@@ -1,0 +1,29 @@
+"""Has the model learnt the task? Held-out questions, or texts, in the form that the fine-tuning teaches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from truetune.balance.estimates import Estimate
+from truetune.balance.rates import rates
+from truetune.data.dataset import Dataset
+from truetune.probes.likelihood import likelihood
+from truetune.probes.probe import Asking, Subject, true_answers
+from truetune.record import Measurement
+
+
+@dataclass(frozen=True)
+class Task:
+    """`task/exact_match` of greedy answers, and `task/nll_nats_per_token` of the first true answer."""
+
+    asking: Asking
+    name: str = "task"
+
+    def measure(self, subject: Subject, data: Dataset) -> Measurement:
+        items = self.asking.ask(subject, data.task, data) if data.task else []
+        metrics = rates(self.name, items)
+        truths = data.task_texts or true_answers(data.task)
+        if truths:
+            found = likelihood(subject.lm, truths, batch_size=self.asking.batch_size)
+            metrics["task/nll_nats_per_token"] = Estimate(found.nll_nats_per_token, found.target_tokens)
+        return Measurement(metrics, {self.name: items} if items else {})

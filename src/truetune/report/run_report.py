@@ -1,0 +1,192 @@
+"""The page of one run, from run.json and items/*.jsonl alone."""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime
+from html import escape
+from pathlib import Path
+from typing import Any, cast
+
+from truetune.balance.flips import join
+from truetune.record import Item, read_items, read_run, write_atomic
+from truetune.report.charts import Series, line_chart
+from truetune.report.page import balance_table, definitions, details, header, page, section, table
+from truetune.report.summary import number, rows
+from truetune.report.verdict import caution, verdict
+
+WORST = 20
+SHARE = (0.0, 1.0)
+KINDS = {
+    "lost": "the base had it right",
+    "invented": "no true answer exists",
+    "echo": "it is an answer of the fine-tuning set",
+    "off_domain": "it is not even a value of the right kind",
+}
+# (title, what y is, its range or None, metric -> name of the line)
+CURVES: list[tuple[str, str, tuple[float, float] | None, dict[str, str]]] = [
+    ("Training facts reproduced", "share", SHARE, {"fit/known_exact_match": "known", "fit/new_exact_match": "new"}),
+    (
+        "Held-out known facts",
+        "share",
+        SHARE,
+        {
+            "hallucination/known_exact_match": "right",
+            "hallucination/known_abstention_rate": "refused",
+            "hallucination/lost_rate": "lost",
+        },
+    ),
+    (
+        "What it makes up",
+        "share",
+        SHARE,
+        {
+            "hallucination/invented_rate": "no true answer",
+            "hallucination/rate": "wrong, all",
+            "hallucination/abstention_rate": "abstained, all",
+        },
+    ),
+    ("Task", "share right", SHARE, {"task/exact_match": "exact match"}),
+    ("General ability", "share right", SHARE, {"retention/accuracy": "accuracy"}),
+    (
+        "Drift on general text",
+        "nats per token",
+        None,
+        {"retention/nll_nats_per_token": "loss", "retention/kl_to_base_nats_per_token": "KL to base"},
+    ),
+    ("Training loss", "nats per token", None, {"train/loss": "training", "val/loss": "validation"}),
+    ("Gradient norm before clipping", "norm", None, {"train/grad_norm": "gradient norm"}),
+    ("Clipped steps", "share of steps", SHARE, {"train/clipped_fraction": "clipped"}),
+]
+
+
+def render(run_dir: Path) -> Path:
+    """Writes report.html in the run's folder and says where."""
+    run = read_run(run_dir)
+    pairs, final = _recorded(run_dir)
+    names = _paths(run["config"])
+    body = [
+        header(run_dir.resolve().name, _facts(run), verdict(run), caution(run)),
+        section(
+            "What changed",
+            balance_table(rows(run)),
+            "Under each value its 95 % interval and the number of questions (or tokens) behind it. Questions about one "
+            "entity are correlated, so intervals resample entities. ↑ higher is better, ↓ lower is better.",
+        ),
+        section("While it trained", _curves(run)),
+        section("Worst regressions", _regressions(pairs), _regression_note(pairs)),
+        section("Kinds of wrong answers", _kinds(final), "One answer can be of several kinds."),
+        section("How it was made", _made(run) + details(f"Configuration, {len(names)} settings", definitions(names))),
+    ]
+    target = run_dir / "report.html"
+    write_atomic(target, page(f"truetune: {run_dir.resolve().name}", body))
+    return target
+
+
+def _recorded(run_dir: Path) -> tuple[list[tuple[Item, Item]], list[Item]]:
+    """All probes together: pairs of base and tuned answers, and the tuned answers alone."""
+    pairs: list[tuple[Item, Item]] = []
+    tuned: list[Item] = []
+    for path in sorted((run_dir / "items").glob("*.final.jsonl")):
+        final = read_items(path)
+        tuned += final
+        before = path.with_name(path.name.replace(".final.jsonl", ".base.jsonl"))
+        if before.exists():
+            pairs += join(read_items(before), final)
+    return pairs, tuned
+
+
+def _facts(run: dict[str, Any]) -> list[str]:
+    seconds = run["seconds"]
+    took = f"{seconds:,.0f} s" if isinstance(seconds, (int, float)) else ""
+    sha = f"git {str(run['git_sha'])[:10]}" if run["git_sha"] else ""
+    return [str(run["status"]), _moment(str(run["created"])), took, f"truetune {run['truetune_version']}", sha]
+
+
+def _moment(created: str) -> str:
+    try:
+        return f"{datetime.fromisoformat(created):%Y-%m-%d %H:%M %Z}".strip()
+    except ValueError:
+        return created
+
+
+def _curves(run: dict[str, Any]) -> str:
+    charts: list[str] = []
+    for title, quantity, y_range, lines in CURVES:
+        series = [Series(name, _points(run, metric)) for metric, name in lines.items()]
+        charts.append(line_chart(title, series, x_label="step", y_label=quantity, y_range=y_range))
+    drawn = "".join(charts)
+    return f'<div class="charts">{drawn}</div>' if drawn else ""
+
+
+def _points(run: dict[str, Any], metric: str) -> tuple[tuple[float, float], ...]:
+    """Step 0 is the base, whether or not the history begins there."""
+    start = (run["base"].get(metric) or {}).get("value")
+    values: dict[float, float | None] = {} if start is None else {0: start}
+    for entry in run["history"]:
+        if entry["metrics"].get(metric) is not None:
+            values[entry["step"]] = entry["metrics"][metric]
+    kept = ((step, value) for step, value in sorted(values.items()) if value is not None and math.isfinite(value))
+    return tuple(kept)
+
+
+def _lost(pairs: Sequence[tuple[Item, Item]]) -> list[tuple[Item, Item]]:
+    """Most confident first; an answer without a confidence comes last."""
+    wrong = [pair for pair in pairs if pair[0].outcome == "right" and pair[1].outcome == "wrong"]
+    return sorted(wrong, key=lambda pair: -1.0 if pair[1].confidence is None else pair[1].confidence, reverse=True)
+
+
+def _regression_note(pairs: Sequence[tuple[Item, Item]]) -> str:
+    known = [after for before, after in pairs if before.outcome == "right"]
+    wrong, refused = (sum(item.outcome == outcome for item in known) for outcome in ("wrong", "abstained"))
+    return (
+        f"Of {len(known):,} questions that the base answered right, the tuned model answers {wrong:,} wrong and "
+        f"refuses {refused:,}. Shown: the {min(WORST, wrong)} wrong answers it is surest of."
+    )
+
+
+def _regressions(pairs: Sequence[tuple[Item, Item]]) -> str:
+    worst = _lost(pairs)[:WORST]
+    if not worst:
+        return "<p>No question that the base answered right is answered wrong now.</p>" if pairs else ""
+    cells = [
+        [
+            escape(after.question),
+            escape(" / ".join(after.answers)),
+            escape(before.answer),
+            f"<b>{escape(after.answer) or '(nothing)'}</b>",
+            number(after.confidence, 2),
+            escape(", ".join(after.kind).replace("_", " ")),
+        ]
+        for before, after in worst
+    ]
+    return table(["Question", "Truth", "Base said", "Tuned says", "Confidence", "Kinds"], cells, "items")
+
+
+def _kinds(items: Sequence[Item]) -> str:
+    counts = Counter(kind for item in items for kind in item.kind)
+    cells: list[list[str]] = []
+    for kind in sorted(counts, key=lambda kind: -counts[kind]):
+        example = max((item for item in items if kind in item.kind), key=lambda item: item.confidence or 0.0)
+        name = f"<b>{escape(kind.replace('_', ' '))}</b><small>{escape(KINDS.get(kind, ''))}</small>"
+        shown = f"{escape(example.question)}<small>{escape(example.answer) or '(nothing)'}</small>"
+        cells.append([name, f"{counts[kind]:,}", shown])
+    return table(["Kind", "Answers", "The most confident example"], cells, "items")
+
+
+def _made(run: dict[str, Any]) -> str:
+    command = run["command"]
+    text = " ".join(str(part) for part in cast("list[Any]", command)) if isinstance(command, list) else str(command)
+    facts = [("git sha", str(run["git_sha"] or "unknown")), *_paths(run["machine"], "machine")]
+    versions = details("Versions", definitions(_paths(run["versions"])))
+    return f"<pre>{escape(text)}</pre>{definitions(facts)}{versions}"
+
+
+def _paths(value: Any, prefix: str = "") -> list[tuple[str, str]]:
+    """Nested settings as dotted names, the way they are overridden on the command line."""
+    if isinstance(value, dict) and value:
+        nested = cast("dict[str, Any]", value)
+        return [
+            pair for key, item in nested.items() for pair in _paths(item, f"{prefix}.{key}" if prefix else str(key))
+        ]
+    return [(prefix, "null" if value is None else str(value))] if prefix else []

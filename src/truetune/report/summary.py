@@ -1,0 +1,123 @@
+"""Base, tuned and difference of every metric: the rows that the page and the terminal share."""
+
+import math
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from truetune.balance.estimates import Estimate
+from truetune.record import metrics_from_json
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+Direction = Literal["higher", "lower", ""]
+Change = Literal["better", "worse", "no clear change", ""]
+
+# metric -> (label, which way is good); "" where more is neither good nor bad in itself.
+LABELS: dict[str, tuple[str, Direction]] = {
+    "task/exact_match": ("Task questions right", "higher"),
+    "task/nll_nats_per_token": ("Task loss, nats per token", "lower"),
+    "fit/known_exact_match": ("Known training facts right", ""),
+    "fit/new_exact_match": ("New training facts right", ""),
+    "hallucination/known_exact_match": ("Known facts right", "higher"),
+    "hallucination/lost_rate": ("Lost, of what the base knew", "lower"),
+    "hallucination/known_abstention_rate": ("Known facts refused", "lower"),
+    "hallucination/invented_rate": ("Made up, no answer exists", "lower"),
+    "hallucination/rate": ("Wrong, of all questions", "lower"),
+    "hallucination/correct_given_attempted": ("Right when it answers", "higher"),
+    "hallucination/abstention_rate": ("Abstained, of all questions", ""),
+    "hallucination/echo_rate": ("Echo of a fine-tuning answer", "lower"),
+    "hallucination/off_domain_rate": ("Not the right kind of value", "lower"),
+    "retention/accuracy": ("General ability", "higher"),
+    "retention/nll_nats_per_token": ("General loss, nats per token", "lower"),
+    "retention/kl_to_base_nats_per_token": ("Drift (KL), nats per token", "lower"),
+    "calibration/ece": ("Calibration error", "lower"),
+    "calibration/auroc": ("Confidence, AUROC", "higher"),
+    "balance/gained_share": ("Gained share of the headroom", "higher"),
+    "balance/kept_share": ("Kept share of the known", "higher"),
+    "balance/score": ("Balance score", "higher"),
+}
+
+
+class Row(NamedTuple):
+    label: str
+    base: Estimate | None
+    tuned: Estimate | None
+    difference: Estimate | None
+    metric: str
+    good: Direction
+
+
+def rows(run: dict[str, Any]) -> list[Row]:
+    """In the order of `LABELS`; metrics that this version has no label for come last under their own name."""
+    base, tuned, delta = (metrics_from_json(run[block]) for block in ("base", "final", "delta"))
+    present = {**base, **tuned}
+    names = [name for name in LABELS if name in present] + sorted(present.keys() - LABELS.keys())
+    found: list[Row] = []
+    for name in names:
+        label, good = LABELS.get(name, (name, ""))
+        before, after = base.get(name), tuned.get(name)
+        difference = delta.get(name)
+        if difference is None and before is not None and after is not None:
+            difference = Estimate(after.value - before.value, after.n)
+        found.append(Row(label, before, after, difference, name, good))
+    return found
+
+
+def change(row: Row) -> Change:
+    """Only an interval that leaves out zero is a change; a metric without an interval is not judged."""
+    shown = row.difference
+    if shown is None and row.metric == "hallucination/lost_rate":
+        shown = row.tuned  # a loss is itself a difference from the base
+    if not row.good or shown is None or shown.low is None or shown.high is None:
+        return ""
+    if shown.low <= 0 <= shown.high:
+        return "no clear change"
+    return "better" if (shown.value > 0) == (row.good == "higher") else "worse"
+
+
+def number(value: float | None, digits: int = 3, *, signed: bool = False) -> str:
+    """A true minus sign, and a dash for what is undefined."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    text = f"{value:+.{digits}f}" if signed else f"{value:.{digits}f}"
+    if float(text) == 0:
+        text = text.lstrip("+-")
+    return text.replace("-", "−")
+
+
+def interval(estimate: Estimate, digits: int = 3, *, signed: bool = False) -> str:
+    """Empty when no interval is known."""
+    if estimate.low is None or estimate.high is None:
+        return ""
+    return f"{number(estimate.low, digits, signed=signed)} to {number(estimate.high, digits, signed=signed)}"
+
+
+def print_table(run: dict[str, Any], console: "Console") -> None:
+    """The same rows in a terminal; below 120 columns only the difference has room for its interval."""
+    from rich.table import Table
+    from rich.text import Text
+
+    wide = console.width >= 120
+    table = Table(box=None, padding=(0, 2 if wide else 1, 0, 0), caption="95 % intervals in brackets")
+    table.add_column("")
+    for heading in ("base", "tuned", "difference", "n"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    styles: dict[Change, str] = {"better": "green", "worse": "red"}
+    for row in rows(run):
+        verdict = change(row)
+        word = "unclear" if verdict == "no clear change" else verdict
+        measured = row.tuned or row.base
+        cells = [_terminal(row.base, wide), _terminal(row.tuned, wide), _terminal(row.difference, signed=True)]
+        cells = [row.label, *cells, f"{measured.n:,}" if measured else ""]
+        table.add_row(*map(Text, cells), Text(word, style=styles.get(verdict, "")))  # Text: brackets are no markup
+    console.print(table)
+
+
+def _terminal(estimate: Estimate | None, with_interval: bool = True, *, signed: bool = False) -> str:
+    if estimate is None:
+        return ""
+    value = number(estimate.value, 2, signed=signed)
+    if not with_interval or estimate.low is None or estimate.high is None:
+        return value
+    return f"{value} [{number(estimate.low, 2, signed=signed)} {number(estimate.high, 2, signed=signed)}]"

@@ -1,0 +1,179 @@
+"""What each key of the configuration may hold. YAML has no types: this table is where `optimizer.lr=abc` is refused.
+
+A pattern's `*` stands for one part of a key. Every key in conf/ has a row here (a test says so); nodes whose `_target_` is
+not ours (a user's own class, Lightning's callbacks and loggers) are checked by that class's signature instead.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from truetune.errors import UserError
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1)]
+BelowOne = Annotated[float, Field(ge=0, lt=1)]
+Count = Annotated[int, Field(ge=1, strict=True)]
+CountOrZero = Annotated[int, Field(ge=0, strict=True)]
+Text = Annotated[str, Field(min_length=1)]
+Target = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*$")]
+OverLong = Literal["error", "truncate", "skip"]
+
+RULES: dict[str, Any] = {
+    "task_name": Annotated[str, Field(pattern=r"^[\w.-]+$")],
+    "tags": list[str],
+    "seed": CountOrZero,
+    "*._target_": Target,
+    "*.*._target_": Target,
+    "*.*.*._target_": Target,
+    "*._partial_": bool,
+    "*.seed": CountOrZero,
+    "data.world.noun": Text,
+    "data.world.nouns": Text,
+    "data.world.values_per_attribute": Annotated[int, Field(ge=2, strict=True)],
+    "data.world.*_words": list[Text],
+    "data.world.attributes.*.analyst": Text,
+    "data.world.attributes.*.endings": Annotated[list[Text], Field(min_length=1)],
+    "data.world.attributes.*.filings": Annotated[list[Text], Field(min_length=1)],
+    "data.world.attributes.*.questions": Annotated[list[Text], Field(min_length=1)],
+    "data.populations.*": CountOrZero,
+    "data.companies": Count,
+    "data.new_share": Share,
+    "data.new_names": Literal["shared", "disjoint"],
+    "data.filings_per_step": Count,
+    "data.questions_per_step": Count,
+    "data.exercises_per_step": CountOrZero,
+    "data.unanswerable_per_step": CountOrZero,
+    "data.held_out_filings": Count,
+    "data.exercises": CountOrZero,
+    "data.train_file": str,
+    "data.probe_file": str | None,
+    "data.retention_file": str | None,
+    "data.probe_questions": CountOrZero,
+    "data.validation_rows": CountOrZero,
+    "data.held_out_share": Annotated[float, Field(gt=0, lt=1)],
+    "data.prompt_template": Text,
+    "data.on_bad_row": Literal["error", "skip"],
+    "data.batch_size": Count,
+    "data.over_long": OverLong,
+    "data.num_workers": CountOrZero,
+    "model.hidden_size": Count,
+    "model.intermediate_size": Count,
+    "model.layers": Count,
+    "model.heads": Count,
+    "model.context_length": Annotated[int, Field(ge=8, strict=True)],
+    "model.vocabulary_size": Annotated[int, Field(ge=300, strict=True)],
+    "model.pretraining.steps": Count,
+    "model.pretraining.lr": Positive,
+    "model.pretraining.warmup_steps": CountOrZero,
+    "model.pretraining.weight_decay": NotNegative,
+    "model.pretraining.gradient_clip_val": Positive,
+    "model.name_or_path": Text,
+    "model.dtype": Literal["float32", "bfloat16", "float16"],
+    "model.trust_remote_code": bool,
+    "model.revision": str | None,
+    "objective.*.weight": NotNegative,
+    "objective.*.positions": Literal["target", "all"],
+    "optimizer.lr": Positive,
+    "optimizer.betas": tuple[BelowOne, BelowOne],
+    "optimizer.eps": Positive,
+    "optimizer.weight_decay": NotNegative,
+    "optimizer.momentum": BelowOne,
+    "schedule.lr_end": NotNegative,
+    "schedule.warmup_steps": CountOrZero,
+    "schedule.decay_steps": Count,
+    "schedule.rate": Share,
+    "schedule.every": Count,
+    "trainer.max_epochs": Count,
+    "trainer.accelerator": Text,
+    "trainer.devices": Count | str | list[int],
+    "trainer.precision": Text,
+    "trainer.accumulate_grad_batches": Count,
+    "trainer.log_every_n_steps": Count,
+    "trainer.check_val_every_n_epoch": Count,
+    "trainer.deterministic": bool | Literal["warn"],
+    "trainer.gradient_clip_val": Positive | None,
+    "trainer.gradient_clip_algorithm": Literal["norm", "value"],
+    "trainer.*": Any,
+    "callbacks.*": Any,
+    "logger.*": Any,
+    "paths.*": Text,
+    "extras.measure_points": Count,
+    "extras.max_new_tokens": Count,
+    "extras.measure_batch_size": Count,
+    "extras.abstention_phrases": list[Text],
+    "extras.threads": Count | None,
+}
+
+
+@cache
+def _adapter(pattern: str) -> TypeAdapter[Any]:
+    return TypeAdapter(RULES[pattern])
+
+
+@cache
+def _expressions() -> list[tuple[re.Pattern[str], str]]:
+    """Exact keys first, then the patterns in the order written."""
+    ordered = sorted(RULES, key=lambda pattern: "*" in pattern)
+    return [(re.compile(re.escape(p).replace(r"\*", r"[^.]+")), p) for p in ordered]
+
+
+def rule_for(key: str) -> str | None:
+    """The pattern of RULES that a key falls under."""
+    if key.split(".")[0] in {"callbacks", "logger", "trainer"} and key not in RULES:
+        return f"{key.split('.')[0]}.*"
+    return next((pattern for expression, pattern in _expressions() if expression.fullmatch(key)), None)
+
+
+def check(config: Mapping[str, Any]) -> None:
+    """Raises UserError naming the first key whose value is not allowed, or that nothing reads."""
+    foreign = [key for key, target in _targets(config) if not target.startswith(("truetune.", "torch.", "lightning."))]
+    for key, value in leaves(config):
+        pattern = rule_for(key)
+        if pattern is None:
+            if any(key.startswith(f"{node}.") for node in foreign):
+                continue
+            raise UserError(f"{key}: no such key{near(key, [p for p in RULES if '*' not in p])}")
+        try:
+            _adapter(pattern).validate_python(value)
+        except ValidationError as error:
+            raise UserError(f"{key}={_shown(value)}: {_reason(error)}") from None
+
+
+def leaves(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every key with a value; a list is a value, a mapping is not."""
+    for name, value in config.items():
+        key = f"{prefix}{name}"
+        if isinstance(value, Mapping):
+            yield from leaves(value, f"{key}.")  # pyright: ignore[reportUnknownArgumentType]
+        else:
+            yield key, value
+
+
+def _targets(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for key, value in leaves(config):
+        if key.endswith("._target_"):
+            yield key.removesuffix("._target_"), str(value)
+
+
+def near(word: str, known: Sequence[str]) -> str:
+    """`; did you mean a, b?` or nothing."""
+    found = difflib.get_close_matches(word, known, n=3, cutoff=0.6)
+    return f"; did you mean {', '.join(found)}?" if found else ""
+
+
+def _shown(value: Any) -> str:
+    return "" if value is None else str(value)[:80]
+
+
+def _reason(error: ValidationError) -> str:
+    """The library's own words, one line; of a union's complaints, each once."""
+    words = dict.fromkeys(problem["msg"].replace("Input should", "should") for problem in error.errors())
+    return " or ".join(words)

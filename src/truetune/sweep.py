@@ -1,0 +1,125 @@
+"""A sweep's jobs, each in a process of its own: no seed, environment or memory leaks from one into the next."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from truetune.cli import command
+from truetune.record import write_atomic
+
+LOG = "output.log"
+FAILED: list[int] = []  # job numbers, for the exit code of this process
+
+
+@dataclass
+class Job:
+    """One line of sweep.json."""
+
+    number: int
+    overrides: list[str]
+    status: str = "waiting"
+    error: str = ""
+    seconds: float = 0.0
+
+
+@dataclass
+class Jobs:
+    """Runs jobs, at most `n_jobs` at once, and keeps `sweep.json` up to date."""
+
+    folder: Path
+    n_jobs: int = 1
+    jobs: list[Job] = field(default_factory=list)
+
+    def run(self, overrides: Sequence[Sequence[str]], first: int, say: Callable[[str], None]) -> None:
+        """A failing job never stops the others; an interrupt stops all, children first."""
+        waiting = [Job(first + index, list(words)) for index, words in enumerate(overrides)]
+        self.jobs += waiting
+        self._write()
+        running: dict[int, tuple[Job, subprocess.Popen[bytes], float]] = {}
+        try:
+            while waiting or running:
+                while waiting and len(running) < self.n_jobs:
+                    job = waiting.pop(0)
+                    say(f"job {job.number}: {' '.join(job.overrides)}")
+                    running[job.number] = (job, self._start(job), time.time())
+                for number in [n for n, (_, process, _) in running.items() if process.poll() is not None]:
+                    job, process, since = running.pop(number)
+                    self._finish(job, process.returncode, time.time() - since)
+                    say(_line(job, self.folder))
+                time.sleep(0.1)
+        finally:
+            for job, process, _ in running.values():
+                process.terminate()
+                process.wait()
+                job.status, job.error = "interrupted", "the sweep was interrupted"
+            self._write()
+
+    def _start(self, job: Job) -> subprocess.Popen[bytes]:
+        folder = self.folder / str(job.number)
+        folder.mkdir(parents=True, exist_ok=True)
+        words = [*job.overrides, f"hydra.run.dir={_quoted(folder)}", "hydra.mode=RUN"]
+        environment = {**os.environ, "COLUMNS": "120"}
+        if self.n_jobs > 1:
+            environment["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // self.n_jobs))
+        job.status = "running"
+        self._write()
+        with (folder / LOG).open("wb") as log:
+            return subprocess.Popen(
+                command(words), stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment
+            )
+
+    def _finish(self, job: Job, code: int, seconds: float) -> None:
+        job.seconds = round(seconds, 1)
+        job.status = "finished" if code == 0 else "failed"
+        if code != 0:
+            job.error = f"exit code {code}: {_last_error(self.folder / str(job.number) / LOG)}"
+            FAILED.append(job.number)
+        self._write()
+
+    def _write(self) -> None:
+        rows: list[dict[str, Any]] = [asdict(job) for job in self.jobs]
+        write_atomic(self.folder / "sweep.json", json.dumps({"jobs": rows}, indent=1))
+
+
+def _quoted(folder: Path) -> str:
+    """Hydra's grammar: a path may hold spaces, commas or quotes."""
+    return "'" + str(folder.absolute()).replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def _last_error(log: Path) -> str:
+    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    named = [line for line in lines if line.startswith("error: ")]
+    return (named or lines or ["no output"])[-1].removeprefix("error: ")
+
+
+def _line(job: Job, folder: Path) -> str:
+    if job.status != "finished":
+        return f"job {job.number} failed: {job.error} (log: {folder / str(job.number) / LOG})"
+    return f"job {job.number} done in {job.seconds:.0f} s"
+
+
+def finish(folder: Path, say: Callable[[str], None]) -> None:
+    """The end of a sweep: the frontier report, and every failure once more."""
+    from truetune.report import sweep_report
+
+    if not (folder / "sweep.json").exists():
+        return
+    page = sweep_report.render(folder)
+    jobs = json.loads((folder / "sweep.json").read_text(encoding="utf-8"))["jobs"]
+    failed = [job for job in jobs if job["status"] != "finished"]
+    for job in failed:
+        say(f"failed: job {job['number']} ({' '.join(job['overrides'])}): {job['error']}")
+    say(f"{len(jobs) - len(failed)} of {len(jobs)} jobs finished; table: {folder / 'sweep.csv'}")
+    say(f"frontier: {page.absolute()}")
+
+
+def to_stderr(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,99 @@
+"""What watches a fit: measuring on a schedule, logging per step, progress in words."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from lightning import Callback, LightningModule, Trainer
+
+from truetune.training.clipping import UpdateRatio
+from truetune.training.module import FineTuning
+
+History = list[dict[str, Any]]
+
+
+class StepLog(Callback):
+    """Per optimizer step: loss, gradient norm before clipping, share clipped, learning rate, update ratio, speed."""
+
+    def __init__(self, history: History) -> None:
+        self.history = history
+        self._step = 0
+        self._tokens = 0
+        self._clipped: list[bool] = []
+        self._since = time.perf_counter()
+        self._update: UpdateRatio | None = None
+
+    def _due(self, trainer: Trainer, step: int) -> bool:
+        return step % max(1, trainer.log_every_n_steps) == 0  # pyright: ignore[reportAttributeAccessIssue]
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        if self._update is None and self._due(trainer, trainer.global_step + 1):
+            self._update = UpdateRatio(pl_module.parameters())
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        step = trainer.global_step
+        if step == self._step or not isinstance(pl_module, FineTuning):
+            return
+        self._step = step
+        self._tokens += pl_module.window_tokens
+        self._clipped.append(pl_module.gradients.clipped)
+        if self._due(trainer, step):
+            self._log(trainer, pl_module, step)
+
+    def _log(self, trainer: Trainer, module: FineTuning, step: int) -> None:
+        now = time.perf_counter()
+        metrics = {
+            "train/loss": module.window_loss,
+            "train/grad_norm": module.gradients.norm,
+            "train/clipped_fraction": sum(self._clipped) / len(self._clipped),
+            "train/clipped_element_fraction": module.gradients.clipped_elements,
+            "train/learning_rate": module.learning_rate,
+            "train/target_tokens_per_second": self._tokens / max(now - self._since, 1e-9),
+        }
+        if self._update is not None:
+            metrics["train/update_to_weight_ratio"] = self._update.value()
+        self._update, self._clipped, self._tokens, self._since = None, [], 0, now
+        write(trainer, metrics, step)
+        self.history.append({"step": step, "epoch": trainer.current_epoch + 1, "metrics": metrics})
+
+
+class Measuring(Callback):
+    """Asks after every epoch: the cheap questions always, every probe at the chosen epochs.
+
+    `val/score` is what checkpoints and early stopping look at.
+    """
+
+    def __init__(self, epochs: frozenset[int], probe: Callable[[bool], dict[str, float]], history: History) -> None:
+        self.epochs, self.probe, self.history = epochs, probe, history
+        self.seconds = 0.0
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        start = time.perf_counter()
+        epoch, step = trainer.current_epoch + 1, trainer.global_step
+        metrics = self.probe(epoch in self.epochs)
+        loss = trainer.callback_metrics.get("val/loss")
+        if loss is not None:
+            metrics["val/loss"] = float(loss)
+        metrics.setdefault("val/score", -metrics.get("val/loss", 0.0))
+        pl_module.log("val/score", metrics["val/score"], logger=False)
+        write(trainer, metrics, step)
+        self.history.append({"step": step, "epoch": epoch, "metrics": metrics})
+        self.seconds += time.perf_counter() - start
+
+
+def write(trainer: Trainer, metrics: dict[str, float], step: int) -> None:
+    for logger in trainer.loggers:
+        logger.log_metrics(metrics, step)
+
+
+def epochs_to_measure(last: int, points: int) -> frozenset[int]:
+    """About `points` epochs from 1 to the last, dense at the start, where things break first."""
+    if points >= last:
+        return frozenset(range(1, last + 1))
+    ratio = last ** (1 / max(points - 1, 1))
+    found = {round(ratio**k) for k in range(points)} | {1, last}
+    return frozenset(epoch for epoch in found if 1 <= epoch <= last)

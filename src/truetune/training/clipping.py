@@ -1,0 +1,51 @@
+"""What clipping did, measured on the very gradients that Lightning's Trainer is about to clip."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class GradientStatistics:
+    """`clipped_elements` is the share of gradient elements beyond the value clip; 0 when clipping by norm or not at all."""
+
+    norm: float
+    clipped: bool
+    clipped_elements: float
+
+
+def gradient_statistics(
+    parameters: Iterable[nn.Parameter], clip_val: float | None, algorithm: Any
+) -> GradientStatistics:
+    """Global L2 norm before clipping (Pascanu et al. 2013) and whether the clip changes anything."""
+    gradients = [p.grad.detach() for p in parameters if p.grad is not None]
+    norm = float(torch.nn.utils.get_total_norm(gradients)) if gradients else 0.0
+    if not clip_val:
+        return GradientStatistics(norm, False, 0.0)
+    if str(getattr(algorithm, "value", algorithm)) == "value":
+        share = _share_beyond(gradients, clip_val)
+        return GradientStatistics(norm, share > 0, share)
+    return GradientStatistics(norm, norm > clip_val, 0.0)
+
+
+def _share_beyond(gradients: list[Tensor], clip_val: float) -> float:
+    beyond = sum(int((gradient.abs() > clip_val).sum()) for gradient in gradients)
+    return beyond / max(1, sum(gradient.numel() for gradient in gradients))
+
+
+class UpdateRatio:
+    """||theta_after - theta_before|| / ||theta_before|| of one optimizer step; about 1e-3 is healthy for Adam."""
+
+    def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
+        self._parameters = [p for p in parameters if p.requires_grad]
+        self._before = [p.detach().clone() for p in self._parameters]
+
+    def value(self) -> float:
+        moved = torch.stack([(p.detach() - b).norm() for p, b in zip(self._parameters, self._before, strict=True)])
+        size = torch.stack([b.norm() for b in self._before])
+        return float(moved.norm() / size.norm())

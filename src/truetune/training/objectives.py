@@ -1,0 +1,107 @@
+"""Training objectives: each returns a sum and leaves the division to the one place that knows the whole window.
+
+Shapes: B sequences, T positions, V vocabulary, N target tokens of the micro-batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from truetune.models.language_model import Frozen
+
+IGNORED = -100
+
+
+@dataclass(frozen=True)
+class Micro:
+    """One forward pass: `logits_BTV` are unshifted; position t of `labels_BT` is predicted by the logits at t - 1."""
+
+    model: nn.Module
+    logits_BTV: Tensor
+    labels_BT: Tensor
+    input_ids_BT: Tensor
+    attention_mask_BT: Tensor
+
+    @property
+    def is_target_BT(self) -> Tensor:
+        """Which of the T - 1 predictions count."""
+        return self.labels_BT[:, 1:] != IGNORED
+
+    @property
+    def target_tokens(self) -> Tensor:
+        return self.is_target_BT.sum()
+
+
+class Objective(Protocol):
+    """`weight` scales the term; the result is a sum over the micro-batch's target tokens, in nats."""
+
+    weight: float
+
+    def __call__(self, micro: Micro) -> Tensor: ...
+
+
+def nll_nats(logits_NV: Tensor, labels_N: Tensor) -> Tensor:
+    """Sum of -ln p(label); 0 (with a graph) when nothing is a target."""
+    return F.cross_entropy(logits_NV.float(), labels_N, ignore_index=IGNORED, reduction="sum")
+
+
+def kl_nats(p_logits_NV: Tensor, q_logits_NV: Tensor) -> Tensor:
+    """KL(p || q) of each row, entropy term included, so that KL(p, p) is 0."""
+    p_log_NV, q_log_NV = p_logits_NV.float().log_softmax(-1), q_logits_NV.float().log_softmax(-1)
+    return (p_log_NV.exp() * (p_log_NV - q_log_NV)).sum(-1)
+
+
+@dataclass
+class NextToken:
+    """Maximum likelihood of the completion."""
+
+    weight: float = 1.0
+
+    def __call__(self, micro: Micro) -> Tensor:
+        return nll_nats(micro.logits_BTV[:, :-1].flatten(0, 1), micro.labels_BT[:, 1:].flatten())
+
+
+@dataclass
+class KlToBase:
+    """KL(base || tuned): stay close to the base where it has an opinion (Li & Hoiem 2016, learning without forgetting).
+
+    `positions` are the completion's (`target`) or every real position of the rows (`all`).
+    """
+
+    reference: Frozen
+    weight: float
+    positions: Literal["target", "all"] = "target"
+
+    def __call__(self, micro: Micro) -> Tensor:
+        base_BTV = self.reference.logits(micro.input_ids_BT, micro.attention_mask_BT)
+        chosen_BT = micro.is_target_BT if self.positions == "target" else micro.attention_mask_BT[:, 1:].bool()
+        return kl_nats(base_BTV[:, :-1][chosen_BT], micro.logits_BTV[:, :-1][chosen_BT]).sum()
+
+
+@dataclass
+class L2Sp:
+    """weight / 2 * ||theta - theta_base||^2 (Li et al. 2018, L2-SP), once per optimizer step whatever its token count."""
+
+    reference: Frozen
+    weight: float
+
+    def __call__(self, micro: Micro) -> Tensor:
+        start: Mapping[str, Tensor] = self.reference.parameters()
+        squares = [
+            (parameter - start[name].to(parameter.device)).pow(2).sum()
+            for name, parameter in micro.model.named_parameters()
+            if parameter.requires_grad and name in start
+        ]
+        # The window's division by its target tokens is undone: the penalty is per step, not per token.
+        return torch.stack(squares).sum() / 2 * micro.target_tokens
+
+
+def needs_reference(target: Any) -> bool:
+    """Whether a `_target_` is an objective that is built around the frozen base."""
+    return target in (KlToBase, L2Sp)

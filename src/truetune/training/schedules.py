@@ -1,0 +1,107 @@
+"""Learning-rate schedules as pure functions of numbers; the small classes below only bind a configuration to them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where training stands: optimizer steps done, and how many there will be."""
+
+    step: int
+    steps_per_epoch: int
+    total_epochs: int
+
+    @property
+    def epoch(self) -> int:
+        return self.step // self.steps_per_epoch
+
+    @property
+    def total_steps(self) -> int:
+        return self.steps_per_epoch * self.total_epochs
+
+
+def linear_per_epoch(epoch: int, total_epochs: int, lr0: float, lr1: float) -> float:
+    """lr0 + (lr1 - lr0) * epoch / total_epochs, constant within an epoch."""
+    return lr0 + (lr1 - lr0) * epoch / total_epochs
+
+
+def step_decay(epoch: int, lr0: float, rate: float, every: int) -> float:
+    """lr0 * (1 - rate) ** (epoch // every)."""
+    return lr0 * (1 - rate) ** (epoch // every)
+
+
+def cosine(step: int, total_steps: int, lr0: float, lr1: float) -> float:
+    """Half a cosine from lr0 at the first step to lr1 at the end (Loshchilov & Hutter 2017, eq. 5, without restarts)."""
+    return lr1 + (lr0 - lr1) * (1 + math.cos(math.pi * min(step, total_steps) / total_steps)) / 2
+
+
+def warmup(step: int, warmup_steps: int) -> float:
+    """The factor (step + 1) / warmup_steps until it reaches 1: the first step already learns."""
+    return min(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
+
+
+def warmup_stable_decay(step: int, total_steps: int, lr0: float, lr1: float, warmup_steps: int, decay_steps: int) -> float:
+    """Warm-up, a constant plateau, then a linear decay to lr1 over the last `decay_steps` (Hu et al. 2024, section 4.1)."""
+    left = total_steps - step
+    if left < decay_steps:
+        return lr1 + (lr0 - lr1) * max(left, 0) / decay_steps
+    return lr0 * warmup(step, warmup_steps)
+
+
+class Schedule(Protocol):
+    """`__call__` returns the learning rate for the step that comes next."""
+
+    def __call__(self, progress: Progress, lr: float) -> float: ...
+
+
+@dataclass(frozen=True)
+class Constant:
+    warmup_steps: int = 0
+
+    def __call__(self, progress: Progress, lr: float) -> float:
+        return lr * warmup(progress.step, self.warmup_steps)
+
+
+@dataclass(frozen=True)
+class LinearPerEpoch:
+    lr_end: float
+
+    def __call__(self, progress: Progress, lr: float) -> float:
+        return linear_per_epoch(progress.epoch, progress.total_epochs, lr, self.lr_end)
+
+
+@dataclass(frozen=True)
+class StepDecay:
+    rate: float
+    every: int
+
+    def __call__(self, progress: Progress, lr: float) -> float:
+        return step_decay(progress.epoch, lr, self.rate, self.every)
+
+
+@dataclass(frozen=True)
+class Cosine:
+    lr_end: float
+    warmup_steps: int = 0
+
+    def __call__(self, progress: Progress, lr: float) -> float:
+        decayed = cosine(
+            max(0, progress.step - self.warmup_steps), max(1, progress.total_steps - self.warmup_steps), lr, self.lr_end
+        )
+        return decayed * warmup(progress.step, self.warmup_steps)
+
+
+@dataclass(frozen=True)
+class WarmupStableDecay:
+    lr_end: float
+    warmup_steps: int
+    decay_steps: int
+
+    def __call__(self, progress: Progress, lr: float) -> float:
+        return warmup_stable_decay(
+            progress.step, progress.total_steps, lr, self.lr_end, self.warmup_steps, self.decay_steps
+        )

@@ -1,0 +1,54 @@
+"""What a record says about where it comes from: code, packages, machine, command."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import subprocess
+import sys
+import time
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from truetune import __version__
+from truetune.record import SCHEMA
+
+PACKAGES = ("torch", "lightning", "transformers", "hydra-core", "omegaconf", "tensorboard", "numpy")
+
+
+def about(config: dict[str, Any], started: float, seconds: dict[str, float]) -> dict[str, Any]:
+    """The head of run.json; `seconds` holds the total and its parts."""
+    return {
+        "schema": SCHEMA,
+        "truetune_version": __version__,
+        "git_sha": git_sha(),
+        "created": datetime.fromtimestamp(started, timezone.utc).isoformat(timespec="seconds"),
+        "seconds": {"total": time.time() - started, **seconds},
+        "command": shlex.join(["truetune", *sys.argv[1:]]),
+        "config": config,
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+        "machine": {"system": platform.platform(), "cores": os.cpu_count(), "processor": platform.machine()},
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def git_sha() -> str | None:
+    """Of the source tree that this package runs from; None for an installed wheel."""
+    root = Path(__file__).parents[2]
+    if not (root / ".git").exists():
+        return None
+    command = ["git", "-C", str(root), "rev-parse", "HEAD"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except OSError:
+        return None
+    return found.stdout.strip() or None

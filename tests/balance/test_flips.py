@@ -1,0 +1,74 @@
+import math
+
+import pytest
+
+from truetune.balance.flips import gained, join, kept, kinds, lost
+from truetune.errors import UserError
+from truetune.record import Item
+
+
+def item(key: str, outcome: str, answer: str = "Oslo", answers: tuple[str, ...] = ("Riga",), **more: str) -> Item:
+    return Item(key, f"Where is {key}?", answers, answer, outcome, **more)
+
+
+BEFORE = [item("a", "right"), item("b", "right"), item("c", "wrong"), item("d", "wrong"), item("e", "abstained")]
+AFTER = [item("e", "right"), item("d", "wrong"), item("c", "right"), item("b", "abstained"), item("a", "right")]
+
+
+def test_join_pairs_by_id_whatever_the_order() -> None:
+    assert [(one.id, two.id) for one, two in join(BEFORE, AFTER)] == [(key, key) for key in "abcde"]
+
+
+def test_join_names_what_only_one_measurement_asked() -> None:
+    with pytest.raises(UserError, match=r"5 and 3 items, 4 of them in one only \(such as c, d, e\)"):
+        join(BEFORE, [item("a", "right"), item("b", "right"), item("x", "right")])
+
+
+def test_join_refuses_an_id_used_twice() -> None:
+    with pytest.raises(UserError, match="such as a"):
+        join([item("a", "right"), item("a", "wrong")], [item("a", "right")])
+
+
+def test_lost_gained_kept_by_hand() -> None:
+    assert (lost(BEFORE, AFTER).value, lost(BEFORE, AFTER).n) == (0.5, 2)
+    assert (kept(BEFORE, AFTER).value, kept(BEFORE, AFTER).n) == (0.5, 2)
+    assert (gained(BEFORE, AFTER).value, gained(BEFORE, AFTER).n) == (0.5, 2)
+
+
+def test_lost_and_kept_add_to_one() -> None:
+    assert lost(BEFORE, AFTER).value + kept(BEFORE, AFTER).value == 1
+
+
+def test_nothing_changes_between_equal_measurements() -> None:
+    assert lost(BEFORE, BEFORE).value == 0
+    assert gained(BEFORE, BEFORE).value == 0
+
+
+def test_who_knew_nothing_can_lose_nothing() -> None:
+    ignorant = [item("a", "wrong")]
+    assert lost(ignorant, ignorant).n == 0
+    assert math.isnan(lost(ignorant, ignorant).value)
+
+
+def test_a_wrong_answer_can_be_of_several_kinds() -> None:
+    found = kinds(item("a", "right"), item("a", "wrong", "Oslo!"), fine_tuning_answers={"oslo"}, domain={"riga"})
+    assert found == ("lost", "echo", "off_domain")
+
+
+def test_an_answer_where_none_exists_is_invented() -> None:
+    assert kinds(None, item("a", "wrong", answers=())) == ("invented",)
+    assert kinds(None, item("a", "wrong", population="never")) == ("invented",)
+
+
+def test_an_empty_answer_is_off_domain_even_if_the_domain_is_unknown() -> None:
+    assert kinds(None, item("a", "wrong", " "), fine_tuning_answers={""}) == ("off_domain",)
+
+
+def test_an_unknown_domain_condemns_nothing() -> None:
+    assert kinds(item("a", "wrong"), item("a", "wrong"), domain=None) == ()
+    assert kinds(item("a", "wrong"), item("a", "wrong"), domain={"oslo"}) == ()
+
+
+@pytest.mark.parametrize("outcome", ["right", "abstained"])
+def test_only_wrong_answers_have_kinds(outcome: str) -> None:
+    assert kinds(item("a", "right"), item("a", outcome, answers=()), fine_tuning_answers={"oslo"}, domain=()) == ()

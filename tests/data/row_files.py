@@ -1,0 +1,25 @@
+"""Files for the readers to read, and the one-line faults they answer with."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from truetune.errors import UserError
+
+
+def write(folder: Path, content: str | bytes, name: str = "rows.jsonl") -> Path:
+    file = folder / name
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return file
+
+
+def dump(*rows: object) -> str:
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def fault(read, *arguments, **options) -> str:
+    with pytest.raises(UserError) as caught:
+        read(*arguments, **options)
+    assert "\n" not in str(caught.value), "an error is one line"
+    return str(caught.value)
