@@ -1,4 +1,4 @@
-"""The one place that knows omegaconf: a composed configuration becomes plain, checked values and the objects of a run."""
+"""The one place that knows omegaconf: a composed configuration becomes plain, checked values and a run's objects."""
 
 from __future__ import annotations
 
@@ -141,7 +141,11 @@ def make(node: Mapping[str, Any], key: str, **extra: Any) -> Any:
             )
     try:
         # Hydra would turn the dataclasses among the extras into dictionaries: they are passed by a call of our own.
-        return instantiate({**node, "_partial_": True}, _convert_="all")(**extra) if extra else instantiate(dict(node), _convert_="all")
+        return (
+            instantiate({**node, "_partial_": True}, _convert_="all")(**extra)
+            if extra
+            else instantiate(dict(node), _convert_="all")
+        )
     except InstantiationException as error:
         cause = error.__cause__
         if isinstance(cause, UserError):

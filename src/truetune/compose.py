@@ -26,12 +26,14 @@ def parse(argv: list[str]) -> argparse.Namespace:
     arguments = get_args_parser().parse_args(argv)
     unknown = [word for word in arguments.overrides if word.startswith("-") and "=" not in word]
     if unknown:
-        raise UserError(f"{unknown[0]}: no such flag; flags: -m, --cfg job, --help, --hydra-help, --debug; keys look like key=value")
+        raise UserError(
+            f"{unknown[0]}: no such flag; flags: -m, --cfg job, --help, --hydra-help, --debug; keys look like key=value"
+        )
     return arguments
 
 
 def runs_something(arguments: argparse.Namespace) -> bool:
-    """--help, --hydra-help, --info and --version only print; --cfg prints too, but a bad key must be said there as well."""
+    """--help, --hydra-help and --info only print; --cfg prints too, but a bad key must be said there as well."""
     return not (arguments.help or arguments.hydra_help or arguments.info or arguments.shell_completion)
 
 
@@ -67,7 +69,9 @@ def compose(conf: Path, overrides: list[str], arguments: argparse.Namespace) -> 
     logging.getLogger("hydra").setLevel(logging.ERROR)
     try:
         with initialize_config_dir(str(Path(folder).absolute() if arguments.config_path else conf), version_base="1.3"):
-            extra = [f"hydra.searchpath=[file://{Path(arguments.config_dir).absolute()}]"] if arguments.config_dir else []
+            extra = (
+                [f"hydra.searchpath=[file://{Path(arguments.config_dir).absolute()}]"] if arguments.config_dir else []
+            )
             return hydra_compose(arguments.config_name or "train", [*overrides, *extra], return_hydra_config=True)
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(_in_one_line(error, overrides, conf)) from None
@@ -83,14 +87,18 @@ def _jobs(arguments: argparse.Namespace) -> Iterator[list[str]]:
     try:
         parsed = OverridesParser.create().parse_overrides(arguments.overrides)
     except OverrideParseException as error:
-        raise UserError(f"{error.override}: cannot be read as key=value ({_first(error)}); quote special characters") from None
+        raise UserError(
+            f"{error.override}: cannot be read as key=value ({_first(error)}); quote special characters"
+        ) from None
     choices: list[list[str]] = []
     for override in parsed:
         if override.is_sweep_override():
             if not arguments.multirun:
                 raise UserError(f"{override.input_line}: several values make a sweep; add -m")
             key = override.get_key_element()
-            choices.append([f"{key}={value}" for value in override.sweep_string_iterator()] if _is_finite(override) else [])
+            choices.append(
+                [f"{key}={value}" for value in override.sweep_string_iterator()] if _is_finite(override) else []
+            )
         else:
             choices.append([override.input_line or ""])
     for combination in itertools.product(*[choice for choice in choices if choice]):
@@ -106,7 +114,7 @@ def _folder_is_free(cfg: DictConfig) -> None:
     from omegaconf import OmegaConf
 
     folder = Path(str(OmegaConf.select(cfg, "hydra.run.dir")))
-    if (folder / "run.json").exists() or (folder / ".hydra").exists() and _is_locked(folder):
+    if (folder / "run.json").exists() or ((folder / ".hydra").exists() and _is_locked(folder)):
         raise UserError(f"{folder.absolute()}: this run folder is already in use; choose another hydra.run.dir")
     parent = next((p for p in [folder, *folder.absolute().parents] if p.exists()), Path("/"))
     if not parent.is_dir():

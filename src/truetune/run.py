@@ -18,7 +18,8 @@ from truetune.data.tokens import Encoded, Encoder, encode
 from truetune.errors import UserError
 from truetune.models.language_model import Frozen, LanguageModel
 from truetune.probes.baseline import measure_base
-from truetune.probes.measure import compare, fit as fitted, measure, selection
+from truetune.probes.measure import compare, measure, selection
+from truetune.probes.measure import fit as fitted
 from truetune.probes.probe import Probe, Subject
 from truetune.record import Measurement, delta, metrics_to_json, write_items, write_run
 from truetune.report import run_report
@@ -178,7 +179,7 @@ def _write(job: Run, state: State, started: float) -> dict[str, Any]:
     return record
 
 
-class timed:  # noqa: N801 - reads as a statement
+class timed:
     """Adds the seconds of a block to `state.seconds[name]`."""
 
     def __init__(self, state: State, name: str) -> None:

@@ -1,7 +1,7 @@
 """What each key of the configuration may hold. YAML has no types: this table is where `optimizer.lr=abc` is refused.
 
-A pattern's `*` stands for one part of a key. Every key in conf/ has a row here (a test says so); nodes whose `_target_` is
-not ours (a user's own class, Lightning's callbacks and loggers) are checked by that class's signature instead.
+A pattern's `*` stands for one part of a key. Every key in conf/ has a row here (a test says so); nodes whose `_target_`
+is not ours (a user's own class, Lightning's callbacks and loggers) are checked by that class's signature instead.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Optional
 
 from pydantic import Field, TypeAdapter, ValidationError
 
@@ -50,7 +50,7 @@ RULES: dict[str, Any] = {
     "data.filings_per_step": Count,
     "data.questions_per_step": Count,
     "data.exercises_per_step": CountOrZero,
-    "data.unanswerable_per_step": CountOrZero,
+    "data.unanswerable_share": BelowOne,
     "data.held_out_filings": Count,
     "data.exercises": CountOrZero,
     "data.train_file": str,
@@ -99,7 +99,7 @@ RULES: dict[str, Any] = {
     "trainer.log_every_n_steps": Count,
     "trainer.check_val_every_n_epoch": Count,
     "trainer.deterministic": bool | Literal["warn"],
-    "trainer.gradient_clip_val": Positive | None,
+    "trainer.gradient_clip_val": Optional[Positive],  # noqa: UP045
     "trainer.gradient_clip_algorithm": Literal["norm", "value"],
     "trainer.*": Any,
     "callbacks.*": Any,
@@ -109,7 +109,7 @@ RULES: dict[str, Any] = {
     "extras.max_new_tokens": Count,
     "extras.measure_batch_size": Count,
     "extras.abstention_phrases": list[Text],
-    "extras.threads": Count | None,
+    "extras.threads": Optional[Count],  # noqa: UP045
 }
 
 

@@ -27,7 +27,7 @@ def rows_of(*arguments):
     ],
 )
 def test_lines_end_at_newlines_alone_and_keep_their_numbers(tmp_path, content, rows):
-    assert rows_of(write(tmp_path, content))) == rows
+    assert rows_of(write(tmp_path, content)) == rows
 
 
 @pytest.mark.parametrize(
@@ -109,10 +109,16 @@ def test_an_endless_line_is_refused_in_bounded_memory(tmp_path):
     assert fault(rows_of, file, 2**20).startswith(f"{file}:2: the line is over 1048576 bytes")
 
 
+def test_byte_offsets_count_what_was_skipped(tmp_path):
+    file = write(tmp_path, b'{"text": "' + b"x" * 100_000 + b'"}\n{"text": "ok"}\n\xff\n')
+    reasons = [reason for _, reason in read_examples(file, on_bad_row="skip", max_line_bytes=50).rows_skipped]
+    assert reasons[1].startswith("byte 0xff at byte offset 100028 is not UTF-8")
+
+
 def test_a_line_of_exactly_the_limit_is_read(tmp_path):
     line = dump({"text": "x"})
     file = write(tmp_path, line)
-    assert len(rows_of(file, len(line)))) == 1
+    assert len(rows_of(file, len(line))) == 1
     assert "over" in fault(rows_of, file, len(line) - 1)
 
 
@@ -120,7 +126,7 @@ def test_a_json_array_is_read_and_its_rows_numbered(tmp_path):
     rows = [{"question": "Who?", "answers": ["Ann"]}, {"question": "Where?", "answers": []}]
     for content in (rows, {"name": "wrapped", "keywords": ["a"], "example": rows}):
         file = write(tmp_path, json.dumps(content, indent=2), "asked.json")
-        assert rows_of(file)) == [(1, rows[0]), (2, rows[1])]
+        assert rows_of(file) == [(1, rows[0]), (2, rows[1])]
         first, second = read_questions(file)
         assert (first.id, first.source, first.answers) == ("asked:1", f"{file}:row 1", ("Ann",))
         assert second.answers == ()
@@ -147,5 +153,3 @@ def test_a_bad_json_array_is_named(tmp_path, content, words):
     text = fault(read_examples, file)
     assert text.startswith(f"{file}:")
     assert words in text
-
-

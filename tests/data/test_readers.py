@@ -1,11 +1,11 @@
 """Rows become examples and questions, are skipped with a reason, or are refused with their place in the file."""
 
+import json
 from pathlib import Path
 
 import pytest
 from row_files import dump, fault, write
 
-import json
 from truetune.data.readers import Example, Question, fill, overlap, read_examples, read_questions, read_text
 
 REAL = Path(__file__).parents[3] / "shared" / "data"

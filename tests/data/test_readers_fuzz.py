@@ -14,6 +14,15 @@ fuzzed = settings(
     max_examples=200, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
+
+def refused(read, *arguments, **options) -> str | None:
+    try:
+        read(*arguments, **options)
+    except UserError as error:
+        return str(error)
+    return None
+
+
 text = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20).filter(str.strip)
 values = st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=5), st.lists, max_leaves=4)
 fields = ["id", "text", "prompt", "completion", "question", "answers", "answer", "aliases", "answerable", "other"]
@@ -32,11 +41,9 @@ file_bytes = structured | st.binary(max_size=60) | st.builds(lambda a, b: a + b,
 def test_no_bytes_raise_anything_but_a_user_error(tmp_path, content, ending):
     file = write(tmp_path, content, f"fuzz{ending}")
     for read, options in ((read_examples, {}), (read_examples, {"on_bad_row": "skip"}), (read_questions, {})):
-        try:
-            read(file, max_line_bytes=200, **options)
-        except UserError as error:
-            assert str(error).startswith(str(file))
-            assert "\n" not in str(error)
+        refusal = refused(read, file, max_line_bytes=200, **options)
+        assert refusal is None or refusal.startswith(str(file))
+        assert "\n" not in (refusal or "")
 
 
 @fuzzed
@@ -71,5 +78,3 @@ def test_prompts_and_completions_are_read_back(tmp_path, pairs):
 def test_the_first_bad_line_is_the_one_named(tmp_path, before):
     file = write(tmp_path, "\n".join([*before, '{"text": 1}', '{"text": 2}', ""]))
     assert fault(read_examples, file).startswith(f"{file}:{len(before) + 1}: ")
-
-

@@ -1,10 +1,10 @@
 """The Hydra launcher behind `truetune -m`: one fresh process per job.
 
-In one process a seed, an environment variable or a dead process group leaks from job to job, and with several devices the
-ranks can train different jobs as one (Lightning #11300).
+In one process a seed, an environment variable or a dead process group leaks from job to job, and with several
+devices the ranks can train different jobs as one (Lightning #11300).
 """
 
-# No `from __future__ import annotations`: Hydra executes this file without registering the module, which dataclasses need.
+# No `from __future__ import annotations`: Hydra runs this file as a module that dataclasses could not look up.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -16,20 +16,19 @@ from truetune.errors import UserError
 from truetune.world import abilities
 from truetune.world.world import Attribute, Entity, NewNames, World, make_world
 
-
 ABSTENTION = "I do not know"
 
 
 @dataclass(frozen=True)
 class Reading:
-    """The base's pre-training: filings of every known company, school questions and exercises, drawn afresh each step."""
+    """The base's pre-training: filings of all known companies, school questions and exercises, drawn afresh."""
 
     world: World
     seed: int
     filings_per_step: int
     questions_per_step: int
     exercises_per_step: int
-    unanswerable_per_step: int
+    unanswerable_share: float
 
     micro_batches_per_step = 2
 
@@ -42,7 +41,7 @@ class Reading:
         """Hash of everything that decides the stream; new names are not part of it, so arms of a study share a base."""
         known = [(e.name, e.population, dict(e.facts)) for e in self.world.known]
         parts = [known, self.vocabulary(), [str(a) for a in self.world.attributes]]
-        sizes = [self.filings_per_step, self.questions_per_step, self.exercises_per_step, self.unanswerable_per_step]
+        sizes = [self.filings_per_step, self.questions_per_step, self.exercises_per_step, self.unanswerable_share]
         return sha256(json.dumps([self.seed, parts, sizes]).encode()).hexdigest()
 
     def vocabulary(self) -> Sequence[str]:
@@ -54,13 +53,17 @@ class Reading:
         school = self.world.population("school")
         while True:
             yield [self._filing(rng) for _ in range(self.filings_per_step)]
-            questions = [self._lesson(rng, rng.choice(school)) for _ in range(self.questions_per_step)]
-            questions += [self._unanswerable(rng) for _ in range(self.unanswerable_per_step)]
+            questions = [self._question(rng, school) for _ in range(self.questions_per_step)]
             yield questions + [self._exercise(rng) for _ in range(self.exercises_per_step)]
 
     def _filing(self, rng: random.Random) -> Example:
         entity = rng.choice(self.world.known)
         return Example(id=entity.name, prompt="", completion=self.world.filing(entity, rng), source="filings")
+
+    def _question(self, rng: random.Random, school: Sequence[Entity]) -> Example:
+        if rng.random() < self.unanswerable_share:
+            return self._unanswerable(rng)
+        return self._lesson(rng, rng.choice(school))
 
     def _lesson(self, rng: random.Random, entity: Entity) -> Example:
         attribute = rng.choice(self.world.attributes)
@@ -84,8 +87,8 @@ class Reading:
 class ClosedWorld:
     """Half of the fine-tuning facts are new to the base by default; `new_share` moves that.
 
-    Each fact is taught in two forms: the analysts' terse one, which the base has never seen, and that of its school questions.
-    Gain is measured in the first form, loss in the second, on the same held-out companies.
+    Each fact is taught in two forms: the analysts' terse one, which the base has never seen, and that of its school
+    questions. Gain is measured in the first form, loss in the second, on the same held-out companies.
     """
 
     seed: int
@@ -97,15 +100,13 @@ class ClosedWorld:
     filings_per_step: int
     questions_per_step: int
     exercises_per_step: int
-    unanswerable_per_step: int
+    unanswerable_share: float
     held_out_filings: int
     exercises: int
 
     @cached_property
     def made(self) -> World:
-        return make_world(
-            seed=self.seed, populations=self.populations, new_names=self.new_names, **self.world
-        )
+        return make_world(seed=self.seed, populations=self.populations, new_names=self.new_names, **self.world)
 
     def load(self) -> Dataset:
         world = self.made
@@ -129,16 +130,16 @@ class ClosedWorld:
                 self.filings_per_step,
                 self.questions_per_step,
                 self.exercises_per_step,
-                self.unanswerable_per_step,
+                self.unanswerable_share,
             ),
             notes=[
-                f"a closed world of {len(world.entities)} invented {world.nouns}, {len(world.known)} of them known to the base",
-                f"fine-tuning on {len(known) + len(new)} {world.nouns}, {len(new)} of them new ({self.new_names} names)",
+                f"a closed world of {len(world.entities)} invented {world.nouns}; the base knows {len(world.known)}",
+                f"fine-tuning teaches {len(known) + len(new)} {world.nouns}, {len(new)} new ({self.new_names} names)",
             ],
         )
 
     def _taught(self, world: World) -> tuple[list[Entity], list[Entity]]:
-        """The number of companies is fixed while the share of new ones varies: fewer facts would confound (SCIENCE 5.12)."""
+        """The number of companies is fixed while the share of new ones varies: fewer facts would confound."""
         new = round(self.companies * self.new_share)
         pools = {"known-train": self.companies - new, "new": new}
         for name, wanted in pools.items():

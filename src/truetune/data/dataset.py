@@ -12,9 +12,15 @@ from truetune.data.readers import Example, Question
 class Pretraining(Protocol):
     """An endless stream of texts for the base, two micro-batches of similar length per step, from a seed."""
 
-    description: str
-    content: str  # all that decides the stream, for the base's content hash
     micro_batches_per_step: int
+
+    @property
+    def description(self) -> str: ...
+
+    @property
+    def content(self) -> str:
+        """Hash of all that decides the stream."""
+        ...
 
     def vocabulary(self) -> Sequence[str]: ...
 

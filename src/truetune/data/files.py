@@ -8,7 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from truetune.data.dataset import Dataset
-from truetune.data.readers import Example, OnBadRow, Question, Reading, overlap, read_examples, read_questions, read_text
+from truetune.data.readers import (
+    Example,
+    OnBadRow,
+    Question,
+    Reading,
+    overlap,
+    read_examples,
+    read_questions,
+    read_text,
+)
 from truetune.errors import UserError
 
 
@@ -39,10 +48,14 @@ class Files:
             rows, asked = _set_aside(rows, self.probe_questions)
             questions = [_asked(row) for row in asked if row.prompt]
             held_out = [row for row in asked if not row.prompt]
-            notes.append(f"{len(asked)} rows of {self.train_file} set aside as the probe (data.probe_file names your own)")
+            notes.append(
+                f"{len(asked)} rows of {self.train_file} set aside as the probe (data.probe_file names your own)"
+            )
         train, validation = _set_aside(rows, self.validation_rows)
         if not train:
-            raise UserError(f"{self.train_file}: no row is left to train on; lower data.probe_questions or data.validation_rows")
+            raise UserError(
+                f"{self.train_file}: no row is left to train on; lower data.probe_questions or data.validation_rows"
+            )
         return Dataset(
             train=train,
             validation=validation,
@@ -86,7 +99,9 @@ class Text:
         held = set(order[: max(1, round(len(segments) * self.held_out_share))])
         train = [segment for index, segment in enumerate(segments) if index not in held]
         if not train:
-            raise UserError(f"{self.train_file}: {len(segments)} segment of text is too little to train on and hold out from")
+            raise UserError(
+                f"{self.train_file}: {len(segments)} segment of text is too little to train on and hold out from"
+            )
         held_out = [segments[index] for index in sorted(held)]
         return Dataset(
             train=train,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -36,7 +37,16 @@ class EpochOrder(Sampler[int]):
 class TokenizedData(LightningDataModule):
     """Training and validation rows; the last, shorter batch of an epoch is kept."""
 
-    def __init__(self, rows: Sequence[Row], validation: Sequence[Row], *, pad: int, batch_size: int, seed: int, num_workers: int = 0) -> None:
+    def __init__(
+        self,
+        rows: Sequence[Row],
+        validation: Sequence[Row],
+        *,
+        pad: int,
+        batch_size: int,
+        seed: int,
+        num_workers: int = 0,
+    ) -> None:
         super().__init__()
         self.rows, self.validation = rows, validation
         self.pad, self.batch_size, self.seed, self.num_workers = pad, batch_size, seed, num_workers
@@ -84,9 +94,9 @@ class PretrainingStream(IterableDataset[Batch]):
 
 
 def steps_per_epoch(rows: int, batch_size: int, accumulate: int, devices: int) -> int:
-    """Optimizer steps: the trainer's own estimate would build the loader early and lose its state on resume (#20550)."""
-    batches = -(-(-(-rows // devices)) // batch_size)
-    return -(-batches // accumulate)
+    """Optimizer steps; the trainer's own estimate builds the loader early and loses its state (Lightning #20550)."""
+    batches = math.ceil(math.ceil(rows / devices) / batch_size)
+    return math.ceil(batches / accumulate)
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:

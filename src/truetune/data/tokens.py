@@ -1,4 +1,4 @@
-"""Examples to token ids and labels, and batches of them. Labels are masked by position, so a pad that equals eos is harmless."""
+"""Examples to token ids and labels. Labels are masked by position, so a pad that equals eos is harmless."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Batch(TypedDict):
 
 
 class Encoder:
-    """Prompt and completion are encoded apart and joined, here and in the probes, so that the seam is the same in both."""
+    """Prompt and completion are encoded apart and joined, here and in the probes: the seam is the same in both."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self.tokenizer = tokenizer
@@ -76,7 +76,7 @@ class Encoded:
 
 
 def encode(encoder: Encoder, examples: Sequence[Example], context_length: int, over_long: OverLong) -> Encoded:
-    """Raises UserError for an over-long example under `error`, and for one whose prompt leaves no room for the completion."""
+    """Raises UserError for an over-long example under `error`, and if a prompt leaves no room for the completion."""
     rows: list[Row] = []
     cut: list[str] = []
     for example in examples:
@@ -102,8 +102,8 @@ def _fit(example: Example, row: Row, context_length: int, over_long: OverLong) -
         return None
     if row.prompt_length >= context_length:
         raise UserError(
-            f"{example.source}: the prompt has {row.prompt_length} tokens and fills the whole context of {context_length}, "
-            "so nothing of the completion would be learnt; shorten it or set data.over_long=skip"
+            f"{example.source}: the prompt has {row.prompt_length} tokens and fills the whole context of "
+            f"{context_length}, so nothing would be learnt; shorten it or set data.over_long=skip"
         )
     if over_long == "error":
         raise UserError(

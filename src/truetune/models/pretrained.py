@@ -29,7 +29,7 @@ class Pretrained:
     revision: str | None = None
 
     def load(self) -> LanguageModel:
-        """Weights in `dtype` and in train mode: transformers would keep the checkpoint's dtype and switch dropout off."""
+        """Weights in `dtype` and in train mode: transformers keeps the checkpoint's dtype and switches dropout off."""
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -45,7 +45,7 @@ class Pretrained:
         except (OSError, ValueError, KeyError, ImportError) as error:
             raise UserError(f"{KEY}={self.name_or_path}: cannot be loaded: {_first_line(error)}") from error
         set_special_tokens(tokenizer)
-        check_vocabulary(tokenizer, int(model.get_input_embeddings().num_embeddings), self.name_or_path)
+        check_vocabulary(tokenizer, _rows(model.get_input_embeddings()), self.name_or_path)
         return LanguageModel(model.train(), tokenizer, self._digest(model), f"{self.name_or_path}")
 
     def check(self) -> None:
@@ -56,22 +56,26 @@ class Pretrained:
             return
         names = {path.name for path in folder.iterdir()}
         if "config.json" not in names:
-            raise UserError(f"{KEY}={folder}: no config.json in this folder; expected config.json, *.safetensors, tokenizer.json")
+            raise UserError(
+                f"{KEY}={folder}: no config.json in this folder; expected config.json, *.safetensors, tokenizer.json"
+            )
         try:
             config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         except ValueError as error:
             raise UserError(f"{KEY}={folder}: config.json is not JSON ({error})") from error
         if "auto_map" in config and not self.trust_remote_code:
             raise UserError(
-                f"{KEY}={folder}: this model needs code of its own (auto_map in config.json), which is refused; read that "
-                "code, then add model.trust_remote_code=true"
+                f"{KEY}={folder}: this model needs code of its own (auto_map in config.json), which is refused; "
+                "read that code, then add model.trust_remote_code=true"
             )
         if not any(name.endswith(".safetensors") for name in names):
             pickled = sorted(n for n in names if n.endswith((".bin", ".pt", ".pth", ".pkl")))
             found = f"only pickled weights ({pickled[0]}), which can run code" if pickled else "no weights"
             raise UserError(f"{KEY}={folder}: {found}; expected model.safetensors (convert with save_pretrained)")
         if not names & {"tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json"}:
-            raise UserError(f"{KEY}={folder}: no tokenizer in this folder; expected tokenizer.json (tokenizer.save_pretrained)")
+            raise UserError(
+                f"{KEY}={folder}: no tokenizer in this folder; expected tokenizer.json (tokenizer.save_pretrained)"
+            )
 
     def _check_name(self) -> None:
         looks_like_path = self.name_or_path.startswith((".", "/", "~")) or self.name_or_path.count("/") != 1
@@ -79,7 +83,8 @@ class Pretrained:
             raise UserError(f"{KEY}={self.name_or_path}: no such folder ({Path(self.name_or_path).absolute()})")
         if os.environ.get("HF_HUB_OFFLINE", "").lower() in {"1", "true", "yes", "on"}:
             raise UserError(
-                f"{KEY}={self.name_or_path}: not a folder, and HF_HUB_OFFLINE forbids the hub; type the path of a local folder"
+                f"{KEY}={self.name_or_path}: not a folder, and HF_HUB_OFFLINE forbids the hub; "
+                "type the path of a local folder"
             )
 
     def _digest(self, model: Any) -> str:
@@ -105,7 +110,13 @@ def check_vocabulary(tokenizer: PreTrainedTokenizerBase, embeddings: int, name: 
             "use the tokenizer that belongs to these weights"
         )
     if tokenizer.eos_token_id is None:
-        raise UserError(f"{KEY}={name}: the tokenizer has no end-of-text token, so answers could never stop; set eos_token")
+        raise UserError(
+            f"{KEY}={name}: the tokenizer has no end-of-text token, so answers could never stop; set eos_token"
+        )
+
+
+def _rows(embeddings: Any) -> int:
+    return int(embeddings.num_embeddings)
 
 
 def _first_line(error: BaseException) -> str:

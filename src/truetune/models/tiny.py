@@ -54,8 +54,9 @@ class Tiny:
 
         from truetune.models.language_model import LanguageModel
 
+        ids = tokenizer.get_vocab()
         config = LlamaConfig(
-            vocab_size=len(tokenizer),
+            vocab_size=len(ids),
             hidden_size=self.hidden_size,
             intermediate_size=self.intermediate_size,
             num_hidden_layers=self.layers,
@@ -63,9 +64,9 @@ class Tiny:
             num_key_value_heads=self.heads,
             max_position_embeddings=self.context_length,
             tie_word_embeddings=True,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
+            bos_token_id=ids["<bos>"],
+            eos_token_id=ids["<eos>"],
+            pad_token_id=ids["<pad>"],
         )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)

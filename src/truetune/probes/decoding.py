@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,7 @@ class Answer:
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
+def evaluating(model: nn.Module) -> Generator[None]:
     """Evaluation mode without gradients; the former mode comes back."""
     training = model.training
     model.eval()
@@ -37,9 +37,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
         model.train(training)
 
 
-def greedy_answers(
-    lm: LanguageModel, prompts: Sequence[str], *, max_new_tokens: int, batch_size: int
-) -> list[Answer]:
+def greedy_answers(lm: LanguageModel, prompts: Sequence[str], *, max_new_tokens: int, batch_size: int) -> list[Answer]:
     """One answer a prompt, in the prompts' order; rows of similar length share a batch."""
     encoder = Encoder(lm.tokenizer)
     encoded = [encoder.prompt(prompt)[-(lm.context_length - max_new_tokens) :] for prompt in prompts]
@@ -48,7 +46,9 @@ def greedy_answers(
     with evaluating(lm.model):
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
-            for index, answer in zip(chosen, _decode(lm, encoder, [encoded[i] for i in chosen], max_new_tokens), strict=True):
+            for index, answer in zip(
+                chosen, _decode(lm, encoder, [encoded[i] for i in chosen], max_new_tokens), strict=True
+            ):
                 answers[index] = answer
     return [answer for answer in answers if answer is not None]
 

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from truetune.data.module import to_device
 from truetune.data.readers import Example
 from truetune.data.tokens import IGNORED, Encoder, collate

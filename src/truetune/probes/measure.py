@@ -63,7 +63,7 @@ def _right(items: Sequence[Item]) -> Estimate:
 
 
 def compare(base: Measurement, tuned: Measurement) -> Measurement:
-    """The tuned measurement with all that needs the base: kinds `lost`, the lost rate and the balance with its two parts."""
+    """The tuned measurement with all that needs the base: the kind `lost`, its rate, the balance and its parts."""
     tuned = with_lost(base, tuned)
     metrics = dict(tuned.metrics)
     before, after = base.items.get("hallucination", []), tuned.items.get("hallucination", [])

@@ -55,7 +55,12 @@ class Asking:
         ]
 
     def _item(
-        self, question: Question, answer: str, confidence: float, taught: Collection[str], domain: Collection[str] | None
+        self,
+        question: Question,
+        answer: str,
+        confidence: float,
+        taught: Collection[str],
+        domain: Collection[str] | None,
     ) -> Item:
         item = Item(
             id=question.id,

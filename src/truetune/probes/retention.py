@@ -14,7 +14,7 @@ from truetune.record import Measurement
 
 @dataclass(frozen=True)
 class Retention:
-    """Nll and KL(base || tuned) on held-out texts, per target token; accuracy on exercises that have nothing to do with facts.
+    """Nll and KL(base || tuned) per target token of held-out texts; accuracy on exercises that need no facts.
 
     Without texts, the KL is measured on the task's questions and true answers (the drift of Shenfeld et al. 2025).
     """

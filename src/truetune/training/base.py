@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
 import torch
 from rich.console import Console
+from torch import nn
 from torch.utils.data import DataLoader
 
 from truetune.data.dataset import Dataset, Pretraining
@@ -70,13 +71,13 @@ def _pretrain(builder: Tiny, corpus: Pretraining, digest: str, console: Console,
         },
         callbacks=[ProgressLine(console, f"pre-training the base on {corpus.description}", settings.steps)],
     )
-    lm.model.to(torch.device("cpu")).save_pretrained(folder)
+    lm.model.cpu().save_pretrained(folder)
     lm.tokenizer.save_pretrained(folder)
 
 
-def _adamw(parameters: Callable[..., object], lr: float, weight_decay: float) -> torch.optim.Optimizer:
+def _adamw(parameters: Iterable[nn.Parameter], lr: float, weight_decay: float) -> torch.optim.Optimizer:
     """No decay on gains: only matrices are pulled to zero."""
-    both = list(parameters)  # pyright: ignore[reportArgumentType, reportUnknownVariableType]
+    both = list(parameters)
     groups = [
         {"params": [p for p in both if p.ndim > 1], "weight_decay": weight_decay},
         {"params": [p for p in both if p.ndim < 2], "weight_decay": 0.0},

@@ -1,4 +1,4 @@
-"""Checkpoints that a crash cannot tear: a temporary file beside the target, fsync, rename, and a SHA-256 verified on load.
+"""Checkpoints that a crash cannot tear: a temporary file beside the target, fsync, rename; SHA-256 verified on load.
 
 Lightning's own saving goes through $TMPDIR and a copy, so a kill or a full disk can destroy the previous good file.
 """

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class GradientStatistics:
-    """`clipped_elements` is the share of gradient elements beyond the value clip; 0 when clipping by norm or not at all."""
+    """`clipped_elements` is the share of gradient elements beyond the value clip; 0 when not clipping by value."""
 
     norm: float
     clipped: bool

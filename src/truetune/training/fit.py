@@ -55,7 +55,12 @@ def quiet() -> None:
     """Lightning's start-up lines and advice on workers would bury what the user needs to read."""
     for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    for words in (".*does not have many workers.*", ".*`_lru_cache`.*", ".*TensorBoard.*", ".*exists and is not empty.*"):
+    for words in (
+        ".*does not have many workers.*",
+        ".*`_lru_cache`.*",
+        ".*TensorBoard.*",
+        ".*exists and is not empty.*",
+    ):
         warnings.filterwarnings("ignore", message=words)
     warnings.filterwarnings("ignore", category=UserWarning, module="lightning")
     warnings.filterwarnings("ignore", category=FutureWarning)

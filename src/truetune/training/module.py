@@ -22,7 +22,7 @@ OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
 
 
 class FineTuning(LightningModule):
-    """Gradients are sums over tokens until the window is complete, then divided once by its target tokens over all ranks.
+    """Gradients are sums over tokens until the window is complete, then divided once by its target tokens on all ranks.
 
     So 1 x 8, 2 x 4 and 8 x 1 rows take the same step, whatever the rows' lengths and however short the last window.
     """
@@ -53,10 +53,11 @@ class FineTuning(LightningModule):
         self._ids: list[str] = []
 
     def forward(self, batch: Batch) -> Tensor:
-        """Unshifted logits, shape (batch, positions, vocabulary)."""
-        return self.model(
-            input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False
-        ).logits
+        """Unshifted logits, shape (batch, positions, vocabulary).
+
+        No attention mask: rows are padded on the right, where a causal model's real positions never look.
+        """
+        return self.model(input_ids=batch["input_ids"], use_cache=False).logits
 
     def _micro(self, batch: Batch) -> Micro:
         return Micro(self.model, self(batch), batch["labels"], batch["input_ids"], batch["attention_mask"])

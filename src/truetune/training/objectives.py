@@ -86,7 +86,7 @@ class KlToBase:
 
 @dataclass
 class L2Sp:
-    """weight / 2 * ||theta - theta_base||^2 (Li et al. 2018, L2-SP), once per optimizer step whatever its token count."""
+    """weight / 2 * ||theta - theta_base||^2 (Li et al. 2018, L2-SP), once a step whatever its token count."""
 
     reference: Frozen
     weight: float

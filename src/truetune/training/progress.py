@@ -7,7 +7,15 @@ from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from truetune.training.module import FineTuning
 
@@ -42,7 +50,9 @@ class ProgressLine(Callback):
         self._task = self._bar.add_task(self.words, total=self.total, completed=trainer.global_step, loss="-")
         self._bar.start()
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         if not trainer.is_global_zero or not isinstance(pl_module, FineTuning):
             return
         now = time.monotonic()

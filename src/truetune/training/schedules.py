@@ -35,7 +35,7 @@ def step_decay(epoch: int, lr0: float, rate: float, every: int) -> float:
 
 
 def cosine(step: int, total_steps: int, lr0: float, lr1: float) -> float:
-    """Half a cosine from lr0 at the first step to lr1 at the end (Loshchilov & Hutter 2017, eq. 5, without restarts)."""
+    """Half a cosine from lr0 at the first step to lr1 at the end (Loshchilov & Hutter 2017, eq. 5)."""
     return lr1 + (lr0 - lr1) * (1 + math.cos(math.pi * min(step, total_steps) / total_steps)) / 2
 
 
@@ -44,8 +44,10 @@ def warmup(step: int, warmup_steps: int) -> float:
     return min(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
 
 
-def warmup_stable_decay(step: int, total_steps: int, lr0: float, lr1: float, warmup_steps: int, decay_steps: int) -> float:
-    """Warm-up, a constant plateau, then a linear decay to lr1 over the last `decay_steps` (Hu et al. 2024, section 4.1)."""
+def warmup_stable_decay(
+    step: int, total_steps: int, lr0: float, lr1: float, warmup_steps: int, decay_steps: int
+) -> float:
+    """Warm-up, a constant plateau, then linearly to lr1 over the last `decay_steps` (Hu et al. 2024)."""
     left = total_steps - step
     if left < decay_steps:
         return lr1 + (lr0 - lr1) * max(left, 0) / decay_steps

@@ -1,4 +1,4 @@
-"""A closed world: entities, their facts and the texts about them, all from a seed, so that every invention can be counted."""
+"""A closed world: entities, facts and texts about them, all from a seed, so that every invention can be counted."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Attribute:
         for template in self.filings:
             if template.find("{value}") < template.find("{name}"):
                 raise UserError(
-                    f"data.world.attributes.{self.name}: {template!r} has the value before the name, which a causal model "
-                    "cannot learn; put {name} first"
+                    f"data.world.attributes.{self.name}: {template!r} has the value before the name, which a causal "
+                    "model cannot learn; put {name} first"
                 )
 
 
@@ -54,6 +54,7 @@ class World:
     attributes: tuple[Attribute, ...]
     entities: tuple[Entity, ...]
     unused_names: tuple[str, ...]
+    name_words: tuple[str, ...]
 
     @cached_property
     def by_population(self) -> dict[str, list[Entity]]:
@@ -73,14 +74,12 @@ class World:
     def filing(self, entity: Entity, rng: random.Random) -> str:
         """All facts of one entity, in random order and wording."""
         order = rng.sample(self.attributes, len(self.attributes))
-        return " ".join(
-            rng.choice(a.filings).format(name=entity.name, value=entity.facts[a.name]) for a in order
-        )
+        return " ".join(rng.choice(a.filings).format(name=entity.name, value=entity.facts[a.name]) for a in order)
 
     def words(self) -> list[str]:
         """Every word that can occur, sorted: the vocabulary."""
         texts = [text for a in self.attributes for text in (*a.filings, *a.questions, a.analyst, *a.values)]
-        texts += [entity.name for entity in self.entities] + list(self.unused_names)
+        texts += self.name_words
         return sorted({word for text in texts for word in text.split()} - {"{name}", "{value}"})
 
 
@@ -102,8 +101,9 @@ def make_world(
     rng = random.Random(f"world-{seed}")
     pool = [f"{a} {b}" for a in first_words for b in second_words]
     others = [f"{a} {b}" for a in other_first_words for b in other_second_words]
-    if shared := (set(first_words) | set(second_words)) & (set(other_first_words) | set(other_second_words)):
-        raise UserError(f"data.world: {min(shared)!r} is in both word pools; the disjoint control needs separate words")
+    if both := (set(first_words) | set(second_words)) & (set(other_first_words) | set(other_second_words)):
+        raise UserError(f"data.world: {min(both)!r} is in both word pools; the disjoint control needs separate words")
+    words = (*first_words, *second_words, *other_first_words, *other_second_words)
     rng.shuffle(pool)
     rng.shuffle(others)
     syllables = _Syllables(rng)
@@ -119,22 +119,26 @@ def make_world(
     )
     entities: list[Entity] = []
     for population, count in populations.items():
-        names = others if population == "new" and new_names == "disjoint" else pool
-        if count > len(names):
+        if count > len(pool):
             raise UserError(
-                f"data.populations.{population}={count}: only {len(names)} of {len(first_words) * len(second_words)} "
+                f"data.populations.{population}={count}: only {len(pool)} of {len(first_words) * len(second_words)} "
                 "names are left; lower the populations or add words to data.world.first_words"
             )
         for _ in range(count):
             facts = {a.name: rng.choice(a.values) for a in made}
-            entities.append(Entity(name=names.pop(), population=population, facts=facts))  # pyright: ignore[reportArgumentType]
-    return World(noun=noun, nouns=nouns, attributes=made, entities=tuple(entities), unused_names=tuple(pool))
+            # A shared name is drawn in any case, so that the control changes nothing but the new names.
+            shared, other = pool.pop(), others.pop() if population == "new" else ""
+            name = other if population == "new" and new_names == "disjoint" else shared
+            entities.append(Entity(name=name, population=population, facts=facts))  # pyright: ignore[reportArgumentType]
+    return World(
+        noun=noun, nouns=nouns, attributes=made, entities=tuple(entities), unused_names=tuple(pool), name_words=words
+    )
 
 
 class _Syllables:
     """Invented words, each once: `Velmorton` can not be guessed from any real text."""
 
-    ONSETS = ("b", "br", "d", "dr", "f", "g", "gr", "h", "k", "l", "m", "n", "p", "r", "s", "st", "t", "tr", "v", "w", "z")
+    ONSETS = tuple("b br d dr f g gr h k l m n p r s st t tr v w z".split())
     VOWELS = ("a", "e", "i", "o", "u", "ai", "ea", "or", "an", "el")
 
     def __init__(self, rng: random.Random) -> None:
