@@ -138,7 +138,29 @@ def make_world(
 class _Syllables:
     """Invented words, each once: `Velmorton` can not be guessed from any real text."""
 
-    ONSETS = tuple("b br d dr f g gr h k l m n p r s st t tr v w z".split())
+    ONSETS = (
+        "b",
+        "br",
+        "d",
+        "dr",
+        "f",
+        "g",
+        "gr",
+        "h",
+        "k",
+        "l",
+        "m",
+        "n",
+        "p",
+        "r",
+        "s",
+        "st",
+        "t",
+        "tr",
+        "v",
+        "w",
+        "z",
+    )
     VOWELS = ("a", "e", "i", "o", "u", "ai", "ea", "or", "an", "el")
 
     def __init__(self, rng: random.Random) -> None:
