@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -41,8 +42,9 @@ def _train() -> None:
     import hydra
 
     hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")(_job)()
-    if sweep.FAILED:
-        raise SystemExit(1)
+    for jobs in sweep.STARTED.values():
+        if not sweep.finish(jobs, sweep.to_stderr):
+            raise SystemExit(1)
 
 
 def _job(cfg: DictConfig) -> None:
@@ -91,6 +93,7 @@ def _guarded(main: Callable[[], None]) -> NoReturn:
     debug = "--debug" in sys.argv
     if debug:
         sys.argv.remove("--debug")
+    signal.signal(signal.SIGTERM, _terminated)
     try:
         main()
     except (UserError, Diverged) as error:
@@ -106,11 +109,12 @@ def _guarded(main: Callable[[], None]) -> NoReturn:
     raise SystemExit(0)
 
 
+def _terminated(*_: object) -> NoReturn:
+    """SIGTERM unwinds the stack, so that jobs are stopped, locks freed and the record says `interrupted`."""
+    print("terminated", file=sys.stderr)
+    raise SystemExit(143)
+
+
 def _say(error: UserError | Diverged) -> int:
     print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
     return error.exit_code
-
-
-def command(overrides: Sequence[str]) -> list[str]:
-    """The command line of one job in a process of its own."""
-    return [sys.executable, "-m", "truetune", *overrides]

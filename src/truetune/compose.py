@@ -113,7 +113,10 @@ def _folder_is_free(cfg: DictConfig) -> None:
     """Hydra would overwrite `.hydra/config.yaml` of a finished run before we could say no."""
     from omegaconf import OmegaConf
 
-    folder = Path(str(OmegaConf.select(cfg, "hydra.run.dir")))
+    named = OmegaConf.select(cfg, "hydra.run.dir")
+    if not named:
+        raise UserError("hydra.run.dir= is empty; name a folder, or leave it out to get one below paths.log_dir")
+    folder = Path(str(named))
     if (folder / "run.json").exists() or ((folder / ".hydra").exists() and _is_locked(folder)):
         raise UserError(f"{folder.absolute()}: this run folder is already in use; choose another hydra.run.dir")
     parent = next((p for p in [folder, *folder.absolute().parents] if p.exists()), Path("/"))

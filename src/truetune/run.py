@@ -15,7 +15,7 @@ from truetune.build import Run
 from truetune.data.dataset import Dataset
 from truetune.data.module import TokenizedData, steps_per_epoch
 from truetune.data.tokens import Encoded, Encoder, encode
-from truetune.errors import UserError
+from truetune.errors import Diverged, UserError
 from truetune.models.language_model import Frozen, LanguageModel
 from truetune.probes.baseline import measure_base
 from truetune.probes.measure import compare, measure, selection
@@ -26,9 +26,9 @@ from truetune.report import run_report
 from truetune.report.summary import print_table
 from truetune.training.base import load_base
 from truetune.training.callbacks import History, Measuring, StepLog, epochs_to_measure
-from truetune.training.fit import fit, quiet
+from truetune.training.fit import fit, make_trainer, quiet
 from truetune.training.module import FineTuning
-from truetune.training.progress import ProgressLine
+from truetune.training.progress import ProgressLine, speaker
 from truetune.training.tensorboard import log_final, log_samples
 from truetune.versions import about
 
@@ -42,6 +42,13 @@ class State:
     final: Measurement = field(default_factory=Measurement)
     history: History = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+
+
+STATUS: dict[type[BaseException], str] = {
+    Diverged: "diverged",
+    KeyboardInterrupt: "interrupted",
+    SystemExit: "interrupted",  # SIGTERM
+}
 
 
 def run(job: Run, console: Console) -> dict[str, Any]:
@@ -59,17 +66,18 @@ def _run(job: Run, console: Console) -> dict[str, Any]:
         torch.set_num_threads(job.config["extras"]["threads"])
     quiet()
     started, state = time.time(), State()
-    say = partial(console.print, highlight=False, soft_wrap=True)
+    say = speaker(console)
     data = job.prepared.data
     for note in data.notes:
         say(note)
+    _rehearse(job)
     try:
         with timed(state, "base"):
             base = load_base(job.prepared.builder, data, job.cache, console)
         _train_and_measure(job, data, base, state, console)
         state.status = "finished"
     except BaseException as error:
-        state.status = {"Diverged": "diverged", "KeyboardInterrupt": "interrupted"}.get(type(error).__name__, "failed")
+        state.status = STATUS.get(type(error), "failed")
         _write(job, state, started)
         raise
     record = _write(job, state, started)
@@ -80,10 +88,21 @@ def _run(job: Run, console: Console) -> dict[str, Any]:
     return record
 
 
+def _rehearse(job: Run) -> None:
+    """Makes what the configuration names once, so that a bad argument is said before the base is pre-trained."""
+    make_trainer(job.trainer, callbacks=job.callbacks(), loggers=job.loggers())
+    job.schedule()
+    job.probes()
+    try:
+        job.optimizer()([torch.nn.Parameter(torch.zeros(1))])
+    except (TypeError, ValueError) as error:
+        raise UserError(f"optimizer: {error}") from None
+
+
 def _train_and_measure(job: Run, data: Dataset, base: LanguageModel, state: State, console: Console) -> None:
     probes, reference = job.probes(), Frozen(base.model)
     with timed(state, "measure"):
-        state.base = measure_base(base, data, probes, job.cache, partial(console.print, highlight=False))
+        state.base = measure_base(base, data, probes, job.cache, speaker(console))
     tuned = base.copy()
     module, tokenized = _module(job, data, base, tuned, console)
     epochs = job.trainer["max_epochs"]
@@ -124,7 +143,7 @@ def _module(
     if data.validation:
         held_out = encode(encoder, data.validation, base.context_length, loader["over_long"])
     for note in (*rows.notes, *held_out.notes):
-        console.print(note, highlight=False)
+        speaker(console)(note)
     tokenized = TokenizedData(
         rows.rows,
         held_out.rows,

@@ -9,41 +9,50 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
+from functools import cache, reduce
 from typing import Annotated, Any, Literal, Optional
 
 from pydantic import Field, TypeAdapter, ValidationError
 
 from truetune.errors import UserError
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Share = Annotated[float, Field(ge=0, le=1)]
-BelowOne = Annotated[float, Field(ge=0, lt=1)]
+# Strict: a text that looks like a number or a truth value would pass the check and fail in the middle of a run.
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
+Share = Annotated[float, Field(ge=0, le=1, strict=True)]
+BelowOne = Annotated[float, Field(ge=0, lt=1, strict=True)]
 Count = Annotated[int, Field(ge=1, strict=True)]
 CountOrZero = Annotated[int, Field(ge=0, strict=True)]
+Seed = Annotated[int, Field(ge=0, lt=2**32, strict=True)]
+YesOrNo = Annotated[bool, Field(strict=True)]
 Text = Annotated[str, Field(min_length=1)]
 Target = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*$")]
 OverLong = Literal["error", "truncate", "skip"]
+Precision = Literal["32-true", "bf16-mixed", "bf16-true", "16-mixed", "16-true", "64-true", "32", "bf16", "16", 32, 16]
 
 RULES: dict[str, Any] = {
     "task_name": Annotated[str, Field(pattern=r"^[\w.-]+$")],
     "tags": list[str],
-    "seed": CountOrZero,
+    "seed": Seed,
     "*._target_": Target,
     "*.*._target_": Target,
     "*.*.*._target_": Target,
-    "*._partial_": bool,
-    "*.seed": CountOrZero,
+    "*._partial_": YesOrNo,
+    "*.seed": Seed,
     "data.world.noun": Text,
     "data.world.nouns": Text,
-    "data.world.values_per_attribute": Annotated[int, Field(ge=2, strict=True)],
-    "data.world.*_words": list[Text],
+    "data.world.values_per_attribute": Annotated[int, Field(ge=2, le=10_000, strict=True)],
+    "data.world.*_words": Annotated[list[Text], Field(min_length=1)],
     "data.world.attributes.*.analyst": Text,
     "data.world.attributes.*.endings": Annotated[list[Text], Field(min_length=1)],
     "data.world.attributes.*.filings": Annotated[list[Text], Field(min_length=1)],
     "data.world.attributes.*.questions": Annotated[list[Text], Field(min_length=1)],
-    "data.populations.*": CountOrZero,
+    "data.populations.school": CountOrZero,
+    "data.populations.known-train": CountOrZero,
+    "data.populations.known-test": CountOrZero,
+    "data.populations.known-select": CountOrZero,
+    "data.populations.new": CountOrZero,
+    "data.populations.never": CountOrZero,
     "data.companies": Count,
     "data.new_share": Share,
     "data.new_names": Literal["shared", "disjoint"],
@@ -52,13 +61,13 @@ RULES: dict[str, Any] = {
     "data.exercises_per_step": CountOrZero,
     "data.unanswerable_share": BelowOne,
     "data.held_out_filings": Count,
-    "data.exercises": CountOrZero,
-    "data.train_file": str,
-    "data.probe_file": str | None,
-    "data.retention_file": str | None,
+    "data.exercises": Annotated[int, Field(ge=0, le=10_000, strict=True)],
+    "data.train_file": Text,
+    "data.probe_file": Optional[Text],  # noqa: UP045
+    "data.retention_file": Optional[Text],  # noqa: UP045
     "data.probe_questions": CountOrZero,
     "data.validation_rows": CountOrZero,
-    "data.held_out_share": Annotated[float, Field(gt=0, lt=1)],
+    "data.held_out_share": Annotated[float, Field(gt=0, lt=1, strict=True)],
     "data.prompt_template": Text,
     "data.on_bad_row": Literal["error", "skip"],
     "data.batch_size": Count,
@@ -77,8 +86,8 @@ RULES: dict[str, Any] = {
     "model.pretraining.gradient_clip_val": Positive,
     "model.name_or_path": Text,
     "model.dtype": Literal["float32", "bfloat16", "float16"],
-    "model.trust_remote_code": bool,
-    "model.revision": str | None,
+    "model.trust_remote_code": YesOrNo,
+    "model.revision": Optional[Text],  # noqa: UP045
     "objective.*.weight": NotNegative,
     "objective.*.positions": Literal["target", "all"],
     "optimizer.lr": Positive,
@@ -91,14 +100,15 @@ RULES: dict[str, Any] = {
     "schedule.decay_steps": Count,
     "schedule.rate": Share,
     "schedule.every": Count,
+    "trainer._target_": Literal["lightning.pytorch.Trainer"],
     "trainer.max_epochs": Count,
-    "trainer.accelerator": Text,
-    "trainer.devices": Count | str | list[int],
-    "trainer.precision": Text,
+    "trainer.accelerator": Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu"],
+    "trainer.devices": Count | Literal["auto"] | Annotated[list[CountOrZero], Field(min_length=1)],
+    "trainer.precision": Precision,
     "trainer.accumulate_grad_batches": Count,
     "trainer.log_every_n_steps": Count,
     "trainer.check_val_every_n_epoch": Count,
-    "trainer.deterministic": bool | Literal["warn"],
+    "trainer.deterministic": YesOrNo | Literal["warn"],
     "trainer.gradient_clip_val": Optional[Positive],  # noqa: UP045
     "trainer.gradient_clip_algorithm": Literal["norm", "value"],
     "trainer.*": Any,
@@ -109,8 +119,28 @@ RULES: dict[str, Any] = {
     "extras.max_new_tokens": Count,
     "extras.measure_batch_size": Count,
     "extras.abstention_phrases": list[Text],
-    "extras.threads": Optional[Count],  # noqa: UP045
+    "extras.threads": Optional[Annotated[int, Field(ge=1, le=1024, strict=True)]],  # noqa: UP045
 }
+
+# What a run reads by name; all else is checked by the signature of the class that takes it.
+REQUIRED = (
+    "seed",
+    "data.batch_size",
+    "data.over_long",
+    "data.num_workers",
+    "model.pretraining.steps",
+    "model.pretraining.warmup_steps",
+    "optimizer.lr",
+    "trainer.max_epochs",
+    "trainer.accumulate_grad_batches",
+    "extras.measure_points",
+    "extras.max_new_tokens",
+    "extras.measure_batch_size",
+    "extras.abstention_phrases",
+    "extras.threads",
+    "paths.cache_dir",
+)
+COLLECTIONS = ("objective", "probe", "callbacks", "logger")  # each key of theirs is an object to make
 
 
 @cache
@@ -136,15 +166,34 @@ def check(config: Mapping[str, Any]) -> None:
     """Raises UserError naming the first key whose value is not allowed, or that nothing reads."""
     foreign = [key for key, target in _targets(config) if not target.startswith(("truetune.", "torch.", "lightning."))]
     for key, value in leaves(config):
-        pattern = rule_for(key)
+        pattern = None if key.rpartition(".")[0] in RULES else rule_for(key)
         if pattern is None:
             if any(key.startswith(f"{node}.") for node in foreign):
                 continue
-            raise UserError(f"{key}: no such key{near(key, [p for p in RULES if '*' not in p])}")
+            raise UserError(_not_a_key(key, value))
         try:
             _adapter(pattern).validate_python(value)
         except ValidationError as error:
             raise UserError(f"{key}={_shown(value)}: {_reason(error)}") from None
+    for key in REQUIRED:
+        *parents, name = key.split(".")
+        node = reduce(lambda found, parent: found.get(parent, {}), parents, dict(config))
+        if node and name not in node:
+            raise UserError(f"{key} is missing, and a run reads it; type {key}=...")
+    for group in COLLECTIONS:
+        for name, node in (config.get(group) or {}).items():
+            if not isinstance(node, Mapping) or "_target_" not in node:
+                raise UserError(f"{group}.{name}: names no class; type +{group}.{name}._target_=...")
+
+
+def _not_a_key(key: str, value: Any) -> str:
+    parent = key.rpartition(".")[0]
+    if parent in RULES:
+        return f"{parent}: should be a value, found keys ({key}={_shown(value)}); type {parent}=..."
+    inner = [pattern for pattern in RULES if pattern.startswith(f"{key}.")]
+    if inner:
+        return f"{key}={_shown(value)}: should hold keys of its own; set one of them, such as {inner[0]}"
+    return f"{key}: no such key{near(key, [p for p in RULES if '*' not in p])}"
 
 
 def leaves(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -12,11 +12,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from truetune.cli import command
 from truetune.record import write_atomic
 
 LOG = "output.log"
-FAILED: list[int] = []  # job numbers, for the exit code of this process
 
 
 @dataclass
@@ -42,13 +40,14 @@ class Jobs:
         """A failing job never stops the others; an interrupt stops all, children first."""
         waiting = [Job(first + index, list(words)) for index, words in enumerate(overrides)]
         self.jobs += waiting
+        STARTED[self.folder] = self
         self._write()
         running: dict[int, tuple[Job, subprocess.Popen[bytes], float]] = {}
         try:
             while waiting or running:
                 while waiting and len(running) < self.n_jobs:
                     job = waiting.pop(0)
-                    say(f"job {job.number}: {' '.join(job.overrides)}")
+                    say(f"job {job.number}: {self.varied(job)}")
                     running[job.number] = (job, self._start(job), time.time())
                 for number in [n for n, (_, process, _) in running.items() if process.poll() is not None]:
                     job, process, since = running.pop(number)
@@ -62,6 +61,11 @@ class Jobs:
                 job.status, job.error = "interrupted", "the sweep was interrupted"
             self._write()
 
+    def varied(self, job: Job) -> str:
+        """What tells a job from the others."""
+        common = set.intersection(*(set(other.overrides) for other in self.jobs))
+        return " ".join(word for word in job.overrides if word not in common) or " ".join(job.overrides)
+
     def _start(self, job: Job) -> subprocess.Popen[bytes]:
         folder = self.folder / str(job.number)
         folder.mkdir(parents=True, exist_ok=True)
@@ -73,7 +77,11 @@ class Jobs:
         self._write()
         with (folder / LOG).open("wb") as log:
             return subprocess.Popen(
-                command(words), stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment
+                [sys.executable, "-m", "truetune", *words],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=environment,
             )
 
     def _finish(self, job: Job, code: int, seconds: float) -> None:
@@ -81,12 +89,14 @@ class Jobs:
         job.status = "finished" if code == 0 else "failed"
         if code != 0:
             job.error = f"exit code {code}: {_last_error(self.folder / str(job.number) / LOG)}"
-            FAILED.append(job.number)
         self._write()
 
     def _write(self) -> None:
         rows: list[dict[str, Any]] = [asdict(job) for job in self.jobs]
         write_atomic(self.folder / "sweep.json", json.dumps({"jobs": rows}, indent=1))
+
+
+STARTED: dict[Path, Jobs] = {}  # what this process has launched, for its last words and its exit code
 
 
 def _quoted(folder: Path) -> str:
@@ -106,19 +116,19 @@ def _line(job: Job, folder: Path) -> str:
     return f"job {job.number} done in {job.seconds:.0f} s"
 
 
-def finish(folder: Path, say: Callable[[str], None]) -> None:
-    """The end of a sweep: the frontier report, and every failure once more."""
+def finish(sweep: Jobs, say: Callable[[str], None]) -> bool:
+    """The end of a sweep: the frontier report, and every failure once more. Returns whether every job finished."""
     from truetune.report import sweep_report
 
-    if not (folder / "sweep.json").exists():
-        return
-    page = sweep_report.render(folder)
-    jobs = json.loads((folder / "sweep.json").read_text(encoding="utf-8"))["jobs"]
-    failed = [job for job in jobs if job["status"] != "finished"]
+    failed = [job for job in sweep.jobs if job.status != "finished"]
     for job in failed:
-        say(f"failed: job {job['number']} ({' '.join(job['overrides'])}): {job['error']}")
-    say(f"{len(jobs) - len(failed)} of {len(jobs)} jobs finished; table: {folder / 'sweep.csv'}")
-    say(f"frontier: {page.absolute()}")
+        say(f"failed: job {job.number} ({sweep.varied(job)}): {job.error}")
+    say(f"{len(sweep.jobs) - len(failed)} of {len(sweep.jobs)} jobs finished")
+    if len(failed) < len(sweep.jobs):
+        page = sweep_report.render(sweep.folder)
+        say(f"table: {page.with_name('sweep.csv').absolute()}")
+        say(f"frontier: {page.absolute()}")
+    return not failed
 
 
 def to_stderr(text: str) -> None:

@@ -31,7 +31,14 @@ def test_the_first_row_decides_the_format(tmp_path, row, form, prompt, completio
     file = write(tmp_path, dump(row))
     reading = read_examples(file)
     assert (reading.format, reading.rows_read, reading.rows_skipped) == (form, 1, [])
-    assert reading.examples == [Example("rows:1", prompt, completion, f"{file}:1")]
+    assert [(e.id, e.prompt, e.completion, e.source) for e in reading.examples] == [
+        ("rows:1", prompt, completion, f"{file}:1")
+    ]
+
+
+def test_an_example_keeps_every_answer_that_would_be_right(tmp_path):
+    file = write(tmp_path, dump({"question": "Who?", "answers": ["Ann", "A."]}))
+    assert read_examples(file).examples[0].answers == ("Ann", "A.")
 
 
 def test_one_space_parts_prompt_and_answer(tmp_path):
@@ -121,6 +128,7 @@ def test_several_files_and_folders_are_read_in_order(tmp_path):
 
 
 def test_what_is_not_data_is_refused(tmp_path):
+    write(tmp_path, "a,b", "rows.csv")
     assert "the name ends in '.csv', expected .jsonl, .json or .txt" in fault(read_examples, tmp_path / "rows.csv")
     assert "no data file is named" in fault(read_examples, [])
     assert "holds no text" in fault(read_examples, write(tmp_path, " \n", "blank.txt"))

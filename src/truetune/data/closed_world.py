@@ -10,8 +10,7 @@ from functools import cached_property
 from hashlib import sha256
 from typing import Any
 
-from truetune.data.dataset import Dataset
-from truetune.data.readers import Example, Question
+from truetune.data.dataset import Dataset, Example, Question
 from truetune.errors import UserError
 from truetune.world import abilities
 from truetune.world.world import Attribute, Entity, NewNames, World, make_world

@@ -6,7 +6,32 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from truetune.data.readers import Example, Question
+
+@dataclass(frozen=True)
+class Example:
+    """What is learnt is the completion; a text is a completion without a prompt.
+
+    `answers` are all that would be right, the completion among them; a text has none.
+    """
+
+    id: str
+    prompt: str
+    completion: str
+    source: str
+    answers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Question:
+    """`answers == ()` says that there is no true answer: the right one is an abstention."""
+
+    id: str
+    question: str
+    answers: tuple[str, ...]
+    source: str
+    population: str = "asked"
+    cluster: str = ""
+    domain: str = ""
 
 
 class Pretraining(Protocol):

@@ -7,17 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from truetune.data.dataset import Dataset
-from truetune.data.readers import (
-    Example,
-    OnBadRow,
-    Question,
-    Reading,
-    overlap,
-    read_examples,
-    read_questions,
-    read_text,
-)
+from truetune.data.dataset import Dataset, Example, Question
+from truetune.data.readers import OnBadRow, Reading, overlap, read_examples, read_questions, read_text
 from truetune.errors import UserError
 
 
@@ -136,7 +127,7 @@ def _words(text: str) -> tuple[str, ...]:
 
 
 def _asked(row: Example) -> Question:
-    return Question(id=row.id, question=row.prompt, answers=(row.completion.strip(),), source=row.source)
+    return Question(id=row.id, question=row.prompt, answers=row.answers, source=row.source)
 
 
 def _notes(name: str, reading: Reading) -> list[str]:

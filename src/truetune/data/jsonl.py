@@ -81,8 +81,8 @@ def data_files(path: Paths) -> Iterator[Path]:
             if not found:
                 raise UserError(f"{entry.absolute()}: the folder holds no .jsonl or .json file; name a file")
             yield from found
-        elif entry.suffix.lower() in (".jsonl", ".json", ".txt"):
-            yield entry
+        elif entry.suffix.lower() in (".jsonl", ".json", ".txt") or not entry.exists():
+            yield entry  # a missing file is said to be missing, whatever its name
         else:
             raise UserError(f"{entry.absolute()}: the name ends in {entry.suffix!r}, expected .jsonl, .json or .txt")
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, Literal, TypeVar, cast
 
+from truetune.data.dataset import Example, Question
 from truetune.data.jsonl import MAX_LINE_BYTES, BadRow, Paths, Record, Row, data_files, kind, named, read_utf8, scan
 from truetune.data.jsonl import iter_jsonl as iter_jsonl
 from truetune.errors import UserError
@@ -20,29 +21,6 @@ EXPECTED: dict[Format, str] = {
     "question/answers": '"question" and "answers" (or "answer", "aliases")',
     "text": '"text"',
 }
-
-
-@dataclass(frozen=True)
-class Example:
-    """What is learnt is the completion; a text is a completion without a prompt."""
-
-    id: str
-    prompt: str
-    completion: str
-    source: str
-
-
-@dataclass(frozen=True)
-class Question:
-    """`answers == ()` says that there is no true answer: the right one is an abstention."""
-
-    id: str
-    question: str
-    answers: tuple[str, ...]
-    source: str
-    population: str = "asked"
-    cluster: str = ""
-    domain: str = ""
 
 
 @dataclass(frozen=True)
@@ -71,8 +49,8 @@ def read_examples(
     fill(prompt_template, "")
 
     def make(row: Row, form: Format, record: Record, name: str) -> Example:
-        prompt, completion = _learnt(row, form, record.source, prompt_template)
-        return Example(name, prompt, completion, record.source)
+        prompt, completion, answers = _learnt(row, form, record.source, prompt_template)
+        return Example(name, prompt, completion, record.source, answers)
 
     gathered: _Gathered[Example] = _Gathered(make, on_bad_row)
     for file in data_files(path):
@@ -129,7 +107,7 @@ def overlap(
 def fill(prompt_template: str, question: str) -> str:
     """Only `{question}` is replaced, so that a template may hold other braces."""
     if "{question}" not in prompt_template:
-        raise UserError(f"prompt_template: found {prompt_template!r}, it must contain {{question}}")
+        raise UserError(f"data.prompt_template: found {prompt_template!r}, it must contain {{question}}")
     return prompt_template.replace("{question}", question)
 
 
@@ -195,18 +173,19 @@ def _format(row: Row, source: str, first: Format | None) -> Format:
     raise BadRow(source, f"{_found(row)}, expected {EXPECTED[first]} as in the rows before; use a file per format")
 
 
-def _learnt(row: Row, form: Format, source: str, template: str) -> tuple[str, str]:
+def _learnt(row: Row, form: Format, source: str, template: str) -> tuple[str, str, tuple[str, ...]]:
     if form == "text":
-        return "", _text(row, "text", source)
+        return "", _text(row, "text", source), ()
     if form == "prompt/completion":
-        return _text(row, "prompt", source), _text(row, "completion", source)
+        completion = _text(row, "completion", source)
+        return _text(row, "prompt", source), completion, (completion.strip(),)
     prompt = fill(template, _text(row, "question", source))
     answers = _answers(row, source)
     if not answers:
         raise BadRow(
             source, 'no answer to learn; write the abstention to teach into "answers", such as "I don\'t know"'
         )
-    return prompt, answers[0] if prompt[-1].isspace() else f" {answers[0]}"
+    return prompt, answers[0] if prompt[-1].isspace() else f" {answers[0]}", answers
 
 
 def _answers(row: Row, source: str) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, TypedDict
 import torch
 from torch import Tensor
 
-from truetune.data.readers import Example
+from truetune.data.dataset import Example
 from truetune.errors import UserError
 
 if TYPE_CHECKING:

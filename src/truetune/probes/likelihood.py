@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from truetune.data.dataset import Example
 from truetune.data.module import to_device
-from truetune.data.readers import Example
 from truetune.data.tokens import IGNORED, Encoder, collate
 from truetune.models.language_model import Frozen, LanguageModel
 from truetune.probes.decoding import evaluating

@@ -8,8 +8,7 @@ from typing import Protocol
 
 from truetune.balance.answers import normalise, outcome
 from truetune.balance.flips import kinds
-from truetune.data.dataset import Dataset
-from truetune.data.readers import Example, Question
+from truetune.data.dataset import Dataset, Example, Question
 from truetune.models.language_model import Frozen, LanguageModel
 from truetune.probes.decoding import greedy_answers
 from truetune.record import Item, Measurement

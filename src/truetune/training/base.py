@@ -22,7 +22,7 @@ from truetune.models.tiny import Tiny
 from truetune.training.fit import fit
 from truetune.training.module import FineTuning
 from truetune.training.objectives import NextToken
-from truetune.training.progress import ProgressLine
+from truetune.training.progress import ProgressLine, speaker
 from truetune.training.schedules import Cosine
 
 
@@ -36,7 +36,7 @@ def load_base(builder: Tiny | Pretrained, data: Dataset, cache: Path, console: C
         digest = builder.content(sha256("\n".join(texts).encode()).hexdigest())
         return builder.build(builder.tokenizer(texts=texts), digest, "random weights (model=tiny without pre-training)")
     digest = builder.content(f"{corpus.content}-{_code_digest()}")
-    say = partial(console.print, highlight=False)
+    say = speaker(console)
     folder = cached(cache / "bases" / digest, partial(_pretrain, builder, corpus, digest, console), say)
     say(f"base: {folder}")
     return _read(folder, digest)

@@ -64,7 +64,8 @@ class StepLog(Callback):
 class Measuring(Callback):
     """Asks after every epoch: the cheap questions always, every probe at the chosen epochs.
 
-    `val/score` is what checkpoints and early stopping look at.
+    `val/score` is what checkpoints and early stopping look at: the balance on selection questions, or else the negative
+    validation loss, or without validation rows the training loss.
     """
 
     def __init__(self, epochs: frozenset[int], probe: Callable[[bool], dict[str, float]], history: History) -> None:
@@ -78,7 +79,8 @@ class Measuring(Callback):
         loss = trainer.callback_metrics.get("val/loss")
         if loss is not None:
             metrics["val/loss"] = float(loss)
-        metrics.setdefault("val/score", -metrics.get("val/loss", 0.0))
+        if "val/score" not in metrics and isinstance(pl_module, FineTuning):
+            metrics["val/score"] = -metrics.get("val/loss", pl_module.window_loss)
         pl_module.log("val/score", metrics["val/score"], logger=False)
         write(trainer, metrics, step)
         self.history.append({"step": step, "epoch": epoch, "metrics": metrics})

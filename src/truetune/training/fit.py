@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
+import signal
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from lightning import Callback, LightningDataModule, Trainer, seed_everything
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch.utils.data import DataLoader
 
+from truetune.errors import UserError
 from truetune.training.checkpoint_io import AtomicCheckpointIO
 from truetune.training.module import FineTuning
 
@@ -28,21 +31,36 @@ def fit(
     """Trains in place and returns the trainer; `trainer` holds keyword arguments of lightning's Trainer."""
     quiet()
     seed_everything(seed, verbose=False)
-    made = Trainer(
-        callbacks=list(callbacks),
-        logger=list(loggers) or False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        enable_checkpointing=any(_is_checkpoint(callback) for callback in callbacks),
-        default_root_dir=run_dir,
-        plugins=[AtomicCheckpointIO()],
-        **trainer,
-    )
-    if isinstance(data, LightningDataModule):
-        made.fit(module, datamodule=data)
-    else:
-        made.fit(module, train_dataloaders=data)
+    made = make_trainer(trainer, callbacks=callbacks, loggers=loggers, run_dir=run_dir)
+    try:
+        if isinstance(data, LightningDataModule):
+            made.fit(module, datamodule=data)
+        else:
+            made.fit(module, train_dataloaders=data)
+    except SystemExit as error:
+        if not isinstance(error.__context__, KeyboardInterrupt):
+            raise
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # Lightning ignores SIGINT from here on and exits 1
+        raise KeyboardInterrupt from None
     return made
+
+
+def make_trainer(
+    trainer: dict[str, Any], *, callbacks: Sequence[Callback], loggers: Sequence[Any], run_dir: Path | None = None
+) -> Trainer:
+    """Raises UserError for what Lightning refuses: an unknown argument, a device that is not there."""
+    arguments: dict[str, Any] = {"enable_progress_bar": False, "enable_model_summary": False, **trainer}
+    try:
+        return Trainer(
+            callbacks=list(callbacks),
+            logger=list(loggers) or False,
+            enable_checkpointing=any(_is_checkpoint(callback) for callback in callbacks),
+            default_root_dir=run_dir,
+            plugins=[AtomicCheckpointIO()],
+            **arguments,
+        )
+    except (TypeError, ValueError, MisconfigurationException) as error:
+        raise UserError(f"trainer: {' '.join(str(error).split()).removeprefix('Trainer.__init__() ')}") from error
 
 
 def _is_checkpoint(callback: Callback) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
@@ -20,6 +22,11 @@ from rich.progress import (
 from truetune.training.module import FineTuning
 
 PLAIN_LINE_SECONDS = 15.0
+
+
+def speaker(console: Console) -> Callable[[str], None]:
+    """Plain words, one line each: a path must stay whole to be copied, and its brackets are no markup."""
+    return partial(console.print, highlight=False, soft_wrap=True, markup=False)
 
 
 class ProgressLine(Callback):
