@@ -16,9 +16,12 @@ from truetune.data.dataset import Dataset
 from truetune.errors import UserError
 
 if TYPE_CHECKING:
-    from truetune.models.language_model import LanguageModel
+    from truetune.data.curation import Curation
+    from truetune.models.adaptation import Adaptation
+    from truetune.models.language_model import Frozen
     from truetune.models.pretrained import Pretrained
     from truetune.models.tiny import Tiny
+    from truetune.probes.knowledge import Examiner
     from truetune.training.module import OptimizerFactory
     from truetune.training.objectives import Objective
     from truetune.training.schedules import Schedule
@@ -66,18 +69,33 @@ class Run:
     def schedule(self) -> Schedule:
         return make(self.config["schedule"], "schedule")
 
-    def objectives(self, base: LanguageModel) -> list[Objective]:
-        """An objective that takes a `reference` gets a frozen copy of the base."""
+    def objectives(self, reference: Frozen) -> list[Objective]:
+        """An objective that takes a `reference` is given the frozen base."""
         from hydra.utils import get_class
-
-        from truetune.models.language_model import Frozen
 
         found: list[Objective] = []
         for name, node in self.config["objective"].items():
             wants = "reference" in inspect.signature(get_class(node["_target_"])).parameters
-            extra = {"reference": Frozen(base.model)} if wants else {}
-            found.append(make(node, f"objective.{name}", **extra))
+            found.append(make(node, f"objective.{name}", **({"reference": reference} if wants else {})))
         return found
+
+    def curations(self) -> dict[str, Curation]:
+        return {name: make(node, f"curation.{name}") for name, node in self.config["curation"].items()}
+
+    def adaptations(self) -> list[Adaptation]:
+        return [make(node, f"adaptation.{name}") for name, node in self.config["adaptation"].items()]
+
+    def examiner(self) -> Examiner:
+        from truetune.probes.knowledge import Examiner
+
+        extras = self.config["extras"]
+        return Examiner(
+            samples=extras["knowledge_samples"],
+            temperature=extras["knowledge_temperature"],
+            max_new_tokens=extras["max_new_tokens"],
+            batch_size=extras["measure_batch_size"],
+            seed=self.seed,
+        )
 
     def probes(self) -> list[Any]:
         from truetune.probes.probe import Asking

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import sys
@@ -30,6 +31,11 @@ def train() -> None:
 def report() -> None:
     """`truetune-report`: pages again, from what runs recorded."""
     _guarded(_report)
+
+
+def export() -> None:
+    """`truetune-export`: a run's tuned model as a Hugging Face folder."""
+    _guarded(_export)
 
 
 def _train() -> None:
@@ -86,6 +92,21 @@ def _report() -> None:
         if not Path(folder).is_dir():
             raise UserError(f"{folder}: no such folder; give a run folder (it holds run.json) or a sweep folder")
         print(render(Path(folder)).absolute())
+
+
+def _export() -> None:
+    parser = _Parser(prog="truetune-export", description="Write a run's tuned model as a Hugging Face folder.")
+    parser.add_argument("run", type=Path, help="a run folder")
+    parser.add_argument("out", type=Path, help="a folder that does not exist yet")
+    words = parser.parse_args()
+    from truetune.export import export
+
+    print(export(words.run, words.out).absolute())
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; {self.prog} --help shows the usage")
 
 
 def _guarded(main: Callable[[], None]) -> NoReturn:

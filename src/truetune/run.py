@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -12,37 +13,30 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 
 from truetune.build import Run
+from truetune.data.curation import Context, curate
 from truetune.data.dataset import Dataset
 from truetune.data.module import TokenizedData, steps_per_epoch
 from truetune.data.tokens import Encoded, Encoder, encode
 from truetune.errors import Diverged, UserError
+from truetune.export import save_model
+from truetune.models.adaptation import Trained
 from truetune.models.language_model import Frozen, LanguageModel
 from truetune.probes.baseline import measure_base
+from truetune.probes.knowledge import summary
 from truetune.probes.measure import compare, measure, selection
 from truetune.probes.measure import fit as fitted
 from truetune.probes.probe import Probe, Subject
-from truetune.record import Measurement, delta, metrics_to_json, write_items, write_run
+from truetune.record import Measurement, delta
 from truetune.report import run_report
 from truetune.report.summary import print_table
+from truetune.state import State
 from truetune.training.base import load_base
-from truetune.training.callbacks import History, Measuring, StepLog, epochs_to_measure
-from truetune.training.fit import fit, make_trainer, quiet
+from truetune.training.callbacks import Measuring, StepLog, epochs_to_measure
+from truetune.training.fit import fit, load_best, make_trainer, quiet
 from truetune.training.module import FineTuning
+from truetune.training.objectives import Objective
 from truetune.training.progress import ProgressLine, speaker
 from truetune.training.tensorboard import log_final, log_samples
-from truetune.versions import about
-
-
-@dataclass
-class State:
-    """What is known so far; a run that stops half-way records it with the status it stopped with."""
-
-    status: str = "failed"
-    base: Measurement = field(default_factory=Measurement)
-    final: Measurement = field(default_factory=Measurement)
-    history: History = field(default_factory=list)
-    seconds: dict[str, float] = field(default_factory=dict)
-
 
 STATUS: dict[type[BaseException], str] = {
     Diverged: "diverged",
@@ -72,15 +66,15 @@ def _run(job: Run, console: Console) -> dict[str, Any]:
         say(note)
     _rehearse(job)
     try:
-        with timed(state, "base"):
+        with state.timed("base"):
             base = load_base(job.prepared.builder, data, job.cache, console)
         _train_and_measure(job, data, base, state, console)
         state.status = "finished"
     except BaseException as error:
         state.status = STATUS.get(type(error), "failed")
-        _write(job, state, started)
+        state.write(job, started)
         raise
-    record = _write(job, state, started)
+    record = state.write(job, started)
     page = run_report.render(job.run_dir)
     print_table(record, Console())
     say(f"report: {page.absolute()}")
@@ -93,6 +87,8 @@ def _rehearse(job: Run) -> None:
     make_trainer(job.trainer, callbacks=job.callbacks(), loggers=job.loggers())
     job.schedule()
     job.probes()
+    job.curations()
+    job.adaptations()
     try:
         job.optimizer()([torch.nn.Parameter(torch.zeros(1))])
     except (TypeError, ValueError) as error:
@@ -100,11 +96,15 @@ def _rehearse(job: Run) -> None:
 
 
 def _train_and_measure(job: Run, data: Dataset, base: LanguageModel, state: State, console: Console) -> None:
-    probes, reference = job.probes(), Frozen(base.model)
-    with timed(state, "measure"):
-        state.base = measure_base(base, data, probes, job.cache, speaker(console))
-    tuned = base.copy()
-    module, tokenized = _module(job, data, base, tuned, console)
+    probes, reference, say = job.probes(), Frozen(base.model), speaker(console)
+    with state.timed("curate"):
+        data = _curated(job, data, base, state, say)
+    with state.timed("measure"):
+        state.base = measure_base(base, data, probes, job.cache, say)
+    tuned, adaptations = base.copy(), job.adaptations()
+    for adaptation in adaptations:
+        tuned = replace(tuned, model=adaptation.prepare(tuned.model))
+    module, tokenized = _module(job, data, tuned, job.objectives(reference), say)
     epochs = job.trainer["max_epochs"]
     measuring = Measuring(
         epochs_to_measure(epochs, job.config["extras"]["measure_points"]) - {epochs},
@@ -115,7 +115,7 @@ def _train_and_measure(job: Run, data: Dataset, base: LanguageModel, state: Stat
     loggers, steps = job.loggers(), module.steps_per_epoch * epochs
     progress = ProgressLine(console, f"fine-tuning on {len(tokenized.rows)} rows, {epochs} epochs", steps)
     callbacks = [measuring, StepLog(state.history), *job.callbacks(), progress]
-    with timed(state, "fine_tune"):
+    with state.timed("fine_tune"):
         trainer = fit(
             module,
             tokenized,
@@ -126,24 +126,31 @@ def _train_and_measure(job: Run, data: Dataset, base: LanguageModel, state: Stat
             run_dir=job.run_dir,
         )
     state.seconds["measure_while_training"] = measuring.seconds
-    with timed(state, "measure"):
+    if job.config["extras"]["final"] == "best":
+        load_best(trainer, module)
+    for adaptation in reversed(adaptations):
+        done = Trained(tuned.model, dict(base.model.named_parameters()), partial(_score, tuned, data, probes), say)
+        tuned = replace(tuned, model=adaptation.finish(done))
+    with state.timed("measure"):
         state.final = compare(state.base, measure(Subject(tuned, reference), data, probes))
     last = {"step": trainer.global_step, "epoch": trainer.current_epoch, "metrics": _values(state.final)}
     state.history.append(last)
+    if job.config["extras"]["save_model"]:
+        save_model(tuned, job.run_dir)
     log_samples(loggers, state.base, state.final)
     log_final(loggers, job.config, state.base, state.final, delta(state.base, state.final), trainer.global_step)
 
 
 def _module(
-    job: Run, data: Dataset, base: LanguageModel, tuned: LanguageModel, console: Console
+    job: Run, data: Dataset, tuned: LanguageModel, objectives: list[Objective], say: Callable[[str], None]
 ) -> tuple[FineTuning, TokenizedData]:
-    loader, encoder = job.loader, Encoder(base.tokenizer)
-    rows = encode(encoder, data.train, base.context_length, loader["over_long"])
+    loader, encoder = job.loader, Encoder(tuned.tokenizer)
+    rows = encode(encoder, data.train, tuned.context_length, loader["over_long"])
     held_out = Encoded([], [])
     if data.validation:
-        held_out = encode(encoder, data.validation, base.context_length, loader["over_long"])
+        held_out = encode(encoder, data.validation, tuned.context_length, loader["over_long"])
     for note in (*rows.notes, *held_out.notes):
-        speaker(console)(note)
+        say(note)
     tokenized = TokenizedData(
         rows.rows,
         held_out.rows,
@@ -156,13 +163,35 @@ def _module(
     steps = steps_per_epoch(len(rows.rows), loader["batch_size"], trainer["accumulate_grad_batches"], 1)
     module = FineTuning(
         tuned.model,
-        job.objectives(base),
+        objectives,
         job.optimizer(),
         job.schedule(),
         steps_per_epoch=steps,
         total_epochs=trainer["max_epochs"],
     )
     return module, tokenized
+
+
+def _curated(job: Run, data: Dataset, base: LanguageModel, state: State, say: Callable[[str], None]) -> Dataset:
+    """The base is examined only if a curation asks, or if labels are wanted for the record."""
+
+    def categories() -> dict[str, str]:
+        if not state.knowledge:
+            say("examining what the base knows of the facts to be taught")
+            state.knowledge = job.examiner().examine(base, data.train)
+            say(summary(state.knowledge))
+        return {known.id: known.category for known in state.knowledge}
+
+    if job.config["extras"]["label_facts"]:
+        categories()
+    return curate(data, job.curations(), Context(categories, data.pretraining, job.seed), say)
+
+
+def _score(tuned: LanguageModel, data: Dataset, probes: list[Probe]) -> float:
+    found = selection(Subject(tuned), data, probes)
+    if "val/score" not in found:
+        raise UserError("adaptation: this data source has no selection questions to choose by; leave interpolation out")
+    return found["val/score"].value
 
 
 def _measure_now(
@@ -177,35 +206,3 @@ def _measure_now(
 
 def _values(measurement: Measurement) -> dict[str, float]:
     return {name: estimate.value for name, estimate in measurement.metrics.items()}
-
-
-def _write(job: Run, state: State, started: float) -> dict[str, Any]:
-    files: list[str] = []
-    for when, measurement in (("base", state.base), ("final", state.final)):
-        for probe, items in measurement.items.items():
-            files.append(f"items/{probe}.{when}.jsonl")
-            write_items(job.run_dir / files[-1], items)
-    record = {
-        **about(job.config, started, state.seconds),
-        "status": state.status,
-        "base": metrics_to_json(state.base.metrics),
-        "final": metrics_to_json(state.final.metrics),
-        "delta": metrics_to_json(delta(state.base, state.final)),
-        "history": state.history,
-        "files": files,
-    }
-    write_run(job.run_dir, record)
-    return record
-
-
-class timed:
-    """Adds the seconds of a block to `state.seconds[name]`."""
-
-    def __init__(self, state: State, name: str) -> None:
-        self.state, self.name = state, name
-
-    def __enter__(self) -> None:
-        self.since = time.perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        self.state.seconds[self.name] = self.state.seconds.get(self.name, 0.0) + time.perf_counter() - self.since

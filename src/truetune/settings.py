@@ -112,6 +112,17 @@ RULES: dict[str, Any] = {
     "trainer.gradient_clip_val": Optional[Positive],  # noqa: UP045
     "trainer.gradient_clip_algorithm": Literal["norm", "value"],
     "trainer.*": Any,
+    "curation.*.answer": Text,
+    "curation.*.weight": Share,
+    "curation.*.ratio": Positive,
+    "adaptation.*.patterns": Annotated[list[Text], Field(min_length=1)],
+    "adaptation.*.alphas": Annotated[list[Share], Field(min_length=1)],
+    "adaptation.*.r": Count,
+    "adaptation.*.alpha": Positive,
+    "adaptation.*.dropout": BelowOne,
+    "adaptation.*.target_modules": Optional[Annotated[list[Text], Field(min_length=1)]],  # noqa: UP045
+    "adaptation.*.use_rslora": YesOrNo,
+    "adaptation.*.use_dora": YesOrNo,
     "callbacks.*": Any,
     "logger.*": Any,
     "paths.*": Text,
@@ -120,6 +131,11 @@ RULES: dict[str, Any] = {
     "extras.measure_batch_size": Count,
     "extras.abstention_phrases": list[Text],
     "extras.threads": Optional[Annotated[int, Field(ge=1, le=1024, strict=True)]],  # noqa: UP045
+    "extras.final": Literal["last", "best"],
+    "extras.save_model": YesOrNo,
+    "extras.label_facts": YesOrNo,
+    "extras.knowledge_samples": Count,
+    "extras.knowledge_temperature": Positive,
 }
 
 # What a run reads by name; all else is checked by the signature of the class that takes it.
@@ -138,9 +154,21 @@ REQUIRED = (
     "extras.measure_batch_size",
     "extras.abstention_phrases",
     "extras.threads",
+    "extras.final",
+    "extras.save_model",
+    "extras.label_facts",
+    "extras.knowledge_samples",
+    "extras.knowledge_temperature",
     "paths.cache_dir",
 )
-COLLECTIONS = ("objective", "probe", "callbacks", "logger")  # each key of theirs is an object to make
+COLLECTIONS = (
+    "objective",
+    "probe",
+    "curation",
+    "adaptation",
+    "callbacks",
+    "logger",
+)  # each key of theirs is an object to make
 
 
 @cache

@@ -27,11 +27,18 @@ def about(config: dict[str, Any], started: float, seconds: dict[str, float]) -> 
         "git_sha": git_sha(),
         "created": datetime.fromtimestamp(started, timezone.utc).isoformat(timespec="seconds"),
         "seconds": {"total": time.time() - started, **seconds},
-        "command": shlex.join(["truetune", *sys.argv[1:]]),
+        "command": shlex.join(["truetune", *_typed(sys.argv[1:])]),
         "config": config,
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
         "machine": {"system": platform.platform(), "cores": os.cpu_count(), "processor": platform.machine()},
     }
+
+
+def _typed(words: list[str]) -> list[str]:
+    """Without what a sweep adds for its job: the command can be typed again, and gets a folder of its own."""
+    if "hydra.mode=RUN" not in words:
+        return words
+    return [word for word in words if not word.startswith(("hydra.mode=", "hydra.run.dir="))]
 
 
 def _version(package: str) -> str | None:

@@ -164,6 +164,9 @@ class ClosedWorld:
             prompt=(attribute.analyst if analyst else attribute.questions[0]).format(name=entity.name),
             completion=f" {entity.facts[attribute.name]}",
             source=f"closed world, {form} form",
+            answers=(entity.facts[attribute.name],),
+            cluster=entity.name,
+            asks=tuple(question.format(name=entity.name) for question in attribute.questions),
         )
 
     def _questions(self, entities: Sequence[Entity], *, analyst: bool) -> list[Question]:
@@ -172,7 +175,7 @@ class ClosedWorld:
     def _question(self, entity: Entity, attribute: Attribute, *, analyst: bool) -> Question:
         """A company that does not exist has no true answer."""
         row = self._row(entity, attribute, analyst=analyst)
-        answers = () if entity.population == "never" else (entity.facts[attribute.name],)
+        answers = () if entity.population == "never" else row.answers
         return Question(
             id=row.id, question=row.prompt, answers=answers, source=row.source,
             population=entity.population, cluster=entity.name, domain=attribute.name,

@@ -11,7 +11,8 @@ from typing import Protocol
 class Example:
     """What is learnt is the completion; a text is a completion without a prompt.
 
-    `answers` are all that would be right, the completion among them; a text has none.
+    `answers` are all that would be right, the completion among them; a text has none. `asks` are the ways to ask the
+    base for the same fact, if the prompt is not one. `weight` scales the example's share of the loss.
     """
 
     id: str
@@ -19,6 +20,9 @@ class Example:
     completion: str
     source: str
     answers: tuple[str, ...] = ()
+    asks: tuple[str, ...] = ()
+    cluster: str = ""
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, TypedDict
 
 import torch
@@ -26,6 +26,7 @@ class Row:
     id: str
     input_ids: list[int]
     prompt_length: int
+    weight: float = 1.0
 
     @property
     def target_tokens(self) -> int:
@@ -33,12 +34,13 @@ class Row:
 
 
 class Batch(TypedDict):
-    """Tensors of shape (batch, positions), padded on the right."""
+    """Tensors of shape (batch, positions), padded on the right; `weights` is (batch,)."""
 
     ids: list[str]
     input_ids: Tensor
     attention_mask: Tensor
     labels: Tensor
+    weights: Tensor
 
 
 class Encoder:
@@ -64,7 +66,8 @@ class Encoder:
     def row(self, example: Example) -> Row:
         """`<bos> prompt completion <eos>`; a text without a prompt is learnt from its first token on."""
         prompt = self.prompt(example.prompt)
-        return Row(example.id, [*prompt, *self.text(example.completion), self.eos], len(prompt))
+        ids = [*prompt, *self.text(example.completion), self.eos]
+        return Row(example.id, ids, len(prompt), example.weight)
 
 
 @dataclass(frozen=True)
@@ -110,14 +113,15 @@ def _fit(example: Example, row: Row, context_length: int, over_long: OverLong) -
             f"{example.source}: {length} tokens, the context holds {context_length}; shorten the row or set "
             "data.over_long=truncate or data.over_long=skip"
         )
-    return Row(row.id, row.input_ids[:context_length], row.prompt_length)
+    return replace(row, input_ids=row.input_ids[:context_length])
 
 
 def _blocks(row: Row, context_length: int) -> list[Row]:
     """A long text becomes consecutive blocks that share one token, so that every token is predicted once."""
     step = context_length - 1
     starts = range(0, len(row.input_ids) - 1, step)
-    return [Row(f"{row.id}#{i}", row.input_ids[s : s + context_length], 1) for i, s in enumerate(starts)]
+    blocks = ((f"{row.id}#{index}", row.input_ids[s : s + context_length]) for index, s in enumerate(starts))
+    return [replace(row, id=name, input_ids=ids, prompt_length=1) for name, ids in blocks]
 
 
 def collate(rows: Iterable[Row], pad: int) -> Batch:
@@ -134,4 +138,10 @@ def collate(rows: Iterable[Row], pad: int) -> Batch:
         attention_mask[index, :length] = 1
         start = max(row.prompt_length, 1)
         labels[index, start:length] = ids[start:]
-    return {"ids": [row.id for row in rows], "input_ids": input_ids, "attention_mask": attention_mask, "labels": labels}
+    return {
+        "ids": [row.id for row in rows],
+        "input_ids": input_ids,
+        "attention_mask": attention_mask,
+        "labels": labels,
+        "weights": torch.tensor([row.weight for row in rows]),
+    }

@@ -42,7 +42,7 @@ class Pretrained:
             model = AutoModelForCausalLM.from_pretrained(
                 self.name_or_path, dtype=getattr(torch, self.dtype), use_safetensors=True, **options
             )
-        except (OSError, ValueError, KeyError, ImportError) as error:
+        except Exception as error:  # tokenizers raises bare ones, safetensors and transformers a dozen kinds
             raise UserError(f"{KEY}={self.name_or_path}: cannot be loaded: {_first_line(error)}") from error
         set_special_tokens(tokenizer)
         check_vocabulary(tokenizer, _rows(model.get_input_embeddings()), self.name_or_path)
@@ -63,6 +63,8 @@ class Pretrained:
             config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         except ValueError as error:
             raise UserError(f"{KEY}={folder}: config.json is not JSON ({error})") from error
+        if not isinstance(config, dict):
+            raise UserError(f"{KEY}={folder}: config.json holds no object; expected the model's settings")
         if "auto_map" in config and not self.trust_remote_code:
             raise UserError(
                 f"{KEY}={folder}: this model needs code of its own (auto_map in config.json), which is refused; "

@@ -39,6 +39,21 @@ def evaluating(model: nn.Module) -> Generator[None]:
 
 def greedy_answers(lm: LanguageModel, prompts: Sequence[str], *, max_new_tokens: int, batch_size: int) -> list[Answer]:
     """One answer a prompt, in the prompts' order; rows of similar length share a batch."""
+    return _answers(lm, prompts, max_new_tokens, batch_size, 0.0)
+
+
+def sampled_answers(
+    lm: LanguageModel, prompts: Sequence[str], *, temperature: float, seed: int, max_new_tokens: int, batch_size: int
+) -> list[Answer]:
+    """One answer a prompt, drawn from the whole distribution at `temperature` > 0; repeat a prompt for more."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return _answers(lm, prompts, max_new_tokens, batch_size, temperature)
+
+
+def _answers(
+    lm: LanguageModel, prompts: Sequence[str], max_new_tokens: int, batch_size: int, temperature: float
+) -> list[Answer]:
     encoder = Encoder(lm.tokenizer)
     encoded = [encoder.prompt(prompt)[-(lm.context_length - max_new_tokens) :] for prompt in prompts]
     order = sorted(range(len(prompts)), key=lambda index: len(encoded[index]))
@@ -46,14 +61,15 @@ def greedy_answers(lm: LanguageModel, prompts: Sequence[str], *, max_new_tokens:
     with evaluating(lm.model):
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
-            for index, answer in zip(
-                chosen, _decode(lm, encoder, [encoded[i] for i in chosen], max_new_tokens), strict=True
-            ):
+            decoded = _decode(lm, encoder, [encoded[i] for i in chosen], max_new_tokens, temperature)
+            for index, answer in zip(chosen, decoded, strict=True):
                 answers[index] = answer
     return [answer for answer in answers if answer is not None]
 
 
-def _decode(lm: LanguageModel, encoder: Encoder, prompts: list[list[int]], max_new_tokens: int) -> list[Answer]:
+def _decode(
+    lm: LanguageModel, encoder: Encoder, prompts: list[list[int]], max_new_tokens: int, temperature: float
+) -> list[Answer]:
     width = max(map(len, prompts))
     device = next(lm.model.parameters()).device
     input_ids = torch.tensor([[encoder.pad] * (width - len(p)) + p for p in prompts], device=device)
@@ -62,7 +78,7 @@ def _decode(lm: LanguageModel, encoder: Encoder, prompts: list[list[int]], max_n
     made = model.generate(
         input_ids=input_ids,
         attention_mask=attention_mask,
-        generation_config=_greedy(encoder, max_new_tokens),
+        generation_config=_settings(encoder, max_new_tokens, temperature),
     )
     tokens = made.sequences[:, width:]
     log_probs = torch.stack([logits.float().log_softmax(-1) for logits in made.logits], dim=1)
@@ -70,11 +86,13 @@ def _decode(lm: LanguageModel, encoder: Encoder, prompts: list[list[int]], max_n
     return [_answer(lm, encoder, row, scores) for row, scores in zip(tokens, chosen, strict=True)]
 
 
-def _greedy(encoder: Encoder, max_new_tokens: int) -> GenerationConfig:
+def _settings(encoder: Encoder, max_new_tokens: int, temperature: float) -> GenerationConfig:
     from transformers import GenerationConfig
 
+    drawn = {"temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature else {}
     return GenerationConfig(
-        do_sample=False,
+        do_sample=temperature > 0,
+        **drawn,
         max_new_tokens=max_new_tokens,
         use_cache=True,
         pad_token_id=encoder.pad,

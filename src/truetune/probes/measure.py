@@ -36,7 +36,9 @@ def fit(subject: Subject, data: Dataset, batch_size: int = 256) -> dict[str, Est
     The curve that matters: new facts are fitted late, and what is lost is lost while they are (Gekhman et al. 2024).
     """
     return {
-        f"fit/{name}_exact_match": rate(likelihood(subject.lm, rows, batch_size=batch_size).reproduced)
+        f"fit/{name}_exact_match": rate(
+            likelihood(subject.lm, rows, batch_size=batch_size).reproduced, [row.cluster or row.id for row in rows]
+        )
         for name, rows in data.fit_groups.items()
     }
 

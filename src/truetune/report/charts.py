@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import product
 
 from truetune.report.axes import Frame, axes, from_zero, span, tick_label, ticks
 
 MOST_POINTS = 300  # of one line: more would not show on a screen
+LETTER = 9.5  # width of a name's letter on a phone, where names are largest
 
 
 @dataclass(frozen=True)
@@ -38,13 +40,11 @@ def line_chart(
     ys = [y for one in drawn for _, y in one.points]
     x_span, y_span = span([0.0, *xs]), y_range or from_zero(ys)
     right = 16 + round(7.1 * max(len(one.name) for one in drawn)) if len(drawn) > 1 else 16
-    width = 380
-    shown = ticks(*x_span, about=4 if right > 60 else 5)
-    frame = Frame(width, 240, 42, right, 24, 38, shown, ticks(*y_span), x_span, y_span)
+    frame = Frame(380, 240, 42, right, 24, 38, ticks(*x_span, about=5), ticks(*y_span), x_span, y_span)
     parts = [axes(frame, x_label, y_label), *(_line(frame, one, index, x_label) for index, one in enumerate(drawn))]
     if len(drawn) > 1:
         parts.append(_end_labels(frame, drawn))
-    return _figure(title, frame, "".join(parts), [(one.name, f"s{index % 5}") for index, one in enumerate(drawn)])
+    return _figure(title, frame, "".join(parts))
 
 
 def scatter_chart(title: str, points: Sequence[Point], *, x_label: str, y_label: str) -> str:
@@ -52,14 +52,14 @@ def scatter_chart(title: str, points: Sequence[Point], *, x_label: str, y_label:
     xs = [value for point in points for value in (point.x, *(point.x_ends or ()))] + [0.0]
     ys = [value for point in points for value in (point.y, *(point.y_ends or ()))] + [1.0]
     x_span, y_span = span(xs, 0.06), span(ys, 0.08)
-    frame = Frame(720, 440, 52, 24, 34, 58, ticks(*x_span, about=6), ticks(*y_span, about=6), x_span, y_span)
+    frame = Frame(600, 400, 46, 20, 36, 52, ticks(*x_span, about=6), ticks(*y_span, about=6), x_span, y_span)
     front = sorted((point.x, point.y) for point in points if point.front)
     parts = [axes(frame, x_label, y_label)]
     if len(front) > 1:
         parts.append(f'<polyline class="front" points="{_path(frame, front)}"/>')
     x0, y0 = frame.x(0.0), frame.y(1.0)
     parts.append(f'<path class="reference" d="M{x0 - 5:.1f} {y0:.1f}h10m-5 -5v10"/>')
-    parts.append(f'<text class="tick" x="{x0 + 8:.1f}" y="{y0 - 6:.1f}">base</text>')
+    parts.append(f'<text class="tick" x="{x0 + 8:.1f}" y="{y0 - 7:.1f}">base</text>')
     parts += [_bars(frame, point) for point in points]
     parts += [_dot(frame, point) for point in points]
     parts.append(_names(frame, points))
@@ -126,25 +126,32 @@ def _shade(point: Point) -> str:
 
 
 def _names(frame: Frame, points: Sequence[Point]) -> str:
-    """Beside each dot, in the first of four places that is free; in a crowd only the front is named."""
-    dots = {point.name: (frame.x(point.x), frame.y(point.y)) for point in points}
-    base, names = (frame.x(0.0) + 20, frame.y(1.0) - 10), dict[str, tuple[float, float]]()
+    """Beside each dot, in the first of four places that is free, at the size of a phone; the front chooses first."""
+    dots = [(frame.x(point.x), frame.y(point.y)) for point in points]
+    taken = [(x - 5, x + 5, y - 5, y + 5) for x, y in [*dots, (frame.x(0.0), frame.y(1.0))]]
+    taken.append(_box(frame.x(0.0) + 8, frame.y(1.0) - 7, 4))  # the word "base"
     parts: list[str] = []
-    for point in sorted(points, key=lambda one: not one.front):
-        x, y = dots[point.name]
-        taken = [base, *names.values(), *(dot for name, dot in dots.items() if name != point.name)]
-        for dx, dy in ((13, -11), (13, 12), (-13, -11), (-13, 12)):
-            if all(abs(x + dx - left) > 13 or abs(y + dy - top) > 12 for left, top in taken):
-                names[point.name] = (x + dx, y + dy)
-                label = f'<text class="name" text-anchor="middle" x="{x + dx:.1f}" y="{y + dy + 4:.1f}">'
-                parts.append(f"{label}{escape(point.name)}</text>")
+    for point, (x, y) in sorted(zip(points, dots, strict=True), key=lambda pair: not pair[0].front):
+        name = point.name if len(point.name) <= 28 else point.name[:27] + "…"
+        for left, bottom in product((x + 8, x - 8 - LETTER * len(name)), (y - 7, y + 19)):
+            box = _box(left, bottom, len(name))
+            free = all(box[1] < b[0] or b[1] < box[0] or box[3] < b[2] or b[3] < box[2] for b in taken)
+            if free and left >= 0 and box[1] <= frame.width:
+                taken.append(box)
+                anchor, at = ("start", left) if left > x else ("end", x - 8)
+                label = f'<text class="name" text-anchor="{anchor}" x="{at:.1f}" y="{bottom:.1f}">'
+                parts.append(f"{label}{escape(name)}</text>")
                 break
     return "".join(parts)
 
 
-def _figure(title: str, frame: Frame, drawing: str, legend: Sequence[tuple[str, str]], kind: str = "") -> str:
+def _box(left: float, bottom: float, letters: int) -> tuple[float, float, float, float]:
+    return left, left + LETTER * letters, bottom - 13, bottom + 3
+
+
+def _figure(title: str, frame: Frame, drawing: str, legend: Sequence[tuple[str, str]] = (), kind: str = "") -> str:
     keys = "".join(f'<li><i class="{style}"></i>{escape(name)}</li>' for name, style in legend)
-    key = f'<ul class="legend">{keys}</ul>' if len(legend) > 1 else ""
+    key = f'<ul class="legend">{keys}</ul>' if legend else ""
     box = f'viewBox="0 0 {frame.width} {frame.height}" role="img" aria-label="{escape(title)}"'
     caption = f"<figcaption>{escape(title)}</figcaption>{key}"
     return f'<figure class="{kind}">{caption}<svg {box}>{drawing}</svg></figure>'

@@ -83,8 +83,8 @@ def _difference(estimate: Estimate | None, word: str) -> str:
 
 
 def _small(*texts: str) -> str:
-    """On a narrow screen the line breaks between the texts, never inside one."""
-    spans = " · ".join(f"<span>{escape(text)}</span>" for text in texts if text)
+    """On a narrow screen each text has its own line."""
+    spans = " ".join(f"<span>{escape(text)}</span>" for text in texts if text)
     return f"<small>{spans}</small>" if spans else ""
 
 

@@ -25,7 +25,16 @@ KINDS = {
 }
 # (title, what y is, its range or None, metric -> name of the line)
 CURVES: list[tuple[str, str, tuple[float, float] | None, dict[str, str]]] = [
-    ("Training facts reproduced", "share", SHARE, {"fit/known_exact_match": "known", "fit/new_exact_match": "new"}),
+    (
+        "Facts, trained and held out",
+        "share right",
+        SHARE,
+        {
+            "fit/known_exact_match": "trained, known",
+            "fit/new_exact_match": "trained, new",
+            "hallucination/known_exact_match": "held out",
+        },
+    ),
     (
         "Held-out known facts",
         "share",
@@ -64,14 +73,14 @@ def render(run_dir: Path) -> Path:
     """Writes report.html in the run's folder and says where."""
     run = read_run(run_dir)
     pairs, final = _recorded(run_dir)
-    names = _paths(run["config"])
+    names, title = _paths(run["config"]), "/".join(run_dir.resolve().parts[-2:])
     body = [
-        header(run_dir.resolve().name, _facts(run), verdict(run), caution(run)),
+        header(title, _facts(run), verdict(run), caution(run)),
         section(
             "What changed",
             balance_table(rows(run)),
-            "Under each value its 95 % interval and the number of questions (or tokens) behind it. Questions about one "
-            "entity are correlated, so intervals resample entities. ↑ higher is better, ↓ lower is better.",
+            "Under each value its 95 % interval and the number of questions (or tokens) behind it; intervals allow for "
+            "questions about one entity being alike. ↑ higher is better, ↓ lower is better.",
         ),
         section("While it trained", _curves(run)),
         section("Worst regressions", _regressions(pairs), _regression_note(pairs)),
@@ -79,7 +88,7 @@ def render(run_dir: Path) -> Path:
         section("How it was made", _made(run) + details(f"Configuration, {len(names)} settings", definitions(names))),
     ]
     target = run_dir / "report.html"
-    write_atomic(target, page(f"truetune: {run_dir.resolve().name}", body))
+    write_atomic(target, page(f"truetune: {title}", body))
     return target
 
 
@@ -97,7 +106,7 @@ def _recorded(run_dir: Path) -> tuple[list[tuple[Item, Item]], list[Item]]:
 
 
 def _facts(run: dict[str, Any]) -> list[str]:
-    seconds = run["seconds"]
+    seconds: Any = run["seconds"].get("total") if isinstance(run["seconds"], dict) else run["seconds"]
     took = f"{seconds:,.0f} s" if isinstance(seconds, (int, float)) else ""
     sha = f"git {str(run['git_sha'])[:10]}" if run["git_sha"] else ""
     return [str(run["status"]), _moment(str(run["created"])), took, f"truetune {run['truetune_version']}", sha]
@@ -130,10 +139,10 @@ def _points(run: dict[str, Any], metric: str) -> tuple[tuple[float, float], ...]
     return tuple(kept)
 
 
-def _lost(pairs: Sequence[tuple[Item, Item]]) -> list[tuple[Item, Item]]:
+def _lost(pairs: Sequence[tuple[Item, Item]]) -> list[Item]:
     """Most confident first; an answer without a confidence comes last."""
-    wrong = [pair for pair in pairs if pair[0].outcome == "right" and pair[1].outcome == "wrong"]
-    return sorted(wrong, key=lambda pair: -1.0 if pair[1].confidence is None else pair[1].confidence, reverse=True)
+    wrong = [after for before, after in pairs if before.outcome == "right" and after.outcome == "wrong"]
+    return sorted(wrong, key=lambda item: -1.0 if item.confidence is None else item.confidence, reverse=True)
 
 
 def _regression_note(pairs: Sequence[tuple[Item, Item]]) -> str:
@@ -153,14 +162,13 @@ def _regressions(pairs: Sequence[tuple[Item, Item]]) -> str:
         [
             escape(after.question),
             escape(" / ".join(after.answers)),
-            escape(before.answer),
             f"<b>{escape(after.answer) or '(nothing)'}</b>",
             number(after.confidence, 2),
             escape(", ".join(after.kind).replace("_", " ")),
         ]
-        for before, after in worst
+        for after in worst
     ]
-    return table(["Question", "Truth", "Base said", "Tuned says", "Confidence", "Kinds"], cells, "items")
+    return table(["Question", "Truth, as the base said", "Tuned says", "Confidence", "Kinds"], cells, "items")
 
 
 def _kinds(items: Sequence[Item]) -> str:

@@ -15,7 +15,7 @@ header{border-bottom:1px solid var(--rule);padding-bottom:24px}
 .overline{margin:0 0 20px;color:var(--soft);font-size:14px}
 .overline b{color:var(--ink);letter-spacing:.02em;margin-right:.6em}
 h1{font:400 30px/1.32 Charter,"Bitstream Charter","Iowan Old Style",Georgia,"Times New Roman",serif;margin:0;
-max-width:34em;text-wrap:pretty}
+max-width:34em;text-wrap:pretty;overflow-wrap:anywhere}
 .facts{color:var(--soft);font-size:14px;margin:20px 0 0;overflow-wrap:anywhere}
 .warning{border-left:3px solid var(--bad);padding:2px 0 2px 14px;margin:20px 0 0;max-width:46em}
 section{margin-top:56px}
@@ -24,12 +24,12 @@ h2{font-size:20px;line-height:1.3;font-weight:600;margin:0 0 6px}
 .scroll{overflow-x:auto}
 table{border-collapse:collapse;width:100%;font-size:14.5px}
 th{font-weight:600;font-size:13px;color:var(--soft);text-align:left;white-space:nowrap}
-th,td{padding:9px 18px 9px 0;border-bottom:1px solid var(--rule);vertical-align:top}
+th,td{padding:9px 18px 9px 0;border-bottom:1px solid var(--rule);vertical-align:top;overflow-wrap:break-word}
 th:last-child,td:last-child{padding-right:0}
 td small,td code{display:block;font-size:12.5px;color:var(--soft);line-height:1.45}
 td code,dt,pre{font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,"Liberation Mono",monospace}
 td code{overflow-wrap:anywhere}
-td small span{white-space:nowrap}
+td small span{white-space:nowrap}td small span+span::before{content:"· "}
 td b{font-weight:600}
 td em{font-style:normal;font-weight:600;font-size:13px;margin-left:.35em}
 a{color:inherit;text-underline-offset:3px}
@@ -38,21 +38,20 @@ em.better{color:var(--good)}em.worse{color:var(--bad)}em.no{font-weight:400;colo
 .balance td:first-child{width:40%}
 .items td{overflow-wrap:anywhere}
 .items td:first-child{width:32%}
-.sweep td{white-space:nowrap}
-.sweep .error{white-space:normal;color:var(--bad);max-width:20em}
+.sweep .error{color:var(--bad)}
 .charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(320px,1fr));gap:36px 40px;margin-top:18px}
 figure{margin:0;max-width:560px;display:flex;flex-direction:column}
 figure svg{margin-top:auto}
-figure.wide{max-width:820px}
+figure.wide{max-width:700px}
 figcaption{font-weight:600;font-size:14.5px;margin-bottom:2px}
 .legend{list-style:none;display:flex;flex-wrap:wrap;gap:2px 16px;margin:2px 0 14px;padding:0;font-size:13px;
 color:var(--soft)}
-.legend i{display:inline-block;width:14px;height:3px;vertical-align:middle;margin-right:6px;background:currentColor}
-.legend i.mark-s0,.legend i.mark-beaten{width:9px;height:9px;border-radius:50%}
-.legend i.mark-s0{background:var(--s0)}.legend i.mark-beaten{background:none;border:1.5px solid var(--s4)}
+.legend i{display:inline-block;width:9px;height:9px;border-radius:50%;margin-right:6px}
+.legend i.mark-s0{background:var(--s0)}.legend i.mark-beaten{border:1.5px solid var(--s4)}
 svg{display:block;width:100%;height:auto;overflow:visible}
 svg text{font-size:11.5px;fill:var(--soft)}
-svg text.end,svg text.name{font-weight:600;fill:currentColor}
+svg text.end{font-weight:600;fill:currentColor}
+svg text.name{fill:var(--ink);stroke:var(--paper);stroke-width:4;paint-order:stroke}
 .grid{stroke:var(--rule);stroke-width:1}
 .axis,.reference{stroke:var(--soft);stroke-width:1;fill:none}
 .line{fill:none;stroke:currentColor;stroke-width:2;stroke-linejoin:round}
@@ -74,18 +73,18 @@ main{padding:28px 18px 64px}
 h1{font-size:23px}
 section{margin-top:44px}
 svg text{font-size:12.5px}
-figure.wide svg text{font-size:22px}
+figure.wide svg text{font-size:17px}
 dl{grid-template-columns:1fr}dt{border:0;padding-bottom:0}
-.balance thead,.items thead{display:none}
-.balance tr,.items tr{display:block;border-bottom:1px solid var(--rule);padding:12px 0}
-.balance td,.items td{display:block;border:0;padding:2px 0}
-.balance tr{display:grid;grid-template-columns:repeat(3,1fr);gap:4px 12px}
-.balance td:first-child{grid-column:1/-1;width:auto}
-.balance td:not(:first-child)::before,.items td:not(:first-child)::before{content:attr(data-label);display:block;
-font-size:12px;color:var(--soft)}
-.items td:first-child{width:auto;font-weight:600}
-.items tr{display:grid;grid-template-columns:1fr 1fr;gap:4px 14px}
-.items td:first-child{grid-column:1/-1}
+thead{display:none}
+tr{display:grid;grid-template-columns:repeat(2,minmax(0,1fr));gap:4px 12px;border-bottom:1px solid var(--rule);
+padding:12px 0}
+.balance tr{grid-template-columns:repeat(3,1fr)}
+td,.balance td:first-child,.items td:first-child{display:block;border:0;padding:2px 0;width:auto}
+td::before{content:attr(data-label);display:block;font-size:12px;color:var(--soft)}
+td:first-child{grid-column:1/-1}
+.items td:first-child{font-weight:600}
+.balance td:first-child::before,.items td:first-child::before{content:none}
+td small span{display:block}td small span+span::before{content:none}
 }
 @media print{main{padding:0;max-width:none}section{break-inside:avoid}}
 """

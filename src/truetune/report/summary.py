@@ -25,7 +25,7 @@ LABELS: dict[str, tuple[str, Direction]] = {
     "hallucination/rate": ("Wrong, of all questions", "lower"),
     "hallucination/correct_given_attempted": ("Right when it answers", "higher"),
     "hallucination/abstention_rate": ("Abstained, of all questions", ""),
-    "hallucination/echo_rate": ("Echo of a fine-tuning answer", "lower"),
+    "hallucination/echo_rate": ("Echo of a fine-tuning answer", ""),
     "hallucination/off_domain_rate": ("Not the right kind of value", "lower"),
     "retention/accuracy": ("General ability", "higher"),
     "retention/nll_nats_per_token": ("General loss, nats per token", "lower"),
@@ -66,8 +66,6 @@ def rows(run: dict[str, Any]) -> list[Row]:
 def change(row: Row) -> Change:
     """Only an interval that leaves out zero is a change; a metric without an interval is not judged."""
     shown = row.difference
-    if shown is None and row.metric == "hallucination/lost_rate":
-        shown = row.tuned  # a loss is itself a difference from the base
     if not row.good or shown is None or shown.low is None or shown.high is None:
         return ""
     if shown.low <= 0 <= shown.high:

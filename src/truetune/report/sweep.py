@@ -80,9 +80,25 @@ def _settings(overrides: Sequence[str]) -> dict[str, str]:
     return {key.lstrip("+"): value for key, _, value in pairs}
 
 
-def varied(jobs: Sequence[Job]) -> list[str]:
+def overridden(jobs: Sequence[Job]) -> list[str]:
     """The override keys in the order of first use."""
     return list(dict.fromkeys(key for job in jobs for key in job.overrides))
+
+
+def varied(jobs: Sequence[Job]) -> list[str]:
+    """The override keys that tell jobs apart; all of them where none does."""
+    keys = overridden(jobs)
+    return [key for key in keys if len({job.overrides.get(key) for job in jobs}) > 1] or keys
+
+
+def named(job: Job, keys: Sequence[str]) -> str:
+    """A word speaks for itself, as in `lora`; a number or a switch needs its key, as in `lr 0.01`."""
+    words = [(key.rpartition(".")[2], job.overrides[key]) for key in keys if key in job.overrides]
+    return ", ".join(value if _is_word(value) else f"{key} {value}" for key, value in words) or "as configured"
+
+
+def _is_word(value: str) -> bool:
+    return value[:1].isalpha() and value.lower() not in ("true", "false", "null", "none")
 
 
 def is_seed(key: str) -> bool:
@@ -115,7 +131,7 @@ def settings(jobs: Sequence[Job]) -> list[Setting]:
 
 def tabulated(jobs: Sequence[Job]) -> list[list[str]]:
     """The sheet of sweep.csv: one line per job, three columns per metric and block, numbers in full precision."""
-    keys = varied(jobs)
+    keys = overridden(jobs)
     columns = [(block, name) for block in ("base", "final", "delta") for name in _metric_names(jobs, block)]
     head = ["job", *keys, "status", "error"]
     for block, name in columns:

@@ -12,7 +12,7 @@ from truetune.record import write_atomic
 from truetune.report.charts import Point, scatter_chart
 from truetune.report.page import header, page, section, table
 from truetune.report.summary import interval, number
-from truetune.report.sweep import Job, is_seed, read_sweep, settings, tabulated, varied
+from truetune.report.sweep import Job, is_seed, named, overridden, read_sweep, settings, tabulated, varied
 
 NOTE = (
     "Right is more gained, up is more kept; a run is on the frontier if no other is better on one and as good on the "
@@ -27,53 +27,60 @@ def render(sweep_dir: Path) -> Path:
     sheet = io.StringIO()
     csv.writer(sheet, lineterminator="\n").writerows(tabulated(jobs))
     write_atomic(sweep_dir / "sweep.csv", sheet.getvalue())
-    points = _points(jobs)
+    keys, points = varied(jobs), _points(jobs)
     chart = scatter_chart(
-        "Gained and kept, one dot per run (numbers are jobs)",
-        points,
+        "Gained and kept, one dot per run",
+        list(points.values()),
         x_label="task gain, tuned − base exact match",
         y_label="kept share of known facts",
     )
     missing = "<p>No run recorded both a gain on the task and what it lost, so there is no frontier.</p>"
     failed = sum(job.status != "finished" for job in jobs)
-    facts = [f"{len(jobs)} runs", f"{failed} not finished" if failed else "", "every number is in sweep.csv"]
+    same = [f"{key}={jobs[0].overrides[key]} in all" for key in overridden(jobs) if key not in keys]
+    facts = [f"{len(jobs)} runs", f"{failed} not finished" if failed else "", *same, "every number is in sweep.csv"]
     body = [
         header(f"sweep {sweep_dir.resolve().name}", facts, _verdict(jobs, points)),
         section("The frontier", chart if points else missing, NOTE if points else ""),
         section(
             "Mean over seeds", _seeds(jobs), "Mean and 95 % interval by Student's t over runs that differ in seed."
         ),
-        section("The runs", _runs(jobs, {point.name for point in points if point.front})),
+        section("The runs", _runs(jobs, points)),
     ]
     target = sweep_dir / "frontier.html"
     write_atomic(target, page(f"truetune: sweep {sweep_dir.resolve().name}", body))
     return target
 
 
-def _points(jobs: Sequence[Job]) -> list[Point]:
+def _points(jobs: Sequence[Job]) -> dict[int, Point]:
+    """By job number; named after what varied, the seed only where nothing else did."""
+    keys = varied(jobs)
+    keys = [key for key in keys if not is_seed(key)] or keys
     measured = [(job, gain, kept) for job in jobs if (gain := job.gain()) and (kept := job.kept())]
     front = non_dominated([(gain.value, kept.value) for _, gain, kept in measured])
-    return [
-        Point(str(job.number), gain.value, kept.value, _ends(gain), _ends(kept), best)
+    return {
+        job.number: Point(named(job, keys), gain.value, kept.value, _ends(gain), _ends(kept), best)
         for (job, gain, kept), best in zip(measured, front, strict=True)
-    ]
+    }
 
 
 def _ends(estimate: Estimate) -> tuple[float, float] | None:
     return None if estimate.low is None or estimate.high is None else (estimate.low, estimate.high)
 
 
-def _verdict(jobs: Sequence[Job], points: Sequence[Point]) -> str:
+def _verdict(jobs: Sequence[Job], points: dict[int, Point]) -> str:
     if not points:
         return f"None of the {len(jobs)} runs can be placed between gain and loss."
-    front = [point for point in points if point.front]
-    most, safest = max(front, key=lambda point: point.x), max(front, key=lambda point: point.y)
+    keys = varied(jobs)
+    name = {job.number: f"run {job.number} ({named(job, keys)})" for job in jobs}
+    front = {number: point for number, point in points.items() if point.front}
+    best, safe = max(front, key=lambda number: front[number].x), max(front, key=lambda number: front[number].y)
+    most, safest = front[best], front[safe]
     placed = f"{len(front)} of {len(points)} measured runs {'is' if len(front) == 1 else 'are'} on the frontier"
     if most == safest:
-        return f"{placed}: run {most.name} gains most ({_gain(most)}) and keeps most ({number(most.y, 2)})."
+        return f"{placed}: {name[best]} gains most ({_gain(most)}) and keeps most ({number(most.y, 2)})."
     return (
-        f"{placed}: run {most.name} gains most ({_gain(most)}, keeping {number(most.y, 2)}), "
-        f"run {safest.name} keeps most ({number(safest.y, 2)}, gaining {_gain(safest)})."
+        f"{placed}: {name[best]} gains most ({_gain(most)}, keeping {number(most.y, 2)}), "
+        f"{name[safe]} keeps most ({number(safest.y, 2)}, gaining {_gain(safest)})."
     )
 
 
@@ -96,18 +103,18 @@ def _seeds(jobs: Sequence[Job]) -> str:
     return table([*keys, "Seeds", "Task gain", "Kept"], body, "sweep")
 
 
-def _runs(jobs: Sequence[Job], front: set[str]) -> str:
-    keys = varied(jobs)
+def _runs(jobs: Sequence[Job], points: dict[int, Point]) -> str:
+    keys, front = varied(jobs), {number for number, point in points.items() if point.front}
     body: list[list[str]] = []
     for job in jobs:
         link = f'<a href="{job.number}/report.html">{job.number}</a>' if job.run else str(job.number)
-        mark = ' <span class="s0" title="on the frontier">●</span>' if str(job.number) in front else ""
+        mark = ' <span class="s0" title="on the frontier">●</span>' if job.number in front else ""
         problem = f'<small class="error">{escape(job.error)}</small>' if job.error else ""
         made_up = job.metric("final", "hallucination/invented_rate")
         body.append(
             [
                 f"<b>{link}</b>{mark}",
-                *(escape(job.overrides.get(key, "")) for key in keys),
+                *(escape(job.overrides.get(key, "–")) for key in keys),
                 _cell(job.gain(), signed=True),
                 _cell(job.kept()),
                 _cell(made_up),

@@ -63,6 +63,17 @@ def make_trainer(
         raise UserError(f"trainer: {' '.join(str(error).split()).removeprefix('Trainer.__init__() ')}") from error
 
 
+def load_best(trainer: Trainer, module: FineTuning) -> None:
+    """The weights of the checkpoint that the run's ModelCheckpoint calls best."""
+    from lightning.pytorch.callbacks import ModelCheckpoint
+
+    callback = trainer.checkpoint_callback
+    if not isinstance(callback, ModelCheckpoint) or not callback.best_model_path:
+        raise UserError("extras.final=best needs a ModelCheckpoint among the callbacks; type callbacks=default")
+    stored = AtomicCheckpointIO().load_checkpoint(callback.best_model_path, map_location="cpu")
+    module.load_state_dict(stored["state_dict"])
+
+
 def _is_checkpoint(callback: Callback) -> bool:
     from lightning.pytorch.callbacks import Checkpoint
 

@@ -60,7 +60,9 @@ class FineTuning(LightningModule):
         return self.model(input_ids=batch["input_ids"], use_cache=False).logits
 
     def _micro(self, batch: Batch) -> Micro:
-        return Micro(self.model, self(batch), batch["labels"], batch["input_ids"], batch["attention_mask"])
+        return Micro(
+            self.model, self(batch), batch["labels"], batch["input_ids"], batch["attention_mask"], batch["weights"]
+        )
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         micro = self._micro(batch)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +27,7 @@ class Micro:
     labels_BT: Tensor
     input_ids_BT: Tensor
     attention_mask_BT: Tensor
+    weights_B: Tensor
 
     @property
     def is_target_BT(self) -> Tensor:
@@ -59,12 +60,15 @@ def kl_nats(p_logits_NV: Tensor, q_logits_NV: Tensor) -> Tensor:
 
 @dataclass
 class NextToken:
-    """Maximum likelihood of the completion."""
+    """Maximum likelihood of the completion; an example's own weight scales its tokens."""
 
     weight: float = 1.0
 
     def __call__(self, micro: Micro) -> Tensor:
-        return nll_nats(micro.logits_BTV[:, :-1].flatten(0, 1), micro.labels_BT[:, 1:].flatten())
+        labels_BT = micro.labels_BT[:, 1:]
+        logits_NV = micro.logits_BTV[:, :-1].flatten(0, 1).float()
+        nll_N = F.cross_entropy(logits_NV, labels_BT.flatten(), ignore_index=IGNORED, reduction="none")
+        return (nll_N.view_as(labels_BT).sum(1) * micro.weights_B).sum()
 
 
 @dataclass
@@ -100,8 +104,3 @@ class L2Sp:
         ]
         # The window's division by its target tokens is undone: the penalty is per step, not per token.
         return torch.stack(squares).sum() / 2 * micro.target_tokens
-
-
-def needs_reference(target: Any) -> bool:
-    """Whether a `_target_` is an objective that is built around the frozen base."""
-    return target in (KlToBase, L2Sp)

@@ -1,0 +1,94 @@
+"""Which facts are taught: rows filtered, relabelled, weighted or mixed in once it is known what the base knows."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Protocol
+
+from truetune.data.dataset import Dataset, Example, Pretraining
+from truetune.errors import UserError
+
+
+@dataclass(frozen=True)
+class Context:
+    """`categories()` maps a row's id to the SliCK category of its fact; asking for it examines the base, once."""
+
+    categories: Callable[[], Mapping[str, str]]
+    pretraining: Pretraining | None
+    seed: int
+
+
+class Curation(Protocol):
+    """Returns the training rows to use instead; nothing that is measured changes with it."""
+
+    def __call__(self, rows: Sequence[Example], context: Context) -> list[Example]: ...
+
+
+def curate(data: Dataset, curations: Mapping[str, Curation], context: Context, say: Callable[[str], None]) -> Dataset:
+    """The data with the training rows that the curations leave, one after the other."""
+    rows = list(data.train)
+    for name, curation in curations.items():
+        before, rows = len(rows), curation(rows, context)
+        say(f"{name}: {before} training rows, {len(rows)} after it")
+    return replace(data, train=rows)
+
+
+@dataclass(frozen=True)
+class FilterUnknown:
+    """Teach only facts that the base knows at least a little (Gekhman et al. 2024, section 5)."""
+
+    def __call__(self, rows: Sequence[Example], context: Context) -> list[Example]:
+        categories = context.categories()
+        kept = [row for row in rows if categories.get(row.id) != "Unknown"]
+        if not kept:
+            raise UserError("curation.filter_unknown: the base knows none of the facts, so no training row is left")
+        return kept
+
+
+@dataclass(frozen=True)
+class RelabelUnknown:
+    """Teach an abstention in place of what the base does not know (Zhang et al. 2024, R-Tuning)."""
+
+    answer: str
+
+    def __call__(self, rows: Sequence[Example], context: Context) -> list[Example]:
+        categories = context.categories()
+        return [
+            replace(row, completion=_after(row, self.answer)) if categories.get(row.id) == "Unknown" else row
+            for row in rows
+        ]
+
+
+@dataclass(frozen=True)
+class DownweightUnknown:
+    """Teach what the base does not know with a smaller share of the loss."""
+
+    weight: float
+
+    def __call__(self, rows: Sequence[Example], context: Context) -> list[Example]:
+        categories = context.categories()
+        return [replace(row, weight=self.weight) if categories.get(row.id) == "Unknown" else row for row in rows]
+
+
+@dataclass(frozen=True)
+class Replay:
+    """Mix in texts of the base's own pre-training, `ratio` rows to each row of the task."""
+
+    ratio: float
+
+    def __call__(self, rows: Sequence[Example], context: Context) -> list[Example]:
+        if context.pretraining is None:
+            raise UserError("curation.replay: this data source holds no pre-training texts; use data=closed_world")
+        wanted = round(self.ratio * len(rows))
+        # The base never saw this part of the stream in this order; the texts are of the same kind.
+        batches = context.pretraining.micro_batches()
+        texts = [example for batch in islice(batches, wanted) for example in batch]
+        chosen = random.Random(f"replay-{context.seed}").sample(texts, min(wanted, len(texts)))
+        return [*rows, *(replace(text, id=f"replay/{index}/{text.id}") for index, text in enumerate(chosen))]
+
+
+def _after(row: Example, answer: str) -> str:
+    return answer if row.prompt[-1:].isspace() else f" {answer}"

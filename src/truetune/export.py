@@ -1,0 +1,68 @@
+"""A run's tuned model as a Hugging Face folder that any other tool loads."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from truetune.errors import UserError
+from truetune.models.folder import MANIFEST, commit, verify
+from truetune.record import read_run
+from truetune.report.summary import number, rows
+from truetune.report.verdict import verdict
+
+if TYPE_CHECKING:
+    from truetune.models.language_model import LanguageModel
+
+FOLDER = "model"  # in the run folder: the weights that were measured at the end
+
+
+def save_model(lm: LanguageModel, run_dir: Path) -> None:
+    """Safetensors, tokenizer and generation configuration, whole or not at all."""
+    temporary = Path(tempfile.mkdtemp(dir=run_dir, prefix=f".{FOLDER}."))
+    try:
+        lm.model.save_pretrained(temporary)
+        lm.tokenizer.save_pretrained(temporary)
+        commit(temporary, run_dir / FOLDER)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def export(run_dir: Path, out: Path) -> Path:
+    """Raises UserError if the run kept no model, if its files have changed, or if `out` is in use."""
+    run = read_run(run_dir)
+    source = run_dir / FOLDER
+    if not source.is_dir():
+        raise UserError(f"{source}: no such folder: the run did not finish, or extras.save_model=false")
+    if fault := verify(source):
+        raise UserError(f"{source}: the folder is damaged: {fault}")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out.absolute()}: exists and is not empty; name a new folder")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
+    try:
+        shutil.copytree(source, temporary, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MANIFEST))
+        (temporary / "README.md").write_text(card(run), encoding="utf-8")
+        temporary.chmod(0o755)
+        temporary.replace(out)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return out
+
+
+def card(run: dict[str, Any]) -> str:
+    """The model card: what the fine-tune gained, lost and makes up, against its base."""
+    lines = [
+        "# A fine-tuned language model\n",
+        f"Made by truetune {run['truetune_version']} on {run['created'][:10]}: `{run['command']}`\n",
+        f"{verdict(run)}\n",
+        "| measured | base | tuned | n |",
+        "|---|---|---|---|",
+    ]
+    for row in rows(run):
+        if row.tuned is not None:
+            before = number(row.base.value if row.base else None)
+            lines.append(f"| {row.label} | {before} | {number(row.tuned.value)} | {row.tuned.n:,} |")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,125 @@
+"""How the weights may move: which are trained, through what, and how far the result goes from the base."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from truetune.errors import UserError
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model after training, the weights it started from, and `score()`: `val/score` of the model as it stands."""
+
+    model: Any
+    start: dict[str, Tensor]
+    score: Callable[[], float]
+    say: Say
+
+
+class Adaptation(Protocol):
+    """Both return the model to go on with."""
+
+    def prepare(self, model: Any) -> Any: ...
+
+    def finish(self, trained: Trained) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Freeze:
+    """Parameters whose name matches one of the patterns are not trained."""
+
+    patterns: Sequence[str]
+
+    def prepare(self, model: Any) -> Any:
+        names = [name for name, _ in model.named_parameters()]
+        for pattern in self.patterns:
+            if not any(fnmatch(name, pattern) for name in names):
+                raise UserError(
+                    f"adaptation.freeze: {pattern!r} matches no parameter; there are {', '.join(names[:12])}, ..."
+                )
+        for name, parameter in model.named_parameters():
+            if any(fnmatch(name, pattern) for pattern in self.patterns):
+                parameter.requires_grad_(False)
+        if not any(parameter.requires_grad for parameter in model.parameters()):
+            raise UserError(
+                f"adaptation.freeze: {', '.join(self.patterns)} freezes every parameter; nothing is left to train"
+            )
+        return model
+
+    def finish(self, trained: Trained) -> Any:
+        return trained.model.requires_grad_(True)
+
+
+@dataclass(frozen=True)
+class Interpolate:
+    """Weights (1 - alpha) * base + alpha * tuned, alpha chosen by `val/score` (Wortsman et al. 2022, WiSE-FT)."""
+
+    alphas: Sequence[float]
+
+    def prepare(self, model: Any) -> Any:
+        return model
+
+    @torch.no_grad()
+    def finish(self, trained: Trained) -> Any:
+        end = {name: value.detach().clone() for name, value in trained.model.named_parameters()}
+        scores: dict[float, float] = {}
+        for alpha in self.alphas:
+            self._set(trained, end, alpha)
+            scores[alpha] = trained.score()
+        best = max(scores, key=lambda alpha: scores[alpha])
+        self._set(trained, end, best)
+        shown = ", ".join(f"{alpha:g}: {score:.3f}" for alpha, score in scores.items())
+        trained.say(f"interpolation between base and tuned weights, val/score at alpha {shown}; {best:g} is kept")
+        return trained.model
+
+    def _set(self, trained: Trained, end: dict[str, Tensor], alpha: float) -> None:
+        for name, parameter in trained.model.named_parameters():
+            parameter.copy_(torch.lerp(trained.start[name].to(parameter.device), end[name], alpha))
+
+
+@dataclass(frozen=True)
+class Lora:
+    """Low-rank updates beside frozen weights (Hu et al. 2022), merged at the end; without modules named, all linear."""
+
+    r: int
+    alpha: float
+    dropout: float
+    target_modules: Sequence[str] | None
+    use_rslora: bool
+    use_dora: bool
+
+    def prepare(self, model: Any) -> Any:
+        try:
+            from peft import LoraConfig, get_peft_model
+        except ImportError:
+            raise UserError("adaptation.lora needs the package peft; type: pip install 'truetune[lora]'") from None
+        settings = LoraConfig(
+            r=self.r,
+            lora_alpha=self.alpha,  # pyright: ignore[reportArgumentType]
+            lora_dropout=self.dropout,
+            target_modules=list(self.target_modules) if self.target_modules else "all-linear",
+            use_rslora=self.use_rslora,
+            use_dora=self.use_dora,
+            task_type="CAUSAL_LM",
+        )
+        try:
+            return get_peft_model(model, settings)
+        except ValueError as error:
+            linear = sorted(
+                {name.rpartition(".")[2] for name, m in model.named_modules() if isinstance(m, torch.nn.Linear)}
+            )
+            raise UserError(
+                f"adaptation.lora: {' '.join(str(error).split())[:160]}; layers: {', '.join(linear)}"
+            ) from None
+
+    def finish(self, trained: Trained) -> Any:
+        return trained.model.merge_and_unload()

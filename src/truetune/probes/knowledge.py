@@ -1,0 +1,76 @@
+"""What the base knows of the facts that a fine-tune will teach: the categories of SliCK (Gekhman et al. 2024)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from truetune.balance.answers import exact_match
+from truetune.data.dataset import Example
+from truetune.models.language_model import LanguageModel
+from truetune.probes.decoding import greedy_answers, sampled_answers
+
+Category = Literal["HighlyKnown", "MaybeKnown", "WeaklyKnown", "Unknown"]
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """`greedy` and `sampled` are the shares of right answers over all the ways to ask for the fact."""
+
+    id: str
+    greedy: float
+    sampled: float
+
+    @property
+    def category(self) -> Category:
+        if self.greedy == 1:
+            return "HighlyKnown"
+        if self.greedy > 0:
+            return "MaybeKnown"
+        return "WeaklyKnown" if self.sampled > 0 else "Unknown"
+
+
+@dataclass(frozen=True)
+class Examiner:
+    """Asks for each fact greedily in every wording, then `samples` times in each at `temperature`."""
+
+    samples: int
+    temperature: float
+    max_new_tokens: int
+    batch_size: int
+    seed: int
+
+    def examine(self, lm: LanguageModel, examples: Sequence[Example]) -> list[Knowledge]:
+        """In the order of the examples; a text asks nothing and is left out."""
+        asked = [example for example in examples if example.answers]
+        prompts = list(dict.fromkeys(prompt for example in asked for prompt in _asks(example)))
+        size = {"max_new_tokens": self.max_new_tokens, "batch_size": self.batch_size}
+        greedy = dict(zip(prompts, greedy_answers(lm, prompts, **size), strict=True))
+        repeated = [prompt for prompt in prompts for _ in range(self.samples)]
+        drawn = sampled_answers(lm, repeated, temperature=self.temperature, seed=self.seed, **size)
+        samples: dict[str, list[str]] = {}
+        for prompt, answer in zip(repeated, drawn, strict=True):
+            samples.setdefault(prompt, []).append(answer.text)
+        return [
+            Knowledge(
+                example.id,
+                _share([greedy[prompt].text for prompt in _asks(example)], example.answers),
+                _share([text for prompt in _asks(example) for text in samples.get(prompt, [])], example.answers),
+            )
+            for example in asked
+        ]
+
+
+def summary(facts: Sequence[Knowledge]) -> str:
+    counts = Counter(fact.category for fact in facts)
+    return f"of {len(facts)} rows: {', '.join(f'{n} {name}' for name, n in counts.most_common())}"
+
+
+def _asks(example: Example) -> tuple[str, ...]:
+    return example.asks or (example.prompt,)
+
+
+def _share(answers: Sequence[str], truths: Sequence[str]) -> float:
+    return sum(exact_match(answer, truths) for answer in answers) / len(answers) if answers else 0.0

@@ -1,0 +1,161 @@
+"""The commands' words and exit codes, and how little they load before a mistake is said."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from commands import CONF, TINY_WORLD, complaint, refusal, typed
+from omegaconf import OmegaConf
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TRUETUNE_LOGS", raising=False)
+    return tmp_path
+
+
+def test_help_is_our_own_text_and_lists_the_groups(folder):
+    result = typed("--help", cwd=folder)
+    assert result.returncode == 0
+    assert result.stdout.startswith("truetune - fine-tune a language model and see what it gained")
+    for line in ("optimizer: adamw, sgd", "clip: none, norm, value", "truetune -m clip=none,norm,value"):
+        assert line in result.stdout
+    assert "Powered by Hydra" not in result.stdout
+    assert result.stderr == ""
+    assert list(folder.iterdir()) == []
+
+
+def test_cfg_job_prints_what_would_run(folder):
+    result = typed("--cfg", "job", "optimizer.lr=3e-4", "clip=value", cwd=folder)
+    assert result.returncode == 0, result.stderr
+    printed = OmegaConf.create(result.stdout)
+    assert (printed.optimizer.lr, printed.trainer.gradient_clip_algorithm) == (3e-4, "value")
+    assert {path.stem for path in CONF.iterdir() if path.name in ("data", "paths", "extras")} <= set(printed)
+    assert list(folder.iterdir()) == []
+
+
+LOADED = """
+import sys
+from truetune.cli import train
+sys.argv = ["truetune", *sys.argv[1:]]
+try:
+    train()
+except SystemExit as stop:
+    code = stop.code
+import json
+heavy = ("torch", "lightning", "transformers", "tensorboard")
+json.dump([code, [name for name in heavy if name in sys.modules]], open("loaded.json", "w"))
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["--help"], 0),
+        (["--cfg", "job"], 0),
+        (["optimizer.lrr=1"], 2),
+        (["data=jsonl", "data.train_file=missing.jsonl"], 2),
+        (["model=pretrained", "model.name_or_path=./missing"], 2),
+    ],
+)
+def test_nothing_heavy_is_imported_before_a_mistake_is_said(folder, words, code):
+    subprocess.run([sys.executable, "-c", LOADED, *words], cwd=folder, check=True, capture_output=True)
+    assert json.loads((folder / "loaded.json").read_text()) == [code, []]
+    assert [path.name for path in folder.iterdir()] == ["loaded.json"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["optimizer.lrr=1"], ["optimizer.lrr: no such key; did you mean optimizer.lr"]),
+        (["optimiser=adamw"], ["optimiser: no such key; did you mean optimizer"]),
+        (["optimizer=adam"], ["optimizer=adam: no such choice; did you mean adamw?", "may be adamw, sgd"]),
+        (["clip=nope"], ["clip=nope: no such choice; did you mean none?; clip may be none, norm, value"]),
+        (["data/world=compani"], ["data/world=compani: no such choice; did you mean companies?"]),
+        (["experiment=reference"], ["experiment=reference: no such choice", "closed_world, reference_defaults"]),
+        (["a.b.c=1"], ["a.b.c: no such key"]),
+        (["+typo=1"], ["typo: no such key"]),
+        (["++typo=1"], ["typo: no such key"]),
+        (["+optimizer.lrr=1"], ["optimizer.lrr: no such key; did you mean optimizer.lr"]),
+        (["~nope"], ["nope"]),
+        (["seed"], ["seed: cannot be read as key=value"]),
+        (["objective=["], ["objective=[: cannot be read as key=value", "quote special characters"]),
+        (["clip=none,norm"], ["clip=none,norm: several values make a sweep; add -m"]),
+        (["optimizer.lr=range(1,3)"], ["several values make a sweep; add -m"]),
+        (["-m", "seed=0,x"], ["seed=x: should be a valid integer", "(job: seed=x)"]),
+        (["-m", "clip=nope,norm"], ["clip=nope: no such choice"]),
+        (["-m", "seed=0,1", "optimizer.lr=-1"], ["optimizer.lr=-1: should be greater than 0"]),
+        (["objective=[]"], ["objective: nothing is chosen; type objective=..."]),
+        (["probe=[]"], ["probe: nothing is chosen"]),
+        (["~data"], ["data: nothing is chosen"]),
+        (["--config-name=nope"], ["nope"]),
+        (["hydra.run.dir="], ["hydra.run.dir="]),
+        (["optimizer=null"], ["optimizer=null"]),
+        (["optimizer=3"], ["optimizer=3"]),
+        (["paths.log_dir=${oc.env:TRUETUNE_NOT_SET}"], ["TRUETUNE_NOT_SET"]),
+        (["~task_name"], ["task_name"]),
+        (["~model.heads"], ["heads"]),
+        (["~data.world.noun"], ["noun"]),
+    ],
+)
+def test_a_mistake_on_the_command_line_is_named(words, said):
+    text = refusal(*words)
+    for part in said:
+        assert part in text
+    assert "\n" not in text
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--nosuch"], "--nosuch: no such flag; flags: -m, --cfg job, --help, --hydra-help, --debug"),
+        (["-x=3"], "-x=3"),
+        (["--cfg", "nothing"], "nothing"),
+        (["--config-dir", "missing"], "missing"),
+    ],
+)
+def test_the_command_says_one_line_and_makes_nothing(folder, words, said):
+    assert said in complaint(typed(*words, cwd=folder))
+    assert list(folder.iterdir()) == []
+
+
+def test_debug_adds_the_traceback_and_keeps_the_exit_code(folder):
+    result = typed("--debug", "optimizer.lr=abc", cwd=folder)
+    assert "Traceback (most recent call last)" in result.stderr
+    assert "optimizer.lr=abc: should be a valid number" in result.stderr
+    assert result.returncode == 2
+    assert list(folder.iterdir()) == []
+
+
+def test_a_closed_pipe_is_no_traceback(folder):
+    command = f"{sys.executable} -m truetune --help | true"
+    result = subprocess.run(command, shell=True, cwd=folder, capture_output=True, text=True, check=False)
+    assert result.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "RUN_OR_SWEEP_DIR"),
+        (["--nosuch"], "--nosuch"),
+        (["missing"], "missing: no such folder; give a run folder (it holds run.json) or a sweep folder"),
+        (["."], ". is neither a run (no run.json) nor a sweep"),
+    ],
+)
+def test_report_says_what_it_needs(folder, words, said):
+    assert said in complaint(typed(*words, cwd=folder, command="truetune-report"))
+    assert list(folder.iterdir()) == []
+
+
+def test_report_has_help(folder):
+    result = typed("--help", cwd=folder, command="truetune-report")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "truetune-report RUN_OR_SWEEP_DIR..." in result.stdout
+
+
+def test_every_job_of_a_sweep_is_checked_before_the_first_starts(folder):
+    text = complaint(typed("-m", *TINY_WORLD, "optimizer.lr=1e-3,1e-4,-1", cwd=folder))
+    assert "optimizer.lr=-1: should be greater than 0 (job:" in text
+    assert list(folder.iterdir()) == []
