@@ -139,7 +139,7 @@ def test_a_closed_pipe_is_no_traceback(folder):
     ("words", "said"),
     [
         ([], "RUN_OR_SWEEP_DIR"),
-        (["--nosuch"], "--nosuch"),
+        (["--nosuch", "x"], "--nosuch"),
         (["missing"], "missing: no such folder; give a run folder (it holds run.json) or a sweep folder"),
         (["."], ". is neither a run (no run.json) nor a sweep"),
     ],
@@ -152,7 +152,7 @@ def test_report_says_what_it_needs(folder, words, said):
 def test_report_has_help(folder):
     result = typed("--help", cwd=folder, command="truetune-report")
     assert (result.returncode, result.stderr) == (0, "")
-    assert "truetune-report RUN_OR_SWEEP_DIR..." in result.stdout
+    assert "usage: truetune-report" in result.stdout
 
 
 def test_every_job_of_a_sweep_is_checked_before_the_first_starts(folder):

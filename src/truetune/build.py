@@ -120,6 +120,8 @@ def prepare(cfg: DictConfig) -> Prepared:
     settings.check(config)
     _check_groups(config)
     _check_together(config)
+    for key, target in _targets(config, ""):
+        _allowed(key, target)
     source = {key: value for key, value in config["data"].items() if key not in LOADER_KEYS}
     builder: Any = make(config["model"], "model")
     if hasattr(builder, "check"):
@@ -152,11 +154,8 @@ def make(node: Mapping[str, Any], key: str, **extra: Any) -> Any:
     from hydra.utils import instantiate
 
     for found, target in _targets(node, key):
-        if target.partition(".")[0] not in ALLOWED_PACKAGES:
-            raise UserError(
-                f"{found}._target_={target}: not allowed; classes come from {', '.join(ALLOWED_PACKAGES)} "
-                "(add your package to ALLOWED_PACKAGES in truetune/build.py)"
-            )
+        _allowed(found, target)
+        _defined_there(found, target)
     try:
         # Hydra would turn the dataclasses among the extras into dictionaries: they are passed by a call of our own.
         return (
@@ -173,10 +172,30 @@ def make(node: Mapping[str, Any], key: str, **extra: Any) -> Any:
         raise
 
 
+def _allowed(key: str, target: str) -> None:
+    if target.partition(".")[0] not in ALLOWED_PACKAGES:
+        raise UserError(
+            f"{key}._target_={target}: not allowed; classes come from {', '.join(ALLOWED_PACKAGES)} "
+            "(add your package to ALLOWED_PACKAGES in truetune/build.py)"
+        )
+
+
+def _defined_there(key: str, target: str) -> None:
+    """`truetune.sweep.subprocess.run` is reached through our module, but is not ours."""
+    from hydra.utils import get_object
+
+    try:
+        home = str(getattr(get_object(target), "__module__", ""))
+    except Exception:  # a name that does not exist: instantiate says so in its own words
+        return
+    if home.partition(".")[0] not in ALLOWED_PACKAGES:
+        raise UserError(f"{key}._target_={target}: not allowed; it belongs to {home or 'no module'}")
+
+
 def _targets(node: Any, key: str) -> list[tuple[str, str]]:
     if isinstance(node, Mapping):
         own = [(key, str(node["_target_"]))] if "_target_" in node else []
-        return own + [pair for name, value in node.items() for pair in _targets(value, f"{key}.{name}")]
+        return own + [pair for name, value in node.items() for pair in _targets(value, f"{key}.{name}".lstrip("."))]
     if isinstance(node, Sequence) and not isinstance(node, str):
         return [pair for index, value in enumerate(node) for pair in _targets(value, f"{key}[{index}]")]
     return []
@@ -190,7 +209,7 @@ def _check_groups(config: Mapping[str, Any]) -> None:
 
 def _check_together(config: Mapping[str, Any]) -> None:
     trainer, model, schedule = config["trainer"], config["model"], config["schedule"]
-    if "hidden_size" in model and model["hidden_size"] % (2 * model["heads"]):
+    if {"hidden_size", "heads"} <= model.keys() and model["hidden_size"] % (2 * model["heads"]):
         raise UserError(
             f"model.hidden_size={model['hidden_size']} must divide by twice model.heads={model['heads']} "
             f"(rotary positions); try model.hidden_size={2 * model['heads'] * 16}"

@@ -6,6 +6,7 @@ import argparse
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -81,11 +82,9 @@ def _start(job: object) -> None:
 
 
 def _report() -> None:
-    folders = [argument for argument in sys.argv[1:] if not argument.startswith("-")]
-    if not folders or len(folders) != len(sys.argv) - 1:
-        asked = {"-h", "--help"} & set(sys.argv)
-        print("truetune-report RUN_OR_SWEEP_DIR...   (re)makes report.html or frontier.html and sweep.csv")
-        raise SystemExit(0 if asked else 2)
+    parser = _Parser(prog="truetune-report", description="(Re)make report.html, or frontier.html and sweep.csv.")
+    parser.add_argument("folders", nargs="+", metavar="RUN_OR_SWEEP_DIR")
+    folders = parser.parse_args().folders
     from truetune.report import render
 
     for folder in folders:
@@ -119,7 +118,7 @@ def _guarded(main: Callable[[], None]) -> NoReturn:
         main()
     except (UserError, Diverged) as error:
         if debug:
-            raise
+            traceback.print_exc()
         raise SystemExit(_say(error)) from None
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

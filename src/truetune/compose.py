@@ -6,9 +6,10 @@ import argparse
 import itertools
 import logging
 import re
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from truetune.errors import UserError
 
@@ -23,13 +24,19 @@ MOST_JOBS_CHECKED = 64
 def parse(argv: list[str]) -> argparse.Namespace:
     from hydra._internal.utils import get_args_parser
 
-    arguments = get_args_parser().parse_args(argv)
-    unknown = [word for word in arguments.overrides if word.startswith("-") and "=" not in word]
-    if unknown:
-        raise UserError(
-            f"{unknown[0]}: no such flag; flags: -m, --cfg job, --help, --hydra-help, --debug; keys look like key=value"
-        )
+    parser = get_args_parser()
+    parser.error = _refuse
+    arguments = parser.parse_args(argv)
+    for folder in (arguments.config_dir, arguments.config_path):
+        if folder and not Path(folder).is_dir():
+            raise UserError(f"{Path(folder).absolute()}: no such folder of configurations")
     return arguments
+
+
+def _refuse(message: str) -> NoReturn:
+    flag = message.removeprefix("unrecognized arguments: ")
+    said = message if flag == message else f"{flag}: no such flag"
+    raise UserError(f"{said}; flags: -m, --cfg job, --help, --hydra-help, --debug; keys look like key=value")
 
 
 def runs_something(arguments: argparse.Namespace) -> bool:
@@ -73,7 +80,7 @@ def compose(conf: Path, overrides: list[str], arguments: argparse.Namespace) -> 
                 [f"hydra.searchpath=[file://{Path(arguments.config_dir).absolute()}]"] if arguments.config_dir else []
             )
             return hydra_compose(arguments.config_name or "train", [*overrides, *extra], return_hydra_config=True)
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise UserError(_in_one_line(error, overrides, conf)) from None
     finally:
         GlobalHydra.instance().clear()
@@ -112,8 +119,12 @@ def _is_finite(override: Any) -> bool:
 def _folder_is_free(cfg: DictConfig) -> None:
     """Hydra would overwrite `.hydra/config.yaml` of a finished run before we could say no."""
     from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
 
-    named = OmegaConf.select(cfg, "hydra.run.dir")
+    try:
+        named = OmegaConf.select(cfg, "hydra.run.dir")
+    except OmegaConfBaseException as error:
+        raise UserError(f"hydra.run.dir: {_first(error)}") from None
     if not named:
         raise UserError("hydra.run.dir= is empty; name a folder, or leave it out to get one below paths.log_dir")
     folder = Path(str(named))
@@ -122,10 +133,11 @@ def _folder_is_free(cfg: DictConfig) -> None:
     parent = next((p for p in [folder, *folder.absolute().parents] if p.exists()), Path("/"))
     if not parent.is_dir():
         raise UserError(f"{parent} is a file, not a folder; choose another paths.log_dir")
-    import os
-
-    if not os.access(parent, os.W_OK):
-        raise UserError(f"{parent.absolute()}: no permission to write there; choose another paths.log_dir")
+    try:
+        tempfile.TemporaryDirectory(dir=parent, prefix=".truetune.").cleanup()
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"{parent.absolute()}: cannot write there ({reason}); choose another paths.log_dir") from None
 
 
 def _is_locked(folder: Path) -> bool:

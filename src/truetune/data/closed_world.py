@@ -105,7 +105,10 @@ class ClosedWorld:
 
     @cached_property
     def made(self) -> World:
-        return make_world(seed=self.seed, populations=self.populations, new_names=self.new_names, **self.world)
+        try:
+            return make_world(seed=self.seed, populations=self.populations, new_names=self.new_names, **self.world)
+        except (TypeError, KeyError) as error:
+            raise UserError(f"data.world: {str(error).removeprefix('make_world() ')}") from None
 
     def load(self) -> Dataset:
         world = self.made
