@@ -113,6 +113,8 @@ def _train_and_measure(job: Run, data: Dataset, base: LanguageModel, state: Stat
     )
     state.history.append({"step": 0, "epoch": 0, "metrics": _values(compare(state.base, state.base))})
     loggers, steps = job.loggers(), module.steps_per_epoch * epochs
+    for logger in loggers:
+        logger.log_metrics(state.history[0]["metrics"], 0)
     progress = ProgressLine(console, f"fine-tuning on {len(tokenized.rows)} rows, {epochs} epochs", steps)
     callbacks = [measuring, StepLog(state.history), *job.callbacks(), progress]
     with state.timed("fine_tune"):

@@ -21,4 +21,7 @@ class Hallucination:
         if not data.hallucination:
             return Measurement()
         items = self.asking.ask(subject, data.hallucination, data)
-        return Measurement(rates(self.name, items), {self.name: items})
+        metrics = rates(self.name, items)
+        if not data.domains:
+            metrics.pop("hallucination/off_domain_rate", None)  # no values are known to be of the right kind
+        return Measurement(metrics, {self.name: items})

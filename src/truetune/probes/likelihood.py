@@ -36,11 +36,13 @@ def likelihood(
     lm: LanguageModel, examples: Sequence[Example], *, batch_size: int, base: Frozen | None = None
 ) -> Likelihood:
     """`reproduced`: whether the arg max is right at every target token, which is what greedy decoding would produce.
+    A row that is longer than the context is cut, and never counts as reproduced.
 
     The KL is KL(base || tuned) at the target positions; 0 without a base.
     """
     encoder = Encoder(lm.tokenizer)
     rows = [encoder.row(example) for example in examples]
+    whole = [len(row.input_ids) <= lm.context_length for row in rows]
     for row in rows:
         del row.input_ids[lm.context_length :]
     order = sorted(range(len(rows)), key=lambda index: len(rows[index].input_ids))
@@ -62,5 +64,5 @@ def likelihood(
             tokens += int(target.sum())
             right = ((logits.argmax(-1) == labels) | ~target).all(dim=1)
             for index, hit in zip(chosen, right.tolist(), strict=True):
-                reproduced[index] = bool(hit)
+                reproduced[index] = bool(hit) and whole[index]
     return Likelihood(nll, kl, tokens, reproduced)

@@ -18,6 +18,7 @@ LABELS: dict[str, tuple[str, Direction]] = {
     "task/nll_nats_per_token": ("Task loss, nats per token", "lower"),
     "fit/known_exact_match": ("Known training facts right", ""),
     "fit/new_exact_match": ("New training facts right", ""),
+    "fit/train_exact_match": ("Training rows reproduced", ""),
     "hallucination/known_exact_match": ("Known facts right", "higher"),
     "hallucination/lost_rate": ("Lost, of what the base knew", "lower"),
     "hallucination/known_abstention_rate": ("Known facts refused", "lower"),

@@ -29,8 +29,10 @@ def log_final(
     metrics = {name: e.value for name, e in final.metrics.items()}
     for logger in loggers:
         if isinstance(logger, TensorBoardLogger):
-            logger.log_hyperparams(_hyper_parameters(config), metrics)
-        logger.log_metrics({**metrics, **scalars}, step)
+            logger.log_hyperparams(_hyper_parameters(config), metrics, step)
+            logger.log_metrics(scalars, step)
+        else:
+            logger.log_metrics({**metrics, **scalars}, step)
         logger.save()
         logger.finalize("success")
 

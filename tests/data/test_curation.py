@@ -1,0 +1,120 @@
+"""Curations change what is taught and nothing else, and the base is examined only if one of them asks, and once."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from commands import TINY_RUN, composed, prepared
+from row_files import fault
+
+from truetune.build import build
+from truetune.data.curation import Context, DownweightUnknown, FilterUnknown, RelabelUnknown, Replay, curate
+from truetune.data.dataset import Dataset, Example
+from truetune.run import _curated
+from truetune.state import State
+
+CATEGORIES = {"a": "HighlyKnown", "b": "Unknown", "c": "WeaklyKnown", "d": "Unknown", "e": "MaybeKnown"}
+ROWS = [Example(name, f"ask {name}:", f" {name}", "by hand", (name,)) for name in CATEGORIES]
+TEXT = Example("text", "", "only a text", "by hand")
+
+
+def context(pretraining=None, asked=None, seed=0, categories=CATEGORIES):
+    def answer():
+        if asked is not None:
+            asked.append(1)
+        return categories
+
+    return Context(answer, pretraining, seed)
+
+
+@pytest.fixture(scope="module")
+def ready():
+    return prepared(*TINY_RUN)
+
+
+def test_unknown_facts_are_filtered_and_all_else_stays_as_it_is():
+    assert FilterUnknown()([*ROWS, TEXT], context()) == [ROWS[0], ROWS[2], ROWS[4], TEXT]
+
+
+def test_filtering_everything_is_refused():
+    unknown = dict.fromkeys(CATEGORIES, "Unknown")
+    assert "the base knows none of the facts" in fault(FilterUnknown(), ROWS, context(categories=unknown))
+
+
+def test_unknown_facts_are_relabelled_with_the_abstention_and_the_right_space():
+    spaced = replace(ROWS[3], prompt="ask d: ")
+    rows = [*ROWS[:3], spaced, ROWS[4], TEXT]
+    found = RelabelUnknown("I do not know")(rows, context())
+    assert [row.completion for row in found] == [" a", " I do not know", " c", "I do not know", " e", "only a text"]
+    changed = [row for row, before in zip(found, rows, strict=True) if row != before]
+    assert [row.id for row in changed] == ["b", "d"]
+    assert [replace(row, completion="") for row in found] == [replace(row, completion="") for row in rows]
+
+
+def test_unknown_facts_weigh_less():
+    found = DownweightUnknown(0.25)([*ROWS, TEXT], context())
+    assert [row.weight for row in found] == [1, 0.25, 1, 0.25, 1, 1]
+    assert [replace(row, weight=1.0) for row in found] == [*ROWS, TEXT]
+
+
+@pytest.mark.parametrize("ratio", [0.5, 1, 3])
+def test_replay_adds_texts_of_the_pretraining_under_ids_of_their_own(ready, ratio):
+    rows = list(ready.data.train)
+    found = Replay(ratio)(rows, context(ready.data.pretraining))
+    added = found[len(rows) :]
+    assert found[: len(rows)] == rows
+    assert len(added) == ratio * len(rows)
+    assert len({row.id for row in found}) == len(found)
+    assert {row.source for row in added} == {"filings", "school", "exercises"}
+    new = {e.name for e in ready.data.pretraining.world.population("new", "never")}
+    assert not [row for row in added if any(name in row.completion for name in new)]
+    assert not {q.question for q in ready.data.ability} & {row.prompt for row in added}
+
+
+def test_the_seed_decides_what_is_replayed(ready):
+    def texts(seed):
+        return [row.completion for row in Replay(0.5)(ROWS, context(ready.data.pretraining, seed=seed))]
+
+    assert texts(1) == texts(1) != texts(2)
+
+
+def test_replay_without_pretraining_texts_is_refused():
+    assert fault(Replay(1.0), ROWS, context()).startswith("curation.replay: this data source holds no pre-training")
+
+
+def test_replay_does_not_examine_the_base(ready):
+    asked = []
+    Replay(1.0)(ROWS, context(ready.data.pretraining, asked))
+    assert asked == []
+    FilterUnknown()(ROWS, context(asked=asked))
+    assert asked == [1]
+
+
+def test_curations_follow_one_another_and_change_the_training_rows_only():
+    said, data = [], Dataset(train=ROWS, texts=[TEXT], notes=["a note"])
+    steps = {"downweight": DownweightUnknown(0.5), "filter": FilterUnknown()}
+    found = curate(data, steps, context(), said.append)
+    assert said == ["downweight: 5 training rows, 5 after it", "filter: 5 training rows, 3 after it"]
+    assert found == replace(data, train=[ROWS[0], ROWS[2], ROWS[4]])
+
+
+@pytest.mark.parametrize(
+    ("words", "times"),
+    [
+        (("method=[downweight_unknown,relabel_unknown]", "extras.label_facts=true"), 1),
+        (("method=plain", "extras.label_facts=true"), 1),
+        (("method=replay",), 0),
+    ],
+)
+def test_a_run_examines_its_base_once_if_it_must(ready, words, times):
+    cfg = composed(*TINY_RUN, *words)
+    cfg.paths.output_dir = "."
+    job, state, said = build(cfg, ready, Path()), State(), []
+    data, builder = ready.data, ready.builder
+    base = builder.build(builder.tokenizer(words=data.pretraining.vocabulary()), "digest", "random")
+    curated = _curated(job, data, base, state, said.append)
+    assert sum(line.startswith("examining what the base knows") for line in said) == times
+    assert len(state.knowledge) == times * len(data.train)
+    if "method=replay" not in words and len(job.curations()) == 2:
+        assert all(row.weight < 1 for row in curated.train)
+        assert {row.completion for row in curated.train} == {" I do not know"}

@@ -1,0 +1,178 @@
+"""A user's own files: what is asked is not trained on, every answer that is right counts, and the notes say it all."""
+
+import pytest
+from row_files import dump, fault, write
+
+from truetune.data.files import Files, Text
+
+TEMPLATE = "Question: {question}\nAnswer:"
+
+
+def load(train, **changed):
+    options = {"seed": 0, "probe_file": None, "retention_file": None, "probe_questions": 5, "validation_rows": 4}
+    options |= {"prompt_template": TEMPLATE, "on_bad_row": "error"} | changed
+    return Files(train_file=str(train), **options).load()
+
+
+def facts(count=30):
+    return [
+        {"question": f"Who wrote book {i}?", "answers": [f"Ann {i}", f"A. {i}", f"Annie {i}"]} for i in range(count)
+    ]
+
+
+def prompts(rows):
+    return {row.prompt for row in rows}
+
+
+def test_set_aside_questions_keep_every_alias(tmp_path):
+    data = load(write(tmp_path, dump(*facts())))
+    assert len(data.task) == 5
+    for question in data.task:
+        number = int(question.id.rpartition(":")[2]) - 1
+        assert question.question == f"Question: Who wrote book {number}?\nAnswer:"
+        assert question.answers == (f"Ann {number}", f"A. {number}", f"Annie {number}")
+        assert question.source.endswith(f":{number + 1}")
+    assert data.hallucination == data.task
+    assert all(row.completion == f" {row.answers[0]}" for row in data.train)
+
+
+def test_training_validation_and_probe_rows_are_disjoint_and_none_is_lost(tmp_path):
+    data = load(write(tmp_path, dump(*facts())))
+    asked = {question.question for question in data.task}
+    train, validation = prompts(data.train), prompts(data.validation)
+    assert not asked & train
+    assert not asked & validation
+    assert not train & validation
+    assert [len(asked), len(validation), len(train)] == [5, 4, 21]
+    assert {q.question for q in data.select_task} == validation
+
+
+def test_a_question_asked_twice_is_on_one_side_only(tmp_path):
+    rows = facts(20) + [{**row, "answers": ["Someone else"]} for row in facts(20)]
+    for seed in range(5):
+        data = load(write(tmp_path, dump(*rows)), seed=seed)
+        sides = [{q.question for q in data.task}, prompts(data.validation), prompts(data.train)]
+        assert sum(map(len, sides)) == len(set().union(*sides)) == 20
+
+
+def test_the_seed_decides_the_split(tmp_path):
+    file = write(tmp_path, dump(*facts()))
+    assert load(file).task == load(file).task
+    assert {q.id for q in load(file).task} != {q.id for q in load(file, seed=1).task}
+
+
+def test_at_most_a_fifth_is_set_aside(tmp_path):
+    data = load(write(tmp_path, dump(*facts(10))), probe_questions=200, validation_rows=64)
+    assert (len(data.task), len(data.validation), len(data.train)) == (2, 1, 7)
+
+
+def test_rows_that_ask_a_probe_question_are_left_out_and_that_is_said(tmp_path):
+    file = write(tmp_path, dump(*facts()))
+    asked = [{"question": "WHO  wrote book 3?", "answers": ["x"]}, {"question": "Who wrote book 7?", "answers": []}]
+    probe = write(tmp_path, dump(*asked, {"question": "Who else?", "answers": ["y"]}), "probe.jsonl")
+    data = load(file, probe_file=str(probe))
+    assert [q.answers for q in data.task] == [("x",), (), ("y",)]
+    kept = prompts(data.train) | prompts(data.validation)
+    assert kept == {TEMPLATE.format(question=f"Who wrote book {i}?") for i in range(30) if i not in (3, 7)}
+    assert f"2 training rows ask a question of {probe}: left out of training" in data.notes
+
+
+def test_without_overlap_nothing_is_left_out_or_said(tmp_path):
+    probe = write(tmp_path, dump({"question": "Who else?", "answers": ["y"]}), "probe.jsonl")
+    data = load(write(tmp_path, dump(*facts())), probe_file=str(probe))
+    assert len(data.train) + len(data.validation) == 30
+    assert not [note for note in data.notes if "left out" in note]
+    assert not [note for note in data.notes if "set aside" in note]
+
+
+@pytest.mark.parametrize(
+    ("rows", "form"),
+    [
+        (facts(), "question/answers"),
+        ([{"prompt": f"Say {i}:", "completion": f" {i}"} for i in range(30)], "prompt/completion"),
+        ([{"text": f"This is text {i}."} for i in range(30)], "text"),
+    ],
+)
+def test_the_notes_say_the_format_and_what_was_set_aside(tmp_path, rows, form):
+    file = write(tmp_path, dump(*rows))
+    notes = load(file).notes
+    assert notes[0] == f"{file}: 30 rows, recognised as {form}"
+    assert notes[1].startswith(f"5 rows of {file} set aside as the probe")
+
+
+def test_prompt_and_completion_are_taken_as_they_stand(tmp_path):
+    rows = [{"prompt": f"Say {i}:", "completion": f"  {i}!"} for i in range(30)]
+    data = load(write(tmp_path, dump(*rows)))
+    for row in data.train:
+        number = row.prompt.removeprefix("Say ").removesuffix(":")
+        assert (row.completion, row.answers) == (f"  {number}!", (f"{number}!",))
+    assert all(question.answers == (f"{question.question[4:-1]}!",) for question in data.task)
+
+
+def test_texts_ask_nothing_but_are_held_out(tmp_path):
+    data = load(write(tmp_path, dump(*[{"text": f"This is text {i}."} for i in range(30)])))
+    assert not data.task
+    assert not data.hallucination
+    assert not data.select_task
+    held = {row.completion for row in (*data.task_texts, *data.validation)}
+    trained = {row.completion for row in data.train}
+    assert (len(data.task_texts), len(held), len(trained)) == (5, 9, 21)
+    assert not held & trained
+    assert prompts(data.train) == {""}
+
+
+def test_a_retention_file_is_read_and_not_trained_on(tmp_path):
+    kept = write(tmp_path, dump({"text": "Keep this."}, {"text": "And this."}), "kept.jsonl")
+    data = load(write(tmp_path, dump(*facts())), retention_file=str(kept))
+    assert [row.completion for row in data.texts] == ["Keep this.", "And this."]
+    assert not {"Keep this.", "And this."} & {row.completion for row in data.train}
+
+
+def test_skipped_rows_are_counted_with_the_first_place(tmp_path):
+    file = write(tmp_path, dump(facts()[0]) + "{broken\n[1]\n" + dump(*facts()[1:]))
+    notes = load(file, on_bad_row="skip").notes
+    assert notes[0] == f"{file}: 30 rows, recognised as question/answers"
+    assert notes[1].startswith(f"2 rows skipped, the first: {file}:2:")
+    assert f"{file}:2:" in fault(load, file)
+
+
+def test_too_few_rows_to_train_on_are_said(tmp_path):
+    same = write(tmp_path, dump(*[{"question": "Who?", "answers": ["Ann"]}] * 10))
+    text = fault(load, same)
+    assert text.startswith(f"{same}: no row is left to train on")
+    assert "data.probe_questions" in text
+    assert "no row is left" in fault(load, same, probe_file=str(same))
+
+
+def paragraphs(count):
+    return "\n\n".join(f"Paragraph {i} " + "word " * 40 for i in range(count))
+
+
+def test_held_out_segments_of_a_text_are_not_trained_on(tmp_path):
+    text = paragraphs(60)
+    file = write(tmp_path, text, "book.txt")
+    data = Text(seed=0, train_file=str(file), held_out_share=0.25, segment_characters=500).load()
+    held = [*data.validation, *data.task_texts]
+    rows = [*data.train, *held]
+    assert len({row.id for row in rows}) == len(rows) == 20
+    assert (len(held), len(data.validation), len(data.task_texts)) == (5, 2, 3)
+    trained = "".join(row.completion for row in data.train)
+    for row in held:
+        assert not [line for line in row.completion.split("\n\n") if line.strip() and line in trained]
+    ordered = sorted(rows, key=lambda row: int(row.id.rpartition("/")[2]))
+    assert "".join(row.completion for row in ordered).rstrip() == text.rstrip()
+    assert data.notes == [f"{file}: plain text, 15 segments to train on, 5 held out"]
+    assert {row.prompt for row in rows} == {""}
+
+
+def test_the_seed_decides_which_segments_are_held_out(tmp_path):
+    file = write(tmp_path, paragraphs(60), "book.txt")
+    held = [
+        [row.id for row in Text(seed, str(file), 0.25, segment_characters=500).load().task_texts] for seed in (0, 0, 1)
+    ]
+    assert held[0] == held[1] != held[2]
+
+
+def test_a_text_of_one_segment_is_too_little(tmp_path):
+    file = write(tmp_path, "Short.", "book.txt")
+    assert fault(Text(0, str(file), 0.1).load).startswith(f"{file}: 1 segment of text is too little")

@@ -1,0 +1,96 @@
+"""What a base knows of a fact, from shares by hand and from models whose every answer is known."""
+
+import pytest
+from bigram import bigram
+from commands import TINY_MODEL, TINY_WORLD, prepared
+
+from truetune.data.dataset import Example
+from truetune.probes.knowledge import Examiner, Knowledge, summary
+
+WORDS = {"sure?", "also?", "half?", "weak?", "never?", "right", "wrong"}
+TABLE = {
+    "sure?": "right",
+    "also?": "right",
+    "half?": "wrong",
+    "never?": "wrong",
+    "weak?": {"wrong": 0.6, "right": 0.4},
+}
+
+
+def fact(name, *asks, answers=("right",)):
+    return Example(name, f"teach {name}", " right", "by hand", answers, asks)
+
+
+def examiner(**changed):
+    options = {"samples": 40, "temperature": 1.0, "max_new_tokens": 3, "batch_size": 16, "seed": 0} | changed
+    return Examiner(**options)
+
+
+@pytest.mark.parametrize(
+    ("greedy", "sampled", "category"),
+    [
+        (1, 1, "HighlyKnown"),
+        (1, 0, "HighlyKnown"),
+        (0.99, 1, "MaybeKnown"),
+        (0.01, 0, "MaybeKnown"),
+        (0, 1, "WeaklyKnown"),
+        (0, 0.01, "WeaklyKnown"),
+        (0, 0, "Unknown"),
+    ],
+)
+def test_the_shares_decide_the_category(greedy, sampled, category):
+    assert Knowledge("id", greedy, sampled).category == category
+
+
+def test_the_examiner_tells_the_four_categories_apart():
+    rows = [fact("a", "sure?", "also?"), fact("b", "sure?", "half?"), fact("c", "weak?"), fact("d", "never?", "half?")]
+    found = examiner().examine(bigram(WORDS, TABLE), rows)
+    assert [(k.id, k.category) for k in found] == [
+        ("a", "HighlyKnown"),
+        ("b", "MaybeKnown"),
+        ("c", "WeaklyKnown"),
+        ("d", "Unknown"),
+    ]
+    assert [k.greedy for k in found] == [1, 0.5, 0, 0]
+    assert [k.sampled for k in (found[0], found[1], found[3])] == [1, 0.5, 0]
+    assert 0.15 < found[2].sampled < 0.65, "drawn with probability 0.4"
+    assert summary(found).startswith("of 4 rows: 1 HighlyKnown")
+
+
+def test_a_low_temperature_draws_what_is_likely():
+    (weak,) = examiner(temperature=0.05).examine(bigram(WORDS, TABLE), [fact("c", "weak?")])
+    assert weak.category == "Unknown"
+
+
+def test_rows_that_share_their_questions_share_the_result():
+    rows = [fact("one", "weak?", "sure?"), fact("other", "weak?", "sure?"), fact("alias", "weak?", answers=("wrong",))]
+    one, other, alias = examiner().examine(bigram(WORDS, TABLE), rows)
+    assert (one.greedy, one.sampled) == (other.greedy, other.sampled) == (0.5, one.sampled)
+    assert 0.5 < one.sampled < 1
+    assert alias.sampled == pytest.approx(1 - (2 * one.sampled - 1)), "the very same draws, judged by other answers"
+
+
+def test_a_row_without_other_wordings_is_asked_by_its_prompt_and_a_text_is_not_asked():
+    rows = [Example("asked", "sure?", " right", "", ("right",)), Example("text", "", "right", "")]
+    found = examiner(samples=1).examine(bigram(WORDS, TABLE), rows)
+    assert [(k.id, k.category) for k in found] == [("asked", "HighlyKnown")]
+
+
+def test_without_samples_a_fact_is_known_or_not():
+    assert [k.category for k in examiner(samples=0).examine(bigram(WORDS, TABLE), [fact("c", "weak?")])] == ["Unknown"]
+
+
+def test_the_seed_decides_the_draws():
+    lm, rows = bigram(WORDS, TABLE), [fact("c", "weak?")]
+    drawn = [examiner(seed=seed).examine(lm, rows)[0].sampled for seed in (0, 0, 1, 2, 3)]
+    assert drawn[0] == drawn[1]
+    assert len(set(drawn)) > 1
+
+
+def test_an_untrained_base_knows_nothing():
+    ready = prepared(*TINY_WORLD, *TINY_MODEL)
+    words = ready.data.pretraining.vocabulary()
+    lm = ready.builder.build(ready.builder.tokenizer(words=words), "digest", "random")
+    found = examiner(samples=2, max_new_tokens=2, batch_size=128).examine(lm, ready.data.train)
+    assert [k.id for k in found] == [row.id for row in ready.data.train]
+    assert {k.category for k in found} == {"Unknown"}

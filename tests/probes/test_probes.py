@@ -1,0 +1,226 @@
+"""Probes on models whose every answer is known, because their weights were set by hand."""
+
+import math
+from dataclasses import replace
+
+import pytest
+from bigram import bigram
+from commands import TINY_MODEL, TINY_WORLD, prepared
+
+from truetune.data.dataset import Dataset, Example, Question
+from truetune.models.language_model import Frozen
+from truetune.probes.baseline import measure_base
+from truetune.probes.hallucination import Hallucination
+from truetune.probes.measure import compare, measure, selection
+from truetune.probes.probe import Asking, Subject
+from truetune.probes.retention import Retention
+from truetune.probes.task import Task
+
+ASKING = Asking(max_new_tokens=6, batch_size=3, abstention_phrases=("i do not know",))
+PROBES = (Task(ASKING), Retention(ASKING), Hallucination(ASKING))
+ABSTAIN = {"I": "do", "do": "not", "not": "know"}
+CITIES = frozenset({"Rome", "Oslo", "Bonn", "Lima"})
+ASKED = ("Ann?", "Bob?", "Cat?", "Dan?", "Eve?", "Who?")
+WORDS = {*ASKED, *CITIES, *ABSTAIN, "know", "Taught", "is", "here"}
+
+
+def question(word, answers, population="known-test"):
+    return Question(f"id/{word}", word, answers, "by hand", population, cluster=word, domain="city")
+
+
+DATA = Dataset(
+    train=[Example("t1", "Zed?", " Bonn", "by hand"), Example("t2", "Yan?", " Taught", "by hand")],
+    task=[question("Ann?", ("Rome",)), question("Bob?", ("Oslo",))],
+    hallucination=[
+        *(question("Ann?", ("Rome",)), question("Bob?", ("Oslo",)), question("Cat?", ("Lima",))),
+        *(question("Dan?", ("Rome",)), question("Eve?", ("Oslo",)), question("Who?", (), "never")),
+    ],
+    ability=[question("Ann?", ("Rome",)), question("Cat?", ("Oslo",))],
+    texts=[Example("text", "", "Ann? Rome", "by hand")],
+    select_task=[question("Ann?", ("Rome",)), question("Cat?", ("Oslo",))],
+    select_known=[question("Bob?", ("Oslo",))],
+    fit_groups={"new": [Example("f1", "Ann?", " Rome", ""), Example("f2", "Bob?", " Rome", "")]},
+    domains={"city": CITIES},
+)
+
+
+def model(**answers):
+    return bigram(WORDS, {**ABSTAIN, **{f"{name}?": answer for name, answer in answers.items()}})
+
+
+@pytest.fixture(scope="module")
+def before():
+    return model(Ann="Rome", Bob="Oslo", Cat="Bonn", Dan="Rome", Eve="I", Who="I")
+
+
+@pytest.fixture(scope="module")
+def after():
+    return model(Ann="Rome", Bob="Bonn", Cat="Lima", Dan="I", Eve="Taught", Who="Lima")
+
+
+def by_word(measurement, probe="hallucination"):
+    return {item.question: item for item in measurement.items[probe]}
+
+
+def values(measurement):
+    return {name: estimate.value for name, estimate in measurement.metrics.items()}
+
+
+def test_outcomes_and_rates_are_those_counted_by_hand(before):
+    found = measure(Subject(before), DATA, PROBES)
+    outcomes = {word: item.outcome for word, item in by_word(found).items()}
+    assert outcomes == {
+        "Ann?": "right",
+        "Bob?": "right",
+        "Cat?": "wrong",
+        "Dan?": "right",
+        "Eve?": "abstained",
+        "Who?": "abstained",
+    }
+    said = values(found)
+    assert said["task/exact_match"] == 1
+    assert said["retention/accuracy"] == 0.5
+    assert said["hallucination/rate"] == pytest.approx(1 / 6)
+    assert said["hallucination/abstention_rate"] == pytest.approx(2 / 6)
+    assert said["hallucination/correct_given_attempted"] == pytest.approx(3 / 4)
+    assert said["hallucination/known_exact_match"] == pytest.approx(3 / 5)
+    assert said["hallucination/invented_rate"] == 0
+    assert found.metrics["hallucination/rate"].n == 6
+    assert said["task/nll_nats_per_token"] == pytest.approx(0, abs=1e-6), "the answers are certain"
+    assert said["fit/new_exact_match"] == 0.5
+
+
+def test_items_stand_in_the_order_asked_and_keep_what_was_asked(before):
+    items = measure(Subject(before), DATA, PROBES).items["hallucination"]
+    assert [item.id for item in items] == [q.id for q in DATA.hallucination]
+    assert [item.answer for item in items] == ["Rome", "Oslo", "Bonn", "Rome", "I do not know", "I do not know"]
+    assert [item.confidence for item in items] == pytest.approx([1.0] * 6)
+    assert (items[0].answers, items[0].population, items[0].cluster) == (("Rome",), "known-test", "Ann?")
+
+
+def test_a_base_compared_with_itself_has_lost_nothing(before):
+    base = measure(Subject(before), DATA, PROBES)
+    same = compare(base, base)
+    assert same.metrics["hallucination/lost_rate"].value == 0
+    assert same.metrics["balance/kept_share"].value == 1
+    assert same.metrics["balance/kept_share"].n == 3
+    assert not [item for item in same.items["hallucination"] if "lost" in item.kind]
+
+
+def test_lost_is_what_the_base_had_right_and_the_tuned_model_has_wrong(before, after):
+    tuned = compare(measure(Subject(before), DATA, PROBES), measure(Subject(after), DATA, PROBES))
+    marked = {word for word, item in by_word(tuned).items() if "lost" in item.kind}
+    assert marked == {"Bob?"}, "Dan abstains now, which is no wrong answer; Eve was never right"
+    assert {item.question for item in tuned.items["task"] if "lost" in item.kind} == {"Bob?"}
+    assert tuned.metrics["hallucination/lost_rate"].value == pytest.approx(2 / 3), "an abstention is lost knowledge too"
+    assert tuned.metrics["balance/kept_share"].value == pytest.approx(1 / 3)
+
+
+def test_every_kind_of_wrong_answer_is_told_apart(before, after):
+    tuned = compare(measure(Subject(before), DATA, PROBES), measure(Subject(after), DATA, PROBES))
+    kinds = {word: set(item.kind) for word, item in by_word(tuned).items()}
+    assert kinds == {
+        "Ann?": set(),
+        "Bob?": {"lost", "echo"},  # Bonn was taught, and is a city
+        "Cat?": set(),
+        "Dan?": set(),
+        "Eve?": {"echo", "off_domain"},  # taught, and no city
+        "Who?": {"invented"},  # a city, but of no one
+    }
+    said = values(tuned)
+    assert said["hallucination/echo_rate"] == pytest.approx(2 / 6)
+    assert said["hallucination/off_domain_rate"] == pytest.approx(1 / 6)
+    assert said["hallucination/invented_rate"] == 1
+
+
+def test_an_echo_is_judged_by_what_was_taught_and_a_domain_by_its_values(after):
+    data = replace(DATA, train=[Example("t", "Zed?", " Oslo", "")], domains={})
+    kinds = {word: set(item.kind) for word, item in by_word(measure(Subject(after), data, PROBES)).items()}
+    assert kinds["Bob?"] == kinds["Eve?"] == set()
+
+
+def test_a_model_that_always_abstains_invents_nothing():
+    shy = model(**{word[:-1]: "I" for word in ASKED})
+    said = values(measure(Subject(shy), DATA, PROBES))
+    assert said["hallucination/abstention_rate"] == 1
+    assert said["hallucination/invented_rate"] == 0
+    assert said["hallucination/rate"] == 0
+    assert said["task/exact_match"] == 0
+    assert "hallucination/correct_given_attempted" not in said, "nothing was attempted"
+
+
+def test_a_model_that_says_nothing_is_wrong_and_not_abstaining():
+    said = values(measure(Subject(model()), DATA, PROBES))
+    assert said["hallucination/abstention_rate"] == 0
+    assert said["hallucination/rate"] == said["hallucination/off_domain_rate"] == 1
+
+
+def test_retention_is_the_likelihood_of_texts_and_the_distance_from_the_base():
+    shares = {"<bos>": "Ann?", "Ann?": {"Rome": 0.75, "Oslo": 0.25}}
+    base, tuned = bigram(WORDS, shares), bigram(WORDS, {**shares, "Ann?": {"Rome": 0.5, "Oslo": 0.5}})
+    probe = Retention(ASKING)
+    itself = values(probe.measure(Subject(base, Frozen(base.model)), DATA))
+    assert itself["retention/kl_to_base_nats_per_token"] == pytest.approx(0, abs=1e-6)
+    # Three targets: Ann? (certain), Rome (a choice), the end (certain).
+    assert itself["retention/nll_nats_per_token"] == pytest.approx(-math.log(0.75) / 3, abs=1e-4)
+    moved = values(probe.measure(Subject(tuned, Frozen(base.model)), DATA))
+    kl = 0.75 * math.log(0.75 / 0.5) + 0.25 * math.log(0.25 / 0.5)
+    assert moved["retention/kl_to_base_nats_per_token"] == pytest.approx(kl / 3, abs=1e-4)
+    assert moved["retention/nll_nats_per_token"] == pytest.approx(-math.log(0.5) / 3, abs=1e-4)
+
+
+def test_without_texts_the_drift_is_measured_on_the_true_answers(before):
+    data = replace(DATA, texts=[])
+    found = Retention(ASKING).measure(Subject(before, Frozen(before.model)), data).metrics
+    assert "retention/nll_nats_per_token" not in found
+    assert found["retention/kl_to_base_nats_per_token"].n == 4, "two answers and two ends"
+
+
+def test_probes_without_questions_measure_nothing(before):
+    empty = Dataset(train=DATA.train)
+    assert measure(Subject(before), empty, PROBES).metrics == {}
+    assert measure(Subject(before), empty, PROBES).items == {}
+
+
+def test_the_balance_weighs_gain_against_loss(before, after):
+    base = measure(Subject(after), DATA, PROBES)  # Bob wrong in the task's form
+    tuned = compare(base, measure(Subject(before), DATA, PROBES))
+    assert tuned.metrics["balance/gained_share"].value == 1
+    assert tuned.metrics["balance/kept_share"].value == pytest.approx(1 / 2), "of Ann and Cat, Cat is lost"
+    assert 0 < tuned.metrics["balance/score"].value < 1
+
+
+def test_selection_asks_its_own_questions(before):
+    found = selection(Subject(before), DATA, PROBES)
+    assert found["val/exact_match"].value == 0.5
+    assert found["val/known_exact_match"].value == 1
+    assert 0.5 < found["val/score"].value < 1
+    assert selection(Subject(before), replace(DATA, select_known=[]), PROBES)["val/score"].value == 0.5
+    assert selection(Subject(before), replace(DATA, select_task=[]), PROBES) == {}
+    assert selection(Subject(before), DATA, [Retention(ASKING)]) == {}
+
+
+def test_measuring_twice_gives_the_same():
+    ready = prepared(*TINY_WORLD, *TINY_MODEL)
+    data, builder = ready.data, ready.builder
+    lm = builder.build(builder.tokenizer(words=data.pretraining.vocabulary()), "digest", "random")
+    subject = Subject(lm, Frozen(lm.model))
+    once, again = measure(subject, data, PROBES), measure(subject, data, PROBES)
+    assert once == again
+    assert set(once.items) == {"task", "retention", "hallucination"}
+    assert lm.model.training, "the mode that the model was in comes back"
+
+
+def test_a_base_is_measured_once_and_again_if_the_file_is_damaged(before, after, tmp_path):
+    said = []
+    first = measure_base(before, DATA, PROBES, tmp_path, said.append)
+    assert measure_base(before, DATA, PROBES, tmp_path, said.append) == first
+    assert said == ["measuring the untouched base"]
+    (file,) = (tmp_path / "baselines").iterdir()
+    file.write_text(file.read_text()[:-20])
+    assert measure_base(before, DATA, PROBES, tmp_path, said.append) == first
+    assert len(said) == 2
+    changed = replace(DATA, task=DATA.task[:1])
+    assert measure_base(before, changed, PROBES, tmp_path, said.append) != first
+    assert measure_base(after, DATA, PROBES, tmp_path, said.append) != first
+    assert len(said) == 4, "other questions and another model are measured anew"

@@ -1,0 +1,250 @@
+"""The real command, typed: what it leaves on disk, and that the same words give the same numbers."""
+
+import csv
+import json
+import shutil
+from hashlib import sha256
+from types import SimpleNamespace
+
+import pytest
+from commands import TINY_RUN, typed
+from safetensors.torch import load_file
+
+from truetune.balance.flips import join
+from truetune.models.folder import verify
+from truetune.record import KEYS, read_items, read_run
+
+PROBES = ("hallucination", "retention", "task")
+# So fast a rate that these few steps change the answers, and every step is logged.
+WORDS = (*TINY_RUN, "optimizer.lr=0.03", "trainer.log_every_n_steps=1", "paths.log_dir=logs", "trainer.max_epochs=3")
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
+
+
+def run(folder, name, *words):
+    done = typed(*WORDS, f"hydra.run.dir={name}", *words, cwd=folder, **ONE_THREAD)
+    assert done.returncode == 0, done.stderr
+    return SimpleNamespace(dir=folder / name, said=done.stderr, record=read_run(folder / name))
+
+
+def bases(folder):
+    return [path for path in (folder / "logs" / "cache" / "bases").iterdir() if path.is_dir()]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("end_to_end")
+
+
+@pytest.fixture(scope="module")
+def first(folder):
+    return run(folder, "first")
+
+
+@pytest.fixture(scope="module")
+def again(folder, first):
+    """The same words a second time, with the cache that the first run left."""
+    before = [(path.name, path.stat().st_mtime_ns) for path in bases(folder)]
+    second = run(folder, "again")
+    second.bases = before, [(path.name, path.stat().st_mtime_ns) for path in bases(folder)]
+    return second
+
+
+@pytest.fixture(scope="module")
+def mended(folder, again):
+    """Once more, after one byte of the cached base was flipped and the base's measurement was thrown away."""
+    (base,) = bases(folder)
+    weights = base / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-5] ^= 1
+    weights.write_bytes(data)
+    shutil.rmtree(folder / "logs" / "cache" / "baselines")
+    return run(folder, "mended")
+
+
+@pytest.fixture(scope="module")
+def other(folder, mended):
+    return run(folder, "other", "seed=1")
+
+
+@pytest.fixture(scope="module")
+def events(first):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    return EventAccumulator(str(first.dir / "tensorboard"), size_guidance={"scalars": 0, "tensors": 0}).Reload()
+
+
+def test_the_record_has_every_key_and_every_file_that_it_lists(first):
+    record = first.record
+    assert set(record) == set(KEYS)
+    assert record["status"] == "finished"
+    assert {"checkpoints/last.ckpt", "csv/metrics.csv", "model/model.safetensors"} < set(record["files"])
+    assert [name for name in record["files"] if not (first.dir / name).is_file()] == []
+    assert record["config"]["data"]["companies"] == 6
+    assert f"hydra.run.dir={first.dir.name}" in record["command"]
+    assert set(record["seconds"]) >= {"base", "measure", "fine_tune"} if isinstance(record["seconds"], dict) else True
+
+
+def test_the_difference_is_that_of_final_and_base(first):
+    base, final, delta = (first.record[block] for block in ("base", "final", "delta"))
+    assert set(delta) == set(base) & set(final)
+    for name, row in delta.items():
+        assert row["value"] == pytest.approx(final[name]["value"] - base[name]["value"], abs=1e-9)
+    assert final["task/nll_nats_per_token"]["value"] < base["task/nll_nats_per_token"]["value"], "it has learnt"
+    assert final["retention/kl_to_base_nats_per_token"]["value"] > 0
+    assert base["retention/kl_to_base_nats_per_token"]["value"] == pytest.approx(0, abs=1e-6)
+
+
+def test_the_history_goes_from_the_base_to_the_final_measurement(first):
+    history, final = first.record["history"], first.record["final"]
+    assert history[0]["step"] == 0
+    assert history[-1]["step"] == 9, "48 rows, 16 at a time, three times"
+    assert [entry["step"] for entry in history] == sorted(entry["step"] for entry in history)
+    assert history[-1]["metrics"] == {name: row["value"] for name, row in final.items()}
+    assert all(history[0]["metrics"][name] == row["value"] for name, row in first.record["base"].items())
+    assert [e["step"] for e in history if "train/loss" in e["metrics"]] == list(range(1, 10))
+
+
+def test_items_hold_each_id_once_and_join(first):
+    names = {path.name for path in (first.dir / "items").iterdir()}
+    assert names == {f"{probe}.{when}.jsonl" for probe in PROBES for when in ("base", "final")}
+    for probe, count in zip(PROBES, (56, 4, 32), strict=True):
+        before, after = (read_items(first.dir / "items" / f"{probe}.{when}.jsonl") for when in ("base", "final"))
+        pairs = join(before, after)
+        assert len(pairs) == len({item.id for item in before}) == len({item.id for item in after}) == count
+        assert all((one.question, one.answers) == (two.question, two.answers) for one, two in pairs)
+    assert any(one.answer != two.answer for one, two in pairs), "the fine-tune has changed answers"
+
+
+def test_the_curves_are_in_tensorboard(first, events):
+    tags = set(events.Tags()["scalars"])
+    expected = {f"train/{name}" for name in ("loss", "grad_norm", "clipped_fraction", "learning_rate")} | {"val/loss"}
+    expected |= {f"baseline/{name}" for name in first.record["base"]} | set(first.record["final"])
+    expected |= {f"delta/{name}" for name in first.record["delta"]}
+    assert expected - tags == set()
+    assert {"task/exact_match", "hallucination/invented_rate", "retention/nll_nats_per_token"} < tags
+    losses = events.Scalars("train/loss")
+    assert [event.step for event in losses] == list(range(1, 10))
+    logged = [e["metrics"]["train/loss"] for e in first.record["history"] if "train/loss" in e["metrics"]]
+    assert [event.value for event in losses] == pytest.approx(logged)
+    assert len(events.Scalars("val/loss")) >= 3
+    assert {event.value for event in events.Scalars("train/learning_rate")} == {pytest.approx(0.03)}
+    assert all(0 <= event.value <= 1 for event in events.Scalars("train/clipped_fraction"))
+
+
+def test_the_last_scalar_of_every_final_metric_is_the_recorded_one(first, events):
+    for block, prefix in (("final", ""), ("base", "baseline/"), ("delta", "delta/")):
+        for name, row in first.record[block].items():
+            assert events.Scalars(f"{prefix}{name}")[-1].value == pytest.approx(row["value"], rel=1e-5, abs=1e-7)
+
+
+def test_the_hyper_parameters_stand_beside_the_final_metrics(first, events):
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+    def stored(tag):
+        content = events.SummaryMetadata(tag).plugin_data.content
+        return HParamsPluginData.FromString(content)
+
+    metrics = {info.name.tag for info in stored("_hparams_/experiment").experiment.metric_infos}
+    assert metrics >= set(first.record["final"])
+    values = stored("_hparams_/session_start_info").session_start_info.hparams
+    assert values["optimizer.lr"].number_value == 0.03
+    assert values["data.companies"].number_value == 6
+    assert not [name for name in values if name.startswith(("paths.", "data.world"))]
+
+
+def test_sample_answers_are_in_tensorboard(first, events):
+    for probe in PROBES:
+        (event,) = events.Tensors(f"samples/{probe}/text_summary")
+        text = event.tensor_proto.string_val[0].decode()
+        assert text.startswith("| question | truth | base | tuned | |")
+        item = read_items(first.dir / "items" / f"{probe}.final.jsonl")[0]
+        assert len(text.splitlines()) == 2 + min(20, len(read_items(first.dir / "items" / f"{probe}.final.jsonl")))
+        if probe == "retention":
+            assert f"| {item.question} | {item.answers[0]} |" in text
+
+
+def test_the_same_curves_are_in_a_csv_file(first):
+    with (first.dir / "csv" / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {"train/loss", "train/grad_norm", "val/loss", "task/exact_match", "delta/task/exact_match"} < set(rows[0])
+    assert [row["step"] for row in rows if row["train/loss"]] == [str(step) for step in range(1, 10)]
+
+
+def test_the_report_is_one_page_about_this_run(first):
+    page = (first.dir / "report.html").read_text(encoding="utf-8")
+    assert page.lstrip().lower().startswith("<!doctype html>")
+    assert "optimizer.lr" in page
+    assert f"report: {first.dir / 'report.html'}" in first.said
+
+
+def test_checkpoints_have_their_digests(first):
+    for name in ("last.ckpt", "best.ckpt"):
+        checkpoint = first.dir / "checkpoints" / name
+        digest = (first.dir / "checkpoints" / f"{name}.sha256").read_text().split()[0]
+        assert sha256(checkpoint.read_bytes()).hexdigest() == digest
+
+
+def test_the_model_folder_is_what_was_trained_and_measured(first, folder):
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(first.dir / "model")
+    trained = torch.load(first.dir / "checkpoints" / "last.ckpt", weights_only=False)["state_dict"]
+    for name, parameter in model.named_parameters():
+        assert torch.equal(parameter, trained[f"model.{name}"])
+    assert verify(first.dir / "model") is None
+    (base,) = [b for b in bases(folder) if str(b.relative_to(folder)) in first.said]
+    old, new = load_file(base / "model.safetensors"), load_file(first.dir / "model" / "model.safetensors")
+    assert old.keys() == new.keys()
+    assert not [name for name in old if torch.equal(old[name], new[name])], "every matrix has moved"
+
+
+def test_the_same_seed_gives_the_same_numbers_from_the_same_base(first, again):
+    assert again.record["base"] == first.record["base"]
+    assert again.record["final"] == first.record["final"]
+    assert again.record["delta"] == first.record["delta"]
+    before, after = again.bases
+    assert len(before) == 1
+    assert after == before, "the base is shared: neither another one nor the same one made again"
+    assert "pre-training the base" in first.said
+    assert "measuring the untouched base" in first.said
+    assert "pre-training the base" not in again.said
+    assert "measuring the untouched base" not in again.said
+
+
+def test_a_damaged_base_is_made_again_with_a_notice_and_the_same_numbers(first, mended, folder):
+    assert "is damaged (model.safetensors has changed); making it again" in mended.said
+    assert "pre-training the base" in mended.said
+    assert mended.record["base"] == first.record["base"]
+    assert mended.record["final"] == first.record["final"]
+    assert [verify(base) for base in bases(folder)] == [None] * len(bases(folder))
+
+
+def test_another_seed_gives_other_numbers_from_another_base(first, other, folder):
+    for block in ("base", "final"):
+        name = "task/nll_nats_per_token"
+        assert other.record[block][name]["value"] != first.record[block][name]["value"]
+    assert len(bases(folder)) == 2
+    assert other.record["config"]["data"]["seed"] == 1
+
+
+def test_the_exported_folder_is_the_runs_model(first, folder):
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    done = typed(str(first.dir), "exported", cwd=folder, command="truetune-export", **ONE_THREAD)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [str(folder / "exported")]
+    tokenizer = AutoTokenizer.from_pretrained(folder / "exported")
+    model = AutoModelForCausalLM.from_pretrained(folder / "exported").eval()
+    own = AutoModelForCausalLM.from_pretrained(first.dir / "model").eval()
+    trained = torch.load(first.dir / "checkpoints" / "last.ckpt", weights_only=False)["state_dict"]
+    own.load_state_dict({n.removeprefix("model."): v for n, v in trained.items() if n.startswith("model.")})
+    question = json.loads((first.dir / "items" / "task.final.jsonl").read_text().splitlines()[0])["question"]
+    ids = tokenizer(question, return_tensors="pt").input_ids
+    assert tokenizer.unk_token_id not in ids
+    with torch.no_grad():
+        assert torch.allclose(model(ids).logits, own(ids).logits, atol=1e-5)
+    card = (folder / "exported" / "README.md").read_text()
+    final, base = (first.record[block]["task/nll_nats_per_token"]["value"] for block in ("final", "base"))
+    assert f"| Task loss, nats per token | {base:.3f} | {final:.3f} | 64 |" in card
