@@ -162,7 +162,8 @@ def _module(
         num_workers=loader["num_workers"],
     )
     trainer = job.trainer
-    steps = steps_per_epoch(len(rows.rows), loader["batch_size"], trainer["accumulate_grad_batches"], 1)
+    limit = trainer.get("overfit_batches") or trainer.get("limit_train_batches", 1.0)
+    steps = steps_per_epoch(len(rows.rows), loader["batch_size"], trainer["accumulate_grad_batches"], 1, limit)
     module = FineTuning(
         tuned.model,
         objectives,

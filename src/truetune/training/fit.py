@@ -37,6 +37,8 @@ def fit(
             made.fit(module, datamodule=data)
         else:
             made.fit(module, train_dataloaders=data)
+    except MisconfigurationException as error:
+        raise UserError(f"trainer: {' '.join(str(error).split())}") from error
     except SystemExit as error:
         if not isinstance(error.__context__, KeyboardInterrupt):
             raise
