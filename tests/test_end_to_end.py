@@ -83,6 +83,7 @@ def test_the_record_has_every_key_and_every_file_that_it_lists(first):
     assert [name for name in record["files"] if not (first.dir / name).is_file()] == []
     assert record["config"]["data"]["companies"] == 6
     assert f"hydra.run.dir={first.dir.name}" in record["command"]
+    assert {"base", "measure", "fine_tune", "total"} <= set(record["seconds"])
 
 
 def test_the_difference_is_that_of_final_and_base(first):

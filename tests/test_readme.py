@@ -30,7 +30,7 @@ def test_every_command_passes_the_checks(line, tmp_path, monkeypatch):
 
 def test_every_metric_named_is_reported():
     table = README.partition("## What is measured")[2].partition("## ")[0]
-    named = set(re.findall(r"`((?:task|hallucination|retention|fit|balance)/\w+)`", table))
+    named = set(re.findall(r"`((?:task|hallucination|retention|fit|balance|calibration)/\w+)`", table))
     assert named
     assert named <= set(LABELS)
 

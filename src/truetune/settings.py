@@ -30,6 +30,7 @@ Target = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*$")]
 OverLong = Literal["error", "truncate", "skip"]
 Precision = Literal["32-true", "bf16-mixed", "bf16-true", "16-mixed", "16-true", "64-true", "32", "bf16", "16", 32, 16]
 
+POPULATIONS = ("school", "known-train", "known-test", "known-select", "new", "never")
 RULES: dict[str, Any] = {
     "task_name": Annotated[str, Field(pattern=r"^[\w.-]+$")],
     "tags": list[str],
@@ -47,12 +48,7 @@ RULES: dict[str, Any] = {
     "data.world.attributes.*.endings": Annotated[list[Text], Field(min_length=1)],
     "data.world.attributes.*.filings": Annotated[list[Text], Field(min_length=1)],
     "data.world.attributes.*.questions": Annotated[list[Text], Field(min_length=1)],
-    "data.populations.school": CountOrZero,
-    "data.populations.known-train": CountOrZero,
-    "data.populations.known-test": CountOrZero,
-    "data.populations.known-select": CountOrZero,
-    "data.populations.new": CountOrZero,
-    "data.populations.never": CountOrZero,
+    **dict.fromkeys((f"data.populations.{name}" for name in POPULATIONS), CountOrZero),
     "data.companies": Count,
     "data.new_share": Share,
     "data.new_names": Literal["shared", "disjoint"],
@@ -149,16 +145,7 @@ REQUIRED = (
     "optimizer.lr",
     "trainer.max_epochs",
     "trainer.accumulate_grad_batches",
-    "extras.measure_points",
-    "extras.max_new_tokens",
-    "extras.measure_batch_size",
-    "extras.abstention_phrases",
-    "extras.threads",
-    "extras.final",
-    "extras.save_model",
-    "extras.label_facts",
-    "extras.knowledge_samples",
-    "extras.knowledge_temperature",
+    *(key for key in RULES if key.startswith("extras.")),
     "paths.cache_dir",
 )
 COLLECTIONS = (

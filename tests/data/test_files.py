@@ -55,6 +55,15 @@ def test_a_question_asked_twice_is_on_one_side_only(tmp_path):
         assert sum(map(len, sides)) == len(set().union(*sides)) == 20
 
 
+def test_case_and_spacing_do_not_make_a_question_another_one(tmp_path):
+    rows = facts(20) + [{**row, "question": row["question"].upper().replace(" ", "  ")} for row in facts(20)]
+    data = load(write(tmp_path, dump(*rows)))
+    sides = ({q.question for q in data.task}, prompts(data.validation), prompts(data.train))
+    asked, chosen, trained = ({" ".join(text.casefold().split()) for text in side} for side in sides)
+    assert not asked & trained
+    assert not (asked | trained) & chosen
+
+
 def test_the_seed_decides_the_split(tmp_path):
     file = write(tmp_path, dump(*facts()))
     assert load(file).task == load(file).task

@@ -115,11 +115,11 @@ def _segments(text: str, stem: str, size: int) -> Iterator[Example]:
 
 
 def _set_aside(rows: Sequence[Example], count: int) -> tuple[list[Example], list[Example]]:
-    """At most a fifth of the rows; rows with the same prompt stay on the same side."""
+    """(the rest, those set aside): at most a fifth of the rows, and with them every row that repeats one's prompt."""
     wanted = min(count, len(rows) // 5)
     aside = list(rows[:wanted])
-    prompts = {row.prompt for row in aside if row.prompt}
-    return [row for row in rows[wanted:] if row.prompt not in prompts], aside
+    prompts = {_words(row.prompt) for row in aside if row.prompt}
+    return [row for row in rows[wanted:] if _words(row.prompt) not in prompts], aside
 
 
 def _words(text: str) -> tuple[str, ...]:

@@ -32,6 +32,7 @@ LABELS: dict[str, tuple[str, Direction]] = {
     "retention/nll_nats_per_token": ("General loss, nats per token", "lower"),
     "retention/kl_to_base_nats_per_token": ("Drift (KL), nats per token", "lower"),
     "calibration/ece": ("Calibration error", "lower"),
+    "calibration/brier": ("Confidence, Brier score", "lower"),
     "calibration/auroc": ("Confidence, AUROC", "higher"),
     "balance/gained_share": ("Gained share of the headroom", "higher"),
     "balance/kept_share": ("Kept share of the known", "higher"),

@@ -99,24 +99,14 @@ def make_world(
 ) -> World:
     """Draw the world; raises UserError if the word pools hold too few names for the populations."""
     rng = random.Random(f"world-{seed}")
-    pool = [f"{a} {b}" for a in first_words for b in second_words]
-    others = [f"{a} {b}" for a in other_first_words for b in other_second_words]
-    if both := (set(first_words) | set(second_words)) & (set(other_first_words) | set(other_second_words)):
+    if both := {*first_words, *second_words} & {*other_first_words, *other_second_words}:
         raise UserError(f"data.world: {min(both)!r} is in both word pools; the disjoint control needs separate words")
     words = (*first_words, *second_words, *other_first_words, *other_second_words)
+    pool = [f"{a} {b}" for a in first_words for b in second_words]
+    others = [f"{a} {b}" for a in other_first_words for b in other_second_words]
     rng.shuffle(pool)
     rng.shuffle(others)
-    syllables = _Syllables(rng)
-    made = tuple(
-        Attribute(
-            name=name,
-            values=tuple(syllables.word(spec["endings"]) for _ in range(values_per_attribute)),
-            filings=tuple(spec["filings"]),
-            questions=tuple(spec["questions"]),
-            analyst=str(spec["analyst"]),
-        )
-        for name, spec in attributes.items()
-    )
+    made = _attributes(attributes, values_per_attribute, _Syllables(rng))
     entities: list[Entity] = []
     for population, count in populations.items():
         if count > len(pool):
@@ -132,6 +122,21 @@ def make_world(
             entities.append(Entity(name=name, population=population, facts=facts))  # pyright: ignore[reportArgumentType]
     return World(
         noun=noun, nouns=nouns, attributes=made, entities=tuple(entities), unused_names=tuple(pool), name_words=words
+    )
+
+
+def _attributes(
+    given: Mapping[str, Mapping[str, Sequence[str] | str]], values: int, syllables: _Syllables
+) -> tuple[Attribute, ...]:
+    return tuple(
+        Attribute(
+            name=name,
+            values=tuple(syllables.word(spec["endings"]) for _ in range(values)),
+            filings=tuple(spec["filings"]),
+            questions=tuple(spec["questions"]),
+            analyst=str(spec["analyst"]),
+        )
+        for name, spec in given.items()
     )
 
 

@@ -1,0 +1,38 @@
+"""Does confidence tell right from wrong?"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+BINS = 15
+
+
+def ece(confidence: Sequence[float], right: Sequence[bool], bins: int = BINS) -> float:
+    """Expected calibration error over bins of equal width (Guo et al. 2017, eq. 3); in [0, 1], 0 is perfect."""
+    sure, hit = np.asarray(confidence, dtype=float), np.asarray(right, dtype=float)
+    place = np.minimum((sure * bins).astype(int), bins - 1)
+    gaps = [abs(hit[place == b].mean() - sure[place == b].mean()) * (place == b).sum() for b in np.unique(place)]
+    return float(sum(gaps) / len(sure))
+
+
+def brier(confidence: Sequence[float], right: Sequence[bool]) -> float:
+    """Mean squared distance of confidence and outcome (Brier 1950, for two classes); 0 is perfect."""
+    return float(np.mean((np.asarray(confidence, dtype=float) - np.asarray(right, dtype=float)) ** 2))
+
+
+def auroc(confidence: Sequence[float], right: Sequence[bool]) -> float | None:
+    """P(a right answer is surer than a wrong one), ties half; None without answers of both kinds."""
+    sure, hit = np.asarray(confidence, dtype=float), np.asarray(right, dtype=bool)
+    above = int(hit.sum()) * int((~hit).sum())
+    if above == 0:
+        return None
+    ranks = _ranks(sure)
+    return float((ranks[hit].sum() - hit.sum() * (hit.sum() + 1) / 2) / above)
+
+
+def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """From 1; equal values share the mean of their ranks."""
+    _, group, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    return (last - (counts - 1) / 2)[group]
