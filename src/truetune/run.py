@@ -111,32 +111,25 @@ def _train_and_measure(job: Run, data: Dataset, base: LanguageModel, state: Stat
         partial(_measure_now, Subject(tuned, reference), data, probes, state.base),
         state.history,
     )
-    state.history.append({"step": 0, "epoch": 0, "metrics": _values(compare(state.base, state.base))})
+    state.history.append(_at(0, 0, compare(state.base, state.base)))
     loggers, steps = job.loggers(), module.steps_per_epoch * epochs
     for logger in loggers:
         logger.log_metrics(state.history[0]["metrics"], 0)
     progress = ProgressLine(console, f"fine-tuning on {len(tokenized.rows)} rows, {epochs} epochs", steps)
     callbacks = [measuring, StepLog(state.history), *job.callbacks(), progress]
     with state.timed("fine_tune"):
-        trainer = fit(
-            module,
-            tokenized,
-            seed=job.seed,
-            trainer=job.trainer,
-            callbacks=callbacks,
-            loggers=loggers,
-            run_dir=job.run_dir,
-        )
+        run = {"trainer": job.trainer, "callbacks": callbacks, "loggers": loggers, "run_dir": job.run_dir}
+        trainer = fit(module, tokenized, seed=job.seed, **run)
     state.seconds["measure_while_training"] = measuring.seconds
     if job.config["extras"]["final"] == "best":
         load_best(trainer, module)
     for adaptation in reversed(adaptations):
-        done = Trained(tuned.model, dict(base.model.named_parameters()), partial(_score, tuned, data, probes), say)
-        tuned = replace(tuned, model=adaptation.finish(done))
+        start = dict(base.model.named_parameters())
+        trained = Trained(tuned.model, start, partial(_score, tuned, data, probes), say)
+        tuned = replace(tuned, model=adaptation.finish(trained))
     with state.timed("measure"):
         state.final = compare(state.base, measure(Subject(tuned, reference), data, probes))
-    last = {"step": trainer.global_step, "epoch": trainer.current_epoch, "metrics": _values(state.final)}
-    state.history.append(last)
+    state.history.append(_at(trainer.global_step, trainer.current_epoch, state.final))
     if job.config["extras"]["save_model"]:
         save_model(tuned, job.run_dir)
     log_samples(loggers, state.base, state.final)
@@ -205,6 +198,11 @@ def _measure_now(
     if full:
         return chosen | _values(compare(base, measure(subject, data, probes)))
     return chosen | {name: estimate.value for name, estimate in fitted(subject, data).items()}
+
+
+def _at(step: int, epoch: int, measurement: Measurement) -> dict[str, Any]:
+    """One entry of the history."""
+    return {"step": step, "epoch": epoch, "metrics": _values(measurement)}
 
 
 def _values(measurement: Measurement) -> dict[str, float]:
