@@ -118,13 +118,18 @@ def _train_and_measure(job: Run, data: Dataset, base: LanguageModel, state: Stat
     progress = ProgressLine(console, f"fine-tuning on {len(tokenized.rows)} rows, {epochs} epochs", steps)
     callbacks = [measuring, StepLog(state.history), *job.callbacks(), progress]
     with state.timed("fine_tune"):
-        run = {"trainer": job.trainer, "callbacks": callbacks, "loggers": loggers, "run_dir": job.run_dir}
-        trainer = fit(module, tokenized, seed=job.seed, **run)
+        options: dict[str, Any] = {
+            "trainer": job.trainer,
+            "callbacks": callbacks,
+            "loggers": loggers,
+            "run_dir": job.run_dir,
+        }
+        trainer = fit(module, tokenized, seed=job.seed, **options)
     state.seconds["measure_while_training"] = measuring.seconds
     if job.config["extras"]["final"] == "best":
         load_best(trainer, module)
     for adaptation in reversed(adaptations):
-        start = dict(base.model.named_parameters())
+        start: dict[str, torch.Tensor] = dict(base.model.named_parameters())
         trained = Trained(tuned.model, start, partial(_score, tuned, data, probes), say)
         tuned = replace(tuned, model=adaptation.finish(trained))
     with state.timed("measure"):
