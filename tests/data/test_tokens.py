@@ -1,0 +1,133 @@
+"""Rows of tokens: one seam for training and probing, exact masks, nothing cut in silence."""
+
+import pytest
+from tokenizers.processors import TemplateProcessing
+
+from truetune.data.dataset import Example
+from truetune.data.module import EpochOrder, TokenizedData, steps_per_epoch
+from truetune.data.tokens import IGNORED, Encoder, collate, encode
+from truetune.errors import UserError
+from truetune.models.language_model import set_special_tokens
+from truetune.models.tokenizers import byte_bpe, word_level
+
+WORDS = ["a", "b", "c", "d"]
+
+
+def both_ends():
+    tokenizer = word_level(WORDS)
+    ids = [("<bos>", tokenizer.bos_token_id), ("<eos>", tokenizer.eos_token_id)]
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="<bos> $A <eos>", special_tokens=ids)
+    return tokenizer
+
+
+def bare():
+    tokenizer = word_level(WORDS)
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="$A", special_tokens=[])
+    return tokenizer
+
+
+def pad_is_eos():
+    tokenizer = word_level(WORDS)
+    tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def without_pad():
+    tokenizer = word_level(WORDS)
+    tokenizer.pad_token = None
+    set_special_tokens(tokenizer)
+    return tokenizer
+
+
+TOKENIZERS = [
+    (lambda: word_level(WORDS), True),
+    (lambda: byte_bpe(["a b c d " * 9], 300), True),
+    (both_ends, True),
+    (bare, False),
+    (pad_is_eos, True),
+    (without_pad, True),
+]
+
+
+@pytest.mark.parametrize(("make", "begins"), TOKENIZERS)
+def test_one_beginning_one_end_and_the_targets_are_the_completion(make, begins):
+    tokenizer = make()
+    encoder = Encoder(tokenizer)
+    row = encoder.row(Example("x", "a b", " c d", "here"))
+    assert row.input_ids.count(tokenizer.bos_token_id) == int(begins)
+    assert row.input_ids.count(tokenizer.eos_token_id) == 1
+    assert row.input_ids[-1] == tokenizer.eos_token_id
+    assert row.input_ids[: row.prompt_length] == encoder.prompt("a b")
+    labels = collate([row, encoder.row(Example("y", "a", " b c d a b", "here"))], encoder.pad)["labels"][0].tolist()
+    targets = [token for token in labels if token != IGNORED]
+    assert tokenizer.decode(targets[:-1]).strip() == "c d"
+    assert targets[-1] == tokenizer.eos_token_id  # also where the pad token is the same
+
+
+def over_long(policy, prompt="a", words=12, context=8):
+    encoder = Encoder(word_level(WORDS))
+    short = Example("s", "a", " b", "rows.jsonl:1")
+    return encode(encoder, [short, Example("l", prompt, " b" * words, "rows.jsonl:2")], context, policy)
+
+
+def test_over_long_rows_are_refused_cut_or_left_out_and_said():
+    with pytest.raises(UserError, match=r"rows\.jsonl:2: 15 tokens, the context holds 8"):
+        over_long("error")
+    cut = over_long("truncate")
+    assert [len(row.input_ids) for row in cut.rows] == [4, 8]
+    assert cut.notes == ["1 examples cut to 8 tokens, the first: rows.jsonl:2"]
+    left = over_long("skip")
+    assert [row.id for row in left.rows] == ["s"]
+    assert left.notes == ["1 examples left out for being over 8 tokens, the first: rows.jsonl:2"]
+
+
+def test_a_prompt_that_fills_the_context_is_named():
+    with pytest.raises(UserError, match=r"rows\.jsonl:2: the prompt has 10 tokens and fills the whole context"):
+        over_long("truncate", prompt="a " * 9, words=1)
+
+
+def test_a_long_text_is_cut_into_blocks_that_predict_each_token_once():
+    encoder = Encoder(word_level(WORDS))
+    text = Example("t", "", "a b c d " * 9, "text")
+    whole, blocks = encoder.row(text), encode(encoder, [text], 8, "error").rows
+    assert max(len(block.input_ids) for block in blocks) <= 8
+    assert [token for block in blocks for token in block.input_ids[1:]] == whole.input_ids[1:]
+    assert len({block.id for block in blocks}) == len(blocks)
+
+
+def test_the_order_is_a_permutation_by_seed_and_epoch():
+    def order(seed, epoch):
+        sampler = EpochOrder(50, seed)
+        sampler.set_epoch(epoch)
+        return list(sampler)
+
+    assert sorted(order(0, 0)) == list(range(50))
+    assert order(0, 1) == order(0, 1)
+    assert len({tuple(order(seed, epoch)) for seed in (0, 1) for epoch in (0, 1)}) == 4
+
+
+def test_lightning_sets_the_epoch_and_every_row_comes_once_an_epoch():
+    from training.small import Watch, language_model, recording, rows
+
+    from truetune.training.fit import fit
+    from truetune.training.module import FineTuning
+    from truetune.training.objectives import NextToken
+    from truetune.training.schedules import Constant
+
+    lm, watch = language_model(), Watch()
+    data = TokenizedData(rows(lm), [], pad=0, batch_size=3, seed=4)
+    module = FineTuning(lm.model, [NextToken()], recording([]), Constant(), steps_per_epoch=3, total_epochs=2)
+    fit(module, data, seed=0, trainer={"max_epochs": 2, "accelerator": "cpu"}, callbacks=[watch])
+    epochs = [[name for ids in watch.ids[i : i + 3] for name in ids] for i in (0, 3)]
+    for epoch, seen in enumerate(epochs):
+        sampler = EpochOrder(9, 4)
+        sampler.set_epoch(epoch)
+        assert seen == [f"row{index}" for index in sampler]
+
+
+@pytest.mark.parametrize(
+    ("rows", "batch", "accumulate", "limit", "steps"),
+    [(9, 3, 1, 1.0, 3), (9, 4, 1, 1.0, 3), (9, 4, 2, 1.0, 2), (9, 3, 1, 2, 2), (100, 1, 1, 0.1, 10), (5, 8, 4, 1.0, 1)],
+)
+def test_steps_per_epoch(rows, batch, accumulate, limit, steps):
+    assert steps_per_epoch(rows, batch, accumulate, 1, limit) == steps

@@ -1,0 +1,88 @@
+"""Model folders: loaded as fine-tuning needs them, or refused in one line."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from training.small import WORDS, language_model
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from truetune.errors import UserError
+from truetune.models.pretrained import Pretrained
+from truetune.models.tokenizers import word_level
+
+
+@pytest.fixture
+def folder(tmp_path):
+    lm = language_model(torch.bfloat16)
+    lm.model.save_pretrained(tmp_path / "m")
+    lm.tokenizer.save_pretrained(tmp_path / "m")
+    return tmp_path / "m"
+
+
+def test_weights_are_float32_and_in_train_mode(folder):
+    lm = Pretrained(str(folder)).load()
+    assert {p.dtype for p in lm.model.parameters()} == {torch.float32}
+    assert lm.model.training
+    assert Pretrained(str(folder), dtype="bfloat16").load().model.dtype == torch.bfloat16
+
+
+def test_the_digest_is_of_the_content(folder, tmp_path):
+    first = Pretrained(str(folder)).load().digest
+    shutil.copytree(folder, tmp_path / "renamed")
+    assert Pretrained(str(tmp_path / "renamed")).load().digest == first
+    lm = Pretrained(str(folder)).load()
+    with torch.no_grad():
+        next(lm.model.parameters())[0, 0] += 1
+    lm.model.save_pretrained(folder)
+    assert Pretrained(str(folder)).load().digest != first
+
+
+def test_a_model_of_another_family_loads(tmp_path):
+    config = GPT2Config(vocab_size=16, n_positions=16, n_embd=8, n_layer=1, n_head=2, bos_token_id=1, eos_token_id=2)
+    GPT2LMHeadModel(config).save_pretrained(tmp_path)
+    word_level(WORDS).save_pretrained(tmp_path)
+    assert Pretrained(str(tmp_path)).load().context_length == 16
+
+
+def damage(folder, how):
+    if how == "config":
+        (folder / "config.json").unlink()
+    elif how == "broken config":
+        (folder / "config.json").write_text("{")
+    elif how == "weights":
+        (folder / "model.safetensors").unlink()
+    elif how == "pickle":
+        (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    elif how == "tokenizer":
+        for path in folder.glob("tokenizer*"):
+            path.unlink()
+    elif how == "code":
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps({**config, "auto_map": {"AutoModelForCausalLM": "x.Y"}}))
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("config", "no config.json in this folder"),
+        ("broken config", "config.json is not JSON"),
+        ("weights", "no weights; expected model.safetensors"),
+        ("pickle", "only pickled weights (pytorch_model.bin), which can run code"),
+        ("tokenizer", "no tokenizer in this folder"),
+        ("code", "add model.trust_remote_code=true"),
+    ],
+)
+def test_an_incomplete_folder_is_refused_before_torch_is_needed(folder, how, said):
+    damage(folder, how)
+    with pytest.raises(UserError) as caught:
+        Pretrained(str(folder)).check()
+    assert said in str(caught.value)
+    assert str(folder) in str(caught.value)
+
+
+def test_a_tokenizer_of_another_model_is_refused(folder):
+    word_level([f"x{n}" for n in range(40)]).save_pretrained(folder)
+    with pytest.raises(UserError, match="the tokenizer has 44 tokens, the embedding 16 rows"):
+        Pretrained(str(folder)).load()

@@ -1,0 +1,88 @@
+"""Objectives satisfy their definitions."""
+
+import pytest
+import torch
+from torch.distributions import Categorical, kl_divergence
+from training.small import language_model, rows
+
+from truetune.data.tokens import collate
+from truetune.models.language_model import Frozen
+from truetune.training.objectives import KlToBase, L2Sp, Micro, NextToken, kl_nats
+
+
+def micro(lm, data, weight=1.0):
+    batch = collate(data, 0)
+    logits = lm.model(input_ids=batch["input_ids"], use_cache=False).logits
+    return Micro(lm.model, logits, batch["labels"], batch["input_ids"], batch["attention_mask"], batch["weights"])
+
+
+def test_nll_of_three_tokens_by_hand():
+    logits = torch.log(torch.tensor([[[0.5, 0.25, 0.25], [0.1, 0.8, 0.1], [0.2, 0.2, 0.6]]]))
+    labels = torch.tensor([[-100, 1, 2]])
+    one = Micro(torch.nn.Identity(), logits, labels, labels, labels, torch.ones(1))
+    # Position 0 predicts token 1, position 1 predicts token 2; the last position predicts nothing.
+    assert float(NextToken()(one)) == pytest.approx(-torch.log(torch.tensor(0.25 * 0.1)).item())
+    assert int(one.target_tokens) == 2
+
+
+def test_nll_equals_that_of_transformers():
+    lm = language_model()
+    data = rows(lm)
+    batch = collate(data, 0)
+    own = NextToken()(micro(lm, data))
+    theirs = lm.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], labels=batch["labels"]).loss
+    assert float(own) == pytest.approx(float(theirs) * int((batch["labels"] != -100).sum()), rel=1e-5)
+
+
+def test_neither_prompt_nor_padding_is_learnt():
+    lm = language_model()
+    data = rows(lm, ["w1 w2", "w3 w4 w5 w6"])
+    batch = collate(data, 0)
+    targets = [[int(t) for t in row if t != -100] for row in batch["labels"]]
+    assert targets == [row.input_ids[row.prompt_length :] for row in data]
+    alone = sum(float(NextToken()(micro(lm, [row]))) for row in data)
+    assert float(NextToken()(micro(lm, data))) == pytest.approx(alone, rel=1e-5)
+
+
+def test_kl_is_that_of_torch_and_zero_for_equals():
+    p, q = torch.randn(50, 7), torch.randn(50, 7)
+    torch.testing.assert_close(kl_nats(p, q), kl_divergence(Categorical(logits=p), Categorical(logits=q)))
+    assert float(kl_nats(p, p).abs().max()) < 1e-6
+    assert float(kl_nats(p, q).min()) >= 0
+
+
+def test_kl_to_base_starts_at_zero_and_looks_at_targets_alone():
+    lm = language_model()
+    reference = Frozen(lm.model)
+    objective = KlToBase(reference, weight=1.0)
+    assert float(objective(micro(lm, rows(lm)))) == pytest.approx(0, abs=1e-5)
+    one = micro(lm, rows(lm))
+    moved = one.logits_BTV.detach().clone()
+    moved[:, :-1][~one.is_target_BT] += torch.randn_like(moved[:, :-1][~one.is_target_BT])
+    masked = Micro(lm.model, moved, one.labels_BT, one.input_ids_BT, one.attention_mask_BT, one.weights_B)
+    assert float(objective(masked)) == pytest.approx(0, abs=1e-5)
+    assert float(KlToBase(reference, weight=1.0, positions="all")(masked)) > 0.01
+
+
+def test_l2_sp_by_hand():
+    lm = language_model()
+    objective = L2Sp(Frozen(lm.model), weight=2.0)
+    with torch.no_grad():
+        next(iter(lm.model.parameters())).add_(0.1)
+    one = micro(lm, rows(lm))
+    moved = next(iter(lm.model.parameters())).numel() * 0.01
+    assert float(objective(one) / one.target_tokens) == pytest.approx(moved / 2, rel=1e-4)
+
+
+def test_the_reference_is_frozen_and_nobodys_parameter():
+    lm = language_model()
+    reference = Frozen(lm.model)
+    module = torch.nn.Module()
+    module.model, module.reference = lm.model, reference
+    assert all(name.startswith("model.") for name in module.state_dict())
+    before = {name: value.clone() for name, value in reference.parameters().items()}
+    NextToken()(micro(lm, rows(lm))).backward()
+    assert all(value.grad is None for value in reference.parameters().values())
+    with torch.no_grad():
+        next(iter(lm.model.parameters())).add_(1.0)
+    assert all(torch.equal(before[name], value) for name, value in reference.parameters().items())

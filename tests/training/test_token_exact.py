@@ -1,0 +1,73 @@
+"""One step is the mean over the target tokens of the whole window, however it is cut into micro-batches."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from training.small import gradient, language_model, recording, rows, train
+
+from truetune.errors import Diverged
+
+
+def after(batch, accumulate, lm=None, data=None, epochs=2):
+    lm = lm or language_model(torch.float64)
+    train(
+        lm,
+        data or rows(lm, ["w1 w2", "w3 w4 w5 w6", "w7", "w8 w9 w1", "w2 w3 w4 w5 w6 w7", "w8 w9", "w4 w1 w1", "w2"]),
+        batch=batch,
+        epochs=epochs,
+        accumulate_grad_batches=accumulate,
+        precision="64-true",
+    )
+    return [p.detach() for p in lm.model.parameters()]
+
+
+@pytest.mark.parametrize(("batch", "accumulate"), [(4, 2), (2, 4), (1, 8)])
+def test_micro_batches_take_the_same_step(batch, accumulate):
+    torch.testing.assert_close(after(batch, accumulate), after(8, 1), rtol=1e-9, atol=1e-11)
+
+
+def test_a_short_last_window_counts_its_own_tokens():
+    # Nine rows: windows of four and of one; the same as four single steps of the same windows.
+    lm = language_model(torch.float64)
+    data = rows(lm)
+    small = after(1, 4, lm, data, epochs=1)
+    other = language_model(torch.float64)
+    torch.testing.assert_close(small, after(4, 1, other, rows(other), epochs=1), rtol=1e-9, atol=1e-11)
+
+
+def test_the_step_is_the_mean_over_tokens():
+    lm = language_model(torch.float64)
+    data, start = rows(lm), [p.detach().clone() for p in lm.model.parameters()]
+    _, expected = gradient(lm, data)
+    train(lm, data, precision="64-true")
+    moved = [(before - now.detach()) / 0.1 for before, now in zip(start, lm.model.parameters(), strict=True)]
+    torch.testing.assert_close(moved, list(expected), rtol=1e-4, atol=1e-7)
+
+
+def test_a_micro_batch_without_targets_adds_nothing():
+    lm, other = language_model(torch.float64), language_model(torch.float64)
+    data = rows(lm)[:4]
+    silent = [replace(row, prompt_length=len(row.input_ids)) for row in rows(lm)[4:6]]
+    with_silent = after(2, 3, lm, [*data[:2], *silent, *data[2:]], epochs=1)
+    torch.testing.assert_close(with_silent, after(2, 2, other, data, epochs=1), rtol=1e-9, atol=1e-11)
+
+
+def test_a_window_without_targets_stops_the_run():
+    lm = language_model()
+    silent = [replace(row, prompt_length=len(row.input_ids)) for row in rows(lm)]
+    with pytest.raises(Diverged, match="no target token"):
+        train(lm, silent, optimizer=recording([]))
+
+
+def test_an_example_of_weight_zero_is_not_learnt():
+    lm, other = language_model(torch.float64), language_model(torch.float64)
+    data = rows(lm)
+    nothing = [replace(row, weight=0.0) for row in data]
+    before = [p.detach().clone() for p in lm.model.parameters()]
+    torch.testing.assert_close(after(9, 1, lm, nothing, epochs=1), before)
+    halves = [replace(row, weight=0.5) for row in data]
+    seen, plain = [], []
+    train(lm, halves, optimizer=recording(seen), precision="64-true")
+    train(other, data, optimizer=recording(plain), precision="64-true")
+    torch.testing.assert_close(seen[0][1], [g / 2 for g in plain[0][1]])
