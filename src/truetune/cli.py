@@ -74,8 +74,11 @@ def _job(cfg: DictConfig) -> None:
 def _start(job: object) -> None:
     from rich.console import Console
 
+    from truetune.ranks import rank
+
     console = Console(stderr=True)
-    console.print("loading torch, lightning and transformers", highlight=False)
+    if rank() == 0:
+        console.print("loading torch, lightning and transformers", highlight=False)
     from truetune.run import run
 
     run(job, console)  # pyright: ignore[reportArgumentType]

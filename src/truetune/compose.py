@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from truetune.errors import UserError
+from truetune.ranks import rank
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -55,7 +56,7 @@ def check(arguments: argparse.Namespace, conf: Path) -> Prepared | None:
         cfg = compose(conf, overrides, arguments)
         if arguments.cfg:
             return None
-        if not many:
+        if not many and rank() == 0:  # the other ranks work in the folder of rank 0
             _folder_is_free(cfg)
         try:
             prepared = prepare(cfg)

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
+from lightning import Trainer
 from rich.console import Console
 
 from truetune.build import Run
@@ -26,6 +27,7 @@ from truetune.probes.knowledge import summary
 from truetune.probes.measure import compare, measure, selection
 from truetune.probes.measure import fit as fitted
 from truetune.probes.probe import Probe, Subject
+from truetune.ranks import rank
 from truetune.record import Measurement, delta
 from truetune.report import run_report
 from truetune.report.summary import print_table
@@ -47,6 +49,8 @@ STATUS: dict[type[BaseException], str] = {
 
 def run(job: Run, console: Console) -> dict[str, Any]:
     """Returns what run.json holds; the run folder is locked while it works."""
+    if rank() > 0:
+        return _run(job, console)
     lock = FileLock(job.run_dir / ".lock")
     try:
         with lock.acquire(timeout=0):
@@ -64,15 +68,16 @@ def _run(job: Run, console: Console) -> dict[str, Any]:
     data = job.prepared.data
     for note in data.notes:
         say(note)
-    _rehearse(job)
+    devices = _rehearse(job).world_size
     try:
         with state.timed("base"):
             base = load_base(job.prepared.builder, data, job.cache, console)
-        _train_and_measure(job, data, base, state, console)
+        _train_and_measure(job, data, base, state, console, devices)
         state.status = "finished"
     except BaseException as error:
         state.status = STATUS.get(type(error), "failed")
-        state.write(job, started)
+        if rank() == 0:
+            state.write(job, started)
         raise
     record = state.write(job, started)
     page = run_report.render(job.run_dir)
@@ -82,9 +87,9 @@ def _run(job: Run, console: Console) -> dict[str, Any]:
     return record
 
 
-def _rehearse(job: Run) -> None:
+def _rehearse(job: Run) -> Trainer:
     """Makes what the configuration names once, so that a bad argument is said before the base is pre-trained."""
-    make_trainer(job.trainer, callbacks=job.callbacks(), loggers=job.loggers())
+    trainer = make_trainer(job.trainer, callbacks=job.callbacks(), loggers=job.loggers())
     job.schedule()
     job.probes()
     job.curations()
@@ -93,9 +98,12 @@ def _rehearse(job: Run) -> None:
         job.optimizer()([torch.nn.Parameter(torch.zeros(1))])
     except (TypeError, ValueError) as error:
         raise UserError(f"optimizer: {error}") from None
+    return trainer
 
 
-def _train_and_measure(job: Run, data: Dataset, base: LanguageModel, state: State, console: Console) -> None:
+def _train_and_measure(
+    job: Run, data: Dataset, base: LanguageModel, state: State, console: Console, devices: int
+) -> None:
     probes, reference, say = job.probes(), Frozen(base.model), speaker(console)
     with state.timed("curate"):
         data = _curated(job, data, base, state, say)
@@ -104,7 +112,7 @@ def _train_and_measure(job: Run, data: Dataset, base: LanguageModel, state: Stat
     tuned, adaptations = base.copy(), job.adaptations()
     for adaptation in adaptations:
         tuned = replace(tuned, model=adaptation.prepare(tuned.model))
-    module, tokenized = _module(job, data, tuned, job.objectives(reference), say)
+    module, tokenized = _module(job, data, tuned, job.objectives(reference), say, devices)
     epochs = job.trainer["max_epochs"]
     measuring = Measuring(
         epochs_to_measure(epochs, job.config["extras"]["measure_points"]) - {epochs},
@@ -125,6 +133,8 @@ def _train_and_measure(job: Run, data: Dataset, base: LanguageModel, state: Stat
             "run_dir": job.run_dir,
         }
         trainer = fit(module, tokenized, seed=job.seed, **options)
+    if rank() > 0:
+        raise SystemExit(0)  # rank 0 measures and writes
     state.seconds["measure_while_training"] = measuring.seconds
     if job.config["extras"]["final"] == "best":
         load_best(trainer, module)
@@ -142,7 +152,7 @@ def _train_and_measure(job: Run, data: Dataset, base: LanguageModel, state: Stat
 
 
 def _module(
-    job: Run, data: Dataset, tuned: LanguageModel, objectives: list[Objective], say: Callable[[str], None]
+    job: Run, data: Dataset, tuned: LanguageModel, objectives: list[Objective], say: Callable[[str], None], devices: int
 ) -> tuple[FineTuning, TokenizedData]:
     loader, encoder = job.loader, Encoder(tuned.tokenizer)
     rows = encode(encoder, data.train, tuned.context_length, loader["over_long"])
@@ -161,7 +171,7 @@ def _module(
     )
     trainer = job.trainer
     limit = trainer.get("overfit_batches") or trainer.get("limit_train_batches", 1.0)
-    steps = steps_per_epoch(len(rows.rows), loader["batch_size"], trainer["accumulate_grad_batches"], 1, limit)
+    steps = steps_per_epoch(len(rows.rows), loader["batch_size"], trainer["accumulate_grad_batches"], devices, limit)
     module = FineTuning(
         tuned.model,
         objectives,

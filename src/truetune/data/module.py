@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,22 +17,28 @@ from truetune.data.tokens import Batch, Encoder, Row, collate
 
 
 class EpochOrder(Sampler[int]):
-    """A permutation drawn from (seed, epoch): the same data order on every machine and in every resumed run."""
+    """A permutation drawn from (seed, epoch): the same data order on every machine and in every resumed run.
 
-    def __init__(self, size: int, seed: int) -> None:
+    Of `ranks` processes each takes every so-many-th row; where they do not come out even, index `size` stands for a row
+    without targets, so that all take the same number of steps and no row counts twice.
+    """
+
+    def __init__(self, size: int, seed: int, rank: int = 0, ranks: int = 1) -> None:
         self.size, self.seed, self.epoch = size, seed, 0
+        self.rank, self.ranks = rank, ranks
 
     def set_epoch(self, epoch: int) -> None:
         """Lightning calls this at the start of every epoch."""
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return self.size
+        return math.ceil(self.size / self.ranks)
 
     def __iter__(self) -> Iterator[int]:
         order = list(range(self.size))
         random.Random(f"order-{self.seed}-{self.epoch}").shuffle(order)
-        return iter(order)
+        order += [self.size] * (-len(order) % self.ranks)
+        return iter(order[self.rank :: self.ranks])
 
 
 class TokenizedData(LightningDataModule):
@@ -52,7 +59,9 @@ class TokenizedData(LightningDataModule):
         self.pad, self.batch_size, self.seed, self.num_workers = pad, batch_size, seed, num_workers
 
     def train_dataloader(self) -> DataLoader[Row]:
-        return self._loader(self.rows, sampler=EpochOrder(len(self.rows), self.seed))
+        rank, ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        silent = replace(self.rows[0], prompt_length=len(self.rows[0].input_ids))
+        return self._loader([*self.rows, silent], sampler=EpochOrder(len(self.rows), self.seed, rank, ranks))
 
     def val_dataloader(self) -> DataLoader[Row] | list[Any]:
         return self._loader(self.validation) if self.validation else []

@@ -51,7 +51,12 @@ def make_trainer(
     trainer: dict[str, Any], *, callbacks: Sequence[Callback], loggers: Sequence[Any], run_dir: Path | None = None
 ) -> Trainer:
     """Raises UserError for what Lightning refuses: an unknown argument, a device that is not there."""
-    arguments: dict[str, Any] = {"enable_progress_bar": False, "enable_model_summary": False, **trainer}
+    arguments: dict[str, Any] = {
+        "use_distributed_sampler": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        **trainer,
+    }
     try:
         return Trainer(
             callbacks=list(callbacks),

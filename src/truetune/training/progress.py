@@ -19,6 +19,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from truetune.ranks import rank
 from truetune.training.module import FineTuning
 
 PLAIN_LINE_SECONDS = 15.0
@@ -26,6 +27,8 @@ PLAIN_LINE_SECONDS = 15.0
 
 def speaker(console: Console) -> Callable[[str], None]:
     """Plain words, one line each: a path must stay whole to be copied, and its brackets are no markup."""
+    if rank() > 0:
+        return lambda _: None
     return partial(console.print, highlight=False, soft_wrap=True, markup=False)
 
 
