@@ -120,22 +120,8 @@ def _train_and_measure(
         state.history,
     )
     state.history.append(_at(0, 0, compare(state.base, state.base)))
-    loggers, steps = job.loggers(), module.steps_per_epoch * epochs
-    for logger in loggers:
-        logger.log_metrics(state.history[0]["metrics"], 0)
-    progress = ProgressLine(console, f"fine-tuning on {len(tokenized.rows)} rows, {epochs} epochs", steps)
-    callbacks = [measuring, StepLog(state.history), *job.callbacks(), progress]
-    with state.timed("fine_tune"):
-        options: dict[str, Any] = {
-            "trainer": job.trainer,
-            "callbacks": callbacks,
-            "loggers": loggers,
-            "run_dir": job.run_dir,
-        }
-        trainer = fit(module, tokenized, seed=job.seed, **options)
-    if rank() > 0:
-        raise SystemExit(0)  # rank 0 measures and writes
-    state.seconds["measure_while_training"] = measuring.seconds
+    loggers = job.loggers()
+    trainer = _fit(job, module, tokenized, measuring, loggers, state, console)
     if job.config["extras"]["final"] == "best":
         load_best(trainer, module)
     for adaptation in reversed(adaptations):
@@ -149,6 +135,30 @@ def _train_and_measure(
         save_model(tuned, job.run_dir)
     log_samples(loggers, state.base, state.final)
     log_final(loggers, job.config, state.base, state.final, delta(state.base, state.final), trainer.global_step)
+
+
+def _fit(
+    job: Run,
+    module: FineTuning,
+    data: TokenizedData,
+    measuring: Measuring,
+    loggers: list[Any],
+    state: State,
+    console: Console,
+) -> Trainer:
+    """On the other ranks the process ends here: rank 0 measures and writes."""
+    for logger in loggers:
+        logger.log_metrics(state.history[0]["metrics"], 0)
+    words = f"fine-tuning on {len(data.rows)} rows, {module.total_epochs} epochs"
+    progress = ProgressLine(console, words, module.steps_per_epoch * module.total_epochs)
+    callbacks = [measuring, StepLog(state.history), *job.callbacks(), progress]
+    options: dict[str, Any] = {"trainer": job.trainer, "callbacks": callbacks, "loggers": loggers}
+    with state.timed("fine_tune"):
+        trainer = fit(module, data, seed=job.seed, run_dir=job.run_dir, **options)
+    if rank() > 0:
+        raise SystemExit(0)
+    state.seconds["measure_while_training"] = measuring.seconds
+    return trainer
 
 
 def _module(
