@@ -82,6 +82,7 @@ def test_the_defaults_pass(config):
         ("extras.threads", 0, "should be greater than or equal to 1"),
         ("extras.abstention_phrases", ["no", ""], "should have at least 1 character"),
         ("model.pretraining", None, "model.pretraining=: should hold keys of its own; set one of them, such as model."),
+        ("data.populations.school", 0, "should be greater than or equal to 1"),
         ("data.populations", 3, "data.populations=3: should hold keys of its own"),
         ("optimizer.lr", {"a": 1}, "optimizer.lr: should be a value, found keys (optimizer.lr.a=1)"),
         ("trainer.max_epochs", {"a": 1}, "trainer.max_epochs: should be a value, found keys"),

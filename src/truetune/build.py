@@ -120,6 +120,7 @@ def prepare(cfg: DictConfig) -> Prepared:
     settings.check(config)
     _check_groups(config)
     _check_together(config)
+    _check_methods(config)
     for key, target in _targets(config, ""):
         _allowed(key, target)
     source = {key: value for key, value in config["data"].items() if key not in LOADER_KEYS}
@@ -205,6 +206,23 @@ def _check_groups(config: Mapping[str, Any]) -> None:
     for group in GROUPS:
         if not config.get(group):
             raise UserError(f"{group}: nothing is chosen; type {group}=... (truetune --help lists the choices)")
+
+
+CONTRADICTIONS = (
+    ("filter_unknown", "relabel_unknown"),
+    ("filter_unknown", "downweight_unknown"),
+    ("relabel_unknown", "downweight_unknown"),
+    ("lora", "freeze"),
+    ("lora", "interpolate"),
+    ("lora", "l2_sp"),
+)
+
+
+def _check_methods(config: Mapping[str, Any]) -> None:
+    chosen = {*config["curation"], *config["adaptation"], *config["objective"]}
+    for one, other in CONTRADICTIONS:
+        if {one, other} <= chosen:
+            raise UserError(f"method: {one} and {other} contradict each other; choose one of them")
 
 
 def _check_together(config: Mapping[str, Any]) -> None:

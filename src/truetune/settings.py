@@ -49,6 +49,7 @@ RULES: dict[str, Any] = {
     "data.world.attributes.*.filings": Annotated[list[Text], Field(min_length=1)],
     "data.world.attributes.*.questions": Annotated[list[Text], Field(min_length=1)],
     **dict.fromkeys((f"data.populations.{name}" for name in POPULATIONS), CountOrZero),
+    "data.populations.school": Count,  # without school questions the base never learns to answer
     "data.companies": Count,
     "data.new_share": Share,
     "data.new_names": Literal["shared", "disjoint"],

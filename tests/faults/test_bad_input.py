@@ -78,6 +78,8 @@ def test_a_bad_setting(word, said):
         (["data.new_share=1"], ["data.companies=6 with data.new_share=1 needs 6 new companies, there are 0"]),
         (["data.populations.school=2000"], ["data.populations.school=2000", "names are left"]),
         (["schedule=cosine", "schedule.lr_end=1"], ["schedule.lr_end=1 is above optimizer.lr=0.0001"]),
+        (["method=[relabel_unknown,filter_unknown]"], ["filter_unknown and relabel_unknown contradict each other"]),
+        (["method=[lora,freeze]"], ["lora and freeze contradict each other"]),
         (["clip=none", "trainer.gradient_clip_algorithm=value"], ["trainer.gradient_clip_val", "clip=value"]),
     ],
 )
