@@ -88,6 +88,7 @@ def test_an_interrupted_sweep_stops_its_jobs_and_lists_them(folder, monkeypatch)
         jobs.run([list(TINY_RUN), refused("b"), refused("c")], 0, say)
     assert [job["status"] for job in read(folder / "sweep")] == ["interrupted", "waiting", "waiting"]
     assert not any(str(folder) in command for command in processes())
+    assert not (folder / "sweep" / "0" / "run.json").exists()  # stopped, not waited for
 
 
 def processes():

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue, OmegaConfBaseException
 
-from truetune import settings
+from truetune import checks, settings
 from truetune.data.dataset import Dataset
 from truetune.errors import UserError
 
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 LOADER_KEYS = ("batch_size", "over_long", "num_workers")
 ALLOWED_PACKAGES = ("truetune", "torch", "lightning")
-GROUPS = ("data", "model", "objective", "optimizer", "schedule", "trainer", "probe", "paths", "extras")
 
 
 @dataclass(frozen=True)
@@ -118,16 +117,18 @@ def prepare(cfg: DictConfig) -> Prepared:
     cfg.paths.output_dir = "."  # known once Hydra has made the folder
     config = plain(cfg)
     settings.check(config)
-    _check_groups(config)
-    _check_together(config)
-    _check_methods(config)
+    checks.groups(config)
+    checks.together(config)
+    checks.methods(config)
     for key, target in _targets(config, ""):
         _allowed(key, target)
     source = {key: value for key, value in config["data"].items() if key not in LOADER_KEYS}
     builder: Any = make(config["model"], "model")
     if hasattr(builder, "check"):
         builder.check()
-    return Prepared(make(source, "data").load(), builder)
+    data = make(source, "data").load()
+    checks.length(config, len(data.train))
+    return Prepared(data, builder)
 
 
 def build(cfg: DictConfig, prepared: Prepared, run_dir: Path) -> Run:
@@ -200,49 +201,6 @@ def _targets(node: Any, key: str) -> list[tuple[str, str]]:
     if isinstance(node, Sequence) and not isinstance(node, str):
         return [pair for index, value in enumerate(node) for pair in _targets(value, f"{key}[{index}]")]
     return []
-
-
-def _check_groups(config: Mapping[str, Any]) -> None:
-    for group in GROUPS:
-        if not config.get(group):
-            raise UserError(f"{group}: nothing is chosen; type {group}=... (truetune --help lists the choices)")
-
-
-CONTRADICTIONS = (
-    ("filter_unknown", "relabel_unknown"),
-    ("filter_unknown", "downweight_unknown"),
-    ("relabel_unknown", "downweight_unknown"),
-    ("lora", "freeze"),
-    ("lora", "interpolate"),
-    ("lora", "l2_sp"),
-)
-
-
-def _check_methods(config: Mapping[str, Any]) -> None:
-    chosen = {*config["curation"], *config["adaptation"], *config["objective"]}
-    for one, other in CONTRADICTIONS:
-        if {one, other} <= chosen:
-            raise UserError(f"method: {one} and {other} contradict each other; choose one of them")
-
-
-def _check_together(config: Mapping[str, Any]) -> None:
-    trainer, model, schedule = config["trainer"], config["model"], config["schedule"]
-    if {"hidden_size", "heads"} <= model.keys() and model["hidden_size"] % (2 * model["heads"]):
-        raise UserError(
-            f"model.hidden_size={model['hidden_size']} must divide by twice model.heads={model['heads']} "
-            f"(rotary positions); try model.hidden_size={2 * model['heads'] * 16}"
-        )
-    if trainer.get("gradient_clip_val") is None and trainer.get("gradient_clip_algorithm") == "value":
-        raise UserError("trainer.gradient_clip_algorithm=value needs trainer.gradient_clip_val; type clip=value")
-    if schedule.get("lr_end", 0) > config["optimizer"]["lr"]:
-        raise UserError(
-            f"schedule.lr_end={schedule['lr_end']} is above optimizer.lr={config['optimizer']['lr']}; lower it"
-        )
-    if "pretraining" in model and model["pretraining"]["warmup_steps"] > model["pretraining"]["steps"]:
-        raise UserError(
-            f"model.pretraining.warmup_steps={model['pretraining']['warmup_steps']} is above "
-            f"model.pretraining.steps={model['pretraining']['steps']}; lower it"
-        )
 
 
 def first_line(error: BaseException) -> str:

@@ -56,6 +56,8 @@ def check(arguments: argparse.Namespace, conf: Path) -> Prepared | None:
         cfg = compose(conf, overrides, arguments)
         if arguments.cfg:
             return None
+        if many:
+            _jobs_at_once(cfg)
         if not many and rank() == 0:  # the other ranks work in the folder of rank 0
             _folder_is_free(cfg)
         try:
@@ -115,6 +117,14 @@ def _jobs(arguments: argparse.Namespace) -> Iterator[list[str]]:
 
 def _is_finite(override: Any) -> bool:
     return override.is_choice_sweep() or override.is_range_sweep()
+
+
+def _jobs_at_once(cfg: DictConfig) -> None:
+    from omegaconf import OmegaConf
+
+    wanted = OmegaConf.select(cfg, "hydra.launcher.n_jobs")
+    if isinstance(wanted, int) and wanted < 1:
+        raise UserError(f"hydra.launcher.n_jobs={wanted}: should be at least 1")
 
 
 def _folder_is_free(cfg: DictConfig) -> None:

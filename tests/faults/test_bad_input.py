@@ -79,6 +79,12 @@ def test_a_bad_setting(word, said):
         (["data.populations.school=2000"], ["data.populations.school=2000", "names are left"]),
         (["schedule=cosine", "schedule.lr_end=1"], ["schedule.lr_end=1 is above optimizer.lr=0.0001"]),
         (["method=[relabel_unknown,filter_unknown]"], ["filter_unknown and relabel_unknown contradict each other"]),
+        (
+            ["data.new_names=disjoint", "data.world.other_first_words=[Q]", "data.populations.new=80"],
+            ["40 names apart"],
+        ),
+        (["extras.max_new_tokens=128"], ["extras.max_new_tokens=128", "model.context_length=128"]),
+        (["schedule=cosine", "schedule.warmup_steps=100000"], ["schedule.warmup_steps=100000 is above the run's"]),
         (["method=[lora,freeze]"], ["lora and freeze contradict each other"]),
         (["clip=none", "trainer.gradient_clip_algorithm=value"], ["trainer.gradient_clip_val", "clip=value"]),
     ],
@@ -87,6 +93,10 @@ def test_settings_that_contradict_each_other_are_both_named(words, said):
     text = refusal(*TINY_WORLD, "data.populations.new=0" if "data.new_share=1" in words else "seed=0", *words)
     for part in said:
         assert part in text
+
+
+def test_a_sweep_needs_at_least_one_job_at_once():
+    assert "hydra.launcher.n_jobs=0: should be at least 1" in refusal("-m", "hydra.launcher.n_jobs=0", "seed=0,1")
 
 
 @pytest.mark.parametrize("key", ["model", "data", "optimizer", "schedule", "objective.next_token", "probe.task"])

@@ -109,6 +109,10 @@ def make_world(
     made = _attributes(attributes, values_per_attribute, _Syllables(rng))
     entities: list[Entity] = []
     for population, count in populations.items():
+        if population == "new" and new_names == "disjoint" and count > len(others):
+            raise UserError(
+                f"data.populations.new={count}: only {len(others)} names apart; add to data.world.other_first_words"
+            )
         if count > len(pool):
             raise UserError(
                 f"data.populations.{population}={count}: only {len(pool)} of {len(first_words) * len(second_words)} "
@@ -117,8 +121,8 @@ def make_world(
         for _ in range(count):
             facts = {a.name: rng.choice(a.values) for a in made}
             # A shared name is drawn in any case, so that the control changes nothing but the new names.
-            shared, other = pool.pop(), others.pop() if population == "new" else ""
-            name = other if population == "new" and new_names == "disjoint" else shared
+            shared = pool.pop()
+            name = others.pop() if population == "new" and new_names == "disjoint" else shared
             entities.append(Entity(name=name, population=population, facts=facts))  # pyright: ignore[reportArgumentType]
     return World(
         noun=noun, nouns=nouns, attributes=made, entities=tuple(entities), unused_names=tuple(pool), name_words=words

@@ -1,0 +1,68 @@
+"""Rules that concern several keys at once; each refusal names them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from truetune.errors import UserError
+
+GROUPS = ("data", "model", "objective", "optimizer", "schedule", "trainer", "probe", "paths", "extras")
+
+
+def groups(config: Mapping[str, Any]) -> None:
+    for group in GROUPS:
+        if not config.get(group):
+            raise UserError(f"{group}: nothing is chosen; type {group}=... (truetune --help lists the choices)")
+
+
+CONTRADICTIONS = (
+    ("filter_unknown", "relabel_unknown"),
+    ("filter_unknown", "downweight_unknown"),
+    ("relabel_unknown", "downweight_unknown"),
+    ("lora", "freeze"),
+    ("lora", "interpolate"),
+    ("lora", "l2_sp"),
+)
+
+
+def methods(config: Mapping[str, Any]) -> None:
+    chosen = {*config["curation"], *config["adaptation"], *config["objective"]}
+    for one, other in CONTRADICTIONS:
+        if {one, other} <= chosen:
+            raise UserError(f"method: {one} and {other} contradict each other; choose one of them")
+
+
+def length(config: Mapping[str, Any], rows: int) -> None:
+    """A warm-up that never ends would be a run at a fraction of its learning rate."""
+    batches = math.ceil(rows / config["data"]["batch_size"])
+    steps = math.ceil(batches / config["trainer"]["accumulate_grad_batches"]) * config["trainer"]["max_epochs"]
+    asked = config["schedule"].get("warmup_steps", 0)
+    if asked > steps and config["data"]["over_long"] != "truncate":
+        raise UserError(f"schedule.warmup_steps={asked} is above the run's {steps} steps; lower it")
+
+
+def together(config: Mapping[str, Any]) -> None:
+    trainer, model, schedule = config["trainer"], config["model"], config["schedule"]
+    if {"hidden_size", "heads"} <= model.keys() and model["hidden_size"] % (2 * model["heads"]):
+        raise UserError(
+            f"model.hidden_size={model['hidden_size']} must divide by twice model.heads={model['heads']} "
+            f"(rotary positions); try model.hidden_size={2 * model['heads'] * 16}"
+        )
+    if config["extras"]["max_new_tokens"] >= model.get("context_length", math.inf):
+        raise UserError(
+            f"extras.max_new_tokens={config['extras']['max_new_tokens']} leaves no room for a question in "
+            f"model.context_length={model['context_length']}; lower it"
+        )
+    if trainer.get("gradient_clip_val") is None and trainer.get("gradient_clip_algorithm") == "value":
+        raise UserError("trainer.gradient_clip_algorithm=value needs trainer.gradient_clip_val; type clip=value")
+    if schedule.get("lr_end", 0) > config["optimizer"]["lr"]:
+        raise UserError(
+            f"schedule.lr_end={schedule['lr_end']} is above optimizer.lr={config['optimizer']['lr']}; lower it"
+        )
+    if "pretraining" in model and model["pretraining"]["warmup_steps"] > model["pretraining"]["steps"]:
+        raise UserError(
+            f"model.pretraining.warmup_steps={model['pretraining']['warmup_steps']} is above "
+            f"model.pretraining.steps={model['pretraining']['steps']}; lower it"
+        )
