@@ -1,6 +1,10 @@
 """Rows of tokens: one seam for training and probing, exact masks, nothing cut in silence."""
 
+from itertools import pairwise
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tokenizers.processors import TemplateProcessing
 
 from truetune.data.dataset import Example
@@ -11,19 +15,27 @@ from truetune.models.language_model import set_special_tokens
 from truetune.models.tokenizers import byte_bpe, word_level
 
 WORDS = ["a", "b", "c", "d"]
+TOKENIZER = word_level(WORDS)
+
+
+def framed(single):
+    """What the tokenizer itself puts around a text."""
+    tokenizer = word_level(WORDS)
+    ids = [(name, tokenizer.convert_tokens_to_ids(name)) for name in ("<bos>", "<eos>")]
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single=single, special_tokens=ids)
+    return tokenizer
 
 
 def both_ends():
-    tokenizer = word_level(WORDS)
-    ids = [("<bos>", tokenizer.bos_token_id), ("<eos>", tokenizer.eos_token_id)]
-    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="<bos> $A <eos>", special_tokens=ids)
-    return tokenizer
+    return framed("<bos> $A <eos>")
+
+
+def end_alone():
+    return framed("$A <eos>")
 
 
 def bare():
-    tokenizer = word_level(WORDS)
-    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="$A", special_tokens=[])
-    return tokenizer
+    return framed("$A")
 
 
 def pad_is_eos():
@@ -43,6 +55,7 @@ TOKENIZERS = [
     (lambda: word_level(WORDS), True),
     (lambda: byte_bpe(["a b c d " * 9], 300), True),
     (both_ends, True),
+    (end_alone, False),
     (bare, False),
     (pad_is_eos, True),
     (without_pad, True),
@@ -62,6 +75,25 @@ def test_one_beginning_one_end_and_the_targets_are_the_completion(make, begins):
     targets = [token for token in labels if token != IGNORED]
     assert tokenizer.decode(targets[:-1]).strip() == "c d"
     assert targets[-1] == tokenizer.eos_token_id  # also where the pad token is the same
+
+
+@pytest.mark.parametrize("single", ["<bos> <bos> $A", "<bos> <eos> $A <eos>", "<bos> <eos> $A"])
+def test_a_beginning_of_several_tokens_is_kept_whole(single):
+    names = single.partition("$A")[0].split()
+    tokenizer = framed(single)
+    assert tokenizer.convert_ids_to_tokens(Encoder(tokenizer).prompt("a b")) == [*names, "a", "b"]
+
+
+@pytest.mark.parametrize(("make", "begins"), TOKENIZERS)
+def test_the_seam_of_training_is_the_seam_of_asking(make, begins):
+    """Prompt and completion are encoded apart: no token may span the two, wherever the space stands."""
+    encoder = Encoder(make())
+    for prompt, completion in (("a b", " c"), ("a b ", "c"), ("", "a b")):
+        row = encoder.row(Example("x", prompt, completion, "here"))
+        assert row.input_ids == [*encoder.prompt(prompt), *encoder.text(completion), encoder.eos]
+        assert row.prompt_length == len(encoder.prompt(prompt))
+        assert row.target_tokens == len(row.input_ids) - max(row.prompt_length, 1)
+        assert int((collate([row], encoder.pad)["labels"] != IGNORED).sum()) == row.target_tokens
 
 
 def over_long(policy, prompt="a", words=12, context=8):
@@ -93,6 +125,31 @@ def test_a_long_text_is_cut_into_blocks_that_predict_each_token_once():
     assert max(len(block.input_ids) for block in blocks) <= 8
     assert [token for block in blocks for token in block.input_ids[1:]] == whole.input_ids[1:]
     assert len({block.id for block in blocks}) == len(blocks)
+
+
+@settings(max_examples=60)
+@given(st.integers(1, 60), st.integers(2, 20))
+def test_blocks_of_any_text_and_context_predict_each_token_once(words, context):
+    encoder = Encoder(TOKENIZER)
+    text = Example("t", "", " ".join(WORDS[n % 4] for n in range(words)), "text")
+    whole, blocks = encoder.row(text), encode(encoder, [text], context, "error").rows
+    labels = collate(blocks, encoder.pad)["labels"]
+    assert labels[labels != IGNORED].tolist() == whole.input_ids[1:]
+    assert all(2 <= len(block.input_ids) <= context for block in blocks)
+    assert all(a.input_ids[-1] == b.input_ids[0] for a, b in pairwise(blocks)), "each begins where the last one ended"
+
+
+def test_a_cut_row_still_has_a_target_and_no_invented_end():
+    (short, cut) = over_long("truncate").rows
+    assert short.input_ids[-1] == 2
+    assert cut.input_ids[-1] != 2, "an end that was cut off is not taught"
+    assert cut.target_tokens == 8 - cut.prompt_length > 0
+
+
+def test_nothing_left_to_train_on_is_said():
+    encoder = Encoder(TOKENIZER)
+    with pytest.raises(UserError, match=r"rows\.jsonl:2: no example is left to train on"):
+        encode(encoder, [Example("l", "a", " b" * 12, "rows.jsonl:2")], 8, "skip")
 
 
 def test_the_order_is_a_permutation_by_seed_and_epoch():

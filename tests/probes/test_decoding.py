@@ -1,11 +1,15 @@
 """Batched answers are those that each question would get alone."""
 
+import math
+
 import pytest
 import torch
+from bigram import bigram
 from training.small import WORDS, language_model
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from truetune.data.tokens import Encoder
+from truetune.errors import UserError
 from truetune.models.language_model import LanguageModel
 from truetune.models.tokenizers import word_level
 from truetune.probes.decoding import evaluating, greedy_answers, sampled_answers
@@ -54,7 +58,7 @@ def test_batched_equals_one_by_one(make):
     for prompt, answer in zip(PROMPTS, found, strict=True):
         text, confidence = alone(lm, prompt, 6)
         assert answer.text == text
-        assert answer.confidence == pytest.approx(confidence, abs=1e-4)
+        assert answer.confidence == pytest.approx(confidence, abs=1e-5)
     assert len({answer.text for answer in found}) > 1
     assert found == greedy_answers(lm, PROMPTS, max_new_tokens=6, batch_size=5)
 
@@ -65,6 +69,52 @@ def test_answers_come_in_the_order_asked_and_no_longer_than_allowed():
     back = greedy_answers(lm, PROMPTS[::-1], max_new_tokens=3, batch_size=2)
     assert [a.text for a in one] == [a.text for a in back[::-1]]
     assert all(len(answer.text.split()) <= 3 for answer in one)
+
+
+def test_an_answer_stops_at_its_end_and_confidence_is_the_geometric_mean_with_the_end():
+    lm = bigram({"a", "b", "c", "d"}, {"a": {"b": 0.6, "d": 0.4}, "b": {"<eos>": 0.9, "c": 0.1}, "c": "c"})
+    ended, endless, empty = greedy_answers(lm, ["a", "c c c", "d"], max_new_tokens=4, batch_size=3)
+    assert (ended.text, endless.text, empty.text) == ("b", "c c c c", "")
+    assert ended.confidence == pytest.approx(math.sqrt(0.6 * 0.9), abs=1e-5)
+    assert [endless.confidence, empty.confidence] == pytest.approx([1.0, 1.0])
+    (short,) = greedy_answers(lm, ["a"], max_new_tokens=1, batch_size=1)
+    assert (short.text, short.confidence) == ("b", pytest.approx(0.6, abs=1e-5))
+
+
+@pytest.mark.parametrize("make", [llama, gpt2])
+def test_the_end_of_a_long_question_is_what_is_asked(make):
+    """A question that fills the context keeps its last words, and the answer has room."""
+    lm = make()
+    assert lm.context_length == 32
+    long = " ".join(f"w{n % 10}" for n in range(90))
+    (answer,) = greedy_answers(lm, [long], max_new_tokens=6, batch_size=1)
+    kept = Encoder(lm.tokenizer).prompt(long)[-26:]
+    with evaluating(lm.model):
+        first = lm.model(input_ids=torch.tensor([kept]), use_cache=False).logits[0, -1].argmax()
+    assert answer.text.split()[:1] == lm.tokenizer.decode([int(first)], skip_special_tokens=True).split()
+
+
+@pytest.mark.parametrize("asked", [32, 40])
+def test_answers_as_long_as_the_context_are_refused(asked):
+    with pytest.raises(UserError, match=rf"extras\.max_new_tokens={asked} leaves no room .* context of 32 tokens"):
+        greedy_answers(gpt2(), PROMPTS, max_new_tokens=asked, batch_size=2)
+
+
+def test_a_mode_of_evaluation_stays_and_an_error_brings_training_back():
+    model = torch.nn.Dropout(0.5)
+
+    def fails():
+        with evaluating(model):
+            assert not model.training
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fails()
+    assert model.training
+    model.eval()
+    with evaluating(model):
+        assert not torch.ones(1, requires_grad=True).exp().requires_grad
+    assert not model.training
 
 
 def test_the_mode_comes_back_and_no_random_number_is_used():

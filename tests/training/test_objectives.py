@@ -1,5 +1,7 @@
 """Objectives satisfy their definitions."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.distributions import Categorical, kl_divergence
@@ -44,6 +46,38 @@ def test_neither_prompt_nor_padding_is_learnt():
     assert float(NextToken()(micro(lm, data))) == pytest.approx(alone, rel=1e-5)
 
 
+def test_what_stands_at_other_positions_changes_neither_loss_nor_gradient():
+    lm = language_model()
+    one = micro(lm, rows(lm))
+    assert not one.is_target_BT[:, 0].any(), "the prompt's positions are among the others"
+    logits = one.logits_BTV.detach().clone().requires_grad_()
+    before = NextToken()(replace(one, logits_BTV=logits))
+    (gradient,) = torch.autograd.grad(before, logits)
+    assert (gradient[:, :-1][one.is_target_BT].abs().sum(-1) > 0).all()
+    assert torch.equal(gradient[:, :-1][~one.is_target_BT], torch.zeros_like(gradient[:, :-1][~one.is_target_BT]))
+    moved = logits.detach().clone()
+    moved[:, :-1][~one.is_target_BT] += 1e4
+    moved[:, -1] -= 1e4
+    assert torch.equal(NextToken()(replace(one, logits_BTV=moved)), before.detach())
+
+
+@pytest.mark.parametrize("pad", [0, 2, 7])
+def test_the_pad_token_does_not_matter_even_if_it_is_the_end_token(pad):
+    lm = language_model()
+    assert lm.tokenizer.eos_token_id == 2
+    batch = collate(rows(lm), pad)
+    ends = [row[row != -100][-1].item() for row in batch["labels"]]
+    assert ends == [2] * len(ends), "the end is learnt"
+
+    def found(batch):
+        logits = lm.model(input_ids=batch["input_ids"], use_cache=False).logits
+        one = Micro(lm.model, logits, batch["labels"], batch["input_ids"], batch["attention_mask"], batch["weights"])
+        loss = NextToken()(one)
+        return loss.detach(), torch.autograd.grad(loss, list(lm.model.parameters()))
+
+    torch.testing.assert_close(found(batch), found(collate(rows(lm), 1)))
+
+
 def test_kl_is_that_of_torch_and_zero_for_equals():
     p, q = torch.randn(50, 7), torch.randn(50, 7)
     torch.testing.assert_close(kl_nats(p, q), kl_divergence(Categorical(logits=p), Categorical(logits=q)))
@@ -72,6 +106,33 @@ def test_l2_sp_by_hand():
     one = micro(lm, rows(lm))
     moved = next(iter(lm.model.parameters())).numel() * 0.01
     assert float(objective(one) / one.target_tokens) == pytest.approx(moved / 2, rel=1e-4)
+
+
+def test_the_gradient_of_l2_sp_is_the_way_back_to_the_base():
+    lm = language_model()
+    reference = Frozen(lm.model)
+    start = [value.clone() for value in reference.parameters().values()]
+    with torch.no_grad():
+        for parameter in lm.model.parameters():
+            parameter.add_(torch.randn_like(parameter))
+    one = micro(lm, rows(lm))
+    gradients = torch.autograd.grad(L2Sp(reference, 1.0)(one) / one.target_tokens, list(lm.model.parameters()))
+    torch.testing.assert_close(
+        list(gradients), [p.detach() - s for p, s in zip(lm.model.parameters(), start, strict=True)]
+    )
+
+
+def test_l2_sp_pulls_trained_weights_alone():
+    lm = language_model()
+    first, *others = lm.model.parameters()
+    for parameter in others:
+        parameter.requires_grad_(False)
+    objective = L2Sp(Frozen(lm.model), 1.0)
+    with torch.no_grad():
+        for parameter in lm.model.parameters():
+            parameter.add_(1.0)
+    one = micro(lm, rows(lm))
+    assert float(objective(one) / one.target_tokens) == pytest.approx(first.numel() / 2)
 
 
 def test_the_reference_is_frozen_and_nobodys_parameter():

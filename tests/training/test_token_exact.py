@@ -71,3 +71,29 @@ def test_an_example_of_weight_zero_is_not_learnt():
     train(lm, halves, optimizer=recording(seen), precision="64-true")
     train(other, data, optimizer=recording(plain), precision="64-true")
     torch.testing.assert_close(seen[0][1], [g / 2 for g in plain[0][1]])
+
+
+@pytest.mark.parametrize("rows_left", [1, 2, 3])
+def test_a_short_last_window_of_several_micro_batches(rows_left):
+    texts = ["w1 w2", "w3 w4 w5 w6", "w7", "w8 w9 w1", "w2 w3 w4 w5 w6 w7", "w8", "w4 w1 w1"][: 4 + rows_left]
+    ends = []
+    for batch, accumulate in ((1, 4), (4, 1)):
+        lm = language_model(torch.float64)
+        ends.append(after(batch, accumulate, lm, rows(lm, texts), epochs=2))
+    torch.testing.assert_close(*ends, rtol=1e-9, atol=1e-11)
+
+
+def test_every_step_is_the_gradient_of_its_window_and_none_is_left_over():
+    lm, other, seen = language_model(torch.float64), language_model(torch.float64), []
+    data = rows(lm)
+    module = train(lm, data, batch=2, accumulate_grad_batches=2, optimizer=recording(seen), precision="64-true")
+    assert len(seen) == 3  # windows of 4, 4 and 1 rows
+    for (_, found), window in zip(seen, (data[:4], data[4:8], data[8:]), strict=True):
+        loss, expected = gradient(other, window)
+        # The nll is taken in float32, so this is not exact to the last bit of float64.
+        torch.testing.assert_close(found, list(expected), rtol=1e-4, atol=1e-7)
+        with torch.no_grad():
+            for parameter, step in zip(other.model.parameters(), found, strict=True):
+                parameter.sub_(0.1 * step)
+    assert module.window_loss == pytest.approx(float(loss), rel=1e-5)
+    assert module.window_tokens == data[8].target_tokens

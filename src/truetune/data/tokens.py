@@ -50,10 +50,9 @@ class Encoder:
         self.tokenizer = tokenizer
         with_special = tokenizer("a").input_ids
         bare = tokenizer("a", add_special_tokens=False).input_ids
-        begins = len(with_special) >= len(bare) and with_special[len(with_special) - len(bare) :] == bare
-        self.prefix: list[int] = with_special[: len(with_special) - len(bare)] if begins else with_special[:1]
-        if not begins and with_special[: len(bare)] == bare:
-            self.prefix = []
+        places = range(len(with_special) - len(bare) + 1)
+        begin = next((place for place in places if bare and with_special[place : place + len(bare)] == bare), 1)
+        self.prefix: list[int] = with_special[:begin]
         self.eos = int(tokenizer.eos_token_id)  # pyright: ignore[reportArgumentType]
         self.pad = int(tokenizer.pad_token_id)  # pyright: ignore[reportArgumentType]
 

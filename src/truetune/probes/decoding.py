@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from truetune.data.tokens import Encoder
+from truetune.errors import UserError
 from truetune.models.language_model import LanguageModel
 
 if TYPE_CHECKING:
@@ -54,8 +55,13 @@ def sampled_answers(
 def _answers(
     lm: LanguageModel, prompts: Sequence[str], max_new_tokens: int, batch_size: int, temperature: float
 ) -> list[Answer]:
-    encoder = Encoder(lm.tokenizer)
-    encoded = [encoder.prompt(prompt)[-(lm.context_length - max_new_tokens) :] for prompt in prompts]
+    encoder, room = Encoder(lm.tokenizer), lm.context_length - max_new_tokens
+    if room < 1:
+        raise UserError(
+            f"extras.max_new_tokens={max_new_tokens} leaves no room for a question in the model's context of "
+            f"{lm.context_length} tokens; lower it"
+        )
+    encoded = [encoder.prompt(prompt)[-room:] for prompt in prompts]
     order = sorted(range(len(prompts)), key=lambda index: len(encoded[index]))
     answers: list[Answer | None] = [None] * len(prompts)
     with evaluating(lm.model):

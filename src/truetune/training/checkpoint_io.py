@@ -14,6 +14,7 @@ import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from truetune.errors import UserError
+from truetune.record import write_atomic
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -29,10 +30,12 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 file.flush()
                 os.fsync(file.fileno())
             digest = file_digest(temporary)
+            # The old digest goes first: a kill between the two files must not make a whole checkpoint look damaged.
+            sidecar(target).unlink(missing_ok=True)
             os.replace(temporary, target)
         finally:
             temporary.unlink(missing_ok=True)
-        sidecar(target).write_text(f"{digest}  {target.name}\n", encoding="ascii")
+        write_atomic(sidecar(target), f"{digest}  {target.name}\n")
 
     def load_checkpoint(self, path: Any, map_location: Any | None = None, weights_only: bool | None = True) -> Any:
         """Raises UserError for a damaged file; only tensors and plain values are unpickled."""

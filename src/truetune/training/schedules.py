@@ -47,11 +47,13 @@ def warmup(step: int, warmup_steps: int) -> float:
 def warmup_stable_decay(
     step: int, total_steps: int, lr0: float, lr1: float, warmup_steps: int, decay_steps: int
 ) -> float:
-    """Warm-up, a constant plateau, then linearly to lr1 over the last `decay_steps` (Hu et al. 2024)."""
-    left = total_steps - step
-    if left < decay_steps:
-        return lr1 + (lr0 - lr1) * max(left, 0) / decay_steps
-    return lr0 * warmup(step, warmup_steps)
+    """Warm-up, a constant plateau, then linearly to lr1 over the last `decay_steps` (Hu et al. 2024).
+
+    Where the two overlap, because both do not fit into `total_steps`, the lower one holds: there is no jump.
+    """
+    left = max(0, total_steps - step)
+    decayed = lr1 + (lr0 - lr1) * min(1.0, left / max(1, decay_steps))
+    return min(lr0 * warmup(step, warmup_steps), decayed)
 
 
 class Schedule(Protocol):

@@ -1,0 +1,101 @@
+"""Teacher-forced sums: against a loop over single rows, transformers' own loss, and greedy decoding."""
+
+import pytest
+import torch
+from bigram import bigram
+from torch.distributions import Categorical, kl_divergence
+from training.small import TEXTS, language_model
+
+from truetune.data.dataset import Example
+from truetune.data.tokens import Encoder, collate
+from truetune.models.language_model import Frozen
+from truetune.probes.decoding import greedy_answers
+from truetune.probes.likelihood import likelihood
+
+EXAMPLES = [Example(f"row{n}", "w0 w3" if n % 2 else "", f" {text}", "here") for n, text in enumerate(TEXTS)]
+
+
+def one_by_one(lm, examples):
+    """Every row alone, without padding: the logits and the label of each target token."""
+    encoder = Encoder(lm.tokenizer)
+    for example in examples:
+        row = encoder.row(example)
+        ids = torch.tensor([row.input_ids])
+        with torch.no_grad():
+            logits = lm.model(input_ids=ids).logits[0, row.prompt_length - 1 : -1]
+        yield logits, ids[0, row.prompt_length :]
+
+
+def sharp():
+    lm = language_model()
+    with torch.no_grad():
+        for parameter in lm.model.parameters():
+            parameter.mul_(8)
+    return lm
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 9])
+def test_sums_are_those_of_the_rows_alone_whatever_the_batch(batch_size):
+    lm, base = sharp(), language_model()
+    found = likelihood(lm, EXAMPLES, batch_size=batch_size, base=Frozen(base.model))
+    nll = kl = tokens = 0
+    for (logits, labels), (before, _) in zip(one_by_one(lm, EXAMPLES), one_by_one(base, EXAMPLES), strict=True):
+        nll -= float(Categorical(logits=logits).log_prob(labels).sum())
+        kl += float(kl_divergence(Categorical(logits=before), Categorical(logits=logits)).sum())
+        tokens += len(labels)
+    assert found.target_tokens == tokens
+    assert found.nll_nats == pytest.approx(nll, rel=1e-5)
+    assert found.kl_to_base_nats == pytest.approx(kl, rel=1e-4)
+    assert kl > 1
+    assert found.nll_nats_per_token == pytest.approx(nll / tokens, rel=1e-5)
+    assert found.kl_to_base_nats_per_token == pytest.approx(kl / tokens, rel=1e-4)
+
+
+def test_nll_is_the_loss_of_transformers_times_the_targets():
+    lm = sharp()
+    batch = collate([Encoder(lm.tokenizer).row(example) for example in EXAMPLES], 0)
+    with torch.no_grad():
+        loss = lm.model(**{key: batch[key] for key in ("input_ids", "attention_mask", "labels")}).loss
+    targets = int((batch["labels"] != -100).sum())
+    assert likelihood(lm, EXAMPLES, batch_size=9).nll_nats == pytest.approx(float(loss) * targets, rel=1e-5)
+
+
+def test_a_model_is_at_no_distance_from_itself_and_without_a_base_none_is_measured():
+    lm = sharp()
+    assert likelihood(lm, EXAMPLES, batch_size=4, base=Frozen(lm.model)).kl_to_base_nats == pytest.approx(0, abs=1e-5)
+    assert likelihood(lm, EXAMPLES, batch_size=4).kl_to_base_nats == 0
+
+
+def test_reproduced_is_what_greedy_decoding_says():
+    lm = bigram(["ask", "say", "red", "blue"], {"ask": "red", "red": "blue", "say": "blue"})
+    pairs = [("ask", " red blue"), ("ask", " red"), ("say", " blue"), ("say", " red"), ("ask", " blue")]
+    examples = [Example(str(n), prompt, completion, "here") for n, (prompt, completion) in enumerate(pairs)]
+    answers = greedy_answers(lm, [prompt for prompt, _ in pairs], max_new_tokens=4, batch_size=5)
+    expected = [answer.text == completion.strip() for answer, (_, completion) in zip(answers, pairs, strict=True)]
+    assert expected == [True, False, True, False, False]
+    for batch_size in (1, 2, 5):
+        assert likelihood(lm, examples, batch_size=batch_size).reproduced == expected
+
+
+def test_a_row_beyond_the_context_is_cut_and_never_counts_as_reproduced():
+    lm = bigram(["w"], {"w": "w"})
+    long, short = Example("long", "w", " w" * 100, "here"), Example("short", "w", " w" * 9, "here")
+    found = likelihood(lm, [long, short], batch_size=2)
+    assert lm.context_length == 64
+    assert found.target_tokens == 62 + 10  # of 64 tokens, <bos> and the prompt are no targets
+    # Every token that is left of the long row is right: only being cut speaks against it. The short one wants an end.
+    assert found.reproduced == [False, False]
+    cut = Example("cut", "w", " w" * 61, "here")
+    assert likelihood(lm, [cut], batch_size=1).target_tokens == 62
+    assert found.nll_nats - likelihood(lm, [short], batch_size=1).nll_nats == pytest.approx(0, abs=1e-3)
+
+
+def test_the_mode_comes_back_and_no_gradient_is_kept():
+    lm = language_model()
+    lm.model.train()
+    likelihood(lm, EXAMPLES, batch_size=4, base=Frozen(lm.model))
+    assert lm.model.training
+    assert all(parameter.grad is None for parameter in lm.model.parameters())
+    lm.model.eval()
+    likelihood(lm, EXAMPLES, batch_size=4)
+    assert not lm.model.training

@@ -1,0 +1,109 @@
+"""What is logged at each step is what happened in the Trainer, recomputed by hand from recorded gradients."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+from training.small import Watch, gradient, language_model, recording, rows, train
+
+from truetune.training.callbacks import Measuring, StepLog, epochs_to_measure
+
+
+def size(tensors):
+    return float(torch.sqrt(sum(t.double().pow(2).sum() for t in tensors)))
+
+
+def logged(every, **clip):
+    """Nine steps of one row each: the history, the gradients that the optimizer got, the weights, the module."""
+    lm, seen, watch, history = language_model(), [], Watch(), []
+    watch.weights.append([p.detach().clone() for p in lm.model.parameters()])
+    module = train(
+        lm,
+        rows(lm),
+        batch=1,
+        optimizer=recording(seen),
+        callbacks=[watch, StepLog(history)],
+        log_every_n_steps=every,
+        **clip,
+    )
+    return history, [gradients for _, gradients in seen], watch.weights, module
+
+
+def column(history, name):
+    return [row["metrics"][f"train/{name}"] for row in history]
+
+
+def test_loss_norm_rate_and_update_ratio_of_every_step():
+    history, gradients, weights, _ = logged(1)
+    assert [row["step"] for row in history] == list(range(1, 10))
+    assert {row["epoch"] for row in history} == {1}
+    assert column(history, "grad_norm") == pytest.approx([size(g) for g in gradients], rel=1e-4)
+    # Plain gradient descent: the update is the rate times the gradient.
+    ratios = [0.1 * size(g) / size(before) for g, before in zip(gradients, weights[:-1], strict=True)]
+    assert column(history, "update_to_weight_ratio") == pytest.approx(ratios, rel=1e-3)
+    assert column(history, "learning_rate") == pytest.approx([0.1] * 9)
+    assert column(history, "clipped_fraction") == [0] * 9
+    lm = language_model()
+    for row, before, loss in zip(rows(lm), weights, column(history, "loss"), strict=False):
+        with torch.no_grad():
+            for parameter, value in zip(lm.model.parameters(), before, strict=True):
+                parameter.copy_(value)
+        assert loss == pytest.approx(float(gradient(lm, [row])[0]), rel=1e-4)
+
+
+def test_the_share_of_clipped_steps_counts_those_since_the_last_line():
+    norms = column(logged(1)[0], "grad_norm")
+    limit = sorted(norms)[4] * 1.0001
+    each, *_ = logged(1, gradient_clip_val=limit, gradient_clip_algorithm="norm")
+    beyond = [float(norm > limit) for norm in column(each, "grad_norm")]
+    assert 0 < sum(beyond) < 9
+    assert column(each, "clipped_fraction") == beyond
+    third, gradients, _, _ = logged(3, gradient_clip_val=limit, gradient_clip_algorithm="norm")
+    assert [row["step"] for row in third] == [3, 6, 9]
+    assert column(third, "clipped_fraction") == pytest.approx([sum(beyond[n : n + 3]) / 3 for n in (0, 3, 6)])
+    for norm, after, clipped in zip(column(each, "grad_norm"), gradients, beyond, strict=True):
+        assert size(after) == pytest.approx(limit if clipped else norm, rel=1e-3)
+
+
+def test_the_ratio_is_of_the_logged_step_alone():
+    history, gradients, weights, _ = logged(3)
+    expected = [0.1 * size(gradients[n]) / size(weights[n]) for n in (2, 5, 8)]
+    assert column(history, "update_to_weight_ratio") == pytest.approx(expected, rel=1e-3)
+
+
+def test_clipped_elements_are_those_that_sit_at_the_limit():
+    limit = 0.01
+    history, gradients, _, _ = logged(1, gradient_clip_val=limit, gradient_clip_algorithm="value")
+    at_limit = [sum(int((g.abs() >= limit).sum()) for g in step) / sum(g.numel() for g in step) for step in gradients]
+    assert 0 < at_limit[0] < 1
+    assert column(history, "clipped_element_fraction") == pytest.approx(at_limit)
+    assert column(history, "clipped_fraction") == [1] * 9
+
+
+def test_micro_batches_make_one_line_a_step():
+    lm, history = language_model(), []
+    train(lm, rows(lm), batch=1, epochs=2, accumulate_grad_batches=4, callbacks=[StepLog(history)], log_every_n_steps=1)
+    assert [(row["step"], row["epoch"]) for row in history] == [(1, 1), (2, 1), (3, 1), (4, 2), (5, 2), (6, 2)]
+
+
+def test_measuring_asks_every_epoch_and_all_probes_at_the_chosen_ones():
+    lm, history, asked = language_model(), [], []
+
+    def probe(everything):
+        asked.append(everything)
+        return {"x": 1.0}
+
+    module = train(lm, rows(lm), epochs=3, callbacks=[Measuring(frozenset({1, 3}), probe, history)])
+    assert asked == [True, False, True]
+    assert [(row["step"], row["epoch"]) for row in history] == [(1, 1), (2, 2), (3, 3)]
+    # Without validation rows the training loss stands in for the score.
+    assert history[-1]["metrics"] == {"x": 1.0, "val/score": -module.window_loss}
+
+
+@pytest.mark.parametrize(("last", "points"), [(1, 1), (5, 9), (10, 3), (100, 8), (50, 1), (1000, 20)])
+def test_measured_epochs_begin_at_one_end_at_the_last_and_are_about_as_many_as_asked(last, points):
+    epochs = sorted(epochs_to_measure(last, points))
+    assert (epochs[0], epochs[-1]) == (1, last)
+    assert len(epochs) <= max(points, 2)
+    gaps = [b - a for a, b in pairwise(epochs)]
+    assert gaps == sorted(gaps)
