@@ -81,11 +81,14 @@ def _decode(
     input_ids = torch.tensor([[encoder.pad] * (width - len(p)) + p for p in prompts], device=device)
     attention_mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device)
     model: Any = lm.model
-    made = model.generate(
-        input_ids=input_ids,
-        attention_mask=attention_mask,
-        generation_config=_settings(encoder, max_new_tokens, temperature),
-    )
+    settings, own = _settings(encoder, max_new_tokens, temperature), model.generation_config
+    model.generation_config = type(
+        settings
+    )()  # what is left open would be taken from the model's own: penalties, beams
+    try:
+        made = model.generate(input_ids=input_ids, attention_mask=attention_mask, generation_config=settings)
+    finally:
+        model.generation_config = own
     tokens = made.sequences[:, width:]
     log_probs = torch.stack([logits.float().log_softmax(-1) for logits in made.logits], dim=1)
     chosen = log_probs.gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
