@@ -8,6 +8,8 @@ from truetune import settings
 from truetune.models.pretrained import Pretrained
 
 FILES = sorted(CONF.rglob("*.yaml"))
+PRIMARY = (CONF / "train.yaml", CONF / "measure.yaml")  # what a command starts from; all else is a choice
+ONLY_MEASURED = "data=questions"  # refused by `truetune`: tests/test_measure.py
 NEEDED = {
     "data=jsonl": ["data.train_file=rows.jsonl"],
     "data=text": ["data.train_file=poem.txt"],
@@ -28,7 +30,7 @@ def folder(tmp_path, monkeypatch):
 
 def choices():
     """Each file as it is typed: `group=name`, for a nested group `data/world=people`."""
-    files = [path.relative_to(CONF) for path in FILES if path != CONF / "train.yaml"]
+    files = [path.relative_to(CONF) for path in FILES if path not in PRIMARY]
     return [f"{path.parent.as_posix()}={path.stem}" for path in files]
 
 
@@ -39,10 +41,10 @@ def words_for(choice):
 
 
 def test_no_file_is_forgotten():
-    assert len(choices()) == len(FILES) - 1 > 40
+    assert len(choices()) == len(FILES) - len(PRIMARY) > 40
 
 
-@pytest.mark.parametrize("choice", choices())
+@pytest.mark.parametrize("choice", [choice for choice in choices() if choice != ONLY_MEASURED])
 def test_every_file_composes_and_passes_the_checks(choice):
     prepared = checked(*words_for(choice))
     assert len(prepared.data.train) > 0

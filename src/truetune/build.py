@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue, OmegaConfBaseException
 
 from truetune import checks, settings
+from truetune.checks import Job
 from truetune.data.dataset import Dataset
 from truetune.errors import UserError
 
@@ -36,6 +37,7 @@ class Prepared:
 
     data: Dataset
     builder: Tiny | Pretrained
+    baseline: Pretrained | None = None  # only an audit has one
 
 
 @dataclass(frozen=True)
@@ -111,24 +113,33 @@ class Run:
         return [make(node, f"logger.{name}") for name, node in self.config.get("logger", {}).items()]
 
 
-def prepare(cfg: DictConfig) -> Prepared:
+def prepare(cfg: DictConfig, job: Job = "train") -> Prepared:
     """Checks every key and every cross-field rule, reads the data; raises UserError. No torch is imported."""
     cfg = cfg.copy()
     cfg.paths.output_dir = "."  # known once Hydra has made the folder
     config = plain(cfg)
-    settings.check(config)
-    checks.groups(config)
-    checks.together(config)
-    checks.methods(config)
+    if job == "train":
+        checks.trainable(config)
+    settings.check(config, needs_loader=job == "train")
+    checks.groups(config, job)
+    if job == "train":
+        checks.together(config)
+        checks.methods(config)
     for key, target in _targets(config, ""):
         _allowed(key, target)
     source = {key: value for key, value in config["data"].items() if key not in LOADER_KEYS}
     builder: Any = make(config["model"], "model")
-    if hasattr(builder, "check"):
-        builder.check()
+    baseline: Pretrained | None = None
+    if job == "measure" and config["baseline"]["name_or_path"] is not None:
+        baseline = make(config["baseline"], "baseline", called="baseline")
+    models: tuple[Any, ...] = (builder, baseline)
+    for model in models:
+        if hasattr(model, "check"):
+            model.check()
     data = make(source, "data").load()
-    checks.length(config, len(data.train))
-    return Prepared(data, builder)
+    if job == "train":
+        checks.length(config, len(data.train))
+    return Prepared(data, builder, baseline)
 
 
 def build(cfg: DictConfig, prepared: Prepared, run_dir: Path) -> Run:

@@ -4,17 +4,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from truetune.errors import UserError
 
+Job = Literal["train", "measure"]
+COMMAND: dict[Job, str] = {"train": "truetune", "measure": "truetune-measure"}
 GROUPS = ("data", "model", "objective", "optimizer", "schedule", "trainer", "probe", "paths", "extras")
+MEASURED = ("data", "model", "baseline", "probe", "paths", "extras")
 
 
-def groups(config: Mapping[str, Any]) -> None:
-    for group in GROUPS:
+def trainable(config: Mapping[str, Any]) -> None:
+    """What belongs to the other command."""
+    if "baseline" in config:
+        raise UserError("baseline: a run measures its own base; truetune-measure compares any two models")
+    data = config.get("data")
+    if isinstance(data, Mapping) and data.get("_target_") == "truetune.data.questions.Questions":
+        raise UserError("data=questions: nothing to train on; type truetune-measure, or data=jsonl data.train_file=...")
+
+
+def groups(config: Mapping[str, Any], job: Job = "train") -> None:
+    for group in GROUPS if job == "train" else MEASURED:
         if not config.get(group):
-            raise UserError(f"{group}: nothing is chosen; type {group}=... (truetune --help lists the choices)")
+            raise UserError(f"{group}: nothing is chosen; type {group}=... ({COMMAND[job]} --help lists the choices)")
+    if job == "measure" and "name_or_path" not in config["model"]:
+        raise UserError("model: only model=pretrained has weights to measure; leave model=... out")
 
 
 CONTRADICTIONS = (

@@ -16,7 +16,7 @@ from truetune.errors import Diverged, UserError
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from truetune.build import Prepared
+    from truetune.build import Prepared, Run
 
 _PACKAGED = Path(__file__).parent / "conf"
 CONF = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parents[2] / "conf"
@@ -27,6 +27,11 @@ _prepared: Prepared | None = None
 def train() -> None:
     """`truetune`: a run, or with -m a sweep."""
     _guarded(_train)
+
+
+def measure() -> None:
+    """`truetune-measure`: any model and, with a baseline, what it gained and lost against it."""
+    _guarded(_measure)
 
 
 def report() -> None:
@@ -54,6 +59,20 @@ def _train() -> None:
             raise SystemExit(1)
 
 
+def _measure() -> None:
+    global _prepared
+    from truetune import compose
+
+    arguments = compose.parse(sys.argv[1:])
+    if arguments.multirun or "hydra.mode=MULTIRUN" in arguments.overrides:
+        raise UserError("truetune-measure measures one model at a time; call it once for each, without -m")
+    if compose.runs_something(arguments):
+        _prepared = compose.check(arguments, CONF, "measure")
+    import hydra
+
+    hydra.main(version_base="1.3", config_path=str(CONF), config_name="measure")(_job)()
+
+
 def _job(cfg: DictConfig) -> None:
     """What Hydra calls once the run folder exists."""
     from hydra.core.hydra_config import HydraConfig
@@ -71,7 +90,7 @@ def _job(cfg: DictConfig) -> None:
         raise SystemExit(_say(error)) from None
 
 
-def _start(job: object) -> None:
+def _start(job: Run) -> None:
     from rich.console import Console
 
     from truetune.ranks import rank
@@ -79,9 +98,11 @@ def _start(job: object) -> None:
     console = Console(stderr=True)
     if rank() == 0:
         console.print("loading torch, lightning and transformers", highlight=False)
-    from truetune.run import run
-
-    run(job, console)  # pyright: ignore[reportArgumentType]
+    if "baseline" in job.config:
+        from truetune.audit import audit as work
+    else:
+        from truetune.run import run as work
+    work(job, console)
 
 
 def _report() -> None:

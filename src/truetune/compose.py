@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from truetune.checks import COMMAND, Job
 from truetune.errors import UserError
 from truetune.ranks import rank
 
@@ -45,7 +46,7 @@ def runs_something(arguments: argparse.Namespace) -> bool:
     return not (arguments.help or arguments.hydra_help or arguments.info or arguments.shell_completion)
 
 
-def check(arguments: argparse.Namespace, conf: Path) -> Prepared | None:
+def check(arguments: argparse.Namespace, conf: Path, job: Job = "train") -> Prepared | None:
     """Composes and checks every job of the command line; returns what a single run has prepared."""
     from truetune.build import prepare
 
@@ -53,7 +54,7 @@ def check(arguments: argparse.Namespace, conf: Path) -> Prepared | None:
     many = arguments.multirun or "hydra.mode=MULTIRUN" in arguments.overrides
     prepared: Prepared | None = None
     for overrides in jobs:
-        cfg = compose(conf, overrides, arguments)
+        cfg = compose(conf, overrides, arguments, job)
         if arguments.cfg:
             return None
         if many:
@@ -61,13 +62,13 @@ def check(arguments: argparse.Namespace, conf: Path) -> Prepared | None:
         if not many and rank() == 0:  # the other ranks work in the folder of rank 0
             _folder_is_free(cfg)
         try:
-            prepared = prepare(cfg)
+            prepared = prepare(cfg, job)
         except UserError as error:
             raise UserError(f"{error} (job: {' '.join(overrides)})" if many else str(error)) from None
     return None if many else prepared
 
 
-def compose(conf: Path, overrides: list[str], arguments: argparse.Namespace) -> DictConfig:
+def compose(conf: Path, overrides: list[str], arguments: argparse.Namespace, job: Job = "train") -> DictConfig:
     """Raises UserError for what Hydra can not compose."""
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
@@ -82,9 +83,9 @@ def compose(conf: Path, overrides: list[str], arguments: argparse.Namespace) -> 
             extra = (
                 [f"hydra.searchpath=[file://{Path(arguments.config_dir).absolute()}]"] if arguments.config_dir else []
             )
-            return hydra_compose(arguments.config_name or "train", [*overrides, *extra], return_hydra_config=True)
+            return hydra_compose(arguments.config_name or job, [*overrides, *extra], return_hydra_config=True)
     except (HydraException, OmegaConfBaseException, ValueError) as error:
-        raise UserError(_in_one_line(error, overrides, conf)) from None
+        raise UserError(_in_one_line(error, overrides, conf, job)) from None
     finally:
         GlobalHydra.instance().clear()
 
@@ -160,7 +161,7 @@ def _is_locked(folder: Path) -> bool:
     return lock.exists() and lock_is_held(FileLock(lock))
 
 
-def _in_one_line(error: Exception, overrides: list[str], conf: Path) -> str:
+def _in_one_line(error: Exception, overrides: list[str], conf: Path, job: Job) -> str:
     """Hydra's message with the near names that it leaves out."""
     from truetune.settings import RULES, near
 
@@ -168,7 +169,10 @@ def _in_one_line(error: Exception, overrides: list[str], conf: Path) -> str:
     key = re.search(r"Could not override '([^']+)'", text)
     if key:
         known = [pattern for pattern in RULES if "*" not in pattern] + _groups(conf)
-        return f"{key[1]}: no such key{near(key[1], known)} (truetune --cfg job shows all; +{key[1]}=... adds one)"
+        others = [] if key[1] in known else known  # a key of the other command is no slip of the fingers
+        return (
+            f"{key[1]}: no such key{near(key[1], others)} ({COMMAND[job]} --cfg job shows all; +{key[1]}=... adds one)"
+        )
     choice = re.search(r"Could not find '([^']+)'", text)
     if choice:
         group, _, name = choice[1].rpartition("/")

@@ -85,6 +85,10 @@ RULES: dict[str, Any] = {
     "model.dtype": Literal["float32", "bfloat16", "float16"],
     "model.trust_remote_code": YesOrNo,
     "model.revision": Optional[Text],  # noqa: UP045
+    "baseline.name_or_path": Optional[Text],  # noqa: UP045
+    "baseline.dtype": Literal["float32", "bfloat16", "float16"],
+    "baseline.trust_remote_code": YesOrNo,
+    "baseline.revision": Optional[Text],  # noqa: UP045
     "objective.*.weight": NotNegative,
     "objective.*.positions": Literal["target", "all"],
     "optimizer.lr": Positive,
@@ -178,7 +182,7 @@ def rule_for(key: str) -> str | None:
     return next((pattern for expression, pattern in _expressions() if expression.fullmatch(key)), None)
 
 
-def check(config: Mapping[str, Any]) -> None:
+def check(config: Mapping[str, Any], *, needs_loader: bool = True) -> None:
     """Raises UserError naming the first key whose value is not allowed, or that nothing reads."""
     foreign = [key for key, target in _targets(config) if not target.startswith(("truetune.", "torch.", "lightning."))]
     for key, value in leaves(config):
@@ -194,7 +198,7 @@ def check(config: Mapping[str, Any]) -> None:
     for key in REQUIRED:
         *parents, name = key.split(".")
         node = reduce(lambda found, parent: found.get(parent, {}), parents, dict(config))
-        if node and name not in node:
+        if node and name not in node and (needs_loader or parents != ["data"]):
             raise UserError(f"{key} is missing, and a run reads it; type {key}=...")
     for group in COLLECTIONS:
         for name, node in (config.get(group) or {}).items():

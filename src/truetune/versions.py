@@ -27,11 +27,17 @@ def about(config: dict[str, Any], started: float, seconds: dict[str, float]) -> 
         "git_sha": git_sha(),
         "created": datetime.fromtimestamp(started, timezone.utc).isoformat(timespec="seconds"),
         "seconds": {"total": time.time() - started, **seconds},
-        "command": shlex.join(["truetune", *_typed(sys.argv[1:])]),
+        "command": shlex.join([_command(), *_typed(sys.argv[1:])]),
         "config": config,
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
         "machine": {"system": platform.platform(), "cores": os.cpu_count(), "processor": platform.machine()},
     }
+
+
+def _command() -> str:
+    """`truetune-measure`, or `truetune` however that was called."""
+    name = Path(sys.argv[0]).stem
+    return name if name.startswith("truetune-") else "truetune"
 
 
 def _typed(words: list[str]) -> list[str]:

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from truetune.models.language_model import LanguageModel
 
-KEY = "model.name_or_path"
-
 
 @dataclass(frozen=True)
 class Pretrained:
@@ -27,6 +25,11 @@ class Pretrained:
     dtype: str = "float32"
     trust_remote_code: bool = False
     revision: str | None = None
+    called: str = "model"  # in messages
+
+    @property
+    def named(self) -> str:
+        return f"{self.called}.name_or_path={self.name_or_path}"
 
     def load(self) -> LanguageModel:
         """Weights in `dtype` and in train mode: transformers keeps the checkpoint's dtype and switches dropout off."""
@@ -43,9 +46,9 @@ class Pretrained:
                 self.name_or_path, dtype=getattr(torch, self.dtype), use_safetensors=True, **options
             )
         except Exception as error:  # tokenizers raises bare ones, safetensors and transformers a dozen kinds
-            raise UserError(f"{KEY}={self.name_or_path}: cannot be loaded: {_first_line(error)}") from error
+            raise UserError(f"{self.named}: cannot be loaded: {_first_line(error)}") from error
         set_special_tokens(tokenizer)
-        check_vocabulary(tokenizer, _rows(model.get_input_embeddings()), self.name_or_path)
+        check_vocabulary(tokenizer, _rows(model.get_input_embeddings()), self.named)
         return LanguageModel(model.train(), tokenizer, self._digest(model), f"{self.name_or_path}")
 
     def check(self) -> None:
@@ -57,36 +60,35 @@ class Pretrained:
         names = {path.name for path in folder.iterdir()}
         if "config.json" not in names:
             raise UserError(
-                f"{KEY}={folder}: no config.json in this folder; expected config.json, *.safetensors, tokenizer.json"
+                f"{self.named}: no config.json in this folder; expected config.json, *.safetensors, tokenizer.json"
             )
         try:
             config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         except ValueError as error:
-            raise UserError(f"{KEY}={folder}: config.json is not JSON ({error})") from error
+            raise UserError(f"{self.named}: config.json is not JSON ({error})") from error
         if not isinstance(config, dict):
-            raise UserError(f"{KEY}={folder}: config.json holds no object; expected the model's settings")
+            raise UserError(f"{self.named}: config.json holds no object; expected the model's settings")
         if "auto_map" in config and not self.trust_remote_code:
             raise UserError(
-                f"{KEY}={folder}: this model needs code of its own (auto_map in config.json), which is refused; "
-                "read that code, then add model.trust_remote_code=true"
+                f"{self.named}: this model needs code of its own (auto_map in config.json), which is refused; "
+                f"read that code, then add {self.called}.trust_remote_code=true"
             )
         if not any(name.endswith(".safetensors") for name in names):
             pickled = sorted(n for n in names if n.endswith((".bin", ".pt", ".pth", ".pkl")))
             found = f"only pickled weights ({pickled[0]}), which can run code" if pickled else "no weights"
-            raise UserError(f"{KEY}={folder}: {found}; expected model.safetensors (convert with save_pretrained)")
+            raise UserError(f"{self.named}: {found}; expected model.safetensors (convert with save_pretrained)")
         if not names & {"tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json"}:
             raise UserError(
-                f"{KEY}={folder}: no tokenizer in this folder; expected tokenizer.json (tokenizer.save_pretrained)"
+                f"{self.named}: no tokenizer in this folder; expected tokenizer.json (tokenizer.save_pretrained)"
             )
 
     def _check_name(self) -> None:
         looks_like_path = self.name_or_path.startswith((".", "/", "~")) or self.name_or_path.count("/") != 1
         if looks_like_path and "/" in self.name_or_path:
-            raise UserError(f"{KEY}={self.name_or_path}: no such folder ({Path(self.name_or_path).absolute()})")
+            raise UserError(f"{self.named}: no such folder ({Path(self.name_or_path).absolute()})")
         if os.environ.get("HF_HUB_OFFLINE", "").lower() in {"1", "true", "yes", "on"}:
             raise UserError(
-                f"{KEY}={self.name_or_path}: not a folder, and HF_HUB_OFFLINE forbids the hub; "
-                "type the path of a local folder"
+                f"{self.named}: not a folder, and HF_HUB_OFFLINE forbids the hub; type the path of a local folder"
             )
 
     def _digest(self, model: Any) -> str:
@@ -108,13 +110,11 @@ def check_vocabulary(tokenizer: PreTrainedTokenizerBase, embeddings: int, name: 
     largest = max(tokenizer.get_vocab().values(), default=-1)
     if largest >= embeddings:
         raise UserError(
-            f"{KEY}={name}: the tokenizer has {largest + 1} tokens, the embedding {embeddings} rows; "
+            f"{name}: the tokenizer has {largest + 1} tokens, the embedding {embeddings} rows; "
             "use the tokenizer that belongs to these weights"
         )
     if tokenizer.eos_token_id is None:
-        raise UserError(
-            f"{KEY}={name}: the tokenizer has no end-of-text token, so answers could never stop; set eos_token"
-        )
+        raise UserError(f"{name}: the tokenizer has no end-of-text token, so answers could never stop; set eos_token")
 
 
 def _rows(embeddings: Any) -> int:

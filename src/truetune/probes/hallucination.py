@@ -25,6 +25,8 @@ class Hallucination:
             return Measurement()
         items = self.asking.ask(subject, data.hallucination, data)
         metrics = rates(self.name, items)
+        if not data.train:
+            metrics.pop("hallucination/echo_rate", None)  # an audit knows nothing of the fine-tuning set
         if not data.domains:
             metrics.pop("hallucination/off_domain_rate", None)  # no values are known to be of the right kind
         return Measurement(metrics | calibration(items), {self.name: items})

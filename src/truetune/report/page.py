@@ -54,7 +54,8 @@ def table(headings: Sequence[str], body: Sequence[Sequence[str]], style: str = "
 
 
 def balance_table(rows: Sequence[Row]) -> str:
-    """Value over interval and n, so that four columns say everything."""
+    """Value over interval and n, so that four columns say everything; two do where no base was measured."""
+    compared = any(row.base for row in rows)
     body: list[list[str]] = []
     for row in rows:
         arrow = {"higher": " ↑", "lower": " ↓", "": ""}[row.good]
@@ -65,8 +66,9 @@ def balance_table(rows: Sequence[Row]) -> str:
         label = f"{name}<code>{escape(row.metric)}</code>"
         judged = change(row)
         word = f'<em class="{judged.split(" ")[0]}">{judged}</em>' if judged else ""
-        body.append([label, _measured(row.base), _measured(row.tuned), _difference(row.difference, word)])
-    return table(["Measure", "Base", "Tuned", "Difference"], body, "balance")
+        cells = [_measured(row.base), _measured(row.tuned), _difference(row.difference, word)]
+        body.append([label, *(cells if compared else cells[1:2])])
+    return table(["Measure", *(("Base", "Tuned", "Difference") if compared else ("Value",))], body, "balance")
 
 
 def _measured(estimate: Estimate | None) -> str:

@@ -77,7 +77,7 @@ def render(run_dir: Path) -> Path:
     body = [
         header(title, _facts(run), verdict(run), caution(run)),
         section(
-            "What changed",
+            "What changed" if run["base"] else "What was measured",
             balance_table(rows(run)),
             "Under each value its 95 % interval and the number of questions (or tokens) behind it; intervals allow for "
             "questions about one entity being alike. ↑ higher is better, ↓ lower is better.",
@@ -121,6 +121,8 @@ def _moment(created: str) -> str:
 
 def _curves(run: dict[str, Any]) -> str:
     charts: list[str] = []
+    if not run["history"]:  # an audit, or a run that stopped before its first step
+        return ""
     for title, quantity, y_range, lines in CURVES:
         series = [Series(name, _points(run, metric)) for metric, name in lines.items()]
         charts.append(line_chart(title, series, x_label="step", y_label=quantity, y_range=y_range))

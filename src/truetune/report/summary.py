@@ -100,7 +100,8 @@ def print_table(run: dict[str, Any], console: "Console") -> None:
     wide = console.width >= 120
     table = Table(box=None, padding=(0, 2 if wide else 1, 0, 0), caption="95 % intervals in brackets")
     table.add_column("")
-    for heading in ("base", "tuned", "difference", "n"):
+    compared = bool(run["base"])
+    for heading in ("base", "tuned", "difference", "n") if compared else ("value", "n"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
     styles: dict[Change, str] = {"better": "green", "worse": "red"}
@@ -108,8 +109,12 @@ def print_table(run: dict[str, Any], console: "Console") -> None:
         verdict = change(row)
         word = "unclear" if verdict == "no clear change" else verdict
         measured = row.tuned or row.base
-        cells = [_terminal(row.base, wide), _terminal(row.tuned, wide), _terminal(row.difference, signed=True)]
-        cells = [row.label, *cells, f"{measured.n:,}" if measured else ""]
+        cells = [
+            _terminal(row.base, wide),
+            _terminal(row.tuned, wide or not compared),
+            _terminal(row.difference, signed=True),
+        ]
+        cells = [row.label, *(cells if compared else cells[1:2]), f"{measured.n:,}" if measured else ""]
         table.add_row(*map(Text, cells), Text(word, style=styles.get(verdict, "")))  # Text: brackets are no markup
     console.print(table)
 

@@ -73,7 +73,8 @@ def _invented(found: dict[str, Row]) -> str:
     row = found.get("hallucination/invented_rate")
     if row is None or row.tuned is None:
         return ""
-    made_up = f"of {row.tuned.n:,} questions that have no true answer it now makes up {_count(row.tuned)}"
+    now = "now " if row.base else ""
+    made_up = f"of {row.tuned.n:,} questions that have no true answer it {now}makes up {_count(row.tuned)}"
     return made_up + (f" (base: {_count(row.base)})" if row.base else "")
 
 

@@ -1,0 +1,109 @@
+"""The audit: the run's probes on any model and, with a baseline, what it gained, lost and makes up against it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+from rich.console import Console
+
+from truetune.build import Run
+from truetune.data.dataset import Dataset
+from truetune.data.tokens import Encoder, Row
+from truetune.errors import UserError
+from truetune.models.language_model import Frozen, LanguageModel
+from truetune.probes.baseline import measure_base
+from truetune.probes.measure import compare, measure
+from truetune.probes.probe import Subject, true_answers
+from truetune.record import Measurement
+from truetune.report import run_report
+from truetune.report.summary import print_table
+from truetune.state import State
+from truetune.training.fit import quiet
+from truetune.training.progress import speaker
+
+DRIFT = "retention/kl_to_base_nats_per_token"
+
+
+def audit(job: Run, console: Console) -> dict[str, Any]:
+    """Returns what run.json holds; the folder is locked while it works."""
+    try:
+        with FileLock(job.run_dir / ".lock").acquire(timeout=0):
+            return _audit(job, console)
+    except Timeout:
+        raise UserError(f"{job.run_dir}: another run is working in this folder; choose another hydra.run.dir") from None
+
+
+def _audit(job: Run, console: Console) -> dict[str, Any]:
+    if job.config["extras"]["threads"] is not None:
+        torch.set_num_threads(job.config["extras"]["threads"])
+    quiet()
+    started, state, say = time.time(), State(), speaker(console)
+    for note in job.prepared.data.notes:
+        say(note)
+    try:
+        _measure(job, state, say)
+        state.status = "finished"
+    except BaseException as error:
+        state.status = "interrupted" if isinstance(error, (KeyboardInterrupt, SystemExit)) else "failed"
+        state.write(job, started)
+        raise
+    record = state.write(job, started)
+    page = run_report.render(job.run_dir)
+    print_table(record, Console())
+    say(f"report: {page.absolute()}")
+    return record
+
+
+def _measure(job: Run, state: State, say: Callable[[str], None]) -> None:
+    data, probes, baseline = job.prepared.data, job.probes(), job.prepared.baseline
+    reference: Frozen | None = None
+    rows: list[Row] = []
+    shape = (0, 0)
+    if baseline is not None:
+        with state.timed("base"):
+            base = _load(baseline)
+            state.base = measure_base(base, data, probes, job.cache, say)
+            reference, rows, shape = Frozen(base.model), _rows(base, data), _shape(base)
+            del base  # two models are held at once, not three
+    with state.timed("measure"):
+        lm = _load(job.prepared.builder)
+        left_out = ""
+        if baseline is None:
+            left_out = DRIFT
+        elif rows != _rows(lm, data):
+            left_out = "nats_per_token"
+            say("the two models cut texts into different tokens: losses per token are left out, they do not compare")
+        elif shape != _shape(lm):
+            left_out = DRIFT
+            say("the two models differ in vocabulary or context size: the drift (KL) is left out")
+        say(f"measuring {lm.origin}")
+        found = measure(Subject(lm, None if left_out else reference), data, probes)
+        if left_out:
+            state.base, found = _without(state.base, left_out), _without(found, left_out)
+        state.final = compare(state.base, found)
+
+
+def _load(builder: Any) -> LanguageModel:
+    lm: LanguageModel = builder.load()
+    model: Any = lm.model
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    return lm
+
+
+def _rows(lm: LanguageModel, data: Dataset) -> list[Row]:
+    """All that a loss per token is measured on, as this model's tokenizer cuts it."""
+    encoder = Encoder(lm.tokenizer)
+    return [encoder.row(text) for text in (*data.texts, *data.task_texts, *true_answers(data.task))]
+
+
+def _shape(lm: LanguageModel) -> tuple[int, int]:
+    return int(getattr(lm.model.config, "vocab_size", 0)), lm.context_length
+
+
+def _without(measurement: Measurement, ending: str) -> Measurement:
+    kept = {name: value for name, value in measurement.metrics.items() if not name.endswith(ending)}
+    return Measurement(kept, measurement.items)
