@@ -15,6 +15,7 @@ from truetune import checks, settings
 from truetune.checks import Job
 from truetune.data.dataset import Dataset
 from truetune.errors import UserError
+from truetune.record import LAST
 
 if TYPE_CHECKING:
     from truetune.data.curation import Curation
@@ -63,6 +64,11 @@ class Run:
     @property
     def trainer(self) -> dict[str, Any]:
         return {key: value for key, value in self.config["trainer"].items() if key != "_target_"}
+
+    @property
+    def checkpoint(self) -> Path | None:
+        """Where a resumed run goes on."""
+        return self.run_dir / LAST if self.config.get("resume") else None
 
     def optimizer(self) -> OptimizerFactory:
         return make(self.config["optimizer"], "optimizer")

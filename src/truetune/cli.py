@@ -46,9 +46,13 @@ def export() -> None:
 
 def _train() -> None:
     global _prepared
-    from truetune import compose, sweep
+    from truetune import compose, resume, sweep
+    from truetune.ranks import rank
 
     arguments = compose.parse(sys.argv[1:])
+    if rank() == 0:  # the other ranks are given what rank 0 made of it
+        sys.argv[1:] = resume.expanded(sys.argv[1:], arguments)
+        arguments = compose.parse(sys.argv[1:])
     if compose.runs_something(arguments):
         _prepared = compose.check(arguments, CONF)
     import hydra

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from truetune import resume
 from truetune.checks import COMMAND, Job
 from truetune.errors import UserError
 from truetune.ranks import rank
@@ -59,6 +60,8 @@ def check(arguments: argparse.Namespace, conf: Path, job: Job = "train") -> Prep
             return None
         if many:
             _jobs_at_once(cfg)
+        if many and cfg.get("resume"):
+            raise UserError("resume takes up a single run; leave -m out")
         if not many and rank() == 0:  # the other ranks work in the folder of rank 0
             _folder_is_free(cfg)
         try:
@@ -140,8 +143,12 @@ def _folder_is_free(cfg: DictConfig) -> None:
     if not named:
         raise UserError("hydra.run.dir= is empty; name a folder, or leave it out to get one below paths.log_dir")
     folder = Path(str(named))
-    if (folder / "run.json").exists() or ((folder / ".hydra").exists() and _is_locked(folder)):
-        raise UserError(f"{folder.absolute()}: this run folder is already in use; choose another hydra.run.dir")
+    if cfg.get("resume"):
+        resume.check(cfg, folder)
+    used = (folder / "run.json").exists() and not cfg.get("resume")
+    if used or ((folder / ".hydra").exists() and _is_locked(folder)):
+        way_out = "wait for that run to end" if cfg.get("resume") else "choose another hydra.run.dir"
+        raise UserError(f"{folder.absolute()}: this run folder is already in use; {way_out}")
     parent = next((p for p in [folder, *folder.absolute().parents] if p.exists()), Path("/"))
     if not parent.is_dir():
         raise UserError(f"{parent} is a file, not a folder; choose another paths.log_dir")

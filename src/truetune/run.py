@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
-from lightning import Trainer
+from lightning import Trainer, seed_everything
 from rich.console import Console
 
 from truetune.build import Run
@@ -28,7 +28,7 @@ from truetune.probes.measure import compare, measure, selection
 from truetune.probes.measure import fit as fitted
 from truetune.probes.probe import Probe, Subject
 from truetune.ranks import rank
-from truetune.record import Measurement, delta
+from truetune.record import LAST, Measurement, delta
 from truetune.report import run_report
 from truetune.report.summary import print_table
 from truetune.state import State
@@ -38,6 +38,7 @@ from truetune.training.fit import fit, load_best, make_trainer, quiet
 from truetune.training.module import FineTuning
 from truetune.training.objectives import Objective
 from truetune.training.progress import ProgressLine, speaker
+from truetune.training.resumable import Resumable
 from truetune.training.tensorboard import log_final, log_samples
 
 STATUS: dict[type[BaseException], str] = {
@@ -54,6 +55,8 @@ def run(job: Run, console: Console) -> dict[str, Any]:
     lock = FileLock(job.run_dir / ".lock")
     try:
         with lock.acquire(timeout=0):
+            for torn in (job.run_dir / LAST).parent.glob(".*.tmp"):
+                torn.unlink()  # of a process that was killed while it wrote a checkpoint
             return _run(job, console)
     except Timeout:
         raise UserError(f"{job.run_dir}: another run is working in this folder; choose another hydra.run.dir") from None
@@ -110,6 +113,7 @@ def _train_and_measure(
     with state.timed("measure"):
         state.base = measure_base(base, data, probes, job.cache, say)
     tuned, adaptations = base.copy(), job.adaptations()
+    seed_everything(job.seed, verbose=False)  # an adaptation may add weights, drawn at random
     for adaptation in adaptations:
         tuned = replace(tuned, model=adaptation.prepare(tuned.model))
     module, tokenized = _module(job, data, tuned, job.objectives(reference), say, devices)
@@ -130,7 +134,8 @@ def _train_and_measure(
         tuned = replace(tuned, model=adaptation.finish(trained))
     with state.timed("measure"):
         state.final = compare(state.base, measure(Subject(tuned, reference), data, probes))
-    state.history.append(_at(trainer.global_step, trainer.current_epoch, state.final))
+    epochs: Any = trainer.fit_loop.epoch_progress.current  # early stopping and a resumed fit leave current_epoch behind
+    state.history.append(_at(trainer.global_step, epochs.processed, state.final))
     if job.config["extras"]["save_model"]:
         save_model(tuned, job.run_dir)
     log_samples(loggers, state.base, state.final)
@@ -147,14 +152,15 @@ def _fit(
     console: Console,
 ) -> Trainer:
     """On the other ranks the process ends here: rank 0 measures and writes."""
-    for logger in loggers:
+    for logger in loggers if job.checkpoint is None else ():
         logger.log_metrics(state.history[0]["metrics"], 0)
     words = f"fine-tuning on {len(data.rows)} rows, {module.total_epochs} epochs"
     progress = ProgressLine(console, words, module.steps_per_epoch * module.total_epochs)
-    callbacks = [measuring, StepLog(state.history), *job.callbacks(), progress]
+    resumable = Resumable(job.run_dir, state.history, data.digest(), speaker(console))
+    callbacks = [measuring, StepLog(state.history), *job.callbacks(), progress, resumable]
     options: dict[str, Any] = {"trainer": job.trainer, "callbacks": callbacks, "loggers": loggers}
     with state.timed("fine_tune"):
-        trainer = fit(module, data, seed=job.seed, run_dir=job.run_dir, **options)
+        trainer = fit(module, data, seed=job.seed, run_dir=job.run_dir, checkpoint=job.checkpoint, **options)
     if rank() > 0:
         raise SystemExit(0)
     state.seconds["measure_while_training"] = measuring.seconds

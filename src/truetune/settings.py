@@ -35,6 +35,7 @@ RULES: dict[str, Any] = {
     "task_name": Annotated[str, Field(pattern=r"^[\w.-]+$")],
     "tags": list[str],
     "seed": Seed,
+    "resume": Optional[Text],  # noqa: UP045
     "*._target_": Target,
     "*.*._target_": Target,
     "*.*.*._target_": Target,

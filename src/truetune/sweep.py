@@ -69,7 +69,7 @@ class Jobs:
     def _start(self, job: Job) -> subprocess.Popen[bytes]:
         folder = self.folder / str(job.number)
         folder.mkdir(parents=True, exist_ok=True)
-        words = [*job.overrides, f"hydra.run.dir={_quoted(folder)}", "hydra.mode=RUN"]
+        words = [*job.overrides, f"hydra.run.dir={quoted(folder)}", "hydra.mode=RUN"]
         environment = {**os.environ, "COLUMNS": "120"}
         if self.n_jobs > 1:
             environment["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // self.n_jobs))
@@ -99,7 +99,7 @@ class Jobs:
 STARTED: dict[Path, Jobs] = {}  # what this process has launched, for its last words and its exit code
 
 
-def _quoted(folder: Path) -> str:
+def quoted(folder: Path) -> str:
     """Hydra's grammar: a path may hold spaces, commas or quotes."""
     return "'" + str(folder.absolute()).replace("\\", "\\\\").replace("'", "\\'") + "'"
 

@@ -6,6 +6,7 @@ import math
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from hashlib import sha256
 from typing import Any
 
 import torch
@@ -20,11 +21,13 @@ class EpochOrder(Sampler[int]):
     """A permutation drawn from (seed, epoch): the same data order on every machine and in every resumed run.
 
     Of `ranks` processes each takes every so-many-th row; where they do not come out even, index `size` stands for a row
-    without targets, so that all take the same number of steps and no row counts twice.
+    without targets, so that all take the same number of steps and no row counts twice. The first pass
+    leaves out the `done` rows that an interrupted run has taken.
     """
 
     def __init__(self, size: int, seed: int, rank: int = 0, ranks: int = 1) -> None:
         self.size, self.seed, self.epoch = size, seed, 0
+        self.done = 0
         self.rank, self.ranks = rank, ranks
 
     def set_epoch(self, epoch: int) -> None:
@@ -38,7 +41,8 @@ class EpochOrder(Sampler[int]):
         order = list(range(self.size))
         random.Random(f"order-{self.seed}-{self.epoch}").shuffle(order)
         order += [self.size] * (-len(order) % self.ranks)
-        return iter(order[self.rank :: self.ranks])
+        done, self.done = self.done, 0
+        return iter(order[self.rank :: self.ranks][done:])
 
 
 class TokenizedData(LightningDataModule):
@@ -61,7 +65,18 @@ class TokenizedData(LightningDataModule):
     def train_dataloader(self) -> DataLoader[Row]:
         rank, ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         silent = replace(self.rows[0], prompt_length=len(self.rows[0].input_ids))
-        return self._loader([*self.rows, silent], sampler=EpochOrder(len(self.rows), self.seed, rank, ranks))
+        order = EpochOrder(len(self.rows), self.seed, rank, ranks)
+        if self.trainer:  # restored by now, if the run is a resumed one; workers draw before Lightning sets the epoch
+            loop = self.trainer.fit_loop
+            epochs: Any = loop.epoch_progress.current
+            order.set_epoch(epochs.processed)
+            if epochs.started > epochs.processed:
+                order.done = (loop.batch_idx + 1) * self.batch_size
+        return self._loader([*self.rows, silent], sampler=order)
+
+    def digest(self) -> str:
+        """Of the training rows: a resumed run must go on with the same."""
+        return sha256(repr([(row.input_ids, row.prompt_length, row.weight) for row in self.rows]).encode()).hexdigest()
 
     def val_dataloader(self) -> DataLoader[Row] | list[Any]:
         return self._loader(self.validation) if self.validation else []
@@ -73,6 +88,7 @@ class TokenizedData(LightningDataModule):
             sampler=sampler,
             num_workers=self.num_workers,
             collate_fn=Collate(self.pad),
+            generator=torch.Generator(),  # or each pass would draw a number of the global generator
         )
 
 

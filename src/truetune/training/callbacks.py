@@ -25,6 +25,15 @@ class StepLog(Callback):
         self._since = time.perf_counter()
         self._update: UpdateRatio | None = None
 
+    def state_dict(self) -> dict[str, Any]:
+        """Of the steps since the last line."""
+        elapsed = time.perf_counter() - self._since
+        return {"step": self._step, "tokens": self._tokens, "clipped": list(self._clipped), "elapsed": elapsed}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._step, self._tokens, self._clipped = (state_dict[key] for key in ("step", "tokens", "clipped"))
+        self._since = time.perf_counter() - state_dict["elapsed"]
+
     def _due(self, trainer: Trainer, step: int) -> bool:
         return step % max(1, trainer.log_every_n_steps) == 0  # pyright: ignore[reportAttributeAccessIssue]
 

@@ -27,16 +27,20 @@ def fit(
     callbacks: Sequence[Callback] = (),
     loggers: Sequence[Any] = (),
     run_dir: Path | None = None,
+    checkpoint: Path | None = None,
 ) -> Trainer:
-    """Trains in place and returns the trainer; `trainer` holds keyword arguments of lightning's Trainer."""
+    """Trains in place, from `checkpoint` on if there is one; returns the trainer.
+
+    `trainer` holds keyword arguments of lightning's Trainer.
+    """
     quiet()
     seed_everything(seed, verbose=False)
     made = make_trainer(trainer, callbacks=callbacks, loggers=loggers, run_dir=run_dir)
     try:
         if isinstance(data, LightningDataModule):
-            made.fit(module, datamodule=data)
+            made.fit(module, datamodule=data, ckpt_path=checkpoint)
         else:
-            made.fit(module, train_dataloaders=data)
+            made.fit(module, train_dataloaders=data, ckpt_path=checkpoint)
     except MisconfigurationException as error:
         raise UserError(f"trainer: {' '.join(str(error).split())}") from error
     except SystemExit as error:

@@ -126,7 +126,7 @@ class FineTuning(LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         sums = self.trainer.strategy.reduce(torch.tensor(self._validation, dtype=torch.float64), reduce_op="sum")
-        self.log("val/loss", (sums[0] / sums[1]).float(), sync_dist=False)
+        self.log("val/loss", (sums[0] / sums[1]).float(), sync_dist=False, logger=False)  # Measuring writes it
 
     def configure_optimizers(self) -> Any:
         optimizer = self._optimizer([p for p in self.parameters() if p.requires_grad])

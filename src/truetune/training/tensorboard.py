@@ -12,7 +12,7 @@ from truetune.record import Item, Measurement
 from truetune.settings import leaves
 
 SAMPLES = 20
-NOT_HYPER_PARAMETERS = ("data.world", "paths", "callbacks", "logger", "extras.abstention_phrases")
+NOT_HYPER_PARAMETERS = ("data.world", "paths", "resume", "callbacks", "logger", "extras.abstention_phrases")
 
 
 def log_final(

@@ -1,0 +1,145 @@
+"""What makes a resumed fit end in the very weights of one that was never interrupted."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shlex
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+
+from truetune.errors import UserError
+from truetune.record import LAST
+from truetune.training.callbacks import History
+
+KEY = "truetune"
+NOTICE = b"stopping after this step, with a checkpoint; Ctrl-C leaves at once\n"
+
+
+class Resumable(Checkpoint):
+    """Puts the random state and the history into every checkpoint, and writes one when a signal asks to stop.
+
+    A `Checkpoint`, so that Lightning calls it after all that it stores. At the end of an epoch it waits for the
+    measurement: between an epoch's last step and its end nothing can be taken up again.
+    """
+
+    def __init__(self, run_dir: Path, history: History, data: str, say: Callable[[str], None]) -> None:
+        self.run_dir, self.history, self.data, self.say = run_dir, history, data, say
+        self._asked = 0
+        self._handlers: dict[int, Any] = {}
+        self._random: dict[str, Any] | None = None
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        for logger in trainer.loggers:
+            logger.save()  # what the checkpoint has seen must not be lost from the curves
+        checkpoint[KEY] = {
+            "random": random_state(),
+            "history": json.dumps(self.history),
+            "stopped": bool(trainer.should_stop),
+            "data": self.data,
+            "folder": str(self.run_dir.resolve()),
+        }
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        stored = checkpoint.get(KEY)
+        if stored is None:
+            raise UserError(f"{self.run_dir}: this checkpoint was made by an older truetune; start a new run")
+        if stored["data"] != self.data:
+            raise UserError(f"{self.run_dir}: the training rows have changed since this run started; start a new run")
+        if stored["folder"] != str(self.run_dir.resolve()):
+            raise UserError(f"{self.run_dir}: this run was made in {stored['folder']}; move it back there to resume")
+        self.history[:] = json.loads(stored["history"])
+        trainer.should_stop = stored["stopped"]
+        self._random = stored["random"]
+        set_random_state(stored["random"])  # nothing may be left to train, but something to measure
+        if trainer.is_global_zero:
+            take_up_curves(trainer, self.history, checkpoint["global_step"])
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._random is not None:
+            set_random_state(self._random)  # again: who was set up since may have drawn numbers
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._handlers[number] = signal.signal(number, self._ask)
+
+    def _ask(self, number: int, frame: Any) -> None:
+        if self._asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self._asked = self._asked or number
+        os.write(2, NOTICE)  # print is not safe in a signal handler
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        loop = trainer.fit_loop
+        between = trainer.overfit_batches or loop.epoch_loop._num_ready_batches_reached()  # pyright: ignore
+        if not loop._should_accumulate() and not between:  # pyright: ignore
+            self._stop_if_asked(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._stop_if_asked(trainer)
+
+    def _stop_if_asked(self, trainer: Trainer) -> None:
+        if not trainer.strategy.reduce_boolean_decision(bool(self._asked), all=False):
+            return
+        trainer.save_checkpoint(self.run_dir / LAST)
+        self.say(f"resume with: truetune {shlex.quote(f'resume={self.run_dir.absolute()}')}")
+        self._leave()
+
+    def _leave(self) -> None:
+        if self._asked == signal.SIGINT:
+            raise KeyboardInterrupt
+        raise SystemExit(143)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._restore_handlers()
+        if self._asked:  # since the last epoch's end, whose checkpoint is written
+            self._leave()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self._restore_handlers()
+
+    def _restore_handlers(self) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._handlers = {}
+
+
+def random_state() -> dict[str, Any]:
+    """Plain values and tensors only: a checkpoint is read with weights_only=True."""
+    name, keys, *rest = np.random.get_state()
+    return {
+        "python": random.getstate(),
+        "numpy": [name, torch.tensor(keys.astype(np.int64)), *rest],  # pyright: ignore
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def set_random_state(state: dict[str, Any]) -> None:
+    random.setstate(state["python"])
+    name, keys, *rest = state["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
+    torch.set_rng_state(state["torch"])
+    if len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["cuda"])
+
+
+def take_up_curves(trainer: Trainer, history: History, step: int) -> None:
+    """No point twice: TensorBoard forgets what came after the checkpoint, and the CSV file is written anew."""
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger):
+            writer: Any = logger.experiment
+            writer.close()
+            writer.purge_step = step + 1
+        elif isinstance(logger, CSVLogger):
+            for entry in history:
+                logger.log_metrics(entry["metrics"], entry["step"])

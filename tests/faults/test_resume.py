@@ -1,0 +1,272 @@
+"""An interrupted run goes on where it stopped, and ends in the very weights of one that was never interrupted."""
+
+import csv
+import json
+import logging
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from commands import CONF, TINY_RUN, complaint, typed
+from lightning import Callback
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from training.small import TEXTS, language_model, rows
+
+from truetune import compose, resume
+from truetune.data.module import TokenizedData, steps_per_epoch
+from truetune.errors import UserError
+from truetune.training.callbacks import Measuring, StepLog
+from truetune.training.fit import fit
+from truetune.training.module import FineTuning
+from truetune.training.objectives import NextToken
+from truetune.training.resumable import Resumable
+from truetune.training.schedules import Cosine
+
+LONG_EPOCHS = (*TINY_RUN, "trainer.max_epochs=4", "data.batch_size=1", "trainer.log_every_n_steps=5")
+
+
+def started(folder, *words):
+    return subprocess.Popen(
+        [Path(sys.executable).with_name("truetune"), *words],
+        cwd=folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def interrupted(folder, run, sent):
+    """What a run said that was sent a signal early in its second epoch."""
+    process = started(folder, *LONG_EPOCHS, f"hydra.run.dir='{run}'")
+    while not (folder / run / "checkpoints" / "last.ckpt").exists():
+        assert process.poll() is None
+        time.sleep(0.005)
+    time.sleep(0.1)
+    process.send_signal(sent)
+    said = process.communicate(timeout=120)[1]
+    return process.returncode, said
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Where `whole` has run without an interruption; its base is in the cache."""
+    folder = tmp_path_factory.mktemp("resume")
+    done = typed(*LONG_EPOCHS, "hydra.run.dir=whole", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def record(run):
+    return json.loads((run / "run.json").read_text())
+
+
+def without_speed(metrics):
+    return {name: value for name, value in metrics.items() if "per_second" not in name}
+
+
+def curves(run):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    logging.getLogger("tensorboard").setLevel(logging.ERROR)
+    found = EventAccumulator(str(run / "tensorboard"), size_guidance={"scalars": 0}).Reload()
+    scalars = {tag: [(event.step, event.value) for event in found.Scalars(tag)] for tag in found.Tags()["scalars"]}
+    with (run / "csv" / "metrics.csv").open() as file:
+        return without_speed(scalars), [without_speed(row) for row in csv.DictReader(file)]
+
+
+def assert_the_same(run, whole):
+    assert (run / "model" / "model.safetensors").read_bytes() == (whole / "model" / "model.safetensors").read_bytes()
+    one, other = record(run), record(whole)
+    for key in ("status", "base", "final", "delta"):
+        assert one[key] == other[key], key
+    histories = [
+        [{**entry, "metrics": without_speed(entry["metrics"])} for entry in r["history"]] for r in (one, other)
+    ]
+    assert histories[0] == histories[1]
+    logged = [entry["step"] for entry in one["history"] if "train/loss" in entry["metrics"]]
+    assert logged == list(range(5, 4 * 48 + 1, 5))
+    assert curves(run) == curves(whole)
+
+
+def test_a_killed_run_loses_nothing_but_time(folder):
+    assert interrupted(folder, "killed", signal.SIGKILL)[0] == -signal.SIGKILL
+    torn = folder / "killed" / "checkpoints" / ".last.ckpt.1.tmp"
+    torn.write_bytes(b"half")
+    done = typed("resume=killed", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert_the_same(folder / "killed", folder / "whole")
+    assert not torn.exists()
+
+
+def test_a_run_asked_to_stop_says_how_to_go_on_from_anywhere(folder, tmp_path):
+    code, said = interrupted(folder, "a run, stopped", signal.SIGTERM)
+    run = folder / "a run, stopped"
+    assert code == 143
+    assert f"resume with: truetune 'resume={run}'\n" in said
+    assert record(run)["status"] == "interrupted"
+    done = typed(f"resume={run}", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert_the_same(run, folder / "whole")
+
+
+def refused(*words):
+    arguments = compose.parse(list(words))
+    with pytest.raises(UserError) as caught:
+        compose.check(compose.parse(resume.expanded(list(words), arguments)), CONF)
+    return str(caught.value)
+
+
+@pytest.fixture
+def stopped(tmp_path, monkeypatch):
+    """A run folder as a kill leaves it."""
+    monkeypatch.chdir(tmp_path)
+    run = tmp_path / "run"
+    (run / ".hydra").mkdir(parents=True)
+    (run / "checkpoints").mkdir()
+    (run / "checkpoints" / "last.ckpt").write_bytes(b"")
+    (run / ".hydra" / "overrides.yaml").write_text("- optimizer.lr=0.001\n- resume=elsewhere\n")
+    (run / ".hydra" / "hydra.yaml").write_text(f"hydra: {{runtime: {{cwd: '{tmp_path}'}}}}")
+    from omegaconf import OmegaConf
+
+    words = ["optimizer.lr=0.001"]
+    OmegaConf.save(compose.compose(CONF, words, compose.parse(words)), run / ".hydra" / "config.yaml")
+    return run
+
+
+def test_the_recorded_command_is_typed_again(stopped):
+    words = resume.expanded(["--config-dir", ".", "resume=run"], compose.parse(["--config-dir", ".", "resume=run"]))
+    assert words[:3] == ["--config-dir", ".", "optimizer.lr=0.001"]
+    assert words[3:] == [f"hydra.run.dir='{stopped}'", f"resume='{stopped}'"]
+    assert compose.check(compose.parse(words), CONF) is not None
+    new = ["resume=null", "seed=1"]
+    assert resume.expanded(new, compose.parse(new)) == new
+
+
+def test_what_is_no_run_to_resume_is_refused(stopped):
+    missing = typed("resume=nowhere", cwd=stopped.parent)
+    assert complaint(missing) == "resume=nowhere: no such run folder; type resume=RUN_DIR"
+    assert "no such run folder" in refused("resume=")
+    assert "not the folder of a run" in refused("resume=.")
+    assert refused("resume=run", "optimizer.lr=1") == (
+        "resume goes on with the run's own configuration; start a new run to change optimizer.lr"
+    )
+    assert "to change -m" in refused("-m", "resume=run")
+    assert "type it on the command line" in refused(f"++resume={stopped}")
+    assert "leave -m out" in refused("-m", "seed=1,2", f"++resume={stopped}")
+    (stopped / "run.json").write_text('{"status": "finished"}')
+    assert refused("resume=run") == f"{stopped}: this run has finished; there is nothing to resume"
+    (stopped / "run.json").write_text('{"status": "interrupted"}')
+    (stopped / "checkpoints" / "last.ckpt").unlink()
+    assert f"{stopped}: there is no checkpoint (checkpoints/last.ckpt) to go on from" in refused("resume=run")
+
+
+def test_a_run_that_still_works_is_not_resumed(stopped):
+    from filelock import FileLock
+
+    with FileLock(stopped / ".lock"):
+        assert "already in use; wait for that run to end" in refused("resume=run")
+
+
+def test_an_edited_default_is_refused(stopped):
+    record = stopped / ".hydra" / "config.yaml"
+    record.write_text(record.read_text().replace("seed: 0 ", "seed: 7 ").replace("\nseed: 0\n", "\nseed: 7\n"))
+    assert refused("resume=run") == "seed was 7 when the run started and is 0 now; put it back"
+
+
+class Draw(Callback):
+    """The rows of every batch, with a number from each generator; and a signal after the batch number `last`."""
+
+    def __init__(self, last=None):
+        self.last, self.seen = last, []
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        self.seen.append((tuple(batch["ids"]), random.random(), np.random.random(), torch.rand(1).item()))
+        if len(self.seen) == self.last:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def fitted(folder, last=None, checkpoint=None, accumulate=1, workers=0, texts=TEXTS, callbacks=()):
+    """Three epochs of seven batches, the last of them short, through a model with dropout."""
+    lm, epochs = language_model(), 3
+    for module in lm.model.modules():
+        if hasattr(module, "attention_dropout"):
+            module.attention_dropout = 0.5
+    data = rows(lm, (texts * 2)[:13])
+    tokenized = TokenizedData(data, data[:3], pad=0, batch_size=2, seed=5, num_workers=workers)
+    steps = steps_per_epoch(13, 2, accumulate, 1)
+    optimizer = lambda parameters: torch.optim.AdamW(parameters, lr=0.01)  # noqa: E731
+    module = FineTuning(lm.model, [NextToken()], optimizer, Cosine(0.0, 2), steps_per_epoch=steps, total_epochs=epochs)
+    history, draw, said = [], Draw(last), []
+    watching = [Measuring(frozenset(), lambda full: {}, history), StepLog(history), draw, *callbacks]
+    resumable = Resumable(folder, history, tokenized.digest(), said.append)
+    kept = ModelCheckpoint(folder / "checkpoints", "last", save_on_train_epoch_end=True, enable_version_counter=False)
+    trainer = {
+        "max_epochs": epochs,
+        "accelerator": "cpu",
+        "accumulate_grad_batches": accumulate,
+        "log_every_n_steps": 3,
+        "gradient_clip_val": 1.0,
+    }
+    options = {"trainer": trainer, "callbacks": [*watching, kept, resumable], "checkpoint": checkpoint}
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        made = fit(module, tokenized, seed=5, run_dir=folder, **options)
+    except SystemExit as ended:
+        made = ended.code
+    assert signal.getsignal(signal.SIGTERM) == before
+    steps = [(e["step"], e["epoch"], without_speed(e["metrics"])) for e in history]
+    return made, draw.seen, [p.detach() for p in module.parameters()], steps
+
+
+@pytest.mark.parametrize(("accumulate", "workers"), [(1, 0), (3, 0), (3, 2)])
+def test_a_signal_at_any_batch_changes_nothing(tmp_path, accumulate, workers):
+    _, seen, weights, history = fitted(tmp_path / "whole", accumulate=accumulate, workers=workers)
+    assert len(seen) == 21
+    for last in (1, 2, 6, 7, 8, 9, 14, 16, 21) if not workers else (9, 14):
+        run = tmp_path / str(last)
+        code, first, _, _ = fitted(run, last, accumulate=accumulate, workers=workers)
+        assert code == 143
+        assert len(first) - last < accumulate
+        checkpoint = run / "checkpoints" / "last.ckpt"
+        trainer, rest, resumed, steps = fitted(run, checkpoint=checkpoint, accumulate=accumulate, workers=workers)
+        assert first + rest == seen, last
+        assert all(torch.equal(one, other) for one, other in zip(resumed, weights, strict=True)), last
+        assert steps == history, last
+        assert trainer.fit_loop.epoch_progress.current.processed == 3
+
+
+def test_an_early_stop_is_remembered(tmp_path):
+    def stopping():
+        return [EarlyStopping("val/score", mode="min", patience=1, min_delta=1e9)]
+
+    _, seen, weights, history = fitted(tmp_path, callbacks=stopping())
+    assert len(seen) == 14
+    again = fitted(tmp_path, checkpoint=tmp_path / "checkpoints" / "last.ckpt", callbacks=stopping())
+    assert again[1] == []
+    assert again[3] == history
+    assert all(torch.equal(one, other) for one, other in zip(again[2], weights, strict=True))
+    assert again[0].fit_loop.epoch_progress.current.processed == 2
+
+
+def test_changed_rows_and_a_moved_folder_are_refused(tmp_path):
+    fitted(tmp_path / "run", 3)
+    checkpoint = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    with pytest.raises(UserError, match="the training rows have changed"):
+        fitted(tmp_path / "run", checkpoint=checkpoint, texts=TEXTS[::-1])
+    with pytest.raises(UserError, match="move it back there"):
+        fitted(tmp_path / "moved", checkpoint=checkpoint)
+
+
+def test_a_second_ctrl_c_leaves_at_once(tmp_path):
+    resumable = Resumable(tmp_path, [], "", print)
+    resumable._ask(signal.SIGINT, None)
+    resumable._ask(signal.SIGTERM, None)  # a sweep's parent passes the first one on
+    with pytest.raises(KeyboardInterrupt):
+        resumable._ask(signal.SIGINT, None)
