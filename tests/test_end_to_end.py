@@ -2,7 +2,7 @@
 
 import csv
 import json
-import shutil
+from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from types import SimpleNamespace
 
@@ -24,12 +24,20 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 
 def run(folder, name, *words):
     done = typed(*WORDS, f"hydra.run.dir={name}", *words, cwd=folder, **ONE_THREAD)
-    assert done.returncode == 0, done.stderr
-    return SimpleNamespace(dir=folder / name, said=done.stderr, record=read_run(folder / name))
+    return SimpleNamespace(dir=folder / name, said=done.stderr, code=done.returncode, record=read_run(folder / name))
+
+
+def at_once(folder, **runs):
+    """Runs of the same folder, each in its own process, at the same time; what each found and left."""
+    with ThreadPoolExecutor() as pool:
+        started = {name: pool.submit(run, folder, name, *words) for name, words in runs.items()}
+        return SimpleNamespace(**{name: one.result() for name, one in started.items()}, bases=bases(folder))
 
 
 def bases(folder):
-    return [path for path in (folder / "logs" / "cache" / "bases").iterdir() if path.is_dir()]
+    """The cached bases, and when each was made."""
+    found = [path for path in (folder / "logs" / "cache" / "bases").iterdir() if path.is_dir()]
+    return {path: path.stat().st_mtime_ns for path in found}
 
 
 @pytest.fixture(scope="module")
@@ -38,34 +46,21 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def first(folder):
-    return run(folder, "first")
+def twins(folder):
+    """The same words twice."""
+    return at_once(folder, first=(), again=())
 
 
 @pytest.fixture(scope="module")
-def again(folder, first):
-    """The same words a second time, with the cache that the first run left."""
-    before = [(path.name, path.stat().st_mtime_ns) for path in bases(folder)]
-    second = run(folder, "again")
-    second.bases = before, [(path.name, path.stat().st_mtime_ns) for path in bases(folder)]
-    return second
+def first(twins):
+    assert twins.first.code == 0, twins.first.said
+    return twins.first
 
 
 @pytest.fixture(scope="module")
-def mended(folder, again):
-    """Once more, after one byte of the cached base was flipped and the base's measurement was thrown away."""
-    (base,) = bases(folder)
-    weights = base / "model.safetensors"
-    data = bytearray(weights.read_bytes())
-    data[-5] ^= 1
-    weights.write_bytes(data)
-    shutil.rmtree(folder / "logs" / "cache" / "baselines")
-    return run(folder, "mended")
-
-
-@pytest.fixture(scope="module")
-def other(folder, mended):
-    return run(folder, "other", "seed=1")
+def later(folder, twins):
+    """Another seed; and a rate beyond all bounds, from the base that is there already."""
+    return at_once(folder, other=("seed=1",), diverged=("optimizer.lr=1e30",))
 
 
 @pytest.fixture(scope="module")
@@ -210,41 +205,61 @@ def test_the_last_checkpoint_holds_the_weights_at_the_end(first):
     ] == []
 
 
-def test_the_fine_tune_moves_the_copy_and_never_the_cached_base(first, folder):
-    (base,) = [path for path in bases(folder) if path.name in first.said]
+def test_the_fine_tune_moves_the_copy_and_never_the_cached_base(first, twins):
+    (base,) = twins.bases
+    assert base.name in first.said
     old, new = load_file(base / "model.safetensors"), load_file(first.dir / "model" / "model.safetensors")
     assert old.keys() == new.keys()
     assert not [name for name in old if old[name].equal(new[name])], "every matrix has moved"
     assert verify(base) is None
 
 
-def test_the_same_seed_gives_the_same_numbers_from_the_same_base(first, again):
-    assert again.record["base"] == first.record["base"]
-    assert again.record["final"] == first.record["final"]
-    assert again.record["delta"] == first.record["delta"]
-    before, after = again.bases
-    assert len(before) == 1
-    assert after == before, "the base is shared: neither another one nor the same one made again"
-    assert "pre-training the base" in first.said
-    assert "measuring the untouched base" in first.said
-    assert "pre-training the base" not in again.said
-    assert "measuring the untouched base" not in again.said
+def test_the_same_seed_gives_the_same_numbers_from_one_base(twins):
+    first, again = twins.first, twins.again
+    assert (first.code, again.code) == (0, 0)
+    for block in ("base", "final", "delta"):
+        assert again.record[block] == first.record[block]
+    timed = {"train/target_tokens_per_second"}
+    histories = [
+        [(e["step"], e["epoch"], {k: v for k, v in e["metrics"].items() if k not in timed}) for e in record["history"]]
+        for record in (first.record, again.record)
+    ]
+    assert histories[0] == histories[1]
+    for probe in PROBES:
+        name = f"items/{probe}.final.jsonl"
+        assert (first.dir / name).read_bytes() == (again.dir / name).read_bytes()
+    assert len(twins.bases) == 1
+    assert sum("pre-training the base" in one.said for one in (first, again)) == 1, "one has waited, or come later"
 
 
-def test_a_damaged_base_is_made_again_with_a_notice_and_the_same_numbers(first, mended, folder):
-    assert "is damaged (model.safetensors has changed); making it again" in mended.said
-    assert "pre-training the base" in mended.said
-    assert mended.record["base"] == first.record["base"]
-    assert mended.record["final"] == first.record["final"]
-    assert [verify(base) for base in bases(folder)] == [None] * len(bases(folder))
+def test_a_cached_base_and_its_measurement_are_used_again(twins, later):
+    assert "pre-training the base" not in later.diverged.said
+    assert "measuring the untouched base" not in later.diverged.said
+    assert later.diverged.record["base"] == twins.first.record["base"]
+    assert twins.bases.items() < later.bases.items(), "not made again"
 
 
-def test_another_seed_gives_other_numbers_from_another_base(first, other, folder):
+def test_another_seed_gives_other_numbers_from_another_base(first, later):
+    other = later.other
+    assert other.code == 0, other.said
     for block in ("base", "final"):
         name = "task/nll_nats_per_token"
         assert other.record[block][name]["value"] != first.record[block][name]["value"]
-    assert len(bases(folder)) == 2
+    assert "pre-training the base" in other.said
+    assert len(later.bases) == 2
     assert other.record["config"]["data"]["seed"] == 1
+
+
+def test_a_run_that_diverges_says_where_and_keeps_what_it_has(later):
+    run = later.diverged
+    assert run.code == 3
+    (line,) = [line for line in run.said.splitlines() if line.startswith("error: ")]
+    assert "is not finite at step 2 (learning rate 1e+30" in line
+    assert "Traceback" not in run.said
+    assert run.record["status"] == "diverged"
+    assert run.record["base"]
+    assert run.record["final"] == {}
+    assert {path.name for path in (run.dir / "items").iterdir()} == {f"{probe}.base.jsonl" for probe in PROBES}
 
 
 def test_the_exported_folder_is_the_runs_model(first, folder):

@@ -17,6 +17,16 @@ NO_TORCH = (
     *("world", "world.world", "world.abilities", "report", "record", "settings", "compose", "cli", "build"),
     "data.readers",
 )
+# Each row may import from the rows below it and from its own.
+LAYERS = (
+    ("__main__", "cli"),
+    ("compose", "sweep"),
+    ("run",),
+    ("build", "export", "state", "training", "probes", "data", "report"),
+    ("checks", "settings", "versions"),
+    ("models", "world", "record"),
+    ("balance", "ranks", "errors"),
+)
 LONGEST_FILE, LONGEST_FUNCTION = 250, 45
 
 
@@ -86,6 +96,32 @@ def test_no_module_imports_itself_by_a_detour():
     assert len(graph) > 40
     assert graph["truetune.run"] >= {"truetune.build", "truetune.training.fit"}
     assert a_cycle(graph) == []
+
+
+def layer(name: str) -> int:
+    part = name.split(".")[1] if "." in name else "errors"  # the package itself holds the version, no more
+    found = [level for level, names in enumerate(LAYERS) if part in names]
+    assert found, f"{name} has no place in LAYERS"
+    return found[0]
+
+
+def test_imports_point_one_way():
+    upward = [
+        f"{name} imports {other}"
+        for name, path in MODULES.items()
+        for other in imported(name, path.read_text(encoding="utf-8"))
+        if layer(other) < layer(name)
+    ]
+    assert upward == []
+
+
+@pytest.mark.parametrize("name", ["balance", "world", "models", "errors", "ranks"])
+def test_the_lowest_parts_know_no_other_part(name):
+    """Not even in a function or for a type checker."""
+    for path in (path for path in FILES if path.relative_to(PACKAGE).with_suffix("").parts[0] == name):
+        nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
+        parts = {node.module.split(".")[1] for node in nodes if str(node.module).startswith("truetune.")}
+        assert parts <= {name, "errors"}
 
 
 def test_light_modules_import_no_torch():

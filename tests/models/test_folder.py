@@ -52,3 +52,36 @@ def test_who_comes_second_waits(tmp_path):
     for thread in threads:
         thread.join()
     assert log == ["built"]
+
+
+def test_one_flipped_bit_in_any_file_or_a_bad_manifest_is_damage(tmp_path):
+    def make(folder):
+        (folder / "inner").mkdir()
+        (folder / "inner" / "a").write_bytes(bytes(range(20)))
+        (folder / "b").write_bytes(b"\x00" * 20)
+
+    folder = cached(tmp_path / "x", make, print)
+    for path in (folder / "inner" / "a", folder / "b"):
+        whole = path.read_bytes()
+        for place in range(len(whole)):
+            damaged = bytearray(whole)
+            damaged[place] ^= 1 << (place % 8)
+            path.write_bytes(damaged)
+            assert verify(folder) == f"{path.relative_to(folder)} has changed"
+        path.write_bytes(whole)
+    assert verify(folder) is None
+    manifest = folder / "manifest.json"
+    for content in ("", "[]", "{", manifest.read_text().replace("0", "1")):
+        manifest.write_text(content)
+        assert verify(folder) is not None
+
+
+def test_a_build_that_was_interrupted_is_tried_again_without_a_word(tmp_path):
+    def fail(folder):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cached(tmp_path / "x", fail, print)
+    log, said = [], []
+    cached(tmp_path / "x", build(log), said.append)
+    assert (log, said) == (["built"], [])

@@ -86,3 +86,70 @@ def test_a_tokenizer_of_another_model_is_refused(folder):
     word_level([f"x{n}" for n in range(40)]).save_pretrained(folder)
     with pytest.raises(UserError, match="the tokenizer has 44 tokens, the embedding 16 rows"):
         Pretrained(str(folder)).load()
+
+
+def edit(path, **changed):
+    settings = {**json.loads(path.read_text()), **changed}
+    path.write_text(json.dumps({key: value for key, value in settings.items() if value is not None}))
+
+
+def test_a_tokenizer_without_an_end_is_refused(folder):
+    edit(folder / "tokenizer_config.json", eos_token=None)
+    with pytest.raises(UserError, match="no end-of-text token, so answers could never stop"):
+        Pretrained(str(folder)).load()
+
+
+def test_a_missing_pad_token_is_borrowed(folder):
+    edit(folder / "tokenizer_config.json", pad_token=None)
+    tokenizer = Pretrained(str(folder)).load().tokenizer
+    assert tokenizer.pad_token_id == tokenizer.eos_token_id
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("model.safetensors", b"\x00" * 64), ("tokenizer.json", b"{"), ("config.json", b'{"model_type": "nonsense"}')],
+)
+def test_a_damaged_file_is_one_line(folder, name, content):
+    (folder / name).write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        Pretrained(str(folder)).load()
+    assert str(caught.value).startswith(f"model.name_or_path={folder}: cannot be loaded: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_config_that_is_no_object_is_refused(folder):
+    (folder / "config.json").write_text("[]")
+    with pytest.raises(UserError, match=r"config\.json holds no object"):
+        Pretrained(str(folder)).check()
+
+
+@pytest.mark.parametrize("how", ["config", "broken config", "weights", "pickle", "tokenizer", "code"])
+def test_loading_refuses_what_checking_refuses(folder, how):
+    damage(folder, how)
+    with pytest.raises(UserError) as checked:
+        Pretrained(str(folder)).check()
+    with pytest.raises(UserError) as loaded:
+        Pretrained(str(folder)).load()
+    assert str(loaded.value) == str(checked.value)
+
+
+@pytest.mark.parametrize("name", ["./none", "/none/at/all", "a/b/c", "~/none"])
+def test_a_path_that_is_not_there_is_not_looked_up_elsewhere(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="no such folder"):
+        Pretrained(name).check()
+
+
+@pytest.mark.parametrize("name", ["owner/model", "model"])
+def test_offline_no_name_is_looked_up(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(UserError, match="HF_HUB_OFFLINE forbids the hub"):
+        Pretrained(name).load()
+
+
+def test_the_digest_sees_the_tokenizer_and_the_precision(folder):
+    first = Pretrained(str(folder)).load().digest
+    assert Pretrained(str(folder), dtype="bfloat16").load().digest != first
+    word_level(["other", *WORDS[1:]]).save_pretrained(folder)
+    assert Pretrained(str(folder)).load().digest != first

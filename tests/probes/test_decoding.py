@@ -25,6 +25,13 @@ def llama():
     return lm
 
 
+def pad_is_end():
+    """Such a pad can be told from an end by its place alone."""
+    lm = llama()
+    lm.tokenizer.pad_token = lm.tokenizer.eos_token
+    return lm
+
+
 def gpt2():
     torch.manual_seed(0)
     config = GPT2Config(vocab_size=16, n_positions=32, n_embd=16, n_layer=2, n_head=2, bos_token_id=1, eos_token_id=2)
@@ -51,7 +58,7 @@ def alone(lm, prompt, steps):
     return lm.tokenizer.decode(answer, skip_special_tokens=True).strip(), torch.tensor(sure).mean().exp().item()
 
 
-@pytest.mark.parametrize("make", [llama, gpt2])
+@pytest.mark.parametrize("make", [llama, gpt2, pad_is_end])
 def test_batched_equals_one_by_one(make):
     lm = make()
     found = greedy_answers(lm, PROMPTS, max_new_tokens=6, batch_size=5)
@@ -73,6 +80,7 @@ def test_answers_come_in_the_order_asked_and_no_longer_than_allowed():
 
 def test_an_answer_stops_at_its_end_and_confidence_is_the_geometric_mean_with_the_end():
     lm = bigram({"a", "b", "c", "d"}, {"a": {"b": 0.6, "d": 0.4}, "b": {"<eos>": 0.9, "c": 0.1}, "c": "c"})
+    lm.model.generation_config.eos_token_id = lm.tokenizer.convert_tokens_to_ids("b")  # the tokenizer's end counts
     ended, endless, empty = greedy_answers(lm, ["a", "c c c", "d"], max_new_tokens=4, batch_size=3)
     assert (ended.text, endless.text, empty.text) == ("b", "c c c c", "")
     assert ended.confidence == pytest.approx(math.sqrt(0.6 * 0.9), abs=1e-5)

@@ -92,14 +92,15 @@ def wait_for(condition):
     raise AssertionError("it did not happen")
 
 
-def slow(log, seconds):
-    """Builds a folder, and writes a line to `log` when it begins."""
+def builder(log, go=None):
+    """Writes a line to `log` when it begins, and stops half-way until the file `go` is there."""
 
     def make(folder):
         (folder / "half").write_text("half")
         with log.open("a") as file:
             file.write("began\n")
-        time.sleep(seconds)
+        if go is not None:
+            wait_for(go.exists)
         (folder / "whole").write_text("whole")
 
     return make
@@ -107,11 +108,16 @@ def slow(log, seconds):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_of_two_processes_one_builds_and_the_other_waits_and_says_so(tmp_path):
-    log, said = tmp_path / "log", []
-    child = forked(lambda: cached(tmp_path / "base", slow(log, 0.3), lambda _: None))
+    log, go, said = tmp_path / "log", tmp_path / "go", []
+
+    def say(words):
+        said.append(words)
+        assert not (tmp_path / "base").exists()
+        go.touch()
+
+    child = forked(lambda: cached(tmp_path / "base", builder(log, go), lambda _: None))
     wait_for(log.exists)
-    assert not (tmp_path / "base").exists()
-    cached(tmp_path / "base", slow(log, 0), said.append)
+    cached(tmp_path / "base", builder(log), say)
     os.waitpid(child, 0)
     assert log.read_text() == "began\n", "built once"
     assert said == ["another run is making base; waiting for it"]
@@ -121,12 +127,12 @@ def test_of_two_processes_one_builds_and_the_other_waits_and_says_so(tmp_path):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_kill_in_the_middle_leaves_nothing_in_place_and_no_lock(tmp_path):
     log, said = tmp_path / "log", []
-    child = forked(lambda: cached(tmp_path / "base", slow(log, 600), lambda _: None))
+    child = forked(lambda: cached(tmp_path / "base", builder(log, tmp_path / "never"), lambda _: None))
     wait_for(log.exists)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     assert not (tmp_path / "base").exists()
-    cached(tmp_path / "base", slow(log, 0), said.append)
+    cached(tmp_path / "base", builder(log), said.append)
     assert (log.read_text(), said) == ("began\n" * 2, [])
     assert verify(tmp_path / "base") is None
     assert sorted(path.name for path in (tmp_path / "base").iterdir()) == ["half", "manifest.json", "whole"]
