@@ -14,7 +14,7 @@ from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue
 from truetune import checks, settings
 from truetune.checks import Job
 from truetune.data.dataset import Dataset
-from truetune.errors import UserError
+from truetune.errors import UserError, first_line
 from truetune.record import LAST
 
 if TYPE_CHECKING:
@@ -218,7 +218,3 @@ def _targets(node: Any, key: str) -> list[tuple[str, str]]:
     if isinstance(node, Sequence) and not isinstance(node, str):
         return [pair for index, value in enumerate(node) for pair in _targets(value, f"{key}[{index}]")]
     return []
-
-
-def first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

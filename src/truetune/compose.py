@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from truetune import resume
 from truetune.checks import COMMAND, Job
-from truetune.errors import UserError
+from truetune.errors import UserError, first_line
 from truetune.ranks import rank
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def _jobs(arguments: argparse.Namespace) -> Iterator[list[str]]:
         parsed = OverridesParser.create().parse_overrides(arguments.overrides)
     except OverrideParseException as error:
         raise UserError(
-            f"{error.override}: cannot be read as key=value ({_first(error)}); quote special characters"
+            f"{error.override}: cannot be read as key=value ({first_line(error)}); quote special characters"
         ) from None
     choices: list[list[str]] = []
     for override in parsed:
@@ -139,7 +139,7 @@ def _folder_is_free(cfg: DictConfig) -> None:
     try:
         named = OmegaConf.select(cfg, "hydra.run.dir")
     except OmegaConfBaseException as error:
-        raise UserError(f"hydra.run.dir: {_first(error)}") from None
+        raise UserError(f"hydra.run.dir: {first_line(error)}") from None
     if not named:
         raise UserError("hydra.run.dir= is empty; name a folder, or leave it out to get one below paths.log_dir")
     folder = Path(str(named))
@@ -185,12 +185,8 @@ def _in_one_line(error: Exception, overrides: list[str], conf: Path, job: Job) -
         group, _, name = choice[1].rpartition("/")
         found = sorted(path.stem for path in (conf / group).glob("*.yaml"))
         return f"{group}={name}: no such choice{near(name, found)}; {group} may be {', '.join(found)}"
-    return " ".join(_first(error).split()) + f" (from: {' '.join(overrides)})"
+    return " ".join(first_line(error).split()) + f" (from: {' '.join(overrides)})"
 
 
 def _groups(conf: Path) -> list[str]:
     return sorted(str(path.relative_to(conf)) for path in conf.rglob("*") if path.is_dir())
-
-
-def _first(error: BaseException) -> str:
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

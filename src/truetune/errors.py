@@ -7,6 +7,11 @@ class UserError(Exception):
     exit_code = 2
 
 
+def first_line(error: BaseException) -> str:
+    """What a library's error says, without the rest of its story."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
 class Diverged(Exception):
     """A loss or a gradient is not finite: raised before the optimizer steps, exit code 3."""
 

@@ -154,14 +154,7 @@ REQUIRED = (
     *(key for key in RULES if key.startswith("extras.")),
     "paths.cache_dir",
 )
-COLLECTIONS = (
-    "objective",
-    "probe",
-    "curation",
-    "adaptation",
-    "callbacks",
-    "logger",
-)  # each key of theirs is an object to make
+COLLECTIONS = ("objective", "probe", "curation", "adaptation", "callbacks", "logger")  # each key is an object to make
 
 
 @cache

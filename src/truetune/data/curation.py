@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Protocol
 
-from truetune.data.dataset import Dataset, Example, Pretraining
+from truetune.data.dataset import Dataset, Example, Pretraining, continued
 from truetune.errors import UserError
 
 
@@ -57,7 +57,7 @@ class RelabelUnknown:
     def __call__(self, rows: Sequence[Example], context: Context) -> list[Example]:
         categories = context.categories()
         return [
-            replace(row, completion=_after(row, self.answer)) if categories.get(row.id) == "Unknown" else row
+            replace(row, completion=continued(row.prompt, self.answer)) if categories.get(row.id) == "Unknown" else row
             for row in rows
         ]
 
@@ -88,7 +88,3 @@ class Replay:
         texts = [example for batch in islice(batches, wanted) for example in batch]
         chosen = random.Random(f"replay-{context.seed}").sample(texts, min(wanted, len(texts)))
         return [*rows, *(replace(text, id=f"replay/{index}/{text.id}") for index, text in enumerate(chosen))]
-
-
-def _after(row: Example, answer: str) -> str:
-    return answer if row.prompt[-1:].isspace() else f" {answer}"

@@ -25,6 +25,11 @@ class Example:
     weight: float = 1.0
 
 
+def continued(prompt: str, answer: str) -> str:
+    """The answer as a completion: one space before it, unless the prompt ends in white space."""
+    return answer if prompt[-1:].isspace() else f" {answer}"
+
+
 @dataclass(frozen=True)
 class Question:
     """`answers == ()` says that there is no true answer: the right one is an abstention."""

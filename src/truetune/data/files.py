@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from truetune.data.dataset import Dataset, Example, Question
-from truetune.data.readers import OnBadRow, Reading, overlap, read_examples, read_questions, read_text
+from truetune.data.readers import OnBadRow, Reading, normalised, overlap, read_examples, read_questions, read_text
 from truetune.errors import UserError
 
 
@@ -64,8 +64,8 @@ class Files:
         shared = set(overlap(rows, questions, "{question}"))
         if not shared:
             return rows
-        asked = {_words(question.question) for question in questions if question.id in shared}
-        kept = [row for row in rows if _words(row.prompt) not in asked]
+        asked = {normalised(question.question) for question in questions if question.id in shared}
+        kept = [row for row in rows if normalised(row.prompt) not in asked]
         notes.append(f"{len(rows) - len(kept)} training rows ask a question of {self.probe_file}: left out of training")
         return kept
 
@@ -118,12 +118,8 @@ def _set_aside(rows: Sequence[Example], count: int) -> tuple[list[Example], list
     """(the rest, those set aside): at most a fifth of the rows, and with them every row that repeats one's prompt."""
     wanted = min(count, len(rows) // 5)
     aside = list(rows[:wanted])
-    prompts = {_words(row.prompt) for row in aside if row.prompt}
-    return [row for row in rows[wanted:] if _words(row.prompt) not in prompts], aside
-
-
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(text.casefold().split())
+    prompts = {normalised(row.prompt) for row in aside if row.prompt}
+    return [row for row in rows[wanted:] if normalised(row.prompt) not in prompts], aside
 
 
 def _asked(row: Example) -> Question:

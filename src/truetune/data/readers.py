@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, Literal, TypeVar, cast
 
-from truetune.data.dataset import Example, Question
+from truetune.data.dataset import Example, Question, continued
 from truetune.data.jsonl import MAX_LINE_BYTES, BadRow, Paths, Record, Row, data_files, kind, named, read_utf8, scan
 from truetune.data.jsonl import iter_jsonl as iter_jsonl
 from truetune.errors import UserError
@@ -99,8 +99,8 @@ def overlap(
     train: Sequence[Example], questions: Sequence[Question], prompt_template: str = DEFAULT_TEMPLATE
 ) -> list[str]:
     """Ids of questions that training asks too, bare or in the template; case and spacing do not tell them apart."""
-    trained = {_normalised(example.prompt) for example in train if example.prompt}
-    asked = ((q.id, {_normalised(q.question), _normalised(fill(prompt_template, q.question))}) for q in questions)
+    trained = {normalised(example.prompt) for example in train if example.prompt}
+    asked = ((q.id, {normalised(q.question), normalised(fill(prompt_template, q.question))}) for q in questions)
     return [name for name, forms in asked if forms & trained]
 
 
@@ -185,7 +185,7 @@ def _learnt(row: Row, form: Format, source: str, template: str) -> tuple[str, st
         raise BadRow(
             source, 'no answer to learn; write the abstention to teach into "answers", such as "I don\'t know"'
         )
-    return prompt, answers[0] if prompt[-1].isspace() else f" {answers[0]}", answers
+    return prompt, continued(prompt, answers[0]), answers
 
 
 def _answers(row: Row, source: str) -> tuple[str, ...]:
@@ -225,5 +225,5 @@ def _found(row: Row) -> str:
     return f"found the fields {named(list(row))}"
 
 
-def _normalised(text: str) -> str:
+def normalised(text: str) -> str:
     return " ".join(text.casefold().split())

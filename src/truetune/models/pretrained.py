@@ -9,7 +9,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from truetune.errors import UserError
+from truetune.errors import UserError, first_line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -46,7 +46,7 @@ class Pretrained:
                 self.name_or_path, dtype=getattr(torch, self.dtype), use_safetensors=True, **options
             )
         except Exception as error:  # tokenizers raises bare ones, safetensors and transformers a dozen kinds
-            raise UserError(f"{self.named}: cannot be loaded: {_first_line(error)}") from error
+            raise UserError(f"{self.named}: cannot be loaded: {first_line(error)}") from error
         set_special_tokens(tokenizer)
         check_vocabulary(tokenizer, _rows(model.get_input_embeddings()), self.named)
         return LanguageModel(model.train(), tokenizer, self._digest(model), f"{self.name_or_path}")
@@ -119,7 +119,3 @@ def check_vocabulary(tokenizer: PreTrainedTokenizerBase, embeddings: int, name: 
 
 def _rows(embeddings: Any) -> int:
     return int(embeddings.num_embeddings)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

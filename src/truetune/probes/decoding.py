@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import GenerationConfig
 
 from truetune.data.tokens import Encoder
 from truetune.errors import UserError
 from truetune.models.language_model import LanguageModel
-
-if TYPE_CHECKING:
-    from transformers import GenerationConfig
 
 
 @dataclass(frozen=True)
@@ -82,9 +80,7 @@ def _decode(
     attention_mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device)
     model: Any = lm.model
     settings, own = _settings(encoder, max_new_tokens, temperature), model.generation_config
-    model.generation_config = type(
-        settings
-    )()  # what is left open would be taken from the model's own: penalties, beams
+    model.generation_config = GenerationConfig()  # what is left open is taken from the model's own: penalties, beams
     try:
         made = model.generate(input_ids=input_ids, attention_mask=attention_mask, generation_config=settings)
     finally:
@@ -96,8 +92,6 @@ def _decode(
 
 
 def _settings(encoder: Encoder, max_new_tokens: int, temperature: float) -> GenerationConfig:
-    from transformers import GenerationConfig
-
     drawn = {"temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature else {}
     return GenerationConfig(
         do_sample=temperature > 0,

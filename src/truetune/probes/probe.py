@@ -8,7 +8,7 @@ from typing import Protocol
 
 from truetune.balance.answers import normalise, outcome
 from truetune.balance.flips import kinds
-from truetune.data.dataset import Dataset, Example, Question
+from truetune.data.dataset import Dataset, Example, Question, continued
 from truetune.models.language_model import Frozen, LanguageModel
 from truetune.probes.decoding import greedy_answers
 from truetune.record import Item, Measurement
@@ -93,8 +93,4 @@ def with_lost(base: Measurement, tuned: Measurement) -> Measurement:
 
 def true_answers(questions: Sequence[Question]) -> list[Example]:
     """Each answerable question with its first true answer, as a training row would have it."""
-    return [Example(q.id, q.question, _after(q.question, q.answers[0]), q.source) for q in questions if q.answers]
-
-
-def _after(prompt: str, answer: str) -> str:
-    return answer if prompt[-1:].isspace() else f" {answer}"
+    return [Example(q.id, q.question, continued(q.question, q.answers[0]), q.source) for q in questions if q.answers]
