@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from truetune.models.adaptation import Adaptation
     from truetune.models.language_model import Frozen
     from truetune.models.pretrained import Pretrained
-    from truetune.models.tiny import Tiny
+    from truetune.models.tiny import Embedded
     from truetune.probes.knowledge import Examiner
     from truetune.training.module import OptimizerFactory
     from truetune.training.objectives import Objective
@@ -37,7 +37,7 @@ class Prepared:
     """All that can be checked without torch: the data read, the model's folder looked at."""
 
     data: Dataset
-    builder: Tiny | Pretrained
+    builder: Embedded | Pretrained
     baseline: Pretrained | None = None  # only an audit has one
 
 

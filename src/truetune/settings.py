@@ -36,6 +36,7 @@ RULES: dict[str, Any] = {
     "tags": list[str],
     "seed": Seed,
     "resume": Optional[Text],  # noqa: UP045
+    "optimized_metric": Optional[Text | Annotated[list[Text], Field(min_length=1)]],  # noqa: UP045
     "*._target_": Target,
     "*.*._target_": Target,
     "*.*.*._target_": Target,
@@ -77,6 +78,8 @@ RULES: dict[str, Any] = {
     "model.heads": Count,
     "model.context_length": Annotated[int, Field(ge=8, strict=True)],
     "model.vocabulary_size": Annotated[int, Field(ge=300, strict=True)],
+    "model.cell": Literal["lstm", "gru", "rnn"],
+    "model.dropout": BelowOne,
     "model.pretraining.steps": Count,
     "model.pretraining.lr": Positive,
     "model.pretraining.warmup_steps": CountOrZero,

@@ -6,6 +6,7 @@ import json
 import os
 from dataclasses import dataclass
 from hashlib import sha256
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,7 @@ class Pretrained:
         from truetune.models.language_model import LanguageModel, set_special_tokens
 
         self.check()
+        import_module("truetune.models.recurrent")  # AutoModelForCausalLM learns of it
         options: dict[str, Any] = {"trust_remote_code": self.trust_remote_code, "revision": self.revision}
         try:
             tokenizer = AutoTokenizer.from_pretrained(self.name_or_path, **options)
