@@ -167,7 +167,7 @@ def at_best(record: dict[str, Any]) -> float:
 
 
 def regression(records: list[dict[str, Any]], draws: int = 2000) -> None:
-    """known facts right = b0 + b1 * known fitted + b2 * new fitted, as shares of the fine-tuning set (Gekhman et al. 2024).
+    """known facts right = b0 + b1 * known fitted + b2 * new fitted, shares of the training set (Gekhman et al. 2024).
 
     Least squares over every epoch of every run, with an own b0 for each seed; intervals by a bootstrap over runs.
     """
