@@ -22,7 +22,7 @@ LAYERS = (
     ("__main__", "cli"),
     ("compose", "resume", "sweep"),
     ("run", "audit"),
-    ("build", "export", "state", "training", "probes", "data", "report"),
+    ("build", "export", "onnx_export", "state", "training", "probes", "data", "report"),
     ("checks", "settings", "versions"),
     ("models", "world", "record"),
     ("balance", "ranks", "errors"),
