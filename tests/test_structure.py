@@ -20,7 +20,7 @@ NO_TORCH = (
 # Each row may import from the rows below it and from its own.
 LAYERS = (
     ("__main__", "cli"),
-    ("compose", "resume", "sweep"),
+    ("compose", "hydra_node", "resume", "sweep"),
     ("run", "audit"),
     ("build", "export", "onnx_export", "state", "training", "probes", "data", "report"),
     ("checks", "settings", "versions"),

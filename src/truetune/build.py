@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -144,7 +144,8 @@ def prepare(cfg: DictConfig, job: Job = "train") -> Prepared:
             model.check()
     data = make(source, "data").load()
     if job == "train":
-        checks.length(config, len(data.train))
+        more = "replay" in config["curation"] or any(not example.prompt for example in data.train)
+        data = replace(data, notes=[*data.notes, *checks.length(config, len(data.train), more=more)])
     return Prepared(data, builder, baseline)
 
 

@@ -29,7 +29,6 @@ from truetune.probes.measure import fit as fitted
 from truetune.probes.probe import Probe, Subject
 from truetune.ranks import rank
 from truetune.record import LAST, Measurement, delta
-from truetune.report import run_report
 from truetune.report.summary import print_table
 from truetune.state import State
 from truetune.training.base import load_base
@@ -82,8 +81,7 @@ def _run(job: Run, console: Console) -> dict[str, Any]:
         if rank() == 0:
             state.write(job, started)
         raise
-    record = state.write(job, started)
-    page = run_report.render(job.run_dir)
+    record, page = state.finish(job, started)
     print_table(record, Console())
     say(f"report: {page.absolute()}")
     say(f"curves: tensorboard --logdir {job.run_dir}")
@@ -228,7 +226,7 @@ def _measure_now(
     chosen = {name: e.value for name, e in selection(subject, data, probes).items()}
     if full:
         return chosen | _values(compare(base, measure(subject, data, probes)))
-    return chosen | {name: estimate.value for name, estimate in fitted(subject, data).items()}
+    return chosen | {name: estimate.value for name, estimate in fitted(subject, data, probes).items()}
 
 
 def _at(step: int, epoch: int, measurement: Measurement) -> dict[str, Any]:

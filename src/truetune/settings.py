@@ -116,6 +116,7 @@ RULES: dict[str, Any] = {
     "trainer.deterministic": YesOrNo | Literal["warn"],
     "trainer.gradient_clip_val": Optional[Positive],  # noqa: UP045
     "trainer.gradient_clip_algorithm": Literal["norm", "value"],
+    "trainer.limit_train_batches": Annotated[float, Field(gt=0, le=1, strict=True)] | Count,
     "trainer.*": Any,
     "curation.*.answer": Text,
     "curation.*.weight": Share,
@@ -157,7 +158,9 @@ REQUIRED = (
     *(key for key in RULES if key.startswith("extras.")),
     "paths.cache_dir",
 )
-COLLECTIONS = ("objective", "probe", "curation", "adaptation", "callbacks", "logger")  # each key is an object to make
+OPEN = ("callbacks", "logger", "trainer")  # takes any key that the class behind it takes
+# Each key of theirs is an object to make.
+COLLECTIONS = ("objective", "probe", "curation", "adaptation", "callbacks", "logger")
 
 
 @cache
@@ -174,7 +177,7 @@ def _expressions() -> list[tuple[re.Pattern[str], str]]:
 
 def rule_for(key: str) -> str | None:
     """The pattern of RULES that a key falls under."""
-    if key.split(".")[0] in {"callbacks", "logger", "trainer"} and key not in RULES:
+    if key.split(".")[0] in OPEN and key not in RULES:
         return f"{key.split('.')[0]}.*"
     return next((pattern for expression, pattern in _expressions() if expression.fullmatch(key)), None)
 

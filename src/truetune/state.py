@@ -7,9 +7,11 @@ import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from truetune.record import Measurement, delta, metrics_to_json, write_atomic, write_items, write_run
+from truetune.report import run_report
 from truetune.versions import about
 
 if TYPE_CHECKING:
@@ -52,11 +54,20 @@ class State:
             "final": metrics_to_json(self.final.metrics),
             "delta": metrics_to_json(delta(self.base, self.final)),
             "history": self.history,
-            "files": sorted(
-                str(path.relative_to(job.run_dir))
-                for path in job.run_dir.rglob("*")
-                if path.is_file() and not path.name.startswith(".")
-            ),
+            "files": _files(job.run_dir),
         }
         write_run(job.run_dir, record)
         return record
+
+    def finish(self, job: Run, started: float) -> tuple[dict[str, Any], Path]:
+        """The record and the page made from it, which is then among the record's files."""
+        record = self.write(job, started)
+        page = run_report.render(job.run_dir)
+        record["files"] = _files(job.run_dir)
+        write_run(job.run_dir, record)
+        return record, page
+
+
+def _files(run_dir: Path) -> list[str]:
+    found = (path for path in run_dir.rglob("*") if path.is_file() and not path.name.startswith("."))
+    return sorted(str(path.relative_to(run_dir)) for path in found)

@@ -109,7 +109,7 @@ class Pretrained:
 
 def check_vocabulary(tokenizer: PreTrainedTokenizerBase, embeddings: int, name: str) -> None:
     """A token id beyond the embedding would fail in the middle of training as `index out of range in self`."""
-    largest = max(tokenizer.get_vocab().values(), default=-1)
+    largest = max([*tokenizer.get_vocab().values(), *tokenizer("a").input_ids], default=-1)
     if largest >= embeddings:
         raise UserError(
             f"{name}: the tokenizer has {largest + 1} tokens, the embedding {embeddings} rows; "
