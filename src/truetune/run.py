@@ -39,6 +39,7 @@ from truetune.training.module import FineTuning
 from truetune.training.objectives import Objective
 from truetune.training.progress import ProgressLine, speaker
 from truetune.training.resumable import Resumable
+from truetune.training.stability import Stability
 from truetune.training.tensorboard import log_final, log_samples
 
 STATUS: dict[type[BaseException], str] = {
@@ -157,7 +158,9 @@ def _fit(
     words = f"fine-tuning on {len(data.rows)} rows, {module.total_epochs} epochs"
     progress = ProgressLine(console, words, module.steps_per_epoch * module.total_epochs)
     resumable = Resumable(job.run_dir, state.history, data.digest(), speaker(console))
-    callbacks = [measuring, StepLog(state.history), *job.callbacks(), progress, resumable]
+    stability = Stability(job.config["extras"]["on_nonfinite"], speaker(console))
+    state.stability = stability.report
+    callbacks = [stability, measuring, StepLog(state.history, stability.counts), *job.callbacks(), progress, resumable]
     options: dict[str, Any] = {"trainer": job.trainer, "callbacks": callbacks, "loggers": loggers}
     with state.timed("fine_tune"):
         trainer = fit(module, data, seed=job.seed, run_dir=job.run_dir, checkpoint=job.checkpoint, **options)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,7 @@ class State:
     final: Measurement = field(default_factory=Measurement)
     history: list[dict[str, Any]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+    stability: Callable[[], dict[str, Any]] = dict
 
     @contextmanager
     def timed(self, name: str) -> Generator[None]:
@@ -52,6 +53,7 @@ class State:
             "final": metrics_to_json(self.final.metrics),
             "delta": metrics_to_json(delta(self.base, self.final)),
             "history": self.history,
+            "stability": self.stability(),
             "files": sorted(
                 str(path.relative_to(job.run_dir))
                 for path in job.run_dir.rglob("*")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
@@ -17,8 +17,9 @@ History = list[dict[str, Any]]
 class StepLog(Callback):
     """Per optimizer step: loss, gradient norm before clipping, share clipped, learning rate, update ratio, speed."""
 
-    def __init__(self, history: History) -> None:
-        self.history = history
+    def __init__(self, history: History, counts: Mapping[str, int] | None = None) -> None:
+        """`counts` are logged as they stand at each line."""
+        self.history, self.counts = history, counts or {}
         self._step = 0
         self._tokens = 0
         self._clipped: list[bool] = []
@@ -48,6 +49,9 @@ class StepLog(Callback):
         if step == self._step or not isinstance(pl_module, FineTuning):
             return
         self._step = step
+        if not pl_module.stepped:
+            self._update = None
+            return
         self._tokens += pl_module.window_tokens
         self._clipped.append(pl_module.gradients.clipped)
         if self._due(trainer, step):
@@ -62,6 +66,7 @@ class StepLog(Callback):
             "train/clipped_element_fraction": module.gradients.clipped_elements,
             "train/learning_rate": module.learning_rate,
             "train/target_tokens_per_second": self._tokens / max(now - self._since, 1e-9),
+            **{f"train/{name}": float(count) for name, count in self.counts.items()},
         }
         if self._update is not None:
             metrics["train/update_to_weight_ratio"] = self._update.value()
