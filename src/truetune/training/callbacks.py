@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 
+from truetune.atomic import writing
 from truetune.training.clipping import UpdateRatio
 from truetune.training.module import FineTuning
 
@@ -103,7 +105,8 @@ class Measuring(Callback):
 
 def write(trainer: Trainer, metrics: dict[str, float], step: int) -> None:
     for logger in trainer.loggers:
-        logger.log_metrics(metrics, step)
+        with writing(Path(str(logger.log_dir or logger.save_dir or logger.name))):
+            logger.log_metrics(metrics, step)
 
 
 def epochs_to_measure(last: int, points: int) -> frozenset[int]:
