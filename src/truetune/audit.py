@@ -43,17 +43,12 @@ def _audit(job: Run, console: Console) -> dict[str, Any]:
     started, state, say = time.time(), State(), speaker(console)
     for note in job.prepared.data.notes:
         say(note)
-    try:
+    with state.recording(job, started):
         _measure(job, state, say)
-        state.status = "finished"
-    except BaseException as error:
-        state.status = "interrupted" if isinstance(error, (KeyboardInterrupt, SystemExit)) else "failed"
-        state.write(job, started)
-        raise
-    record, page = state.finish(job, started)
-    print_table(record, Console())
+    page = state.page(job.run_dir)
+    print_table(state.record, Console())
     say(f"report: {page.absolute()}")
-    return record
+    return state.record
 
 
 def _measure(job: Run, state: State, say: Callable[[str], None]) -> None:

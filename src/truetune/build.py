@@ -68,7 +68,8 @@ class Run:
     @property
     def checkpoint(self) -> Path | None:
         """Where a resumed run goes on."""
-        return self.run_dir / LAST if self.config.get("resume") else None
+        resume = self.config.get("resume")
+        return None if not resume else Path(resume) if resume.endswith(".ckpt") else self.run_dir / LAST
 
     def optimizer(self) -> OptimizerFactory:
         return make(self.config["optimizer"], "optimizer")

@@ -9,9 +9,9 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from truetune.errors import Diverged, UserError
+from truetune.errors import EXPECTED, UserError
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -79,17 +79,18 @@ def _measure() -> None:
 
 def _job(cfg: DictConfig) -> None:
     """What Hydra calls once the run folder exists."""
+    import logging
+
     from hydra.core.hydra_config import HydraConfig
 
     from truetune.build import build, prepare
 
     run_dir = Path(HydraConfig.get().runtime.output_dir)
     job = build(cfg, _prepared or prepare(cfg), run_dir)
+    logging.raiseExceptions = False  # a full disk is said once, not by the log file as well
     try:
         _start(job)
-    except (UserError, Diverged) as error:
-        import logging
-
+    except EXPECTED as error:
         logging.getLogger("truetune").info("error: %s", error)
         raise SystemExit(_say(error)) from None
 
@@ -145,7 +146,7 @@ def _guarded(main: Callable[[], None]) -> NoReturn:
     signal.signal(signal.SIGTERM, _terminated)
     try:
         main()
-    except (UserError, Diverged) as error:
+    except EXPECTED as error:
         if debug:
             traceback.print_exc()
         raise SystemExit(_say(error)) from None
@@ -164,6 +165,6 @@ def _terminated(*_: object) -> NoReturn:
     raise SystemExit(143)
 
 
-def _say(error: UserError | Diverged) -> int:
+def _say(error: Any) -> int:
     print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
     return error.exit_code

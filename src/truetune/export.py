@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from truetune.errors import UserError
-from truetune.models.folder import MANIFEST, commit, verify
+from truetune.models.folder import MANIFEST, verify, written
 from truetune.onnx_export import check_installed, write_onnx
 from truetune.record import read_run
 from truetune.report.summary import number, rows
@@ -22,13 +22,9 @@ FOLDER = "model"  # in the run folder: the weights that were measured at the end
 
 def save_model(lm: LanguageModel, run_dir: Path) -> None:
     """Safetensors, tokenizer and generation configuration, whole or not at all."""
-    temporary = Path(tempfile.mkdtemp(dir=run_dir, prefix=f".{FOLDER}."))
-    try:
+    with written(run_dir / FOLDER, f".{FOLDER}.") as temporary:
         lm.model.save_pretrained(temporary)
         lm.tokenizer.save_pretrained(temporary)
-        commit(temporary, run_dir / FOLDER)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def export(run_dir: Path, out: Path, *, onnx: bool = False) -> Path:

@@ -18,6 +18,9 @@ from truetune.errors import UserError
 
 # Strict: a text that looks like a number or a truth value would pass the check and fail in the middle of a run.
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
+Rate = Annotated[
+    float, Field(gt=0, le=1e30, allow_inf_nan=False, strict=True)
+]  # beyond it an optimizer's own sums overflow
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
 Share = Annotated[float, Field(ge=0, le=1, strict=True)]
 BelowOne = Annotated[float, Field(ge=0, lt=1, strict=True)]
@@ -81,7 +84,7 @@ RULES: dict[str, Any] = {
     "model.cell": Literal["lstm", "gru", "rnn"],
     "model.dropout": BelowOne,
     "model.pretraining.steps": Count,
-    "model.pretraining.lr": Positive,
+    "model.pretraining.lr": Rate,
     "model.pretraining.warmup_steps": CountOrZero,
     "model.pretraining.weight_decay": NotNegative,
     "model.pretraining.gradient_clip_val": Positive,
@@ -95,7 +98,7 @@ RULES: dict[str, Any] = {
     "baseline.revision": Optional[Text],  # noqa: UP045
     "objective.*.weight": NotNegative,
     "objective.*.positions": Literal["target", "all"],
-    "optimizer.lr": Positive,
+    "optimizer.lr": Rate,
     "optimizer.betas": tuple[BelowOne, BelowOne],
     "optimizer.eps": Positive,
     "optimizer.weight_decay": NotNegative,
@@ -137,6 +140,7 @@ RULES: dict[str, Any] = {
     "extras.measure_batch_size": Count,
     "extras.abstention_phrases": list[Text],
     "extras.threads": Optional[Annotated[int, Field(ge=1, le=1024, strict=True)]],  # noqa: UP045
+    "extras.on_nonfinite": Literal["stop", "skip_step", "rewind"],
     "extras.final": Literal["last", "best"],
     "extras.save_model": YesOrNo,
     "extras.label_facts": YesOrNo,

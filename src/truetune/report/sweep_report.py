@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
+from truetune.atomic import write_atomic
 from truetune.balance.estimates import Estimate
 from truetune.balance.frontier import non_dominated
-from truetune.record import write_atomic
 from truetune.report.charts import Point, scatter_chart
 from truetune.report.page import header, page, section, table
 from truetune.report.summary import interval, number

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 
+from truetune.atomic import writing
 from truetune.training.clipping import UpdateRatio
 from truetune.training.module import FineTuning
 
@@ -17,8 +19,9 @@ History = list[dict[str, Any]]
 class StepLog(Callback):
     """Every so many steps and at the last: loss, gradient norm before clipping, share clipped, update ratio, speed."""
 
-    def __init__(self, history: History) -> None:
-        self.history = history
+    def __init__(self, history: History, counts: Mapping[str, int] | None = None) -> None:
+        """`counts` are logged as they stand at each line."""
+        self.history, self.counts = history, counts or {}
         self._step = self._epoch = 0
         self._tokens = 0
         self._clipped: list[bool] = []
@@ -49,6 +52,9 @@ class StepLog(Callback):
         if step == self._step or not isinstance(pl_module, FineTuning):
             return
         self._step, self._epoch = step, trainer.current_epoch + 1
+        if not pl_module.stepped:
+            self._update = None
+            return
         self._tokens += pl_module.window_tokens
         self._clipped.append(pl_module.gradients.clipped)
         if self._due(trainer, pl_module, step):
@@ -68,6 +74,7 @@ class StepLog(Callback):
             "train/clipped_element_fraction": module.gradients.clipped_elements,
             "train/learning_rate": module.learning_rate,
             "train/target_tokens_per_second": self._tokens / max(now - self._since, 1e-9),
+            **{f"train/{name}": float(count) for name, count in self.counts.items()},
         }
         if self._update is not None:
             metrics["train/update_to_weight_ratio"] = self._update.value()
@@ -104,7 +111,8 @@ class Measuring(Callback):
 
 def write(trainer: Trainer, metrics: dict[str, float], step: int) -> None:
     for logger in trainer.loggers:
-        logger.log_metrics(metrics, step)
+        with writing(Path(str(logger.log_dir or logger.save_dir or logger.name))):
+            logger.log_metrics(metrics, step)
 
 
 def epochs_to_measure(last: int, points: int) -> frozenset[int]:
