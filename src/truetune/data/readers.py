@@ -76,7 +76,11 @@ def read_questions(
         else:
             asked = fill(prompt_template, _text(row, "question", record.source))
             answers = _answers(row, record.source)
-        more = {key: value for key in ("population", "cluster") if isinstance(value := row.get(key), str) and value}
+        more = {
+            key: value
+            for key in ("population", "cluster", "context")
+            if isinstance(value := row.get(key), str) and value
+        }
         return Question(name, asked, answers, record.source, **more)
 
     gathered: _Gathered[Question] = _Gathered(make, "error")

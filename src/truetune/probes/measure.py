@@ -91,7 +91,7 @@ def _balance(base: Measurement, tuned: Measurement, kept_share: Estimate | None)
 
 def content(digest: str, data: Dataset, probes: Sequence[Probe]) -> str:
     """Content hash of a base measurement: the weights, every question and text, and the decoding."""
-    asked = [*data.task, *data.hallucination, *data.ability, *data.texts]
+    asked = [*data.task, *data.hallucination, *data.ability, *data.contexts, *data.texts]
     groups = {name: [str(row) for row in rows] for name, rows in data.fit_groups.items()}
     train = sorted({example.completion for example in data.train})  # decides the kind `echo`
     parts = [digest, [str(row) for row in asked], groups, train, [str(probe) for probe in probes]]
