@@ -20,8 +20,8 @@ NO_TORCH = (
 # Each row may import from the rows below it and from its own.
 LAYERS = (
     ("__main__", "cli"),
-    ("compose", "sweep"),
-    ("run",),
+    ("compose", "resume", "sweep"),
+    ("run", "audit"),
     ("build", "export", "state", "training", "probes", "data", "report"),
     ("checks", "settings", "versions"),
     ("models", "world", "record"),

@@ -10,6 +10,8 @@ from scipy import stats
 
 from truetune.balance.estimates import (
     Estimate,
+    holm,
+    items_needed,
     mcnemar_exact,
     mean_t_interval,
     paired_difference,
@@ -158,3 +160,33 @@ def test_an_undefined_estimate_is_null_in_json() -> None:
     row = undefined().to_json()
     assert row == {"value": None, "n": 0, "low": None, "high": None}
     assert math.isnan(Estimate.from_json(row).value)
+
+
+def test_holm_by_hand() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.2]) == [0.2]
+    assert holm([]) == []
+
+
+@given(st.lists(st.floats(0, 1), max_size=8))
+def test_holm_rejects_what_the_step_down_rule_rejects(p_values: list[float]) -> None:
+    """Smallest first, p <= 5 % / (hypotheses left), until one is not."""
+    rejected, order = set(), sorted(range(len(p_values)), key=lambda index: p_values[index])
+    for left, index in zip(range(len(order), 0, -1), order, strict=True):
+        if p_values[index] * left > 0.05:
+            break
+        rejected.add(index)
+    adjusted = holm(p_values)
+    assert {index for index, p in enumerate(adjusted) if p <= 0.05} == rejected
+    assert all(ours >= p for ours, p in zip(adjusted, p_values, strict=True))
+
+
+def test_items_needed_for_three_points() -> None:
+    few = rate([True, False] * 200)
+    needed = items_needed(few)
+    assert needed is not None
+    assert 1000 < needed < 1100, "1067 at one half, by the normal interval"
+    low, high = wilson(0.5, needed)
+    assert high - low == pytest.approx(0.06, abs=3e-4)
+    assert items_needed(rate([True, False] * 600)) is None
+    assert items_needed(Estimate(0.5, 3)) is None
