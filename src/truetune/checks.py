@@ -48,6 +48,14 @@ def methods(config: Mapping[str, Any]) -> None:
             raise UserError(f"method: {one} and {other} contradict each other; choose one of them")
 
 
+def probes(config: Mapping[str, Any]) -> None:
+    for name, probe in config["probe"].items():
+        if probe.get("temperature") == 0:
+            raise UserError(
+                f"probe.{name}.temperature={probe['temperature']} draws the same answer {probe.get('samples')} times; set one above 0"
+            )
+
+
 def length(config: Mapping[str, Any], rows: int) -> None:
     """A warm-up that never ends would be a run at a fraction of its learning rate."""
     batches = math.ceil(rows / config["data"]["batch_size"])

@@ -3,6 +3,7 @@ import math
 from typing import ClassVar
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,6 +11,7 @@ from scipy import stats
 
 from truetune.balance.estimates import (
     Estimate,
+    bootstrap,
     holm,
     items_needed,
     mcnemar_exact,
@@ -190,3 +192,28 @@ def test_items_needed_for_three_points() -> None:
     assert high - low == pytest.approx(0.06, abs=3e-4)
     assert items_needed(rate([True, False] * 600)) is None
     assert items_needed(Estimate(0.5, 3)) is None
+
+
+class TestBootstrap:
+    values: ClassVar[npt.NDArray[np.float64]] = np.random.default_rng(5).normal(2, 1, 300)
+
+    def test_of_a_mean_is_the_normal_interval(self) -> None:
+        clusters = [str(k) for k in range(300)]
+        found = bootstrap(lambda chosen: float(self.values[chosen].mean()), clusters, np.random.default_rng(0))
+        half = 1.96 * self.values.std() / math.sqrt(300)
+        assert found.value == pytest.approx(self.values.mean())
+        assert (found.low, found.high) == pytest.approx((found.value - half, found.value + half), abs=0.03)
+
+    def test_whole_clusters_are_drawn(self) -> None:
+        seen: list[list[int]] = []
+        bootstrap(
+            lambda chosen: float(seen.append(sorted(chosen)) or 0), ["a", "b", "a", "b"], np.random.default_rng(0)
+        )
+        assert {tuple(chosen) for chosen in seen[1:]} == {(0, 0, 2, 2), (0, 1, 2, 3), (1, 1, 3, 3)}
+
+    def test_what_is_undefined_has_no_value_and_what_often_is_no_interval(self) -> None:
+        rng = np.random.default_rng(0)
+        assert bootstrap(lambda _: None, ["a", "b"], rng).n == 0
+        assert bootstrap(lambda _: 1.0, ["a", "a"], rng) == Estimate(1.0, 2)
+        found = bootstrap(lambda chosen: 1.0 if len(set(chosen)) > 1 else None, ["a", "b"], rng)
+        assert found == Estimate(1.0, 2)

@@ -207,8 +207,8 @@ class ClosedWorld:
             asked, learnt = self._question(entity, attribute, analyst=False), entity.facts[attribute.name]
             said = rng.choice([value for value in attribute.values if value != learnt])
             filing = rng.choice(attribute.filings).format(name=entity.name, value=said)
-            context = {"context": filing, "answers": (said,), "memory": (learnt,)}
-            found.append(replace(asked, id=f"{asked.id}/context", **context))
+            told = {"population": "contradiction", "context": filing, "answers": (said,), "memory": (learnt,)}
+            found.append(replace(asked, id=f"{asked.id}/context", **told))
         return found
 
     def _filings(self, world: World) -> list[Example]:
