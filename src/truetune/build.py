@@ -129,6 +129,7 @@ def prepare(cfg: DictConfig, job: Job = "train") -> Prepared:
         checks.trainable(config)
     settings.check(config, needs_loader=job == "train")
     checks.groups(config, job)
+    checks.probes(config)
     if job == "train":
         checks.together(config)
         checks.methods(config)

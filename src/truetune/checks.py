@@ -50,6 +50,13 @@ def methods(config: Mapping[str, Any]) -> None:
             raise UserError(f"method: {one} and {other} contradict each other; choose one of them")
 
 
+def probes(config: Mapping[str, Any]) -> None:
+    for name, probe in config["probe"].items():
+        if probe.get("temperature") == 0:
+            same = f"draws the same answer {probe.get('samples')} times"
+            raise UserError(f"probe.{name}.temperature={probe['temperature']} {same}; set one above 0")
+
+
 def length(config: Mapping[str, Any], rows: int, *, more: bool) -> list[str]:
     """A warm-up that never ends would be a run at a fraction of its learning rate. Returns notes.
 

@@ -15,21 +15,22 @@ from typing import Annotated, Any, Literal, Optional
 from pydantic import Field, TypeAdapter, ValidationError
 
 from truetune.errors import UserError
+from truetune.rules import (
+    METHODS,
+    BelowOne,
+    Count,
+    CountOrZero,
+    NotNegative,
+    Positive,
+    Seed,
+    Share,
+    Target,
+    Text,
+    YesOrNo,
+)
 
-# Strict: a text that looks like a number or a truth value would pass the check and fail in the middle of a run.
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
-Rate = Annotated[
-    float, Field(gt=0, le=1e30, allow_inf_nan=False, strict=True)
-]  # beyond it an optimizer's own sums overflow
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
-Share = Annotated[float, Field(ge=0, le=1, strict=True)]
-BelowOne = Annotated[float, Field(ge=0, lt=1, strict=True)]
-Count = Annotated[int, Field(ge=1, strict=True)]
-CountOrZero = Annotated[int, Field(ge=0, strict=True)]
-Seed = Annotated[int, Field(ge=0, lt=2**32, strict=True)]
-YesOrNo = Annotated[bool, Field(strict=True)]
-Text = Annotated[str, Field(min_length=1)]
-Target = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*$")]
+# Beyond it an optimizer's own sums overflow.
+Rate = Annotated[float, Field(gt=0, le=1e30, allow_inf_nan=False, strict=True)]
 OverLong = Literal["error", "truncate", "skip"]
 Precision = Literal["32-true", "bf16-mixed", "bf16-true", "16-mixed", "16-true", "64-true", "32", "bf16", "16", 32, 16]
 
@@ -96,8 +97,6 @@ RULES: dict[str, Any] = {
     "baseline.dtype": Literal["float32", "bfloat16", "float16"],
     "baseline.trust_remote_code": YesOrNo,
     "baseline.revision": Optional[Text],  # noqa: UP045
-    "objective.*.weight": NotNegative,
-    "objective.*.positions": Literal["target", "all"],
     "optimizer.lr": Rate,
     "optimizer.betas": tuple[BelowOne, BelowOne],
     "optimizer.eps": Positive,
@@ -121,17 +120,7 @@ RULES: dict[str, Any] = {
     "trainer.gradient_clip_algorithm": Literal["norm", "value"],
     "trainer.limit_train_batches": Annotated[float, Field(gt=0, le=1, strict=True)] | Count,
     "trainer.*": Any,
-    "curation.*.answer": Text,
-    "curation.*.weight": Share,
-    "curation.*.ratio": Positive,
-    "adaptation.*.patterns": Annotated[list[Text], Field(min_length=1)],
-    "adaptation.*.alphas": Annotated[list[Share], Field(min_length=1)],
-    "adaptation.*.r": Count,
-    "adaptation.*.alpha": Positive,
-    "adaptation.*.dropout": BelowOne,
-    "adaptation.*.target_modules": Optional[Annotated[list[Text], Field(min_length=1)]],  # noqa: UP045
-    "adaptation.*.use_rslora": YesOrNo,
-    "adaptation.*.use_dora": YesOrNo,
+    **METHODS,
     "callbacks.*": Any,
     "logger.*": Any,
     "paths.*": Text,

@@ -32,7 +32,10 @@ def continued(prompt: str, answer: str) -> str:
 
 @dataclass(frozen=True)
 class Question:
-    """`answers == ()` says that there is no true answer: the right one is an abstention."""
+    """`answers == ()` says that there is no true answer: the right one is an abstention.
+
+    With a `context`, the answer is to be taken from it; `memory` is what was learnt instead, where the two contradict.
+    """
 
     id: str
     question: str
@@ -41,6 +44,8 @@ class Question:
     population: str = "asked"
     cluster: str = ""
     domain: str = ""
+    context: str = ""
+    memory: tuple[str, ...] = ()
 
 
 class Pretraining(Protocol):
@@ -78,6 +83,7 @@ class Dataset:
     select_task: Sequence[Question] = ()
     select_known: Sequence[Question] = ()
     ability: Sequence[Question] = ()
+    contexts: Sequence[Question] = ()
     texts: Sequence[Example] = ()
     fit_groups: Mapping[str, Sequence[Example]] = field(default_factory=dict)
     domains: Mapping[str, frozenset[str]] = field(default_factory=dict)

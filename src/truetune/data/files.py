@@ -53,6 +53,7 @@ class Files:
             task=questions,
             task_texts=held_out,
             hallucination=questions,
+            contexts=[question for question in questions if question.context],
             select_task=[_asked(row) for row in validation if row.prompt],
             texts=self._texts(),
             fit_groups={"train": train[:200]},

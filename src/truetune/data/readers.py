@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Generic, Literal, TypeVar, cast
+from typing import Any, Generic, Literal, TypeVar, cast
 
 from truetune.data.dataset import Example, Question, continued
 from truetune.data.jsonl import MAX_LINE_BYTES, BadRow, Paths, Record, Row, data_files, kind, named, read_utf8, scan
@@ -76,7 +76,11 @@ def read_questions(
         else:
             asked = fill(prompt_template, _text(row, "question", record.source))
             answers = _answers(row, record.source)
-        more = {key: value for key in ("population", "cluster") if isinstance(value := row.get(key), str) and value}
+        more: dict[str, Any] = {
+            key: value for key in ("population", "cluster") if isinstance(value := row.get(key), str) and value
+        }
+        if row.get("context") is not None:
+            more["context"] = _text(row, "context", record.source)
         return Question(name, asked, answers, record.source, **more)
 
     gathered: _Gathered[Question] = _Gathered(make, "error")
