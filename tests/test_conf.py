@@ -13,6 +13,7 @@ ONLY_MEASURED = "data=questions"  # refused by `truetune`: tests/test_measure.py
 NEEDED = {
     "data=jsonl": ["data.train_file=rows.jsonl"],
     "data=text": ["data.train_file=poem.txt"],
+    "data=hub": ["data.name=./hub"],  # the library takes a folder for a data set, too
     "model=pretrained": ["model.name_or_path=someone/some-model", *TINY_WORLD],
 }
 
@@ -25,6 +26,9 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     (tmp_path / "rows.jsonl").write_text("".join(f'{{"prompt": "{n}", "completion": " x"}}\n' for n in range(8)))
     (tmp_path / "poem.txt").write_text("a line of a poem\n\n" * 500)
+    (tmp_path / "hub").mkdir()
+    (tmp_path / "hub" / "train.jsonl").write_text((tmp_path / "rows.jsonl").read_text())
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
     return tmp_path
 
 

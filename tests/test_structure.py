@@ -23,7 +23,7 @@ LAYERS = (
     ("compose", "resume", "sweep"),
     ("run", "audit"),
     ("build", "export", "state", "training", "probes", "data", "report"),
-    ("checks", "settings", "versions"),
+    ("checks", "settings", "rules", "versions"),
     ("models", "world", "record"),
     ("balance", "ranks", "errors"),
 )

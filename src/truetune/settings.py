@@ -15,22 +15,21 @@ from typing import Annotated, Any, Literal, Optional
 from pydantic import Field, TypeAdapter, ValidationError
 
 from truetune.errors import UserError
+from truetune.rules import (
+    DATA,
+    BelowOne,
+    Count,
+    CountOrZero,
+    NotNegative,
+    Positive,
+    Seed,
+    Share,
+    Target,
+    Text,
+    YesOrNo,
+)
 
-# Strict: a text that looks like a number or a truth value would pass the check and fail in the middle of a run.
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
-Share = Annotated[float, Field(ge=0, le=1, strict=True)]
-BelowOne = Annotated[float, Field(ge=0, lt=1, strict=True)]
-Count = Annotated[int, Field(ge=1, strict=True)]
-CountOrZero = Annotated[int, Field(ge=0, strict=True)]
-Seed = Annotated[int, Field(ge=0, lt=2**32, strict=True)]
-YesOrNo = Annotated[bool, Field(strict=True)]
-Text = Annotated[str, Field(min_length=1)]
-Target = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*$")]
-OverLong = Literal["error", "truncate", "skip"]
 Precision = Literal["32-true", "bf16-mixed", "bf16-true", "16-mixed", "16-true", "64-true", "32", "bf16", "16", 32, 16]
-
-POPULATIONS = ("school", "known-train", "known-test", "known-select", "new", "never")
 RULES: dict[str, Any] = {
     "task_name": Annotated[str, Field(pattern=r"^[\w.-]+$")],
     "tags": list[str],
@@ -41,36 +40,7 @@ RULES: dict[str, Any] = {
     "*.*.*._target_": Target,
     "*._partial_": YesOrNo,
     "*.seed": Seed,
-    "data.world.noun": Text,
-    "data.world.nouns": Text,
-    "data.world.values_per_attribute": Annotated[int, Field(ge=2, le=10_000, strict=True)],
-    "data.world.*_words": Annotated[list[Text], Field(min_length=1)],
-    "data.world.attributes.*.analyst": Text,
-    "data.world.attributes.*.endings": Annotated[list[Text], Field(min_length=1)],
-    "data.world.attributes.*.filings": Annotated[list[Text], Field(min_length=1)],
-    "data.world.attributes.*.questions": Annotated[list[Text], Field(min_length=1)],
-    **dict.fromkeys((f"data.populations.{name}" for name in POPULATIONS), CountOrZero),
-    "data.populations.school": Count,  # without school questions the base never learns to answer
-    "data.companies": Count,
-    "data.new_share": Share,
-    "data.new_names": Literal["shared", "disjoint"],
-    "data.filings_per_step": Count,
-    "data.questions_per_step": Count,
-    "data.exercises_per_step": CountOrZero,
-    "data.unanswerable_share": BelowOne,
-    "data.held_out_filings": Count,
-    "data.exercises": Annotated[int, Field(ge=0, le=10_000, strict=True)],
-    "data.train_file": Text,
-    "data.probe_file": Optional[Text],  # noqa: UP045
-    "data.retention_file": Optional[Text],  # noqa: UP045
-    "data.probe_questions": CountOrZero,
-    "data.validation_rows": CountOrZero,
-    "data.held_out_share": Annotated[float, Field(gt=0, lt=1, strict=True)],
-    "data.prompt_template": Text,
-    "data.on_bad_row": Literal["error", "skip"],
-    "data.batch_size": Count,
-    "data.over_long": OverLong,
-    "data.num_workers": CountOrZero,
+    **DATA,
     "model.hidden_size": Count,
     "model.intermediate_size": Count,
     "model.layers": Count,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers import GenerationConfig
 
-from truetune.data.tokens import Encoder
+from truetune.data.tokens import Encoder, Prompt
 from truetune.errors import UserError
 from truetune.models.language_model import LanguageModel
 
@@ -36,13 +36,18 @@ def evaluating(model: nn.Module) -> Generator[None]:
         model.train(training)
 
 
-def greedy_answers(lm: LanguageModel, prompts: Sequence[str], *, max_new_tokens: int, batch_size: int) -> list[Answer]:
-    """One answer a prompt, in the prompts' order; rows of similar length share a batch."""
-    return _answers(lm, prompts, max_new_tokens, batch_size, 0.0)
+def greedy_answers(
+    lm: LanguageModel, prompts: Sequence[Prompt], *, max_new_tokens: int, batch_size: int, streamer: Any = None
+) -> list[Answer]:
+    """One answer a prompt, in the prompts' order; rows of similar length share a batch.
+
+    A `streamer` of transformers is given the tokens of a single prompt as they come.
+    """
+    return _answers(lm, prompts, max_new_tokens, batch_size, 0.0, streamer)
 
 
 def sampled_answers(
-    lm: LanguageModel, prompts: Sequence[str], *, temperature: float, seed: int, max_new_tokens: int, batch_size: int
+    lm: LanguageModel, prompts: Sequence[Prompt], *, temperature: float, seed: int, max_new_tokens: int, batch_size: int
 ) -> list[Answer]:
     """One answer a prompt, drawn from the whole distribution at `temperature` > 0; repeat a prompt for more."""
     with torch.random.fork_rng():
@@ -51,7 +56,12 @@ def sampled_answers(
 
 
 def _answers(
-    lm: LanguageModel, prompts: Sequence[str], max_new_tokens: int, batch_size: int, temperature: float
+    lm: LanguageModel,
+    prompts: Sequence[Prompt],
+    max_new_tokens: int,
+    batch_size: int,
+    temperature: float,
+    streamer: Any = None,
 ) -> list[Answer]:
     encoder, room = Encoder(lm.tokenizer), lm.context_length - max_new_tokens
     if room < 1:
@@ -65,14 +75,19 @@ def _answers(
     with evaluating(lm.model):
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
-            decoded = _decode(lm, encoder, [encoded[i] for i in chosen], max_new_tokens, temperature)
+            decoded = _decode(lm, encoder, [encoded[i] for i in chosen], max_new_tokens, temperature, streamer)
             for index, answer in zip(chosen, decoded, strict=True):
                 answers[index] = answer
     return [answer for answer in answers if answer is not None]
 
 
 def _decode(
-    lm: LanguageModel, encoder: Encoder, prompts: list[list[int]], max_new_tokens: int, temperature: float
+    lm: LanguageModel,
+    encoder: Encoder,
+    prompts: list[list[int]],
+    max_new_tokens: int,
+    temperature: float,
+    streamer: Any,
 ) -> list[Answer]:
     width = max(map(len, prompts))
     device = next(lm.model.parameters()).device
@@ -82,7 +97,9 @@ def _decode(
     settings, own = _settings(encoder, max_new_tokens, temperature), model.generation_config
     model.generation_config = GenerationConfig()  # what is left open is taken from the model's own: penalties, beams
     try:
-        made = model.generate(input_ids=input_ids, attention_mask=attention_mask, generation_config=settings)
+        made = model.generate(
+            input_ids=input_ids, attention_mask=attention_mask, generation_config=settings, streamer=streamer
+        )
     finally:
         model.generation_config = own
     tokens = made.sequences[:, width:]

@@ -9,6 +9,7 @@ from typing import Literal
 
 from truetune.balance.answers import exact_match
 from truetune.data.dataset import Example
+from truetune.data.tokens import Prompt
 from truetune.models.language_model import LanguageModel
 from truetune.probes.decoding import greedy_answers, sampled_answers
 
@@ -50,7 +51,7 @@ class Examiner:
         greedy = dict(zip(prompts, greedy_answers(lm, prompts, **size), strict=True))
         repeated = [prompt for prompt in prompts for _ in range(self.samples)]
         drawn = sampled_answers(lm, repeated, temperature=self.temperature, seed=self.seed, **size)
-        samples: dict[str, list[str]] = {}
+        samples: dict[Prompt, list[str]] = {}
         for prompt, answer in zip(repeated, drawn, strict=True):
             samples.setdefault(prompt, []).append(answer.text)
         return [
@@ -68,8 +69,8 @@ def summary(facts: Sequence[Knowledge]) -> str:
     return f"of {len(facts)} rows: {', '.join(f'{n} {name}' for name, n in counts.most_common())}"
 
 
-def _asks(example: Example) -> tuple[str, ...]:
-    return example.asks or (example.prompt,)
+def _asks(example: Example) -> tuple[Prompt, ...]:
+    return example.asks or (example.turns or example.prompt,)
 
 
 def _share(answers: Sequence[str], truths: Sequence[str]) -> float:

@@ -42,7 +42,7 @@ class Asking:
         """Items in the questions' order; `kind` lacks `lost`, which needs the base's items (see `with_lost`)."""
         answers = greedy_answers(
             subject.lm,
-            [question.question for question in questions],
+            [question.turns or question.question for question in questions],
             max_new_tokens=self.max_new_tokens,
             batch_size=self.batch_size,
         )
@@ -93,4 +93,10 @@ def with_lost(base: Measurement, tuned: Measurement) -> Measurement:
 
 def true_answers(questions: Sequence[Question]) -> list[Example]:
     """Each answerable question with its first true answer, as a training row would have it."""
-    return [Example(q.id, q.question, continued(q.question, q.answers[0]), q.source) for q in questions if q.answers]
+    return [
+        Example(
+            q.id, q.question, q.answers[0] if q.turns else continued(q.question, q.answers[0]), q.source, turns=q.turns
+        )
+        for q in questions
+        if q.answers
+    ]
