@@ -192,15 +192,15 @@ class Draw(Callback):
             os.kill(os.getpid(), signal.SIGTERM)
 
 
-def fitted(folder, last=None, checkpoint=None, accumulate=1, workers=0, texts=TEXTS, callbacks=()):
+def fitted(folder, last=None, checkpoint=None, accumulate=1, workers=0, texts=TEXTS, callbacks=(), **batching):
     """Three epochs of seven batches, the last of them short, through a model with dropout."""
     lm, epochs = language_model(), 3
     for module in lm.model.modules():
         if hasattr(module, "attention_dropout"):
             module.attention_dropout = 0.5
     data = rows(lm, (texts * 2)[:13])
-    tokenized = TokenizedData(data, data[:3], pad=0, batch_size=2, seed=5, num_workers=workers)
-    steps = steps_per_epoch(13, 2, accumulate, 1)
+    tokenized = TokenizedData(data, data[:3], pad=0, batch_size=2, seed=5, num_workers=workers, **batching)
+    steps = steps_per_epoch(tokenized.lines, 2, accumulate, 1)
     optimizer = lambda parameters: torch.optim.AdamW(parameters, lr=0.01)  # noqa: E731
     module = FineTuning(lm.model, [NextToken()], optimizer, Cosine(0.0, 2), steps_per_epoch=steps, total_epochs=epochs)
     history, draw, said = [], Draw(last), []
@@ -240,6 +240,20 @@ def test_a_signal_at_any_batch_changes_nothing(tmp_path, accumulate, workers):
         assert all(torch.equal(one, other) for one, other in zip(resumed, weights, strict=True)), last
         assert steps == history, last
         assert trainer.fit_loop.epoch_progress.current.processed == 3
+
+
+@pytest.mark.parametrize(("way", "batches"), [("group_by_length", 7), ("packing", 5)])
+def test_batches_of_other_shapes_are_taken_up_too(tmp_path, way, batches):
+    _, seen, weights, history = fitted(tmp_path / "whole", **{way: True})
+    assert len(seen) == 3 * batches
+    assert sorted(name for ids, *_ in seen[:batches] for name in ids) == sorted(f"row{n}" for n in range(13))
+    for last in (1, batches, batches + 2):
+        _, first, _, _ = fitted(tmp_path / str(last), last, **{way: True})
+        checkpoint = tmp_path / str(last) / "checkpoints" / "last.ckpt"
+        _, rest, resumed, steps = fitted(tmp_path / str(last), checkpoint=checkpoint, **{way: True})
+        assert first + rest == seen
+        assert all(torch.equal(one, other) for one, other in zip(resumed, weights, strict=True))
+        assert steps == history
 
 
 def test_an_early_stop_is_remembered(tmp_path):

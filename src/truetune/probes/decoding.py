@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from transformers import GenerationConfig
 
-from truetune.data.tokens import Encoder
+from truetune.data.tokens import Encoder, Prompt
 from truetune.errors import UserError
 from truetune.models.language_model import LanguageModel
 
@@ -39,20 +39,24 @@ def evaluating(model: nn.Module) -> Generator[None]:
 
 def greedy_answers(
     lm: LanguageModel,
-    prompts: Sequence[str],
+    prompts: Sequence[Prompt],
     *,
     max_new_tokens: int,
     batch_size: int,
     decoding: Decoding | None = None,
+    streamer: Any = None,
 ) -> list[Answer]:
-    """One answer a prompt, in the prompts' order; rows of similar length share a batch."""
-    how = _How(max_new_tokens, decoding=decoding)
+    """One answer a prompt, in the prompts' order; rows of similar length share a batch.
+
+    A `streamer` of transformers is given the tokens of a single prompt as they come.
+    """
+    how = _How(max_new_tokens, decoding=decoding, streamer=streamer)
     return [answer for (answer,) in _answers(lm, prompts, how, batch_size)]
 
 
 def sampled_answers(
     lm: LanguageModel,
-    prompts: Sequence[str],
+    prompts: Sequence[Prompt],
     *,
     samples: int,
     temperature: float,
@@ -80,9 +84,10 @@ class _How:
     samples: int = 1
     temperature: float = 0.0
     decoding: Decoding | None = None
+    streamer: Any = None
 
 
-def _answers(lm: LanguageModel, prompts: Sequence[str], how: _How, batch_size: int) -> list[list[Answer]]:
+def _answers(lm: LanguageModel, prompts: Sequence[Prompt], how: _How, batch_size: int) -> list[list[Answer]]:
     encoder, room = Encoder(lm.tokenizer), lm.context_length - how.max_new_tokens
     if room <= len(encoder.prefix):
         raise UserError(
@@ -117,8 +122,8 @@ def _decode(lm: LanguageModel, encoder: Encoder, prompts: list[list[int]], how: 
     model.generation_config = GenerationConfig()  # what is left open is taken from the model's own: penalties, beams
     try:
         with how.decoding.processor(model) if how.decoding else nullcontext() as processor:
-            processors = {"logits_processor": [processor]} if processor else {}
-            made = model.generate(**rows, **shared, **processors, generation_config=settings)
+            more: dict[str, Any] = {"logits_processor": [processor]} if processor else {}
+            made = model.generate(**rows, **shared, **more, generation_config=settings, streamer=how.streamer)
     finally:
         model.generation_config = own
     tokens = made.sequences[:, width:]
