@@ -42,6 +42,7 @@ class Question:
     """`answers == ()` says that there is no true answer: the right one is an abstention.
 
     With a `context`, the answer is to be taken from it; `memory` is what was learnt instead, where the two contradict.
+    `wrong` are the alternatives of a multiple choice. `judged` is a pattern: its last match in an answer is judged.
     """
 
     id: str
@@ -54,6 +55,8 @@ class Question:
     context: str = ""
     memory: tuple[str, ...] = ()
     turns: tuple[Turn, ...] = ()
+    wrong: tuple[str, ...] = ()
+    judged: str = ""
 
 
 class Pretraining(Protocol):
