@@ -21,7 +21,7 @@ NO_TORCH = (
 LAYERS = (
     ("__main__", "cli"),
     ("compose", "resume", "sweep"),
-    ("run", "audit"),
+    ("run", "audit", "chat"),
     ("build", "export", "state", "training", "probes", "data", "report"),
     ("checks", "settings", "rules", "versions"),
     ("models", "world", "record"),

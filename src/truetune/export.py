@@ -33,11 +33,7 @@ def save_model(lm: LanguageModel, run_dir: Path) -> None:
 def export(run_dir: Path, out: Path) -> Path:
     """Raises UserError if the run kept no model, if its files have changed, or if `out` is in use."""
     run = read_run(run_dir)
-    source = run_dir / FOLDER
-    if not source.is_dir():
-        raise UserError(f"{source}: no such folder: the run did not finish, or extras.save_model=false")
-    if fault := verify(source):
-        raise UserError(f"{source}: the folder is damaged: {fault}")
+    source = saved_model(run_dir)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out.absolute()}: exists and is not empty; name a new folder")
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -50,6 +46,16 @@ def export(run_dir: Path, out: Path) -> Path:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return out
+
+
+def saved_model(run_dir: Path) -> Path:
+    """The folder of the weights that were measured; raises UserError if there is none, or if it has changed."""
+    source = run_dir / FOLDER
+    if not source.is_dir():
+        raise UserError(f"{source}: no such folder: the run did not finish, or extras.save_model=false")
+    if fault := verify(source):
+        raise UserError(f"{source}: the folder is damaged: {fault}")
+    return source
 
 
 def card(run: dict[str, Any]) -> str:
