@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from truetune.models.adaptation import Adaptation
     from truetune.models.language_model import Frozen
     from truetune.models.pretrained import Pretrained
-    from truetune.models.tiny import Tiny
+    from truetune.models.tiny import Embedded
     from truetune.probes.knowledge import Examiner
     from truetune.training.module import OptimizerFactory
     from truetune.training.objectives import Objective
@@ -38,7 +38,7 @@ class Prepared:
     """All that can be checked without torch: the data read, the model's folder looked at."""
 
     data: Dataset
-    builder: Tiny | Pretrained
+    builder: Embedded | Pretrained
     baseline: Pretrained | None = None  # only an audit has one
 
 
@@ -69,7 +69,8 @@ class Run:
     @property
     def checkpoint(self) -> Path | None:
         """Where a resumed run goes on."""
-        return self.run_dir / LAST if self.config.get("resume") else None
+        resume = self.config.get("resume")
+        return None if not resume else Path(resume) if resume.endswith(".ckpt") else self.run_dir / LAST
 
     def optimizer(self) -> OptimizerFactory:
         return make(self.config["optimizer"], "optimizer")
@@ -129,6 +130,7 @@ def prepare(cfg: DictConfig, job: Job = "train") -> Prepared:
         checks.trainable(config)
     settings.check(config, needs_loader=job == "train")
     checks.groups(config, job)
+    checks.probes(config)
     if job == "train":
         checks.together(config)
         checks.methods(config)
@@ -145,7 +147,8 @@ def prepare(cfg: DictConfig, job: Job = "train") -> Prepared:
             model.check()
     data = make(source, "data").load()
     if job == "train":
-        checks.length(config, len(data.train))
+        more = "replay" in config["curation"] or any(not example.prompt for example in data.train)
+        data = replace(data, notes=[*data.notes, *checks.length(config, len(data.train), more=more)])
     return Prepared(data, builder, baseline)
 
 

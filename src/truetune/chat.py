@@ -15,9 +15,8 @@ from rich.panel import Panel
 from rich.text import Text
 
 from truetune import build
-from truetune.data.dataset import Dataset, Turn
+from truetune.data.dataset import Dataset, Prompt, Turn
 from truetune.data.formats import fill
-from truetune.data.tokens import Prompt
 from truetune.errors import UserError
 from truetune.export import saved_model
 from truetune.models.chat import with_template

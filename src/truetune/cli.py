@@ -9,9 +9,9 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from truetune.errors import Diverged, UserError
+from truetune.errors import EXPECTED, UserError
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -84,17 +84,18 @@ def _measure() -> None:
 
 def _job(cfg: DictConfig) -> None:
     """What Hydra calls once the run folder exists."""
+    import logging
+
     from hydra.core.hydra_config import HydraConfig
 
     from truetune.build import build, prepare
 
     run_dir = Path(HydraConfig.get().runtime.output_dir)
     job = build(cfg, _prepared or prepare(cfg), run_dir)
+    logging.raiseExceptions = False  # a full disk is said once, not by the log file as well
     try:
         _start(job)
-    except (UserError, Diverged) as error:
-        import logging
-
+    except EXPECTED as error:
         logging.getLogger("truetune").info("error: %s", error)
         raise SystemExit(_say(error)) from None
 
@@ -130,10 +131,11 @@ def _export() -> None:
     parser = _Parser(prog="truetune-export", description="Write a run's tuned model as a Hugging Face folder.")
     parser.add_argument("run", type=Path, help="a run folder")
     parser.add_argument("out", type=Path, help="a folder that does not exist yet")
+    parser.add_argument("--onnx", action="store_true", help="add model.onnx, for onnxruntime and what reads ONNX")
     words = parser.parse_args()
     from truetune.export import export
 
-    print(export(words.run, words.out).absolute())
+    print(export(words.run, words.out, onnx=words.onnx).absolute())
 
 
 def _chat() -> None:
@@ -169,7 +171,7 @@ def _guarded(main: Callable[[], None]) -> NoReturn:
     signal.signal(signal.SIGTERM, _terminated)
     try:
         main()
-    except (UserError, Diverged) as error:
+    except EXPECTED as error:
         if debug:
             traceback.print_exc()
         raise SystemExit(_say(error)) from None
@@ -188,6 +190,6 @@ def _terminated(*_: object) -> NoReturn:
     raise SystemExit(143)
 
 
-def _say(error: UserError | Diverged) -> int:
+def _say(error: Any) -> int:
     print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
     return error.exit_code

@@ -12,7 +12,16 @@ def first_line(error: BaseException) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
+class Unwritable(Exception):
+    """The disk is full or refuses: one line as well, exit code 1; what was whole before still is."""
+
+    exit_code = 1
+
+
 class Diverged(Exception):
     """A loss or a gradient is not finite: raised before the optimizer steps, exit code 3."""
 
     exit_code = 3
+
+
+EXPECTED = (UserError, Unwritable, Diverged)

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from truetune.errors import UserError
-from truetune.models.folder import MANIFEST, commit, verify
+from truetune.models.folder import MANIFEST, verify, written
+from truetune.onnx_export import check_installed, write_onnx
 from truetune.record import read_run
 from truetune.report.summary import number, rows
 from truetune.report.verdict import verdict
@@ -21,17 +22,15 @@ FOLDER = "model"  # in the run folder: the weights that were measured at the end
 
 def save_model(lm: LanguageModel, run_dir: Path) -> None:
     """Safetensors, tokenizer and generation configuration, whole or not at all."""
-    temporary = Path(tempfile.mkdtemp(dir=run_dir, prefix=f".{FOLDER}."))
-    try:
+    with written(run_dir / FOLDER, f".{FOLDER}.") as temporary:
         lm.model.save_pretrained(temporary)
         lm.tokenizer.save_pretrained(temporary)
-        commit(temporary, run_dir / FOLDER)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
-def export(run_dir: Path, out: Path) -> Path:
+def export(run_dir: Path, out: Path, *, onnx: bool = False) -> Path:
     """Raises UserError if the run kept no model, if its files have changed, or if `out` is in use."""
+    if onnx:
+        check_installed()
     run = read_run(run_dir)
     source = saved_model(run_dir)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -41,6 +40,8 @@ def export(run_dir: Path, out: Path) -> Path:
     try:
         shutil.copytree(source, temporary, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MANIFEST))
         (temporary / "README.md").write_text(card(run), encoding="utf-8")
+        if onnx:
+            write_onnx(temporary)
         temporary.chmod(0o755)
         temporary.replace(out)
     finally:

@@ -1,4 +1,4 @@
-"""The kinds of values that settings.py knows, and the rules of the keys below `data`."""
+"""What the keys of data, methods and probes may hold, and the kinds of value that all rules are made of."""
 
 from __future__ import annotations
 
@@ -70,4 +70,26 @@ DATA: dict[str, Any] = {
     "data.num_workers": CountOrZero,
     "data.group_by_length": YesOrNo,
     "data.packing": YesOrNo,
+}
+
+METHODS: dict[str, Any] = {
+    "objective.*.weight": NotNegative,
+    "objective.*.positions": Literal["target", "all"],
+    "curation.*.answer": Text,
+    "curation.*.weight": Share,
+    "curation.*.ratio": Positive,
+    "adaptation.*.patterns": Annotated[list[Text], Field(min_length=1)],
+    "adaptation.*.alphas": Annotated[list[Share], Field(min_length=1)],
+    "adaptation.*.r": Count,
+    "adaptation.*.alpha": Positive,
+    "adaptation.*.dropout": BelowOne,
+    "adaptation.*.target_modules": Optional[Annotated[list[Text], Field(min_length=1)]],  # noqa: UP045
+    "adaptation.*.use_rslora": YesOrNo,
+    "adaptation.*.use_dora": YesOrNo,
+    "probe.*.wrong_cost": NotNegative,
+    "probe.*.samples": Count,
+    "probe.*.temperature": NotNegative,
+    "probe.*.questions": Count,
+    "probe.*.seed": Seed,
+    "extras.wrong_cost": NotNegative,
 }

@@ -13,12 +13,13 @@ from filelock import FileLock, Timeout
 from lightning import Trainer, seed_everything
 from rich.console import Console
 
+from truetune.atomic import remove_torn
 from truetune.build import Run
 from truetune.data.curation import Context, curate
 from truetune.data.dataset import Dataset
 from truetune.data.module import TokenizedData, steps_per_epoch
 from truetune.data.tokens import Encoded, Encoder, encode
-from truetune.errors import Diverged, UserError
+from truetune.errors import UserError
 from truetune.export import save_model
 from truetune.models.adaptation import Trained
 from truetune.models.chat import with_template
@@ -29,8 +30,7 @@ from truetune.probes.measure import compare, measure, selection
 from truetune.probes.measure import fit as fitted
 from truetune.probes.probe import Probe, Subject
 from truetune.ranks import rank
-from truetune.record import LAST, Measurement, delta
-from truetune.report import run_report
+from truetune.record import Measurement, delta
 from truetune.report.summary import print_table
 from truetune.state import State
 from truetune.training.base import load_base
@@ -40,13 +40,8 @@ from truetune.training.module import FineTuning
 from truetune.training.objectives import Objective
 from truetune.training.progress import ProgressLine, speaker
 from truetune.training.resumable import Resumable
+from truetune.training.stability import Stability
 from truetune.training.tensorboard import log_final, log_samples
-
-STATUS: dict[type[BaseException], str] = {
-    Diverged: "diverged",
-    KeyboardInterrupt: "interrupted",
-    SystemExit: "interrupted",  # SIGTERM
-}
 
 
 def run(job: Run, console: Console) -> dict[str, Any]:
@@ -56,8 +51,7 @@ def run(job: Run, console: Console) -> dict[str, Any]:
     lock = FileLock(job.run_dir / ".lock")
     try:
         with lock.acquire(timeout=0):
-            for torn in (job.run_dir / LAST).parent.glob(".*.tmp"):
-                torn.unlink()  # of a process that was killed while it wrote a checkpoint
+            remove_torn(job.run_dir, deep=True)
             return _run(job, console)
     except Timeout:
         raise UserError(f"{job.run_dir}: another run is working in this folder; choose another hydra.run.dir") from None
@@ -73,25 +67,18 @@ def _run(job: Run, console: Console) -> dict[str, Any]:
     for note in data.notes:
         say(note)
     devices = _rehearse(job).world_size
-    try:
+    with state.recording(job, started):
         with state.timed("base"):
             base = load_base(job.prepared.builder, data, job.cache, console)
             if data.has_conversations:
                 base, note = with_template(base, data.chat_template)
                 say(note)
         _train_and_measure(job, data, base, state, console, devices)
-        state.status = "finished"
-    except BaseException as error:
-        state.status = STATUS.get(type(error), "failed")
-        if rank() == 0:
-            state.write(job, started)
-        raise
-    record = state.write(job, started)
-    page = run_report.render(job.run_dir)
-    print_table(record, Console())
+    page = state.page(job.run_dir)
+    print_table(state.record, Console())
     say(f"report: {page.absolute()}")
     say(f"curves: tensorboard --logdir {job.run_dir}")
-    return record
+    return state.record
 
 
 def _rehearse(job: Run) -> Trainer:
@@ -161,7 +148,9 @@ def _fit(
     words = f"fine-tuning on {len(data.rows)} rows, {module.total_epochs} epochs"
     progress = ProgressLine(console, words, module.steps_per_epoch * module.total_epochs)
     resumable = Resumable(job.run_dir, state.history, data.digest(), speaker(console))
-    callbacks = [measuring, StepLog(state.history), *job.callbacks(), progress, resumable]
+    stability = Stability(job.config["extras"]["on_nonfinite"], speaker(console))
+    state.stability = stability.report
+    callbacks = [stability, measuring, StepLog(state.history, stability.counts), *job.callbacks(), progress, resumable]
     options: dict[str, Any] = {"trainer": job.trainer, "callbacks": callbacks, "loggers": loggers}
     with state.timed("fine_tune"):
         trainer = fit(module, data, seed=job.seed, run_dir=job.run_dir, checkpoint=job.checkpoint, **options)
@@ -237,7 +226,7 @@ def _measure_now(
     chosen = {name: e.value for name, e in selection(subject, data, probes).items()}
     if full:
         return chosen | _values(compare(base, measure(subject, data, probes)))
-    return chosen | {name: estimate.value for name, estimate in fitted(subject, data).items()}
+    return chosen | {name: estimate.value for name, estimate in fitted(subject, data, probes).items()}
 
 
 def _at(step: int, epoch: int, measurement: Measurement) -> dict[str, Any]:

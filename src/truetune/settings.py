@@ -17,6 +17,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from truetune.errors import UserError
 from truetune.rules import (
     DATA,
+    METHODS,
     BelowOne,
     Count,
     CountOrZero,
@@ -29,12 +30,15 @@ from truetune.rules import (
     YesOrNo,
 )
 
+# Beyond it an optimizer's own sums overflow.
+Rate = Annotated[float, Field(gt=0, le=1e30, allow_inf_nan=False, strict=True)]
 Precision = Literal["32-true", "bf16-mixed", "bf16-true", "16-mixed", "16-true", "64-true", "32", "bf16", "16", 32, 16]
 RULES: dict[str, Any] = {
     "task_name": Annotated[str, Field(pattern=r"^[\w.-]+$")],
     "tags": list[str],
     "seed": Seed,
     "resume": Optional[Text],  # noqa: UP045
+    "optimized_metric": Optional[Text | Annotated[list[Text], Field(min_length=1)]],  # noqa: UP045
     "*._target_": Target,
     "*.*._target_": Target,
     "*.*.*._target_": Target,
@@ -47,8 +51,10 @@ RULES: dict[str, Any] = {
     "model.heads": Count,
     "model.context_length": Annotated[int, Field(ge=8, strict=True)],
     "model.vocabulary_size": Annotated[int, Field(ge=300, strict=True)],
+    "model.cell": Literal["lstm", "gru", "rnn"],
+    "model.dropout": BelowOne,
     "model.pretraining.steps": Count,
-    "model.pretraining.lr": Positive,
+    "model.pretraining.lr": Rate,
     "model.pretraining.warmup_steps": CountOrZero,
     "model.pretraining.weight_decay": NotNegative,
     "model.pretraining.gradient_clip_val": Positive,
@@ -60,9 +66,7 @@ RULES: dict[str, Any] = {
     "baseline.dtype": Literal["float32", "bfloat16", "float16"],
     "baseline.trust_remote_code": YesOrNo,
     "baseline.revision": Optional[Text],  # noqa: UP045
-    "objective.*.weight": NotNegative,
-    "objective.*.positions": Literal["target", "all"],
-    "optimizer.lr": Positive,
+    "optimizer.lr": Rate,
     "optimizer.betas": tuple[BelowOne, BelowOne],
     "optimizer.eps": Positive,
     "optimizer.weight_decay": NotNegative,
@@ -83,18 +87,9 @@ RULES: dict[str, Any] = {
     "trainer.deterministic": YesOrNo | Literal["warn"],
     "trainer.gradient_clip_val": Optional[Positive],  # noqa: UP045
     "trainer.gradient_clip_algorithm": Literal["norm", "value"],
+    "trainer.limit_train_batches": Annotated[float, Field(gt=0, le=1, strict=True)] | Count,
     "trainer.*": Any,
-    "curation.*.answer": Text,
-    "curation.*.weight": Share,
-    "curation.*.ratio": Positive,
-    "adaptation.*.patterns": Annotated[list[Text], Field(min_length=1)],
-    "adaptation.*.alphas": Annotated[list[Share], Field(min_length=1)],
-    "adaptation.*.r": Count,
-    "adaptation.*.alpha": Positive,
-    "adaptation.*.dropout": BelowOne,
-    "adaptation.*.target_modules": Optional[Annotated[list[Text], Field(min_length=1)]],  # noqa: UP045
-    "adaptation.*.use_rslora": YesOrNo,
-    "adaptation.*.use_dora": YesOrNo,
+    **METHODS,
     "callbacks.*": Any,
     "logger.*": Any,
     "paths.*": Text,
@@ -103,6 +98,7 @@ RULES: dict[str, Any] = {
     "extras.measure_batch_size": Count,
     "extras.abstention_phrases": list[Text],
     "extras.threads": Optional[Annotated[int, Field(ge=1, le=1024, strict=True)]],  # noqa: UP045
+    "extras.on_nonfinite": Literal["stop", "skip_step", "rewind"],
     "extras.final": Literal["last", "best"],
     "extras.save_model": YesOrNo,
     "extras.label_facts": YesOrNo,
@@ -124,7 +120,9 @@ REQUIRED = (
     *(key for key in RULES if key.startswith("extras.")),
     "paths.cache_dir",
 )
-COLLECTIONS = ("objective", "probe", "curation", "adaptation", "callbacks", "logger")  # each key is an object to make
+OPEN = ("callbacks", "logger", "trainer")  # takes any key that the class behind it takes
+# Each key of theirs is an object to make.
+COLLECTIONS = ("objective", "probe", "curation", "adaptation", "callbacks", "logger")
 
 
 @cache
@@ -141,7 +139,7 @@ def _expressions() -> list[tuple[re.Pattern[str], str]]:
 
 def rule_for(key: str) -> str | None:
     """The pattern of RULES that a key falls under."""
-    if key.split(".")[0] in {"callbacks", "logger", "trainer"} and key not in RULES:
+    if key.split(".")[0] in OPEN and key not in RULES:
         return f"{key.split('.')[0]}.*"
     return next((pattern for expression, pattern in _expressions() if expression.fullmatch(key)), None)
 

@@ -3,8 +3,11 @@
 from collections.abc import Collection, Sequence
 from typing import Protocol
 
-from truetune.balance.answers import normalise
-from truetune.balance.estimates import Estimate, rate, undefined
+import numpy as np
+import numpy.typing as npt
+
+from truetune.balance.answers import key
+from truetune.balance.estimates import Estimate, bootstrap, rate, undefined
 from truetune.balance.rates import AnyScored, Scored, clusters, has_no_answer
 from truetune.errors import UserError
 
@@ -60,6 +63,21 @@ def _share(before: Sequence[AnyScored], after: Sequence[AnyScored], *, was: str,
     return rate(hits, clusters([earlier for earlier, _ in pairs]))
 
 
+def backward_transfer(before: Sequence[AnyScored], after: Sequence[AnyScored], rng: np.random.Generator) -> Estimate:
+    """Accuracy now - accuracy then, mean over earlier tasks, the items' populations (Lopez-Paz & Ranzato 2017)."""
+    pairs = join(before, after)
+    _, task = np.unique([earlier.population for earlier, _ in pairs], return_inverse=True)
+    change = np.array([(later.outcome == "right") - (earlier.outcome == "right") for earlier, later in pairs], float)
+
+    def statistic(chosen: npt.NDArray[np.intp]) -> float | None:
+        asked = np.bincount(task[chosen], minlength=int(task.max()) + 1)
+        if not asked.all():
+            return None
+        return float((np.bincount(task[chosen], weights=change[chosen], minlength=len(asked)) / asked).mean())
+
+    return bootstrap(statistic, clusters([earlier for earlier, _ in pairs]), rng)
+
+
 def kinds(
     before: Answered | None,
     after: Answered,
@@ -67,13 +85,13 @@ def kinds(
     fine_tuning_answers: Collection[str] = frozenset(),
     domain: Collection[str] | None = None,
 ) -> tuple[str, ...]:
-    """Every way in which a wrong answer is wrong; both collections hold normalised answers, a None domain is unknown.
+    """Every way in which a wrong answer is wrong; both collections hold keys of answers, a None domain is unknown.
 
     An answer of no words claims nothing that could be an echo, yet it is no abstention either: always off_domain.
     """
     if after.outcome != "wrong":
         return ()
-    said = normalise(after.answer)
+    said = key(after.answer)
     found = {
         "lost": before is not None and before.outcome == "right",
         "invented": has_no_answer(after),

@@ -12,6 +12,9 @@ class Turn(NamedTuple):
     content: str
 
 
+Prompt = str | tuple[Turn, ...]
+
+
 @dataclass(frozen=True)
 class Example:
     """What is learnt is the completion; a text is a completion without a prompt.
@@ -39,7 +42,10 @@ def continued(prompt: str, answer: str) -> str:
 
 @dataclass(frozen=True)
 class Question:
-    """`answers == ()` says that there is no true answer: the right one is an abstention."""
+    """`answers == ()` says that there is no true answer: the right one is an abstention.
+
+    With a `context`, the answer is to be taken from it; `memory` is what was learnt instead, where the two contradict.
+    """
 
     id: str
     question: str
@@ -49,6 +55,13 @@ class Question:
     cluster: str = ""
     domain: str = ""
     turns: tuple[Turn, ...] = ()
+    context: str = ""
+    memory: tuple[str, ...] = ()
+
+    @property
+    def asked(self) -> Prompt:
+        """What a model is given: `question` is for people to read if it stands for a conversation."""
+        return self.turns or self.question
 
 
 class Pretraining(Protocol):
@@ -87,6 +100,7 @@ class Dataset:
     select_task: Sequence[Question] = ()
     select_known: Sequence[Question] = ()
     ability: Sequence[Question] = ()
+    contexts: Sequence[Question] = ()
     texts: Sequence[Example] = ()
     fit_groups: Mapping[str, Sequence[Example]] = field(default_factory=dict)
     domains: Mapping[str, frozenset[str]] = field(default_factory=dict)

@@ -83,6 +83,7 @@ class Files:
             task=questions,
             task_texts=held_out,
             hallucination=questions,
+            contexts=[question for question in questions if question.context],
             select_task=[_asked(row) for row in validation if row.prompt],
             texts=[] if self.retention_file is None else self._read(self.retention_file, {}).examples,
             fit_groups={"train": train[:200]},

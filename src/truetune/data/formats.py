@@ -77,6 +77,8 @@ def question(row: Row, form: Format, source: str, name: str, template: str) -> Q
         row = _as_question(row, form, source)
         found = Question(name, fill(template, _text(row, "question", source)), _answers(row, source), source)
     more = {key: value for key in ("population", "cluster") if isinstance(value := row.get(key), str) and value}
+    if row.get("context") is not None:
+        more["context"] = _text(row, "context", source)
     return replace(found, **more)
 
 
