@@ -102,6 +102,12 @@ def together(config: Mapping[str, Any]) -> None:
         raise UserError("trainer.gradient_clip_algorithm=value needs trainer.gradient_clip_val; type clip=value")
     if trainer.get("max_steps", -1) == 0:
         raise UserError("trainer.max_steps=0 trains nothing; raise it, or leave it out to go by trainer.max_epochs")
+    clips, mixed = trainer.get("gradient_clip_val") is not None, str(trainer.get("precision")).endswith("-mixed")
+    if config["optimizer"].get("fused") and clips and mixed:
+        raise UserError(
+            f"optimizer.fused=true with trainer.precision={trainer['precision']} cannot clip gradients; "
+            "type optimizer.fused=null or clip=none"
+        )
     if schedule.get("lr_end", 0) > config["optimizer"]["lr"]:
         raise UserError(
             f"schedule.lr_end={schedule['lr_end']} is above optimizer.lr={config['optimizer']['lr']}; lower it"

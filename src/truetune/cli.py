@@ -44,6 +44,11 @@ def export() -> None:
     _guarded(_export)
 
 
+def chat() -> None:
+    """`truetune-chat`: a run's base and tuned model, asked the same."""
+    _guarded(_chat)
+
+
 def _train() -> None:
     global _prepared
     from truetune import compose, resume, sweep
@@ -131,6 +136,26 @@ def _export() -> None:
     from truetune.export import export
 
     print(export(words.run, words.out, onnx=words.onnx).absolute())
+
+
+def _chat() -> None:
+    parser = _Parser(prog="truetune-chat", description="Ask a run's base and its tuned model the same, side by side.")
+    parser.add_argument("run", type=Path, help="a run folder")
+    parser.add_argument("--prompt", metavar="TEXT", help="print both answers and exit")
+    parser.add_argument("--max-new-tokens", type=int, metavar="N", help="tokens of an answer (64, or half the context)")
+    words = parser.parse_args()
+    if words.max_new_tokens is not None and words.max_new_tokens < 1:
+        raise UserError(f"--max-new-tokens {words.max_new_tokens}: should be at least 1")
+    from truetune.export import saved_model
+    from truetune.record import read_run
+
+    read_run(words.run)  # before torch is imported
+    saved_model(words.run)
+    from rich.console import Console
+
+    from truetune.chat import chat
+
+    chat(words.run, words.prompt, words.max_new_tokens, Console())
 
 
 class _Parser(argparse.ArgumentParser):

@@ -103,6 +103,8 @@ RULES: dict[str, Any] = {
     "model.name_or_path": Text,
     "model.dtype": Literal["float32", "bfloat16", "float16"],
     "model.trust_remote_code": YesOrNo,
+    "model.gradient_checkpointing": YesOrNo,
+    "model.compile": YesOrNo,
     "model.revision": Optional[Text],  # noqa: UP045
     "baseline.name_or_path": Optional[Text],  # noqa: UP045
     "baseline.dtype": Literal["float32", "bfloat16", "float16"],
@@ -112,6 +114,7 @@ RULES: dict[str, Any] = {
     "optimizer.betas": tuple[BelowOne, BelowOne],
     "optimizer.eps": Positive,
     "optimizer.weight_decay": NotNegative,
+    "optimizer.fused": Optional[YesOrNo],  # noqa: UP045
     "optimizer.momentum": BelowOne,
     "schedule.lr_end": NotNegative,
     "schedule.warmup_steps": CountOrZero,
@@ -153,6 +156,7 @@ RULES: dict[str, Any] = {
     "callbacks.*": Any,
     "logger.*": Any,
     "paths.*": Text,
+    "extras.preview": CountOrZero,
     "extras.measure_points": Count,
     "extras.max_new_tokens": Count,
     "extras.measure_batch_size": Count,

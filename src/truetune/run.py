@@ -18,7 +18,7 @@ from truetune.build import Run
 from truetune.data.curation import Context, curate
 from truetune.data.dataset import Dataset
 from truetune.data.module import TokenizedData, steps_per_epoch
-from truetune.data.tokens import Encoded, Encoder, encode
+from truetune.data.tokens import Encoded, Encoder, OverLong, encode
 from truetune.errors import UserError
 from truetune.export import save_model
 from truetune.models.adaptation import Trained
@@ -38,6 +38,7 @@ from truetune.training.callbacks import Measuring, StepLog, epochs_to_measure
 from truetune.training.fit import fit, load_best, make_trainer, quiet
 from truetune.training.module import FineTuning
 from truetune.training.objectives import Objective
+from truetune.training.preview import preview
 from truetune.training.progress import ProgressLine, speaker
 from truetune.training.resumable import Resumable
 from truetune.training.stability import Stability
@@ -108,6 +109,8 @@ def _train_and_measure(
     for adaptation in adaptations:
         tuned = replace(tuned, model=adaptation.prepare(tuned.model))
     module, tokenized = _module(job, data, tuned, job.objectives(reference), say, devices)
+    if rank() == 0:
+        preview(tokenized.rows[: job.config["extras"]["preview"]], tuned.tokenizer, console)
     epochs = job.trainer["max_epochs"]
     measuring = Measuring(
         epochs_to_measure(epochs, job.config["extras"]["measure_points"]) - {epochs},
@@ -164,22 +167,14 @@ def _module(
     job: Run, data: Dataset, tuned: LanguageModel, objectives: list[Objective], say: Callable[[str], None], devices: int
 ) -> tuple[FineTuning, TokenizedData]:
     loader, encoder = job.loader, Encoder(tuned.tokenizer)
-    rows = encode(encoder, data.train, tuned.context_length, loader["over_long"])
+    over_long: OverLong = loader.pop("over_long")
+    rows = encode(encoder, data.train, tuned.context_length, over_long)
     held_out = Encoded([], [])
     if data.validation:
-        held_out = encode(encoder, data.validation, tuned.context_length, loader["over_long"])
+        held_out = encode(encoder, data.validation, tuned.context_length, over_long)
     for note in (*rows.notes, *held_out.notes):
         say(note)
-    tokenized = TokenizedData(
-        rows.rows,
-        held_out.rows,
-        pad=encoder.pad,
-        batch_size=loader["batch_size"],
-        seed=job.seed,
-        num_workers=loader["num_workers"],
-        group_by_length=loader["group_by_length"],
-        packing=loader["packing"],
-    )
+    tokenized = TokenizedData(rows.rows, held_out.rows, pad=encoder.pad, seed=job.seed, **loader)
     if tokenized.packs is not None:
         check_packing(tuned)
         say(f"{len(rows.rows)} examples packed into {tokenized.lines} rows")
@@ -193,6 +188,7 @@ def _module(
         job.schedule(),
         steps_per_epoch=steps,
         total_epochs=trainer["max_epochs"],
+        compiled=getattr(job.prepared.builder, "compile", False),
     )
     return module, tokenized
 

@@ -12,6 +12,9 @@ class Turn(NamedTuple):
     content: str
 
 
+Prompt = str | tuple[Turn, ...]
+
+
 @dataclass(frozen=True)
 class Example:
     """What is learnt is the completion; a text is a completion without a prompt.
@@ -57,6 +60,11 @@ class Question:
     turns: tuple[Turn, ...] = ()
     wrong: tuple[str, ...] = ()
     judged: str = ""
+
+    @property
+    def asked(self) -> Prompt:
+        """What a model is given: `question` is for people to read if it stands for a conversation."""
+        return self.turns or self.question
 
 
 class Pretraining(Protocol):

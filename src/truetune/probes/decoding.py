@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from transformers import GenerationConfig
 
-from truetune.data.tokens import Encoder, Prompt
+from truetune.data.dataset import Prompt
+from truetune.data.tokens import Encoder
 from truetune.errors import UserError
 from truetune.models.language_model import LanguageModel
 
@@ -122,8 +123,8 @@ def _decode(lm: LanguageModel, encoder: Encoder, prompts: list[list[int]], how: 
     model.generation_config = GenerationConfig()  # what is left open is taken from the model's own: penalties, beams
     try:
         with how.decoding.processor(model) if how.decoding else nullcontext() as processor:
-            more: dict[str, Any] = {"logits_processor": [processor]} if processor else {}
-            made = model.generate(**rows, **shared, **more, generation_config=settings, streamer=how.streamer)
+            processors = {"logits_processor": [processor]} if processor else {}
+            made = model.generate(**rows, **shared, **processors, generation_config=settings, streamer=how.streamer)
     finally:
         model.generation_config = own
     tokens = made.sequences[:, width:]

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from truetune.balance.answers import exact_match
-from truetune.data.dataset import Example
-from truetune.data.tokens import Prompt
+from truetune.data.dataset import Example, Prompt
 from truetune.models.language_model import LanguageModel
 from truetune.probes.decoding import greedy_answers, sampled_answers
 

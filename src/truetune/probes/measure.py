@@ -113,7 +113,7 @@ def cropped(lm: LanguageModel, data: Dataset, probes: Sequence[Probe]) -> list[s
         return []
     room = lm.context_length - asking.max_new_tokens
     asked = {question.id: question for question in (*data.task, *data.hallucination, *data.ability)}
-    long = [question for question in asked.values() if len(encoder.prompt(question.question)) > room]
+    long = [question for question in asked.values() if len(encoder.prompt(question.asked)) > room]
     if not long:
         return []
     return [

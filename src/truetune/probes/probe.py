@@ -9,8 +9,7 @@ from typing import Any, Protocol
 
 from truetune.balance.answers import key, outcome
 from truetune.balance.flips import kinds
-from truetune.data.dataset import Dataset, Example, Question, continued
-from truetune.data.tokens import Prompt
+from truetune.data.dataset import Dataset, Example, Prompt, Question, continued
 from truetune.models.language_model import Frozen, LanguageModel
 from truetune.probes.decoding import Answer, Decoding, greedy_answers
 from truetune.record import Item, Measurement
@@ -48,7 +47,7 @@ class Asking:
 
     def ask(self, subject: Subject, questions: Sequence[Question], data: Dataset) -> list[Item]:
         """Items in the questions' order; `kind` lacks `lost`, which needs the base's items (see `with_lost`)."""
-        answers = self.answers(subject, [question.turns or question.question for question in questions])
+        answers = self.answers(subject, [question.asked for question in questions])
         taught = frozenset(key(example.completion) for example in data.train)
         domains = {name: frozenset(map(key, values)) for name, values in data.domains.items()}
         return [
