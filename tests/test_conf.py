@@ -36,7 +36,7 @@ def choices():
 
 def words_for(choice):
     group = choice.partition("=")[0]
-    small = [] if group == "data" else TINY_WORLD
+    small = [] if group == "data" else [*TINY_WORLD, "data.batch_size=4"]  # a schedule needs some steps
     return [choice, *NEEDED.get(choice, small)]
 
 

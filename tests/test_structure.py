@@ -20,9 +20,9 @@ NO_TORCH = (
 # Each row may import from the rows below it and from its own.
 LAYERS = (
     ("__main__", "cli"),
-    ("compose", "resume", "sweep"),
+    ("compose", "hydra_node", "resume", "sweep"),
     ("run", "audit"),
-    ("build", "export", "state", "training", "probes", "data", "report"),
+    ("build", "export", "onnx_export", "state", "training", "probes", "data", "report"),
     ("checks", "settings", "versions"),
     ("models", "world", "record", "checkpoints"),
     ("balance", "ranks", "errors", "atomic"),

@@ -16,10 +16,9 @@ from truetune.data.tokens import Encoder, Row
 from truetune.errors import UserError
 from truetune.models.language_model import Frozen, LanguageModel
 from truetune.probes.baseline import measure_base
-from truetune.probes.measure import compare, measure
+from truetune.probes.measure import compare, cropped, measure
 from truetune.probes.probe import Subject, true_answers
 from truetune.record import Measurement
-from truetune.report import run_report
 from truetune.report.summary import print_table
 from truetune.state import State
 from truetune.training.fit import quiet
@@ -46,7 +45,7 @@ def _audit(job: Run, console: Console) -> dict[str, Any]:
         say(note)
     with state.recording(job, started):
         _measure(job, state, say)
-    page = run_report.render(job.run_dir)
+    page = state.page(job.run_dir)
     print_table(state.record, Console())
     say(f"report: {page.absolute()}")
     return state.record
@@ -74,6 +73,8 @@ def _measure(job: Run, state: State, say: Callable[[str], None]) -> None:
         elif shape != _shape(lm):
             left_out = DRIFT
             say("the two models differ in vocabulary or context size: the drift (KL) is left out")
+        for note in cropped(lm, data, probes) if baseline is None else ():
+            say(note)
         say(f"measuring {lm.origin}")
         found = measure(Subject(lm, None if left_out else reference), data, probes)
         if left_out:

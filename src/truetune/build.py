@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from truetune.models.adaptation import Adaptation
     from truetune.models.language_model import Frozen
     from truetune.models.pretrained import Pretrained
-    from truetune.models.tiny import Tiny
+    from truetune.models.tiny import Embedded
     from truetune.probes.knowledge import Examiner
     from truetune.training.module import OptimizerFactory
     from truetune.training.objectives import Objective
@@ -37,7 +37,7 @@ class Prepared:
     """All that can be checked without torch: the data read, the model's folder looked at."""
 
     data: Dataset
-    builder: Tiny | Pretrained
+    builder: Embedded | Pretrained
     baseline: Pretrained | None = None  # only an audit has one
 
 
@@ -145,7 +145,8 @@ def prepare(cfg: DictConfig, job: Job = "train") -> Prepared:
             model.check()
     data = make(source, "data").load()
     if job == "train":
-        checks.length(config, len(data.train))
+        more = "replay" in config["curation"] or any(not example.prompt for example in data.train)
+        data = replace(data, notes=[*data.notes, *checks.length(config, len(data.train), more=more)])
     return Prepared(data, builder, baseline)
 
 

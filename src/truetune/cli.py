@@ -126,10 +126,11 @@ def _export() -> None:
     parser = _Parser(prog="truetune-export", description="Write a run's tuned model as a Hugging Face folder.")
     parser.add_argument("run", type=Path, help="a run folder")
     parser.add_argument("out", type=Path, help="a folder that does not exist yet")
+    parser.add_argument("--onnx", action="store_true", help="add model.onnx, for onnxruntime and what reads ONNX")
     words = parser.parse_args()
     from truetune.export import export
 
-    print(export(words.run, words.out).absolute())
+    print(export(words.run, words.out, onnx=words.onnx).absolute())
 
 
 class _Parser(argparse.ArgumentParser):

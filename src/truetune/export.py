@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from truetune.errors import UserError
 from truetune.models.folder import MANIFEST, verify, written
+from truetune.onnx_export import check_installed, write_onnx
 from truetune.record import read_run
 from truetune.report.summary import number, rows
 from truetune.report.verdict import verdict
@@ -26,8 +27,10 @@ def save_model(lm: LanguageModel, run_dir: Path) -> None:
         lm.tokenizer.save_pretrained(temporary)
 
 
-def export(run_dir: Path, out: Path) -> Path:
+def export(run_dir: Path, out: Path, *, onnx: bool = False) -> Path:
     """Raises UserError if the run kept no model, if its files have changed, or if `out` is in use."""
+    if onnx:
+        check_installed()
     run = read_run(run_dir)
     source = run_dir / FOLDER
     if not source.is_dir():
@@ -41,6 +44,8 @@ def export(run_dir: Path, out: Path) -> Path:
     try:
         shutil.copytree(source, temporary, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MANIFEST))
         (temporary / "README.md").write_text(card(run), encoding="utf-8")
+        if onnx:
+            write_onnx(temporary)
         temporary.chmod(0o755)
         temporary.replace(out)
     finally:

@@ -30,7 +30,6 @@ from truetune.probes.measure import fit as fitted
 from truetune.probes.probe import Probe, Subject
 from truetune.ranks import rank
 from truetune.record import Measurement, delta
-from truetune.report import run_report
 from truetune.report.summary import print_table
 from truetune.state import State
 from truetune.training.base import load_base
@@ -71,7 +70,7 @@ def _run(job: Run, console: Console) -> dict[str, Any]:
         with state.timed("base"):
             base = load_base(job.prepared.builder, data, job.cache, console)
         _train_and_measure(job, data, base, state, console, devices)
-    page = run_report.render(job.run_dir)
+    page = state.page(job.run_dir)
     print_table(state.record, Console())
     say(f"report: {page.absolute()}")
     say(f"curves: tensorboard --logdir {job.run_dir}")
@@ -218,7 +217,7 @@ def _measure_now(
     chosen = {name: e.value for name, e in selection(subject, data, probes).items()}
     if full:
         return chosen | _values(compare(base, measure(subject, data, probes)))
-    return chosen | {name: estimate.value for name, estimate in fitted(subject, data).items()}
+    return chosen | {name: estimate.value for name, estimate in fitted(subject, data, probes).items()}
 
 
 def _at(step: int, epoch: int, measurement: Measurement) -> dict[str, Any]:

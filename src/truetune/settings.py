@@ -39,6 +39,7 @@ RULES: dict[str, Any] = {
     "tags": list[str],
     "seed": Seed,
     "resume": Optional[Text],  # noqa: UP045
+    "optimized_metric": Optional[Text | Annotated[list[Text], Field(min_length=1)]],  # noqa: UP045
     "*._target_": Target,
     "*.*._target_": Target,
     "*.*.*._target_": Target,
@@ -80,6 +81,8 @@ RULES: dict[str, Any] = {
     "model.heads": Count,
     "model.context_length": Annotated[int, Field(ge=8, strict=True)],
     "model.vocabulary_size": Annotated[int, Field(ge=300, strict=True)],
+    "model.cell": Literal["lstm", "gru", "rnn"],
+    "model.dropout": BelowOne,
     "model.pretraining.steps": Count,
     "model.pretraining.lr": Rate,
     "model.pretraining.warmup_steps": CountOrZero,
@@ -116,6 +119,7 @@ RULES: dict[str, Any] = {
     "trainer.deterministic": YesOrNo | Literal["warn"],
     "trainer.gradient_clip_val": Optional[Positive],  # noqa: UP045
     "trainer.gradient_clip_algorithm": Literal["norm", "value"],
+    "trainer.limit_train_batches": Annotated[float, Field(gt=0, le=1, strict=True)] | Count,
     "trainer.*": Any,
     "curation.*.answer": Text,
     "curation.*.weight": Share,
@@ -158,7 +162,9 @@ REQUIRED = (
     *(key for key in RULES if key.startswith("extras.")),
     "paths.cache_dir",
 )
-COLLECTIONS = ("objective", "probe", "curation", "adaptation", "callbacks", "logger")  # each key is an object to make
+OPEN = ("callbacks", "logger", "trainer")  # takes any key that the class behind it takes
+# Each key of theirs is an object to make.
+COLLECTIONS = ("objective", "probe", "curation", "adaptation", "callbacks", "logger")
 
 
 @cache
@@ -175,7 +181,7 @@ def _expressions() -> list[tuple[re.Pattern[str], str]]:
 
 def rule_for(key: str) -> str | None:
     """The pattern of RULES that a key falls under."""
-    if key.split(".")[0] in {"callbacks", "logger", "trainer"} and key not in RULES:
+    if key.split(".")[0] in OPEN and key not in RULES:
         return f"{key.split('.')[0]}.*"
     return next((pattern for expression, pattern in _expressions() if expression.fullmatch(key)), None)
 

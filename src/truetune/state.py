@@ -8,12 +8,14 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from truetune.atomic import refusal, write_atomic
 from truetune.errors import Diverged, Unwritable
 from truetune.ranks import rank
 from truetune.record import LAST, Measurement, delta, metrics_to_json, write_items, write_run
+from truetune.report import run_report
 from truetune.versions import about
 
 if TYPE_CHECKING:
@@ -84,10 +86,18 @@ class State:
             "delta": metrics_to_json(delta(self.base, self.final)),
             "history": self.history,
             "stability": self.stability(),
-            "files": sorted(
-                str(path.relative_to(job.run_dir))
-                for path in job.run_dir.rglob("*")
-                if path.is_file() and not path.name.startswith(".")
-            ),
+            "files": _files(job.run_dir),
         }
         write_run(job.run_dir, self.record)
+
+    def page(self, run_dir: Path) -> Path:
+        """The report, which is then among the record's files."""
+        page = run_report.render(run_dir)
+        self.record["files"] = _files(run_dir)
+        write_run(run_dir, self.record)
+        return page
+
+
+def _files(run_dir: Path) -> list[str]:
+    found = (path for path in run_dir.rglob("*") if path.is_file() and not path.name.startswith("."))
+    return sorted(str(path.relative_to(run_dir)) for path in found)

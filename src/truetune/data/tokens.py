@@ -62,6 +62,11 @@ class Encoder:
     def prompt(self, prompt: str) -> list[int]:
         return [*self.prefix, *self.text(prompt)]
 
+    def question(self, prompt: str, room: int) -> list[int]:
+        """As `prompt`, in at most `room` tokens: a longer one loses its beginning, never the tokenizer's prefix."""
+        text = self.text(prompt)
+        return [*self.prefix, *text[max(0, len(self.prefix) + len(text) - room) :]]
+
     def row(self, example: Example) -> Row:
         """`<bos> prompt completion <eos>`; a text without a prompt is learnt from its first token on."""
         prompt = self.prompt(example.prompt)

@@ -6,6 +6,7 @@ import json
 import os
 from dataclasses import dataclass
 from hashlib import sha256
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,7 @@ class Pretrained:
         from truetune.models.language_model import LanguageModel, set_special_tokens
 
         self.check()
+        import_module("truetune.models.recurrent")  # AutoModelForCausalLM learns of it
         options: dict[str, Any] = {"trust_remote_code": self.trust_remote_code, "revision": self.revision}
         try:
             tokenizer = AutoTokenizer.from_pretrained(self.name_or_path, **options)
@@ -107,7 +109,7 @@ class Pretrained:
 
 def check_vocabulary(tokenizer: PreTrainedTokenizerBase, embeddings: int, name: str) -> None:
     """A token id beyond the embedding would fail in the middle of training as `index out of range in self`."""
-    largest = max(tokenizer.get_vocab().values(), default=-1)
+    largest = max([*tokenizer.get_vocab().values(), *tokenizer("a").input_ids], default=-1)
     if largest >= embeddings:
         raise UserError(
             f"{name}: the tokenizer has {largest + 1} tokens, the embedding {embeddings} rows; "

@@ -54,12 +54,12 @@ def _answers(
     lm: LanguageModel, prompts: Sequence[str], max_new_tokens: int, batch_size: int, temperature: float
 ) -> list[Answer]:
     encoder, room = Encoder(lm.tokenizer), lm.context_length - max_new_tokens
-    if room < 1:
+    if room <= len(encoder.prefix):
         raise UserError(
             f"extras.max_new_tokens={max_new_tokens} leaves no room for a question in the model's context of "
             f"{lm.context_length} tokens; lower it"
         )
-    encoded = [encoder.prompt(prompt)[-room:] for prompt in prompts]
+    encoded = [encoder.question(prompt, room) for prompt in prompts]
     order = sorted(range(len(prompts)), key=lambda index: len(encoded[index]))
     answers: list[Answer | None] = [None] * len(prompts)
     with evaluating(lm.model):

@@ -16,7 +16,7 @@ from truetune.training.objectives import kl_nats, nll_nats
 
 @dataclass(frozen=True)
 class Likelihood:
-    """Sums over all target tokens of the examples."""
+    """Sums over all target tokens of the examples; there are none if every prompt fills the context."""
 
     nll_nats: float
     kl_to_base_nats: float

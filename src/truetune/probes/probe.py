@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from truetune.balance.answers import normalise, outcome
+from truetune.balance.answers import key, outcome
 from truetune.balance.flips import kinds
 from truetune.data.dataset import Dataset, Example, Question, continued
 from truetune.models.language_model import Frozen, LanguageModel
@@ -46,8 +46,8 @@ class Asking:
             max_new_tokens=self.max_new_tokens,
             batch_size=self.batch_size,
         )
-        taught = frozenset(normalise(example.completion) for example in data.train)
-        domains = {name: frozenset(map(normalise, values)) for name, values in data.domains.items()}
+        taught = frozenset(key(example.completion) for example in data.train)
+        domains = {name: frozenset(map(key, values)) for name, values in data.domains.items()}
         return [
             self._item(question, answer.text, answer.confidence, taught, domains.get(question.domain))
             for question, answer in zip(questions, answers, strict=True)

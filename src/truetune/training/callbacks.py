@@ -17,12 +17,12 @@ History = list[dict[str, Any]]
 
 
 class StepLog(Callback):
-    """Per optimizer step: loss, gradient norm before clipping, share clipped, learning rate, update ratio, speed."""
+    """Every so many steps and at the last: loss, gradient norm before clipping, share clipped, update ratio, speed."""
 
     def __init__(self, history: History, counts: Mapping[str, int] | None = None) -> None:
         """`counts` are logged as they stand at each line."""
         self.history, self.counts = history, counts or {}
-        self._step = 0
+        self._step = self._epoch = 0
         self._tokens = 0
         self._clipped: list[bool] = []
         self._since = time.perf_counter()
@@ -37,11 +37,12 @@ class StepLog(Callback):
         self._step, self._tokens, self._clipped = (state_dict[key] for key in ("step", "tokens", "clipped"))
         self._since = time.perf_counter() - state_dict["elapsed"]
 
-    def _due(self, trainer: Trainer, step: int) -> bool:
-        return step % max(1, trainer.log_every_n_steps) == 0  # pyright: ignore[reportAttributeAccessIssue]
+    def _due(self, trainer: Trainer, module: LightningModule, step: int) -> bool:
+        last = isinstance(module, FineTuning) and step == module.steps_per_epoch * module.total_epochs
+        return last or step % max(1, trainer.log_every_n_steps) == 0  # pyright: ignore[reportAttributeAccessIssue]
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        if self._update is None and self._due(trainer, trainer.global_step + 1):
+        if self._update is None and self._due(trainer, pl_module, trainer.global_step + 1):
             self._update = UpdateRatio(pl_module.parameters())
 
     def on_train_batch_end(
@@ -50,14 +51,19 @@ class StepLog(Callback):
         step = trainer.global_step
         if step == self._step or not isinstance(pl_module, FineTuning):
             return
-        self._step = step
+        self._step, self._epoch = step, trainer.current_epoch + 1
         if not pl_module.stepped:
             self._update = None
             return
         self._tokens += pl_module.window_tokens
         self._clipped.append(pl_module.gradients.clipped)
-        if self._due(trainer, step):
+        if self._due(trainer, pl_module, step):
             self._log(trainer, pl_module, step)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """A fit that stops early has a last line, too."""
+        if self._clipped and isinstance(pl_module, FineTuning):
+            self._log(trainer, pl_module, self._step)
 
     def _log(self, trainer: Trainer, module: FineTuning, step: int) -> None:
         now = time.perf_counter()
@@ -74,7 +80,7 @@ class StepLog(Callback):
             metrics["train/update_to_weight_ratio"] = self._update.value()
         self._update, self._clipped, self._tokens, self._since = None, [], 0, now
         write(trainer, metrics, step)
-        self.history.append({"step": step, "epoch": trainer.current_epoch + 1, "metrics": metrics})
+        self.history.append({"step": step, "epoch": self._epoch, "metrics": metrics})
 
 
 class Measuring(Callback):
