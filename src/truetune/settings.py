@@ -18,9 +18,7 @@ from truetune.errors import UserError
 
 # Strict: a text that looks like a number or a truth value would pass the check and fail in the middle of a run.
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
-Rate = Annotated[
-    float, Field(gt=0, le=1e30, allow_inf_nan=False, strict=True)
-]  # beyond it an optimizer's own sums overflow
+Rate = Annotated[float, Field(gt=0, le=1e30, allow_inf_nan=False, strict=True)]  # above, Adam overflows
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
 Share = Annotated[float, Field(ge=0, le=1, strict=True)]
 BelowOne = Annotated[float, Field(ge=0, lt=1, strict=True)]

@@ -14,7 +14,7 @@ import torch
 from faults.tiny import ran
 from safetensors.torch import load_file
 
-from truetune.report.run_report import render
+from truetune.report import render
 
 WORDS = ("trainer.max_epochs=4", "data.batch_size=4", "trainer.log_every_n_steps=5", "extras.measure_points=3")
 CALLS = ("fsync", "replace", "unlink", "mkdir")
@@ -77,7 +77,7 @@ def outcome(folder):
             {name: value for name, value in row.items() if "per_second" not in name} for row in csv.DictReader(file)
         ]
     kept = {key: record[key] for key in ("status", "base", "final", "delta", "history", "stability")}
-    kept["files"] = [name for name in record["files"] if not name.startswith("tensorboard/")]  # named by time
+    kept["files"] = [name for name in record["files"] if not name.startswith(("tensorboard", "report"))]
     kept["report"] = (run / "report.html").is_file()
     return kept, rows, load_file(run / "model" / "model.safetensors")
 
