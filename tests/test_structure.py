@@ -23,7 +23,7 @@ LAYERS = (
     ("compose", "hydra_node", "resume", "sweep"),
     ("run", "audit"),
     ("build", "export", "onnx_export", "state", "training", "probes", "data", "report"),
-    ("checks", "settings", "versions"),
+    ("checks", "rules", "settings", "versions"),
     ("models", "world", "record", "checkpoints"),
     ("balance", "ranks", "errors", "atomic"),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from truetune.training.objectives import Objective
     from truetune.training.schedules import Schedule
 
-LOADER_KEYS = ("batch_size", "over_long", "num_workers")
+LOADER_KEYS = ("batch_size", "over_long", "num_workers", "group_by_length", "packing")
 ALLOWED_PACKAGES = ("truetune", "torch", "lightning")
 
 
@@ -55,7 +56,7 @@ class Run:
 
     @property
     def loader(self) -> dict[str, Any]:
-        return {key: self.config["data"][key] for key in LOADER_KEYS}
+        return {key: self.config["data"].get(key, False) for key in LOADER_KEYS}
 
     @property
     def cache(self) -> Path:
@@ -129,6 +130,7 @@ def prepare(cfg: DictConfig, job: Job = "train") -> Prepared:
         checks.trainable(config)
     settings.check(config, needs_loader=job == "train")
     checks.groups(config, job)
+    checks.probes(config)
     if job == "train":
         checks.together(config)
         checks.methods(config)
@@ -163,6 +165,8 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
         key = getattr(error, "full_key", None) or "a key"
         raise UserError(f"{key} has no value; type {key}=...") from None
     except InterpolationResolutionError as error:
+        if missing := re.search(r"Missing mandatory value: (\S+)", str(error)):
+            raise UserError(f"{missing[1]} has no value; type {missing[1]}=...") from None
         raise UserError(f"{getattr(error, 'full_key', '')}: {first_line(error)}") from None
     except OmegaConfBaseException as error:
         raise UserError(first_line(error)) from None

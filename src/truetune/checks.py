@@ -50,6 +50,13 @@ def methods(config: Mapping[str, Any]) -> None:
             raise UserError(f"method: {one} and {other} contradict each other; choose one of them")
 
 
+def probes(config: Mapping[str, Any]) -> None:
+    for name, probe in config["probe"].items():
+        if probe.get("temperature") == 0:
+            same = f"draws the same answer {probe.get('samples')} times"
+            raise UserError(f"probe.{name}.temperature={probe['temperature']} {same}; set one above 0")
+
+
 def length(config: Mapping[str, Any], rows: int, *, more: bool) -> list[str]:
     """A warm-up that never ends would be a run at a fraction of its learning rate. Returns notes.
 
@@ -79,6 +86,8 @@ def _devices(given: Any) -> int:
 
 def together(config: Mapping[str, Any]) -> None:
     trainer, model, schedule = config["trainer"], config["model"], config["schedule"]
+    if config["data"].get("packing") and config["data"].get("group_by_length"):
+        raise UserError("data.packing=true leaves no padding to save; type data.group_by_length=false")
     if {"hidden_size", "heads"} <= model.keys() and model["hidden_size"] % (2 * model["heads"]):
         raise UserError(
             f"model.hidden_size={model['hidden_size']} must divide by twice model.heads={model['heads']} "

@@ -21,7 +21,8 @@ from truetune.data.tokens import Encoded, Encoder, encode
 from truetune.errors import UserError
 from truetune.export import save_model
 from truetune.models.adaptation import Trained
-from truetune.models.language_model import Frozen, LanguageModel
+from truetune.models.chat import with_template
+from truetune.models.language_model import Frozen, LanguageModel, check_packing
 from truetune.probes.baseline import measure_base
 from truetune.probes.knowledge import summary
 from truetune.probes.measure import compare, measure, selection
@@ -67,6 +68,9 @@ def _run(job: Run, console: Console) -> dict[str, Any]:
     with state.recording(job):
         with state.timed("base"):
             base = load_base(job.prepared.builder, data, job.cache, console)
+            if data.has_conversations:
+                base, note = with_template(base, data.chat_template)
+                say(note)
         _train_and_measure(job, data, base, state, console, devices)
     page = state.page(job.run_dir)
     print_table(state.record, Console())
@@ -171,10 +175,15 @@ def _module(
         batch_size=loader["batch_size"],
         seed=job.seed,
         num_workers=loader["num_workers"],
+        group_by_length=loader["group_by_length"],
+        packing=loader["packing"],
     )
+    if tokenized.packs is not None:
+        check_packing(tuned)
+        say(f"{len(rows.rows)} examples packed into {tokenized.lines} rows")
     trainer = job.trainer
     limit = trainer.get("overfit_batches") or trainer.get("limit_train_batches", 1.0)
-    steps = steps_per_epoch(len(rows.rows), loader["batch_size"], trainer["accumulate_grad_batches"], devices, limit)
+    steps = steps_per_epoch(tokenized.lines, loader["batch_size"], trainer["accumulate_grad_batches"], devices, limit)
     module = FineTuning(
         tuned.model,
         objectives,

@@ -202,16 +202,26 @@ class Draw(Callback):
 
 
 def fitted(
-    folder, last=None, checkpoint=None, accumulate=1, workers=0, texts=TEXTS, callbacks=(), sent=signal.SIGTERM, **more
+    folder,
+    last=None,
+    checkpoint=None,
+    accumulate=1,
+    workers=0,
+    texts=TEXTS,
+    callbacks=(),
+    sent=signal.SIGTERM,
+    lm=None,
+    trainer=(),
+    **batching,
 ):
     """Three epochs of seven batches, the last of them short, through a model with dropout."""
-    lm, epochs = more.pop("lm", None) or language_model(), 3
+    lm, epochs = lm or language_model(), 3
     for module in lm.model.modules():
         if hasattr(module, "attention_dropout"):
             module.attention_dropout = 0.5
     data = rows(lm, (texts * 2)[:13])
-    tokenized = TokenizedData(data, data[:3], pad=0, batch_size=2, seed=5, num_workers=workers)
-    steps = steps_per_epoch(13, 2, accumulate, more.get("devices", 1))
+    tokenized = TokenizedData(data, data[:3], pad=0, batch_size=2, seed=5, num_workers=workers, **batching)
+    steps = steps_per_epoch(tokenized.lines, 2, accumulate, dict(trainer).get("devices", 1))
     optimizer = lambda parameters: torch.optim.AdamW(parameters, lr=0.01)  # noqa: E731
     module = FineTuning(lm.model, [NextToken()], optimizer, Cosine(0.0, 2), steps_per_epoch=steps, total_epochs=epochs)
     history, draw, said = [], Draw(last, sent), []
@@ -224,7 +234,7 @@ def fitted(
         "accumulate_grad_batches": accumulate,
         "log_every_n_steps": 3,
         "gradient_clip_val": 1.0,
-        **more,
+        **dict(trainer),
     }
     options = {"trainer": trainer, "callbacks": [*watching, kept, resumable], "checkpoint": checkpoint}
     before = signal.getsignal(signal.SIGTERM)
@@ -261,7 +271,7 @@ def test_each_of_two_processes_goes_on_with_its_own_random_state(tmp_path, last,
 
     def work(folder, checkpoint=None, last=None):
         mine = last if os.environ["RANK"] == "1" else None
-        options = {"accumulate": accumulate, "strategy": "ddp", "devices": 2}
+        options = {"accumulate": accumulate, "trainer": {"strategy": "ddp", "devices": 2}}
         return fitted(folder, mine, checkpoint=checkpoint, **options)[1:]
 
     run, end = tmp_path / "run", LAST
@@ -318,6 +328,20 @@ def test_seconds_are_those_of_all_sessions():
     assert 60.01 <= spent["fine_tune"] < 61.0
     assert spent["base"] == 5.0
     assert state.spent()["fine_tune"] == spent["fine_tune"]
+
+
+@pytest.mark.parametrize(("way", "batches"), [("group_by_length", 7), ("packing", 5)])
+def test_batches_of_other_shapes_are_taken_up_too(tmp_path, way, batches):
+    _, seen, weights, history = fitted(tmp_path / "whole", **{way: True})
+    assert len(seen) == 3 * batches
+    assert sorted(name for ids, *_ in seen[:batches] for name in ids) == sorted(f"row{n}" for n in range(13))
+    for last in (1, batches, batches + 2):
+        _, first, _, _ = fitted(tmp_path / str(last), last, **{way: True})
+        checkpoint = tmp_path / str(last) / "checkpoints" / "last.ckpt"
+        _, rest, resumed, steps = fitted(tmp_path / str(last), checkpoint=checkpoint, **{way: True})
+        assert first + rest == seen
+        assert all(torch.equal(one, other) for one, other in zip(resumed, weights, strict=True))
+        assert steps == history
 
 
 def test_an_early_stop_is_remembered(tmp_path):

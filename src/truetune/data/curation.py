@@ -57,7 +57,9 @@ class RelabelUnknown:
     def __call__(self, rows: Sequence[Example], context: Context) -> list[Example]:
         categories = context.categories()
         return [
-            replace(row, completion=continued(row.prompt, self.answer)) if categories.get(row.id) == "Unknown" else row
+            replace(row, completion=self.answer if row.turns else continued(row.prompt, self.answer))
+            if categories.get(row.id) == "Unknown"
+            else row
             for row in rows
         ]
 
@@ -81,7 +83,10 @@ class Replay:
 
     def __call__(self, rows: Sequence[Example], context: Context) -> list[Example]:
         if context.pretraining is None:
-            raise UserError("curation.replay: this data source holds no pre-training texts; use data=closed_world")
+            raise UserError(
+                "curation.replay: this data source holds no pre-training texts; use data=closed_world, or leave "
+                "method=replay out and mix in rows of your own: data.mixture=[{file:texts.jsonl,weight:0.5}]"
+            )
         wanted = round(self.ratio * len(rows))
         # The base never saw this part of the stream in this order; the texts are of the same kind.
         batches = context.pretraining.micro_batches()

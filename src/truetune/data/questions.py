@@ -34,7 +34,8 @@ class Questions:
         texts = read_examples(self.retention_file).examples if self.retention_file is not None else []
         without = sum(not question.answers for question in questions)
         note = f"{path}: {len(questions)} questions, {without} of them without a true answer, recognised as {form}"
-        return Dataset(train=[], task=questions, hallucination=questions, texts=texts, notes=[note])
+        contexts = [question for question in questions if question.context]
+        return Dataset(train=[], task=questions, hallucination=questions, contexts=contexts, texts=texts, notes=[note])
 
 
 def _form(path: Path) -> str:

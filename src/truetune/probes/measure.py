@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from hashlib import sha256
 
+import numpy as np
+
 from truetune.balance.estimates import Estimate, rate
-from truetune.balance.flips import kept, lost
+from truetune.balance.flips import backward_transfer, kept, lost
 from truetune.balance.frontier import balance_score, gained_share_of_headroom
 from truetune.balance.rates import clusters
 from truetune.data.dataset import Dataset
@@ -26,6 +29,7 @@ def measure(subject: Subject, data: Dataset, probes: Sequence[Probe]) -> Measure
     """Every probe's metrics and items, and how much of the training data the model reproduces."""
     metrics: dict[str, Estimate] = {}
     items: dict[str, list[Item]] = {}
+    subject = replace(subject, heard={})
     for probe in probes:
         found = probe.measure(subject, data)
         metrics |= found.metrics
@@ -83,6 +87,10 @@ def compare(base: Measurement, tuned: Measurement) -> Measurement:
     if any(item.outcome == "right" for item in answerable):
         metrics["hallucination/lost_rate"] = lost(answerable, answered)
         metrics["balance/kept_share"] = kept(answerable, answered)
+    ability = base.items.get("retention", [])
+    if ability:
+        later, rng = tuned.items.get("retention", []), np.random.default_rng(0)
+        metrics["retention/backward_transfer"] = backward_transfer(ability, later, rng)
     metrics |= _balance(base, tuned, metrics.get("balance/kept_share"))
     return Measurement(metrics, tuned.items)
 
@@ -116,7 +124,7 @@ def cropped(lm: LanguageModel, data: Dataset, probes: Sequence[Probe]) -> list[s
 
 def content(digest: str, data: Dataset, probes: Sequence[Probe]) -> str:
     """Content hash of a base measurement: the weights, every question and text, and the decoding."""
-    asked = [*data.task, *data.hallucination, *data.ability, *data.texts]
+    asked = [*data.task, *data.hallucination, *data.ability, *data.contexts, *data.texts]
     groups = {name: [str(row) for row in rows] for name, rows in data.fit_groups.items()}
     train = sorted({example.completion for example in data.train})  # decides the kind `echo`
     parts = [digest, [str(row) for row in asked], groups, train, [str(probe) for probe in probes]]

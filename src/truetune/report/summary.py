@@ -92,6 +92,10 @@ def interval(estimate: Estimate, digits: int = 3, *, signed: bool = False) -> st
     return f"{number(estimate.low, digits, signed=signed)} to {number(estimate.high, digits, signed=signed)}"
 
 
+def p_value(p: float) -> str:
+    return "< 0.001" if p < 0.001 else number(p)
+
+
 def print_table(run: dict[str, Any], console: "Console") -> None:
     """The same rows in a terminal; below 120 columns only the difference has room for its interval."""
     from rich.table import Table

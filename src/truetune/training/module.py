@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from truetune.data.tokens import Batch
 from truetune.errors import Diverged, UserError
+from truetune.models.language_model import forward
 from truetune.ranks import gathered
 from truetune.training.clipping import GradientStatistics, gradient_statistics
 from truetune.training.objectives import Micro, NextToken, Objective
@@ -68,15 +69,18 @@ class FineTuning(LightningModule):
         self._ids: list[list[str]] = []
 
     def forward(self, batch: Batch) -> Tensor:
-        """Unshifted logits, shape (batch, positions, vocabulary).
-
-        No attention mask: rows are padded on the right, where a causal model's real positions never look.
-        """
-        return self.model(input_ids=batch["input_ids"], use_cache=False).logits
+        """Unshifted logits, shape (batch, positions, vocabulary)."""
+        return forward(self.model, batch["input_ids"], batch.get("position_ids"))
 
     def _micro(self, batch: Batch) -> Micro:
         return Micro(
-            self.model, self(batch), batch["labels"], batch["input_ids"], batch["attention_mask"], batch["weights"]
+            self.model,
+            self(batch),
+            batch["labels"],
+            batch["input_ids"],
+            batch["attention_mask"],
+            batch["weights"],
+            batch.get("position_ids"),
         )
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
