@@ -77,7 +77,8 @@ def outcome(folder):
             {name: value for name, value in row.items() if "per_second" not in name} for row in csv.DictReader(file)
         ]
     kept = {key: record[key] for key in ("status", "base", "final", "delta", "history", "stability")}
-    kept["files"] = [name for name in record["files"] if not name.startswith(("tensorboard", "report"))]
+    late = ("tensorboard/", "report.html", "run.json")  # named by time, or listed only once they are there
+    kept["files"] = [name for name in record["files"] if not name.startswith(late)]
     kept["report"] = (run / "report.html").is_file()
     return kept, rows, load_file(run / "model" / "model.safetensors")
 
