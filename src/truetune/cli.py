@@ -168,7 +168,9 @@ def _guarded(main: Callable[[], None]) -> NoReturn:
     debug = "--debug" in sys.argv
     if debug:
         sys.argv.remove("--debug")
-    signal.signal(signal.SIGTERM, _terminated)
+    for name in ("SIGTERM", "SIGUSR1"):  # the second is a cluster's warning; set here, Lightning does not requeue
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), _terminated)
     try:
         main()
     except EXPECTED as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -62,13 +61,12 @@ def _run(job: Run, console: Console) -> dict[str, Any]:
     if job.config["extras"]["threads"] is not None:
         torch.set_num_threads(job.config["extras"]["threads"])
     quiet()
-    started, state = time.time(), State()
-    say = speaker(console)
+    state, say = State(), speaker(console)
     data = job.prepared.data
     for note in data.notes:
         say(note)
     devices = _rehearse(job).world_size
-    with state.recording(job, started):
+    with state.recording(job):
         with state.timed("base"):
             base = load_base(job.prepared.builder, data, job.cache, console)
             if data.has_conversations:
@@ -150,7 +148,7 @@ def _fit(
         logger.log_metrics(state.history[0]["metrics"], 0)
     words = f"fine-tuning on {len(data.rows)} rows, {module.total_epochs} epochs"
     progress = ProgressLine(console, words, module.steps_per_epoch * module.total_epochs)
-    resumable = Resumable(job.run_dir, state.history, data.digest(), speaker(console))
+    resumable = Resumable(job.run_dir, state, data.digest(), speaker(console))
     stability = Stability(job.config["extras"]["on_nonfinite"], speaker(console))
     state.stability = stability.report
     callbacks = [stability, measuring, StepLog(state.history, stability.counts), *job.callbacks(), progress, resumable]

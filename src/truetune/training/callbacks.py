@@ -60,8 +60,12 @@ class StepLog(Callback):
         if self._due(trainer, pl_module, step):
             self._log(trainer, pl_module, step)
 
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """A fit that stops early has a last line, too, and its last checkpoint knows of it."""
+        if trainer.should_stop:
+            self.on_train_end(trainer, pl_module)
+
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """A fit that stops early has a last line, too."""
         if self._clipped and isinstance(pl_module, FineTuning):
             self._log(trainer, pl_module, self._step)
 
@@ -93,6 +97,12 @@ class Measuring(Callback):
     def __init__(self, epochs: frozenset[int], probe: Callable[[bool], dict[str, float]], history: History) -> None:
         self.epochs, self.probe, self.history = epochs, probe, history
         self.seconds = 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"seconds": self.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.seconds = state_dict["seconds"]
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         start = time.perf_counter()
