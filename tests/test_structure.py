@@ -23,7 +23,7 @@ LAYERS = (
     ("compose", "hydra_node", "resume", "sweep"),
     ("run", "audit"),
     ("build", "export", "state", "training", "probes", "data", "report"),
-    ("checks", "settings", "versions"),
+    ("checks", "secret", "settings", "versions"),
     ("models", "world", "record"),
     ("balance", "ranks", "errors"),
 )

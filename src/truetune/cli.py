@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from truetune import secret
 from truetune.errors import Diverged, UserError
 
 if TYPE_CHECKING:
@@ -46,9 +47,10 @@ def export() -> None:
 
 def _train() -> None:
     global _prepared
-    from truetune import compose, resume, sweep
+    from truetune import compose, resume, sweep, versions
     from truetune.ranks import rank
 
+    versions.check()
     arguments = compose.parse(sys.argv[1:])
     if rank() == 0:  # the other ranks are given what rank 0 made of it
         sys.argv[1:] = resume.expanded(sys.argv[1:], arguments)
@@ -65,8 +67,9 @@ def _train() -> None:
 
 def _measure() -> None:
     global _prepared
-    from truetune import compose
+    from truetune import compose, versions
 
+    versions.check()
     arguments = compose.parse(sys.argv[1:])
     if arguments.multirun or "hydra.mode=MULTIRUN" in arguments.overrides:
         raise UserError("truetune-measure measures one model at a time; call it once for each, without -m")
@@ -90,7 +93,7 @@ def _job(cfg: DictConfig) -> None:
     except (UserError, Diverged) as error:
         import logging
 
-        logging.getLogger("truetune").info("error: %s", error)
+        logging.getLogger("truetune").info("error: %s", secret.hide(str(error)))
         raise SystemExit(_say(error)) from None
 
 
@@ -164,5 +167,5 @@ def _terminated(*_: object) -> NoReturn:
 
 
 def _say(error: UserError | Diverged) -> int:
-    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    print(f"error: {' '.join(secret.hide(str(error)).split())}", file=sys.stderr)
     return error.exit_code

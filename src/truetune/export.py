@@ -38,6 +38,8 @@ def export(run_dir: Path, out: Path) -> Path:
         raise UserError(f"{source}: no such folder: the run did not finish, or extras.save_model=false")
     if fault := verify(source):
         raise UserError(f"{source}: the folder is damaged: {fault}")
+    if linked := next((path for path in source.rglob("*") if path.is_symlink()), None):
+        raise UserError(f"{linked}: a link, which no run makes; what it leads to is not exported")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out.absolute()}: exists and is not empty; name a new folder")
     out.parent.mkdir(parents=True, exist_ok=True)

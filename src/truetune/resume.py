@@ -28,6 +28,8 @@ def expanded(argv: list[str], arguments: argparse.Namespace) -> list[str]:
         raise UserError(f"resume goes on with the run's own configuration; start a new run to change {word}")
     folder = Path(asked[0].partition("=")[2]).absolute()
     recorded = _recorded(folder, asked[0])
+    if (folder / LAST).parent.is_symlink():
+        raise UserError(f"{(folder / LAST).parent}: a link, which no run makes; move the folder itself back there")
     if not arguments.cfg and not (folder / LAST).is_file():
         raise UserError(f"{folder}: there is no checkpoint ({LAST}) to go on from; start a new run")
     flags = [word for word in argv if word not in asked]

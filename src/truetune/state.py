@@ -48,7 +48,7 @@ class State:
             rows = [{**asdict(fact), "category": fact.category} for fact in self.knowledge]
             write_atomic(job.run_dir / "items" / "knowledge.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
         record = {
-            **about(job.config, started, self.seconds),
+            **about(job.recorded, started, self.seconds),
             "status": self.status,
             "base": metrics_to_json(self.base.metrics),
             "final": metrics_to_json(self.final.metrics),

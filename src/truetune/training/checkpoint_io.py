@@ -6,6 +6,7 @@ Lightning's own saving goes through $TMPDIR and a copy, so a kill or a full disk
 from __future__ import annotations
 
 import os
+import pickle
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         note = sidecar(target)
         if note.is_file() and note.read_text(encoding="ascii").split()[:1] != [file_digest(target)]:
             raise UserError(f"{target}: the checkpoint is damaged (its SHA-256 differs from {note.name})")
-        return torch.load(target, map_location=map_location, weights_only=True)
+        try:
+            return torch.load(target, map_location=map_location, weights_only=True)
+        except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError) as error:
+            raise UserError(f"{target}: holds more than weights, or is cut short; it is not read") from error
 
     def remove_checkpoint(self, path: Any) -> None:
         sidecar(Path(path)).unlink(missing_ok=True)
