@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue, OmegaConfBaseException
 
-from truetune import checks, settings
+from truetune import checks, secret, settings
 from truetune.checks import Job
 from truetune.data.dataset import Dataset
 from truetune.errors import UserError, first_line
@@ -49,6 +49,11 @@ class Run:
     config: dict[str, Any]
     prepared: Prepared
     run_dir: Path
+
+    @property
+    def recorded(self) -> dict[str, Any]:
+        """The configuration as it is written down: without secrets."""
+        return secret.hide(self.config)
 
     @property
     def seed(self) -> int:
@@ -158,6 +163,7 @@ def build(cfg: DictConfig, prepared: Prepared, run_dir: Path) -> Run:
 
 def plain(cfg: DictConfig) -> dict[str, Any]:
     """Resolved, without omegaconf types; raises UserError naming a missing value or environment variable."""
+    secret.note(OmegaConf.to_yaml(cfg))
     own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
     try:
         found: Any = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)

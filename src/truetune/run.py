@@ -131,7 +131,7 @@ def _train_and_measure(
     if job.config["extras"]["save_model"]:
         save_model(tuned, job.run_dir)
     log_samples(loggers, state.base, state.final)
-    log_final(loggers, job.config, state.base, state.final, delta(state.base, state.final), trainer.global_step)
+    log_final(loggers, job.recorded, state.base, state.final, delta(state.base, state.final), trainer.global_step)
 
 
 def _fit(

@@ -90,7 +90,7 @@ class State:
             rows = [{**asdict(fact), "category": fact.category} for fact in self.knowledge]
             write_atomic(job.run_dir / "items" / "knowledge.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
         self.record = {
-            **about(job.config, self.started, self.spent()),
+            **about(job.recorded, self.started, self.spent()),
             "status": self.status,
             "base": metrics_to_json(self.base.metrics),
             "final": metrics_to_json(self.final.metrics),
