@@ -20,14 +20,15 @@ from truetune.record import LAST
 if TYPE_CHECKING:
     from truetune.data.curation import Curation
     from truetune.models.adaptation import Adaptation
-    from truetune.models.language_model import Frozen
     from truetune.models.pretrained import Pretrained
     from truetune.models.tiny import Tiny
     from truetune.probes.knowledge import Examiner
+    from truetune.training.given import Given
     from truetune.training.module import OptimizerFactory
     from truetune.training.objectives import Objective
     from truetune.training.schedules import Schedule
 
+GIVEN = ("reference", "teacher", "old_texts")
 LOADER_KEYS = ("batch_size", "over_long", "num_workers")
 ALLOWED_PACKAGES = ("truetune", "torch", "lightning")
 
@@ -76,15 +77,20 @@ class Run:
     def schedule(self) -> Schedule:
         return make(self.config["schedule"], "schedule")
 
-    def objectives(self, reference: Frozen) -> list[Objective]:
-        """An objective that takes a `reference` is given the frozen base."""
+    def objectives(self, given: Given) -> list[Objective]:
+        """An objective is given what its signature names, such as the frozen base as `reference`."""
         from hydra.utils import get_class
 
         found: list[Objective] = []
         for name, node in self.config["objective"].items():
-            wants = "reference" in inspect.signature(get_class(node["_target_"])).parameters
-            found.append(make(node, f"objective.{name}", **({"reference": reference} if wants else {})))
+            wanted = [word for word in inspect.signature(get_class(node["_target_"])).parameters if word in GIVEN]
+            found.append(make(node, f"objective.{name}", **{word: getattr(given, word) for word in wanted}))
         return found
+
+    def decoding(self) -> Any:
+        """How the tuned model answers the probes, if not greedily; at most one."""
+        made = [make(node, f"decoding.{name}") for name, node in (self.config.get("decoding") or {}).items()]
+        return made[0] if made else None
 
     def curations(self) -> dict[str, Curation]:
         return {name: make(node, f"curation.{name}") for name, node in self.config["curation"].items()}

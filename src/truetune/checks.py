@@ -38,6 +38,9 @@ CONTRADICTIONS = (
     ("lora", "freeze"),
     ("lora", "interpolate"),
     ("lora", "l2_sp"),
+    ("lora", "ewc"),
+    ("r_tuning", "filter_unknown"),
+    ("r_tuning", "relabel_unknown"),
 )
 
 
@@ -51,9 +54,8 @@ def methods(config: Mapping[str, Any]) -> None:
 def probes(config: Mapping[str, Any]) -> None:
     for name, probe in config["probe"].items():
         if probe.get("temperature") == 0:
-            raise UserError(
-                f"probe.{name}.temperature={probe['temperature']} draws the same answer {probe.get('samples')} times; set one above 0"
-            )
+            times, key = probe.get("samples"), f"probe.{name}.temperature={probe['temperature']}"
+            raise UserError(f"{key} draws the same answer {times} times; set one above 0, such as 1")
 
 
 def length(config: Mapping[str, Any], rows: int) -> None:

@@ -37,5 +37,12 @@ METHODS: dict[str, Any] = {
     "probe.*.temperature": NotNegative,
     "probe.*.questions": Count,
     "probe.*.seed": Seed,
+    "objective.*.texts": Count,
+    "objective.*.max_tokens": Count,
+    "objective.*.epochs": Count,
+    "curation.*.unsure": Annotated[str, Field(pattern=r"\S")],
+    "curation.*.max_tokens": Count,
+    "decoding.*.layers": Literal["low", "high"],
+    "decoding.*.plausible": Share,
     "extras.wrong_cost": NotNegative,
 }

@@ -21,7 +21,7 @@ from truetune.data.tokens import Encoded, Encoder, encode
 from truetune.errors import Diverged, UserError
 from truetune.export import save_model
 from truetune.models.adaptation import Trained
-from truetune.models.language_model import Frozen, LanguageModel
+from truetune.models.language_model import LanguageModel
 from truetune.probes.baseline import measure_base
 from truetune.probes.knowledge import summary
 from truetune.probes.measure import compare, measure, selection
@@ -35,6 +35,7 @@ from truetune.state import State
 from truetune.training.base import load_base
 from truetune.training.callbacks import Measuring, StepLog, epochs_to_measure
 from truetune.training.fit import fit, load_best, make_trainer, quiet
+from truetune.training.given import Given, drawn_texts
 from truetune.training.module import FineTuning
 from truetune.training.objectives import Objective
 from truetune.training.progress import ProgressLine, speaker
@@ -107,7 +108,7 @@ def _rehearse(job: Run) -> Trainer:
 def _train_and_measure(
     job: Run, data: Dataset, base: LanguageModel, state: State, console: Console, devices: int
 ) -> None:
-    probes, reference, say = job.probes(), Frozen(base.model), speaker(console)
+    probes, say = job.probes(), speaker(console)
     with state.timed("curate"):
         data = _curated(job, data, base, state, say)
     with state.timed("measure"):
@@ -116,11 +117,14 @@ def _train_and_measure(
     seed_everything(job.seed, verbose=False)  # an adaptation may add weights, drawn at random
     for adaptation in adaptations:
         tuned = replace(tuned, model=adaptation.prepare(tuned.model))
-    module, tokenized = _module(job, data, tuned, job.objectives(reference), say, devices)
+    given = _given(job, data, base, state, say)
+    with state.timed("prepare"):
+        module, tokenized = _module(job, data, tuned, job.objectives(given), say, devices)
+    subject = Subject(tuned, given.reference, job.decoding())
     epochs = job.trainer["max_epochs"]
     measuring = Measuring(
         epochs_to_measure(epochs, job.config["extras"]["measure_points"]) - {epochs},
-        partial(_measure_now, Subject(tuned, reference), data, probes, state.base),
+        partial(_measure_now, subject, data, probes, state.base),
         state.history,
     )
     state.history.append(_at(0, 0, compare(state.base, state.base)))
@@ -133,7 +137,7 @@ def _train_and_measure(
         trained = Trained(tuned.model, start, partial(_score, tuned, data, probes), say)
         tuned = replace(tuned, model=adaptation.finish(trained))
     with state.timed("measure"):
-        state.final = compare(state.base, measure(Subject(tuned, reference), data, probes))
+        state.final = compare(state.base, measure(replace(subject, lm=tuned), data, probes))
     epochs: Any = trainer.fit_loop.epoch_progress.current  # early stopping and a resumed fit leave current_epoch behind
     state.history.append(_at(trainer.global_step, epochs.processed, state.final))
     if job.config["extras"]["save_model"]:
@@ -211,7 +215,13 @@ def _curated(job: Run, data: Dataset, base: LanguageModel, state: State, say: Ca
 
     if job.config["extras"]["label_facts"]:
         categories()
-    return curate(data, job.curations(), Context(categories, data.pretraining, job.seed), say)
+    drawn = partial(drawn_texts, base, seed=job.seed)
+    return curate(data, job.curations(), Context(categories, data.pretraining, job.seed, drawn), say)
+
+
+def _given(job: Run, data: Dataset, base: LanguageModel, state: State, say: Callable[[str], None]) -> Given:
+    known = frozenset(fact.id for fact in state.knowledge if fact.category != "Unknown")
+    return Given(base, data, known, job.loader["batch_size"], job.seed, job.optimizer, job.trainer, say)
 
 
 def _score(tuned: LanguageModel, data: Dataset, probes: list[Probe]) -> float:

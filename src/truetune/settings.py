@@ -149,6 +149,7 @@ COLLECTIONS = (
     "probe",
     "curation",
     "adaptation",
+    "decoding",
     "callbacks",
     "logger",
 )  # each key of theirs is an object to make
