@@ -152,6 +152,7 @@ def prepare(cfg: DictConfig, job: Job = "train") -> Prepared:
     data = make(source, "data").load()
     if job == "train":
         checks.length(config, len(data.train))
+        checks.frontier(config, has_both=bool(data.select_task and data.select_known))
     return Prepared(data, builder, baseline)
 
 

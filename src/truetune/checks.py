@@ -58,6 +58,13 @@ def probes(config: Mapping[str, Any]) -> None:
             raise UserError(f"{key} draws the same answer {times} times; set one above 0, such as 1")
 
 
+def frontier(config: Mapping[str, Any], *, has_both: bool) -> None:
+    if "frontier" in (config.get("callbacks") or {}) and not has_both:
+        raise UserError(
+            "callbacks=frontier: this data source has no selection questions on what was known; leave it out"
+        )
+
+
 def length(config: Mapping[str, Any], rows: int) -> None:
     """A warm-up that never ends would be a run at a fraction of its learning rate."""
     batches = math.ceil(rows / config["data"]["batch_size"])

@@ -23,9 +23,8 @@ from truetune.export import save_model
 from truetune.models.adaptation import Trained
 from truetune.models.language_model import LanguageModel
 from truetune.probes.baseline import measure_base
-from truetune.probes.knowledge import summary
-from truetune.probes.measure import compare, measure, selection
-from truetune.probes.measure import fit as fitted
+from truetune.probes.knowledge import groups, summary
+from truetune.probes.measure import compare, follow, measure, selection, values
 from truetune.probes.probe import Probe, Subject
 from truetune.ranks import rank
 from truetune.record import LAST, Measurement, delta
@@ -33,7 +32,7 @@ from truetune.report import run_report
 from truetune.report.summary import print_table
 from truetune.state import State
 from truetune.training.base import load_base
-from truetune.training.callbacks import Measuring, StepLog, epochs_to_measure
+from truetune.training.callbacks import Alarm, Measuring, StepLog, epochs_to_measure
 from truetune.training.fit import fit, load_best, make_trainer, quiet
 from truetune.training.given import Given, drawn_texts
 from truetune.training.module import FineTuning
@@ -124,7 +123,7 @@ def _train_and_measure(
     epochs = job.trainer["max_epochs"]
     measuring = Measuring(
         epochs_to_measure(epochs, job.config["extras"]["measure_points"]) - {epochs},
-        partial(_measure_now, subject, data, probes, state.base),
+        partial(follow, subject, data, probes, state.base),
         state.history,
     )
     state.history.append(_at(0, 0, compare(state.base, state.base)))
@@ -161,7 +160,8 @@ def _fit(
     words = f"fine-tuning on {len(data.rows)} rows, {module.total_epochs} epochs"
     progress = ProgressLine(console, words, module.steps_per_epoch * module.total_epochs)
     resumable = Resumable(job.run_dir, state.history, data.digest(), speaker(console))
-    callbacks = [measuring, StepLog(state.history), *job.callbacks(), progress, resumable]
+    alarm = Alarm(state.history, state.unknown_high, speaker(console))
+    callbacks = [measuring, StepLog(state.history), alarm, *job.callbacks(), progress, resumable]
     options: dict[str, Any] = {"trainer": job.trainer, "callbacks": callbacks, "loggers": loggers}
     with state.timed("fine_tune"):
         trainer = fit(module, data, seed=job.seed, run_dir=job.run_dir, checkpoint=job.checkpoint, **options)
@@ -216,7 +216,9 @@ def _curated(job: Run, data: Dataset, base: LanguageModel, state: State, say: Ca
     if job.config["extras"]["label_facts"]:
         categories()
     drawn = partial(drawn_texts, base, seed=job.seed)
-    return curate(data, job.curations(), Context(categories, data.pretraining, job.seed, drawn), say)
+    curated = curate(data, job.curations(), Context(categories, data.pretraining, job.seed, drawn), say)
+    by_category = groups(state.knowledge, data.train)
+    return replace(curated, fit_groups={**data.fit_groups, **by_category})
 
 
 def _given(job: Run, data: Dataset, base: LanguageModel, state: State, say: Callable[[str], None]) -> Given:
@@ -231,20 +233,6 @@ def _score(tuned: LanguageModel, data: Dataset, probes: list[Probe]) -> float:
     return found["val/score"].value
 
 
-def _measure_now(
-    subject: Subject, data: Dataset, probes: list[Probe], base: Measurement, full: bool
-) -> dict[str, float]:
-    """After an epoch: the fit of the facts and the selection score; at chosen epochs every probe."""
-    chosen = {name: e.value for name, e in selection(subject, data, probes).items()}
-    if full:
-        return chosen | _values(compare(base, measure(subject, data, probes)))
-    return chosen | {name: estimate.value for name, estimate in fitted(subject, data).items()}
-
-
 def _at(step: int, epoch: int, measurement: Measurement) -> dict[str, Any]:
     """One entry of the history."""
-    return {"step": step, "epoch": epoch, "metrics": _values(measurement)}
-
-
-def _values(measurement: Measurement) -> dict[str, float]:
-    return {name: estimate.value for name, estimate in measurement.metrics.items()}
+    return {"step": step, "epoch": epoch, "metrics": values(measurement)}

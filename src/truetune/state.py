@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from truetune.balance.memorising import UNKNOWN, memorising_since
 from truetune.record import Measurement, delta, metrics_to_json, write_atomic, write_items, write_run
 from truetune.versions import about
 
@@ -27,6 +28,12 @@ class State:
     final: Measurement = field(default_factory=Measurement)
     history: list[dict[str, Any]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def unknown_high(self) -> float | None:
+        """The base's upper bound, if facts are labelled."""
+        known = self.base.metrics.get(UNKNOWN)
+        return known.high if known else None
 
     @contextmanager
     def timed(self, name: str) -> Generator[None]:
@@ -52,6 +59,7 @@ class State:
             "final": metrics_to_json(self.final.metrics),
             "delta": metrics_to_json(delta(self.base, self.final)),
             "history": self.history,
+            "memorising_unknown_since": memorising_since(self.history, self.unknown_high),
             "files": sorted(
                 str(path.relative_to(job.run_dir))
                 for path in job.run_dir.rglob("*")
