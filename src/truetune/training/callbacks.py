@@ -107,10 +107,8 @@ class Alarm(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         since = memorising_since(self.history, self.base_high)
         if since and since["step"] == trainer.global_step:
-            step, share = since["step"], since["share"]
-            self.say(
-                f"the model has begun to memorise unknown facts at step {step}: {share:.2f} of them are reproduced"
-            )
+            share = f"{since['share']:.2f} of them are reproduced"
+            self.say(f"the model has begun to memorise unknown facts at step {since['step']}: {share}")
 
 
 def write(trainer: Trainer, metrics: dict[str, float], step: int) -> None:
