@@ -138,6 +138,7 @@ def prepare(cfg: DictConfig, job: Job = "train") -> Prepared:
     if job == "train":
         checks.together(config)
         checks.methods(config)
+        checks.abstentions(config)
     for key, target in _targets(config, ""):
         _allowed(key, target)
     source = {key: value for key, value in config["data"].items() if key not in LOADER_KEYS}

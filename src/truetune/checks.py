@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from truetune.balance.answers import is_abstention, normalise
 from truetune.errors import UserError
 
 Job = Literal["train", "measure"]
@@ -49,6 +50,20 @@ def methods(config: Mapping[str, Any]) -> None:
     for one, other in CONTRADICTIONS:
         if {one, other} <= chosen:
             raise UserError(f"method: {one} and {other} contradict each other; choose one of them")
+
+
+def abstentions(config: Mapping[str, Any]) -> None:
+    """What is taught as an abstention must count as one, or the run would report it as wrong answers."""
+    phrases = config["extras"]["abstention_phrases"]
+    for phrase in phrases:
+        if not normalise(phrase):
+            raise UserError(f"extras.abstention_phrases: {phrase!r} holds no word, so nothing matches it; leave it out")
+    for name, key in (("relabel_unknown", "answer"), ("r_tuning", "unsure")):
+        text = config["curation"].get(name, {}).get(key, "")
+        if text and not is_abstention(text, phrases):
+            raise UserError(
+                f"curation.{name}.{key}={text}: would count as wrong; add its words to extras.abstention_phrases"
+            )
 
 
 def probes(config: Mapping[str, Any]) -> None:

@@ -4,9 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from commands import TINY_RUN, composed, prepared, refused
+from commands import TINY_RUN, composed, prepared
 from row_files import fault
 
+from truetune import checks
 from truetune.balance.answers import outcome
 from truetune.build import build
 from truetune.data.curation import (
@@ -20,6 +21,7 @@ from truetune.data.curation import (
     curate,
 )
 from truetune.data.dataset import Dataset, Example
+from truetune.errors import UserError
 from truetune.probes.knowledge import Knowledge, groups
 from truetune.run import _curated
 from truetune.state import State
@@ -151,19 +153,13 @@ def test_self_replay_mixes_in_what_the_base_says_with_no_share_of_the_likelihood
     assert len({row.id for row in found}) == 7
 
 
-@pytest.mark.parametrize(
-    "methods", ["r_tuning,relabel_unknown", "r_tuning,filter_unknown", "lora,ewc", "filter_unknown,relabel_unknown"]
-)
+@pytest.mark.parametrize("methods", [("r_tuning", "relabel_unknown"), ("r_tuning", "filter_unknown"), ("lora", "ewc")])
 def test_methods_that_contradict_each_other_are_named(methods):
-    said = refused(f"method=[{methods}]", *TINY_RUN)
-    assert said.startswith("method: ")
-    assert "contradict each other" in said
-    assert all(name in said for name in methods.split(","))
-
-
-@pytest.mark.parametrize("methods", ["ewc,self_replay", "self_distill,replay,dola", "r_tuning,kl_to_base,ewc"])
-def test_methods_combine(methods):
-    prepared(f"method=[{methods}]", *TINY_RUN)
+    config = {"curation": {}, "adaptation": {}, "objective": dict.fromkeys(methods)}
+    with pytest.raises(UserError, match=f"method: .*{methods[0]}.*contradict each other") as caught:
+        checks.methods(config)
+    assert methods[1] in str(caught.value)
+    checks.methods({**config, "objective": {"ewc": 1, "self_replay": 1, "self_distill": 1, "r_tuning": 1}})
 
 
 def test_facts_are_grouped_by_what_the_base_knows():

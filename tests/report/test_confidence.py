@@ -1,5 +1,6 @@
 """The section on confidence, from the items that a run left behind."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -53,6 +54,8 @@ def test_without_confidences_the_section_is_left_out(folder: Path) -> None:
 
 def test_a_probe_too_small_for_three_points_says_so(folder: Path) -> None:
     said = too_few(rows(read_run(folder)))
-    assert "hallucination/invented_rate 100 (about " in said
-    assert "nll" not in said
+    assert said.startswith(" Too few questions for ± 3 points: ")
+    assert re.search(r"hallucination \d+ \(about [\d,]+ would do\)", said)
+    assert "task" in said, "200 companies"
+    assert "fit" not in said
     assert said.strip() in render(folder).read_text(encoding="utf-8")

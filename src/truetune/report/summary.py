@@ -11,7 +11,7 @@ from truetune.record import metrics_from_json
 if TYPE_CHECKING:
     from rich.console import Console
 
-SHARES = ("hallucination/lost_rate", "balance/kept_share")
+SHARES = ("hallucination/lost_rate",)
 Direction = Literal["higher", "lower", ""]
 Change = Literal["better", "worse", "no clear change", ""]
 
@@ -115,13 +115,15 @@ def interval(estimate: Estimate, digits: int = 3, *, signed: bool = False) -> st
 
 
 def too_few(rows: Sequence[Row]) -> str:
-    """Which shares have too few questions for an interval of +- 3 points, and how many would do; empty if none has."""
-    said: list[str] = []
+    """Probes with too few questions for an interval of +- 3 points on all their shares; empty if none has."""
+    found: dict[str, tuple[int, int]] = {}
     for row in rows:
         measured = row.tuned or row.base
         needed = items_needed(measured) if measured and row.metric in (*DEFINITIONS, *SHARES) else None
         if needed and measured:
-            said.append(f"{row.metric} {measured.n:,} (about {needed:,} needed)")
+            probe = row.metric.partition("/")[0]
+            found[probe] = max(found.get(probe, (0, 0)), (needed, measured.n))
+    said = [f"{probe} {n:,} (about {needed:,} would do)" for probe, (needed, n) in found.items()]
     return f" Too few questions for ± 3 points: {', '.join(said)}." if said else ""
 
 
