@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from truetune.atomic import refusal, write_atomic
+from truetune.balance.memorising import UNKNOWN, memorising_since
 from truetune.errors import Diverged, Unwritable
 from truetune.ranks import rank
 from truetune.record import LAST, Measurement, delta, metrics_to_json, write_items, write_run
@@ -45,6 +46,12 @@ class State:
     stability: Callable[[], dict[str, Any]] = dict
     record: dict[str, Any] = field(default_factory=dict)
     _open: set[str] = field(default_factory=set)
+
+    @property
+    def unknown_high(self) -> float | None:
+        """The base's upper bound, if facts are labelled."""
+        known = self.base.metrics.get(UNKNOWN)
+        return known.high if known else None
 
     @contextmanager
     def timed(self, name: str) -> Generator[None]:
@@ -97,6 +104,7 @@ class State:
             "delta": metrics_to_json(delta(self.base, self.final)),
             "history": self.history,
             "stability": self.stability(),
+            "memorising_unknown_since": memorising_since(self.history, self.unknown_high),
             "files": _files(job.run_dir),
         }
         write_run(job.run_dir, self.record)
