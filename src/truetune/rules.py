@@ -74,6 +74,7 @@ DATA: dict[str, Any] = {
 
 METHODS: dict[str, Any] = {
     "objective.*.weight": NotNegative,
+    "objective.*.chunk": Optional[Count],  # noqa: UP045
     "objective.*.positions": Literal["target", "all"],
     "curation.*.answer": Text,
     "curation.*.weight": Share,
