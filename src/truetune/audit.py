@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -41,10 +40,10 @@ def _audit(job: Run, console: Console) -> dict[str, Any]:
     if job.config["extras"]["threads"] is not None:
         torch.set_num_threads(job.config["extras"]["threads"])
     quiet()
-    started, state, say = time.time(), State(), speaker(console)
+    state, say = State(), speaker(console)
     for note in job.prepared.data.notes:
         say(note)
-    with state.recording(job, started):
+    with state.recording(job):
         _measure(job, state, say)
     page = state.page(job.run_dir)
     print_table(state.record, Console())

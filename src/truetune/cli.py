@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from truetune import secret
 from truetune.errors import EXPECTED, UserError
 
 if TYPE_CHECKING:
@@ -51,9 +52,10 @@ def chat() -> None:
 
 def _train() -> None:
     global _prepared
-    from truetune import compose, resume, sweep
+    from truetune import compose, resume, sweep, versions
     from truetune.ranks import rank
 
+    versions.check()
     arguments = compose.parse(sys.argv[1:])
     if rank() == 0:  # the other ranks are given what rank 0 made of it
         sys.argv[1:] = resume.expanded(sys.argv[1:], arguments)
@@ -70,8 +72,9 @@ def _train() -> None:
 
 def _measure() -> None:
     global _prepared
-    from truetune import compose
+    from truetune import compose, versions
 
+    versions.check()
     arguments = compose.parse(sys.argv[1:])
     if arguments.multirun or "hydra.mode=MULTIRUN" in arguments.overrides:
         raise UserError("truetune-measure measures one model at a time; call it once for each, without -m")
@@ -96,7 +99,7 @@ def _job(cfg: DictConfig) -> None:
     try:
         _start(job)
     except EXPECTED as error:
-        logging.getLogger("truetune").info("error: %s", error)
+        logging.getLogger("truetune").info("error: %s", secret.hide(str(error)))
         raise SystemExit(_say(error)) from None
 
 
@@ -168,7 +171,9 @@ def _guarded(main: Callable[[], None]) -> NoReturn:
     debug = "--debug" in sys.argv
     if debug:
         sys.argv.remove("--debug")
-    signal.signal(signal.SIGTERM, _terminated)
+    for name in ("SIGTERM", "SIGUSR1"):  # the second is a cluster's warning; set here, Lightning does not requeue
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), _terminated)
     try:
         main()
     except EXPECTED as error:
@@ -191,5 +196,5 @@ def _terminated(*_: object) -> NoReturn:
 
 
 def _say(error: Any) -> int:
-    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    print(f"error: {' '.join(secret.hide(str(error)).split())}", file=sys.stderr)
     return error.exit_code

@@ -56,6 +56,8 @@ def saved_model(run_dir: Path) -> Path:
         raise UserError(f"{source}: no such folder: the run did not finish, or extras.save_model=false")
     if fault := verify(source):
         raise UserError(f"{source}: the folder is damaged: {fault}")
+    if linked := next((path for path in source.rglob("*") if path.is_symlink()), None):
+        raise UserError(f"{linked}: a link, which no run makes; what it leads to is not read")
     return source
 
 

@@ -1,8 +1,4 @@
-"""What each key of the configuration may hold. YAML has no types: this table is where `optimizer.lr=abc` is refused.
-
-A pattern's `*` stands for one part of a key. Every key in conf/ has a row here (a test says so); nodes whose `_target_`
-is not ours (a user's own class, Lightning's callbacks and loggers) are checked by that class's signature instead.
-"""
+"""Refuses a configuration that holds what rules.py does not allow, or what nothing reads."""
 
 from __future__ import annotations
 
@@ -10,105 +6,12 @@ import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache, reduce
-from typing import Annotated, Any, Literal, Optional
+from typing import Any
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from truetune.errors import UserError
-from truetune.rules import (
-    DATA,
-    METHODS,
-    BelowOne,
-    Count,
-    CountOrZero,
-    NotNegative,
-    Positive,
-    Seed,
-    Share,
-    Target,
-    Text,
-    YesOrNo,
-)
-
-# Beyond it an optimizer's own sums overflow.
-Rate = Annotated[float, Field(gt=0, le=1e30, allow_inf_nan=False, strict=True)]
-Precision = Literal["32-true", "bf16-mixed", "bf16-true", "16-mixed", "16-true", "64-true", "32", "bf16", "16", 32, 16]
-RULES: dict[str, Any] = {
-    "task_name": Annotated[str, Field(pattern=r"^[\w.-]+$")],
-    "tags": list[str],
-    "seed": Seed,
-    "resume": Optional[Text],  # noqa: UP045
-    "optimized_metric": Optional[Text | Annotated[list[Text], Field(min_length=1)]],  # noqa: UP045
-    "*._target_": Target,
-    "*.*._target_": Target,
-    "*.*.*._target_": Target,
-    "*._partial_": YesOrNo,
-    "*.seed": Seed,
-    **DATA,
-    "model.hidden_size": Count,
-    "model.intermediate_size": Count,
-    "model.layers": Count,
-    "model.heads": Count,
-    "model.context_length": Annotated[int, Field(ge=8, strict=True)],
-    "model.vocabulary_size": Annotated[int, Field(ge=300, strict=True)],
-    "model.cell": Literal["lstm", "gru", "rnn"],
-    "model.dropout": BelowOne,
-    "model.pretraining.steps": Count,
-    "model.pretraining.lr": Rate,
-    "model.pretraining.warmup_steps": CountOrZero,
-    "model.pretraining.weight_decay": NotNegative,
-    "model.pretraining.gradient_clip_val": Positive,
-    "model.name_or_path": Text,
-    "model.dtype": Literal["float32", "bfloat16", "float16"],
-    "model.trust_remote_code": YesOrNo,
-    "model.gradient_checkpointing": YesOrNo,
-    "model.compile": YesOrNo,
-    "model.revision": Optional[Text],  # noqa: UP045
-    "baseline.name_or_path": Optional[Text],  # noqa: UP045
-    "baseline.dtype": Literal["float32", "bfloat16", "float16"],
-    "baseline.trust_remote_code": YesOrNo,
-    "baseline.revision": Optional[Text],  # noqa: UP045
-    "optimizer.lr": Rate,
-    "optimizer.betas": tuple[BelowOne, BelowOne],
-    "optimizer.eps": Positive,
-    "optimizer.weight_decay": NotNegative,
-    "optimizer.fused": Optional[YesOrNo],  # noqa: UP045
-    "optimizer.momentum": BelowOne,
-    "schedule.lr_end": NotNegative,
-    "schedule.warmup_steps": CountOrZero,
-    "schedule.decay_steps": Count,
-    "schedule.rate": Share,
-    "schedule.every": Count,
-    "trainer._target_": Literal["lightning.pytorch.Trainer"],
-    "trainer.max_epochs": Count,
-    "trainer.accelerator": Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu"],
-    "trainer.devices": Count | Literal["auto"] | Annotated[list[CountOrZero], Field(min_length=1)],
-    "trainer.precision": Precision,
-    "trainer.accumulate_grad_batches": Count,
-    "trainer.log_every_n_steps": Count,
-    "trainer.check_val_every_n_epoch": Count,
-    "trainer.deterministic": YesOrNo | Literal["warn"],
-    "trainer.gradient_clip_val": Optional[Positive],  # noqa: UP045
-    "trainer.gradient_clip_algorithm": Literal["norm", "value"],
-    "trainer.limit_train_batches": Annotated[float, Field(gt=0, le=1, strict=True)] | Count,
-    "trainer.*": Any,
-    **METHODS,
-    "callbacks.*": Any,
-    "logger.*": Any,
-    "paths.*": Text,
-    "extras.preview": CountOrZero,
-    "extras.measure_points": Count,
-    "extras.max_new_tokens": Count,
-    "extras.measure_batch_size": Count,
-    "extras.abstention_phrases": list[Text],
-    "extras.threads": Optional[Annotated[int, Field(ge=1, le=1024, strict=True)]],  # noqa: UP045
-    "extras.on_nonfinite": Literal["stop", "skip_step", "rewind"],
-    "extras.final": Literal["last", "best"],
-    "extras.save_model": YesOrNo,
-    "extras.label_facts": YesOrNo,
-    "extras.knowledge_samples": Count,
-    "extras.knowledge_temperature": Positive,
-}
+from truetune.rules import RULES
 
 # What a run reads by name; all else is checked by the signature of the class that takes it.
 REQUIRED = (
@@ -126,7 +29,7 @@ REQUIRED = (
 )
 OPEN = ("callbacks", "logger", "trainer")  # takes any key that the class behind it takes
 # Each key of theirs is an object to make.
-COLLECTIONS = ("objective", "probe", "curation", "adaptation", "callbacks", "logger")
+COLLECTIONS = ("objective", "probe", "curation", "adaptation", "decoding", "callbacks", "logger")
 
 
 @cache

@@ -108,6 +108,32 @@ def test_a_kill_at_any_point_leaves_a_checkpoint_that_loads(saved):
     assert len(found) > 15
 
 
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="reads open files' names from /proc")
+def test_the_file_is_on_the_disk_before_it_has_its_name(saved, monkeypatch):
+    """Or a power cut could leave an empty file under the old name."""
+    calls, fsync, replace = [], os.fsync, os.replace
+
+    def syncing(handle):
+        name = os.readlink(f"/proc/self/fd/{handle}")
+        calls.append(("fsync", os.path.basename(name).split(".")[1:3], os.fstat(handle).st_size > 0))
+        fsync(handle)
+
+    def replacing(source, target):
+        calls.append(("rename", os.path.basename(target)))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", syncing)
+    monkeypatch.setattr(os, "replace", replacing)
+    AtomicCheckpointIO().save_checkpoint(STATE, saved)
+    assert calls == [
+        ("fsync", ["last", "ckpt"], True),
+        ("rename", "last.ckpt"),
+        ("fsync", ["last", "ckpt"], True),  # the digest
+        ("rename", "last.ckpt.sha256"),
+        ("fsync", [], True),  # the folder
+    ]
+
+
 class Bomb:
     def __init__(self, path):
         self.path = path

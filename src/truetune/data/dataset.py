@@ -45,6 +45,7 @@ class Question:
     """`answers == ()` says that there is no true answer: the right one is an abstention.
 
     With a `context`, the answer is to be taken from it; `memory` is what was learnt instead, where the two contradict.
+    `wrong` are the alternatives of a multiple choice. `judged` is a pattern: its last match in an answer is judged.
     """
 
     id: str
@@ -54,9 +55,11 @@ class Question:
     population: str = "asked"
     cluster: str = ""
     domain: str = ""
-    turns: tuple[Turn, ...] = ()
     context: str = ""
     memory: tuple[str, ...] = ()
+    turns: tuple[Turn, ...] = ()
+    wrong: tuple[str, ...] = ()
+    judged: str = ""
 
     @property
     def asked(self) -> Prompt:

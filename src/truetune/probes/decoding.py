@@ -95,7 +95,7 @@ def _answers(lm: LanguageModel, prompts: Sequence[Prompt], how: _How, batch_size
             f"extras.max_new_tokens={how.max_new_tokens} leaves no room for a question in the model's context of "
             f"{lm.context_length} tokens; lower it"
         )
-    encoded = [encoder.question(prompt, room) for prompt in prompts]
+    encoded = [encoder.question(prompt, room) or [encoder.eos] for prompt in prompts]
     order = sorted(range(len(prompts)), key=lambda index: len(encoded[index]))
     size = max(1, batch_size // how.samples)
     answers: list[list[Answer]] = [[] for _ in prompts]

@@ -61,6 +61,17 @@ class Examiner:
         ]
 
 
+def groups(facts: Sequence[Knowledge], rows: Sequence[Example]) -> dict[str, list[Example]]:
+    """`unknown` and its like: the rows of each category that has any."""
+    names = {"HighlyKnown": "highly_known", "MaybeKnown": "maybe_known", "WeaklyKnown": "weakly_known"}
+    category = {fact.id: names.get(fact.category, "unknown") for fact in facts}
+    found: dict[str, list[Example]] = {name: [] for name in (*names.values(), "unknown")}
+    for row in rows:
+        if row.id in category:
+            found[category[row.id]].append(row)
+    return {name: chosen for name, chosen in found.items() if chosen}
+
+
 def summary(facts: Sequence[Knowledge]) -> str:
     counts = Counter(fact.category for fact in facts)
     return f"of {len(facts)} rows: {', '.join(f'{n} {name}' for name, n in counts.most_common())}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -74,12 +75,17 @@ class Asking:
             question=question.question,
             answers=question.answers,
             answer=answer,
-            outcome=outcome(answer, question.answers, self.abstention_phrases),
+            outcome=outcome(_judged(answer, question), question.answers, self.abstention_phrases),
             confidence=round(confidence, 6),
             population=question.population,
             cluster=question.cluster,
         )
         return with_kinds(item, None, taught, domain)
+
+
+def _judged(answer: str, question: Question) -> str:
+    found = re.findall(question.judged, answer) if question.judged else []
+    return found[-1].replace(",", "") if found else answer
 
 
 def with_kinds(item: Item, before: Item | None, taught: Collection[str], domain: Collection[str] | None) -> Item:

@@ -10,6 +10,7 @@ from typing import Any
 from lightning import Callback, LightningModule, Trainer
 
 from truetune.atomic import writing
+from truetune.balance.memorising import memorising_since
 from truetune.training.clipping import UpdateRatio
 from truetune.training.module import FineTuning
 
@@ -60,8 +61,12 @@ class StepLog(Callback):
         if self._due(trainer, pl_module, step):
             self._log(trainer, pl_module, step)
 
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """A fit that stops early has a last line, too, and its last checkpoint knows of it."""
+        if trainer.should_stop:
+            self.on_train_end(trainer, pl_module)
+
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """A fit that stops early has a last line, too."""
         if self._clipped and isinstance(pl_module, FineTuning):
             self._log(trainer, pl_module, self._step)
 
@@ -94,6 +99,12 @@ class Measuring(Callback):
         self.epochs, self.probe, self.history = epochs, probe, history
         self.seconds = 0.0
 
+    def state_dict(self) -> dict[str, Any]:
+        return {"seconds": self.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.seconds = state_dict["seconds"]
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         start = time.perf_counter()
         epoch, step = trainer.current_epoch + 1, trainer.global_step
@@ -103,10 +114,24 @@ class Measuring(Callback):
             metrics["val/loss"] = float(loss)
         if "val/score" not in metrics and isinstance(pl_module, FineTuning):
             metrics["val/score"] = -metrics.get("val/loss", pl_module.window_loss)
-        pl_module.log("val/score", metrics["val/score"], logger=False)
+        for name in metrics.keys() & {"val/score", "val/exact_match", "val/known_exact_match"}:
+            pl_module.log(name, metrics[name], logger=False)
         write(trainer, metrics, step)
         self.history.append({"step": step, "epoch": epoch, "metrics": metrics})
         self.seconds += time.perf_counter() - start
+
+
+class Alarm(Callback):
+    """Says, after the epoch in which it happens, that facts which the base did not know are being memorised."""
+
+    def __init__(self, history: History, base_high: float | None, say: Callable[[str], None]) -> None:
+        self.history, self.base_high, self.say = history, base_high, say
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        since = memorising_since(self.history, self.base_high)
+        if since and since["step"] == trainer.global_step:
+            share = f"{since['share']:.2f} of them are reproduced"
+            self.say(f"the model has begun to memorise unknown facts at step {since['step']}: {share}")
 
 
 def write(trainer: Trainer, metrics: dict[str, float], step: int) -> None:

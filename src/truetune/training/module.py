@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from truetune.data.tokens import Batch
 from truetune.errors import Diverged, UserError
 from truetune.models.language_model import check_head, forward, head, states
+from truetune.ranks import gathered
 from truetune.training.clipping import GradientStatistics, gradient_statistics
 from truetune.training.objectives import L2Sp, Micro, NextToken, Objective
 from truetune.training.schedules import Progress, Schedule
@@ -24,6 +25,10 @@ OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
 
 def stop(text: str, ids: list[str]) -> None:
     raise Diverged(f"{text}; try a lower optimizer.lr or clip=norm")
+
+
+def _shapes(state: dict[str, Tensor]) -> dict[str, str]:
+    return {name: "x".join(map(str, value.shape)) for name, value in state.items()}
 
 
 def few(ids: Sequence[str], shown: int = 8) -> str:
@@ -143,12 +148,20 @@ class FineTuning(LightningModule):
     def _at_fault(self) -> list[str]:
         """Items of the micro-batches whose loss is not finite, or else of all; of every rank."""
         mine = list(zip(self._ids, torch.stack(self._losses).isfinite().tolist(), strict=True))
-        ranks = [mine] * self.trainer.world_size
-        if len(ranks) > 1:
-            torch.distributed.all_gather_object(ranks, mine)
-        micros = [micro for rank in ranks for micro in rank]
+        micros = [micro for rank in gathered(mine, self.trainer.world_size) for micro in rank]
         bad = [item for ids, finite in micros if not finite for item in ids]
         return bad or [item for ids, _ in micros for item in ids]
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Raises UserError for the first tensor that the model does not have, or not in that shape."""
+        stored, own = (_shapes(state) for state in (checkpoint["state_dict"], self.state_dict()))
+        for name in [*own, *stored]:
+            if stored.get(name) != own.get(name):
+                there, here = stored.get(name, "missing"), own.get(name, "missing")
+                raise UserError(
+                    f"the checkpoint is of another model: {name} is {there} there and {here} here; "
+                    "resume with the model that the run started from"
+                )
 
     @property
     def learning_rate(self) -> float:
