@@ -135,6 +135,7 @@ RULES: dict[str, Any] = {
     "trainer.limit_train_batches": Annotated[float, Field(gt=0, le=1, strict=True)] | Count,
     "trainer.*": Any,
     "objective.*.weight": NotNegative,
+    "objective.*.chunk": Optional[Count],  # noqa: UP045
     "objective.*.positions": Literal["target", "all"],
     "curation.*.answer": Text,
     "curation.*.weight": Share,

@@ -17,6 +17,7 @@ from truetune.models.pretrained import Pretrained
 from truetune.models.tokenizers import byte_bpe
 from truetune.probes.decoding import greedy_answers
 from truetune.probes.likelihood import likelihood
+from truetune.training.objectives import NextToken
 
 SIZES = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
 SIZES |= {"max_position_embeddings": 128, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
@@ -98,6 +99,20 @@ def test_packed_examples_of_a_family_do_not_see_each_other(name, tmp):
                 found = packed[number, start : start + len(row.input_ids)]
                 torch.testing.assert_close(found, alone, rtol=1e-5, atol=1e-5)
                 start += len(row.input_ids)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_loss_of_a_family_in_chunks_is_the_loss(name, tmp):
+    found = []
+    for chunk in (None, 4):
+        lm, seen = loaded(name, tmp), []
+        lm.model.config.use_cache = False
+        for module in lm.model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+        module = train(lm, rows(lm), objectives=[NextToken(chunk=chunk)], optimizer=recording(seen))
+        found.append((module.window_loss, seen[0][1]))
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", NOT_PACKED)

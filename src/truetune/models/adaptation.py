@@ -83,7 +83,7 @@ class Interpolate:
 
     def _set(self, trained: Trained, end: dict[str, Tensor], alpha: float) -> None:
         for name, parameter in trained.model.named_parameters():
-            parameter.copy_(torch.lerp(trained.start[name].to(parameter.device), end[name], alpha))
+            parameter.copy_(torch.lerp(trained.start[name].to(parameter), end[name], alpha))
 
 
 @dataclass(frozen=True)

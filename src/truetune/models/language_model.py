@@ -67,6 +67,41 @@ def forward(model: Any, input_ids: Tensor, position_ids: Tensor | None = None) -
     return model(input_ids=input_ids, use_cache=False, **packed).logits
 
 
+def states(model: Any, input_ids: Tensor, position_ids: Tensor | None = None) -> Tensor:
+    """What the head turns into logits, shape (batch, positions, hidden); otherwise as `forward`."""
+    packed = {} if position_ids is None else {"position_ids": position_ids}
+    return _bare(model).base_model(input_ids=input_ids, use_cache=False, **packed).last_hidden_state
+
+
+def head(model: Any) -> Any:
+    return _bare(model).get_output_embeddings()
+
+
+def _bare(model: Any) -> Any:
+    """Without the wrapper of an adapter, whose layers stay in it."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+@torch.no_grad()
+def check_head(model: Any) -> None:
+    """Raises UserError if the model's logits are not simply its head's: some scale them or cap them."""
+    training = model.training
+    ids = torch.arange(3, 9, device=next(model.parameters()).device).unsqueeze(0)
+    try:
+        model.eval()
+        whole, parted = forward(model, ids), head(model)(states(model, ids))
+        same = torch.allclose(whole, parted, rtol=1e-3, atol=1e-4)
+    except (AttributeError, TypeError):
+        same = False
+    finally:
+        model.train(training)
+    if not same:
+        raise UserError(
+            f"objective.next_token.chunk: {type(model).__name__} does more than apply a head to its states, so its "
+            "logits cannot be made piece by piece; leave the key out"
+        )
+
+
 @torch.no_grad()
 def check_packing(lm: LanguageModel) -> None:
     """Raises UserError if examples in one row see each other in this model: logits must be those of each alone."""

@@ -14,10 +14,10 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from truetune.data.tokens import Batch
 from truetune.errors import Diverged, UserError
-from truetune.models.language_model import forward
+from truetune.models.language_model import check_head, forward, head, states
 from truetune.ranks import gathered
 from truetune.training.clipping import GradientStatistics, gradient_statistics
-from truetune.training.objectives import Micro, NextToken, Objective
+from truetune.training.objectives import L2Sp, Micro, NextToken, Objective
 from truetune.training.schedules import Progress, Schedule
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
@@ -33,6 +33,14 @@ def _shapes(state: dict[str, Tensor]) -> dict[str, str]:
 
 def few(ids: Sequence[str], shown: int = 8) -> str:
     return ", ".join(ids[:shown]) + (f" and {len(ids) - shown} more" if len(ids) > shown else "")
+
+
+def _check_chunks(model: nn.Module, objectives: Sequence[Objective], compiled: bool) -> None:
+    others = [type(objective).__name__ for objective in objectives if not isinstance(objective, (NextToken, L2Sp))]
+    if others or compiled:
+        what = f"{others[0]} needs all logits at once" if others else "model.compile=true compiles the head, too"
+        raise UserError(f"objective.next_token.chunk: {what}; leave one of the two out")
+    check_head(model)
 
 
 class FineTuning(LightningModule):
@@ -56,6 +64,9 @@ class FineTuning(LightningModule):
         self.model = model
         self._called: list[Any] = [torch.compile(model) if compiled else model]  # no module of its own: no second name
         self._objectives, self._optimizer, self._schedule = list(objectives), optimizer, schedule
+        self._in_chunks = any(getattr(objective, "chunk", None) is not None for objective in objectives)
+        if self._in_chunks:
+            _check_chunks(model, objectives, compiled)
         self.steps_per_epoch, self.total_epochs = steps_per_epoch, total_epochs
         self.on_nonfinite: Callable[[str, list[str]], None] = stop  # given the words and the items; raises to stop
         self.stepped = False
@@ -71,7 +82,9 @@ class FineTuning(LightningModule):
         self._ids: list[list[str]] = []
 
     def forward(self, batch: Batch) -> Tensor:
-        """Unshifted logits, shape (batch, positions, vocabulary)."""
+        """Unshifted logits, shape (batch, positions, vocabulary); in chunks, the states that they are made of."""
+        if self._in_chunks:
+            return states(self.model, batch["input_ids"], batch.get("position_ids"))
         return forward(self._called[0], batch["input_ids"], batch.get("position_ids"))
 
     def _micro(self, batch: Batch) -> Micro:
@@ -83,6 +96,7 @@ class FineTuning(LightningModule):
             batch["attention_mask"],
             batch["weights"],
             batch.get("position_ids"),
+            head(self.model) if self._in_chunks else None,
         )
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:

@@ -5,17 +5,19 @@ Shapes: B sequences, T positions, V vocabulary, N target tokens of the micro-bat
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from truetune.models.language_model import Frozen
 
 IGNORED = -100
+CHUNK = 1024  # of a validation loss
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class Micro:
     attention_mask_BT: Tensor
     weights_BT: Tensor
     position_ids_BT: Tensor | None = None
+    head: Callable[[Tensor], Tensor] | None = None  # turns `logits_BTV`, which are hidden states then, into logits
 
     @property
     def is_target_BT(self) -> Tensor:
@@ -70,14 +73,31 @@ def kl_nats(p_logits_NV: Tensor, q_logits_NV: Tensor) -> Tensor:
 
 @dataclass
 class NextToken:
-    """Maximum likelihood of the completion; an example's own weight scales its tokens."""
+    """Maximum likelihood of the completion; an example's own weight scales its tokens.
+
+    With `chunk`, the logits of so many target tokens are held at once, and made again for the gradient.
+    """
 
     weight: float = 1.0
+    chunk: int | None = None
 
     def __call__(self, micro: Micro) -> Tensor:
+        if micro.head is not None:
+            return self._in_chunks(micro, micro.head)
         labels_BT = micro.labels_BT[:, 1:]
         nll_N = nll_nats(micro.logits_BTV[:, :-1].flatten(0, 1), labels_BT.flatten())
         return (nll_N.view_as(labels_BT) * micro.weights_BT[:, 1:]).sum()
+
+    def _in_chunks(self, micro: Micro, head: Callable[[Tensor], Tensor]) -> Tensor:
+        chosen_BT, size = micro.is_target_BT, self.chunk or CHUNK
+        states_ND, labels_N = micro.logits_BTV[:, :-1][chosen_BT], micro.labels_BT[:, 1:][chosen_BT]
+        parts = (part.split(size) for part in (states_ND, labels_N, micro.weights_BT[:, 1:][chosen_BT]))
+        sums: list[Tensor] = [checkpoint(_nll, head, *part, use_reentrant=False) for part in zip(*parts, strict=True)]
+        return torch.stack(sums).sum()
+
+
+def _nll(head: Callable[[Tensor], Tensor], states_ND: Tensor, labels_N: Tensor, weights_N: Tensor) -> Tensor:
+    return (F.cross_entropy(head(states_ND).float(), labels_N, reduction="none") * weights_N).sum()
 
 
 @dataclass
