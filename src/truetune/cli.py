@@ -45,22 +45,34 @@ def export() -> None:
 
 
 def _train() -> None:
-    global _prepared
     from truetune import compose, resume, sweep
     from truetune.ranks import rank
 
     arguments = compose.parse(sys.argv[1:])
+    folder: Path | None = None
     if rank() == 0:  # the other ranks are given what rank 0 made of it
-        sys.argv[1:] = resume.expanded(sys.argv[1:], arguments)
-        arguments = compose.parse(sys.argv[1:])
+        folder = resume.sweep_folder(arguments)
+    if folder:
+        sweep.resumed(folder, sweep.to_stderr)
+    else:
+        if rank() == 0:
+            sys.argv[1:] = resume.expanded(sys.argv[1:], arguments)
+        _launch()
+    for jobs in sweep.STARTED.values():
+        if not sweep.finish(jobs, sweep.to_stderr):
+            raise SystemExit(1)
+
+
+def _launch() -> None:
+    global _prepared
+    from truetune import compose
+
+    arguments = compose.parse(sys.argv[1:])
     if compose.runs_something(arguments):
         _prepared = compose.check(arguments, CONF)
     import hydra
 
     hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")(_job)()
-    for jobs in sweep.STARTED.values():
-        if not sweep.finish(jobs, sweep.to_stderr):
-            raise SystemExit(1)
 
 
 def _measure() -> None:
