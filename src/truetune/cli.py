@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from truetune.errors import EXPECTED, UserError
+from truetune.ranks import rank
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -46,7 +47,6 @@ def export() -> None:
 
 def _train() -> None:
     from truetune import compose, resume, sweep
-    from truetune.ranks import rank
 
     arguments = compose.parse(sys.argv[1:])
     folder: Path | None = None
@@ -109,8 +109,6 @@ def _job(cfg: DictConfig) -> None:
 
 def _start(job: Run) -> None:
     from rich.console import Console
-
-    from truetune.ranks import rank
 
     console = Console(stderr=True)
     if rank() == 0:
@@ -180,5 +178,6 @@ def _terminated(*_: object) -> NoReturn:
 
 
 def _say(error: Any) -> int:
-    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    which = f"rank {rank()}: " if rank() else ""
+    print(f"error: {which}{' '.join(str(error).split())}", file=sys.stderr)
     return error.exit_code
