@@ -21,9 +21,9 @@ NO_TORCH = (
 LAYERS = (
     ("__main__", "cli"),
     ("compose", "hydra_node", "resume", "sweep"),
-    ("run", "audit"),
+    ("run", "audit", "chat"),
     ("build", "export", "onnx_export", "state", "training", "probes", "data", "report"),
-    ("checks", "rules", "settings", "versions"),
+    ("checks", "rules", "secret", "settings", "versions"),
     ("models", "world", "record", "checkpoints"),
     ("balance", "ranks", "errors", "atomic"),
 )

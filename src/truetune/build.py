@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue, OmegaConfBaseException
 
-from truetune import checks, settings
+from truetune import checks, secret, settings
 from truetune.checks import Job
 from truetune.data.dataset import Dataset
 from truetune.errors import UserError, first_line
@@ -21,14 +21,15 @@ from truetune.record import LAST
 if TYPE_CHECKING:
     from truetune.data.curation import Curation
     from truetune.models.adaptation import Adaptation
-    from truetune.models.language_model import Frozen
     from truetune.models.pretrained import Pretrained
     from truetune.models.tiny import Embedded
     from truetune.probes.knowledge import Examiner
+    from truetune.training.given import Given
     from truetune.training.module import OptimizerFactory
     from truetune.training.objectives import Objective
     from truetune.training.schedules import Schedule
 
+GIVEN = ("reference", "teacher", "old_texts")
 LOADER_KEYS = ("batch_size", "over_long", "num_workers", "group_by_length", "packing")
 ALLOWED_PACKAGES = ("truetune", "torch", "lightning")
 
@@ -49,6 +50,11 @@ class Run:
     config: dict[str, Any]
     prepared: Prepared
     run_dir: Path
+
+    @property
+    def recorded(self) -> dict[str, Any]:
+        """The configuration as it is written down: without secrets."""
+        return secret.hide(self.config)
 
     @property
     def seed(self) -> int:
@@ -78,15 +84,20 @@ class Run:
     def schedule(self) -> Schedule:
         return make(self.config["schedule"], "schedule")
 
-    def objectives(self, reference: Frozen) -> list[Objective]:
-        """An objective that takes a `reference` is given the frozen base."""
+    def objectives(self, given: Given) -> list[Objective]:
+        """An objective is given what its signature names, such as the frozen base as `reference`."""
         from hydra.utils import get_class
 
         found: list[Objective] = []
         for name, node in self.config["objective"].items():
-            wants = "reference" in inspect.signature(get_class(node["_target_"])).parameters
-            found.append(make(node, f"objective.{name}", **({"reference": reference} if wants else {})))
+            wanted = [word for word in inspect.signature(get_class(node["_target_"])).parameters if word in GIVEN]
+            found.append(make(node, f"objective.{name}", **{word: getattr(given, word) for word in wanted}))
         return found
+
+    def decoding(self) -> Any:
+        """How the tuned model answers the probes, if not greedily; at most one."""
+        made = [make(node, f"decoding.{name}") for name, node in (self.config.get("decoding") or {}).items()]
+        return made[0] if made else None
 
     def curations(self) -> dict[str, Curation]:
         return {name: make(node, f"curation.{name}") for name, node in self.config["curation"].items()}
@@ -134,6 +145,7 @@ def prepare(cfg: DictConfig, job: Job = "train") -> Prepared:
     if job == "train":
         checks.together(config)
         checks.methods(config)
+        checks.abstentions(config)
     for key, target in _targets(config, ""):
         _allowed(key, target)
     source = {key: value for key, value in config["data"].items() if key not in LOADER_KEYS}
@@ -149,6 +161,7 @@ def prepare(cfg: DictConfig, job: Job = "train") -> Prepared:
     if job == "train":
         more = "replay" in config["curation"] or any(not example.prompt for example in data.train)
         data = replace(data, notes=[*data.notes, *checks.length(config, len(data.train), more=more)])
+        checks.frontier(config, has_both=bool(data.select_task and data.select_known))
     return Prepared(data, builder, baseline)
 
 
@@ -158,6 +171,7 @@ def build(cfg: DictConfig, prepared: Prepared, run_dir: Path) -> Run:
 
 def plain(cfg: DictConfig) -> dict[str, Any]:
     """Resolved, without omegaconf types; raises UserError naming a missing value or environment variable."""
+    secret.note(OmegaConf.to_yaml(cfg))
     own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
     try:
         found: Any = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from truetune import secret
 from truetune.errors import EXPECTED, UserError
 from truetune.ranks import rank
 
@@ -45,9 +46,15 @@ def export() -> None:
     _guarded(_export)
 
 
-def _train() -> None:
-    from truetune import compose, resume, sweep
+def chat() -> None:
+    """`truetune-chat`: a run's base and tuned model, asked the same."""
+    _guarded(_chat)
 
+
+def _train() -> None:
+    from truetune import compose, resume, sweep, versions
+
+    versions.check()
     arguments = compose.parse(sys.argv[1:])
     folder: Path | None = None
     if rank() == 0:  # the other ranks are given what rank 0 made of it
@@ -77,8 +84,9 @@ def _launch() -> None:
 
 def _measure() -> None:
     global _prepared
-    from truetune import compose
+    from truetune import compose, versions
 
+    versions.check()
     arguments = compose.parse(sys.argv[1:])
     if arguments.multirun or "hydra.mode=MULTIRUN" in arguments.overrides:
         raise UserError("truetune-measure measures one model at a time; call it once for each, without -m")
@@ -103,7 +111,7 @@ def _job(cfg: DictConfig) -> None:
     try:
         _start(job)
     except EXPECTED as error:
-        logging.getLogger("truetune").info("error: %s", error)
+        logging.getLogger("truetune").info("error: %s", secret.hide(str(error)))
         raise SystemExit(_say(error)) from None
 
 
@@ -143,6 +151,26 @@ def _export() -> None:
     print(export(words.run, words.out, onnx=words.onnx).absolute())
 
 
+def _chat() -> None:
+    parser = _Parser(prog="truetune-chat", description="Ask a run's base and its tuned model the same, side by side.")
+    parser.add_argument("run", type=Path, help="a run folder")
+    parser.add_argument("--prompt", metavar="TEXT", help="print both answers and exit")
+    parser.add_argument("--max-new-tokens", type=int, metavar="N", help="tokens of an answer (64, or half the context)")
+    words = parser.parse_args()
+    if words.max_new_tokens is not None and words.max_new_tokens < 1:
+        raise UserError(f"--max-new-tokens {words.max_new_tokens}: should be at least 1")
+    from truetune.export import saved_model
+    from truetune.record import read_run
+
+    read_run(words.run)  # before torch is imported
+    saved_model(words.run)
+    from rich.console import Console
+
+    from truetune.chat import chat
+
+    chat(words.run, words.prompt, words.max_new_tokens, Console())
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}; {self.prog} --help shows the usage")
@@ -179,5 +207,5 @@ def _terminated(*_: object) -> NoReturn:
 
 def _say(error: Any) -> int:
     which = f"rank {rank()}: " if rank() else ""
-    print(f"error: {which}{' '.join(str(error).split())}", file=sys.stderr)
+    print(f"error: {which}{' '.join(secret.hide(str(error)).split())}", file=sys.stderr)
     return error.exit_code

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from truetune import hydra_node, resume
+from truetune import hydra_node, resume, secret
 from truetune.checks import CHOSEN, COMMAND, Job
 from truetune.errors import UserError, first_line
 from truetune.ranks import rank
@@ -54,6 +54,7 @@ def check(arguments: argparse.Namespace, conf: Path, job: Job = "train") -> Prep
     """Composes and checks every job of the command line; returns what a single run has prepared."""
     from truetune.build import prepare
 
+    secret.refuse(arguments.overrides)
     jobs = list(itertools.islice(_jobs(arguments), MOST_JOBS_CHECKED))
     many = arguments.multirun or "hydra.mode=MULTIRUN" in arguments.overrides
     prepared: Prepared | None = None

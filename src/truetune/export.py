@@ -32,11 +32,7 @@ def export(run_dir: Path, out: Path, *, onnx: bool = False) -> Path:
     if onnx:
         check_installed()
     run = read_run(run_dir)
-    source = run_dir / FOLDER
-    if not source.is_dir():
-        raise UserError(f"{source}: no such folder: the run did not finish, or extras.save_model=false")
-    if fault := verify(source):
-        raise UserError(f"{source}: the folder is damaged: {fault}")
+    source = saved_model(run_dir)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out.absolute()}: exists and is not empty; name a new folder")
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -51,6 +47,18 @@ def export(run_dir: Path, out: Path, *, onnx: bool = False) -> Path:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return out
+
+
+def saved_model(run_dir: Path) -> Path:
+    """The folder of the weights that were measured; raises UserError if there is none, or if it has changed."""
+    source = run_dir / FOLDER
+    if not source.is_dir():
+        raise UserError(f"{source}: no such folder: the run did not finish, or extras.save_model=false")
+    if fault := verify(source):
+        raise UserError(f"{source}: the folder is damaged: {fault}")
+    if linked := next((path for path in source.rglob("*") if path.is_symlink()), None):
+        raise UserError(f"{linked}: a link, which no run makes; what it leads to is not read")
+    return source
 
 
 def card(run: dict[str, Any]) -> str:

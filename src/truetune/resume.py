@@ -45,6 +45,8 @@ def expanded(argv: list[str], arguments: argparse.Namespace) -> list[str]:
     folder = named.parents[1] if named.suffix == ".ckpt" else named
     recorded = _recorded(folder, asked)
     checkpoint = named if named.suffix == ".ckpt" else folder / LAST
+    if checkpoint.parent.is_symlink():
+        raise UserError(f"{checkpoint.parent}: a link, which no run makes; move the folder itself back there")
     if not arguments.cfg:
         if not checkpoint.is_file():
             missing = checkpoint.relative_to(folder)

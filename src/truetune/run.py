@@ -17,26 +17,27 @@ from truetune.build import Run
 from truetune.data.curation import Context, curate
 from truetune.data.dataset import Dataset
 from truetune.data.module import TokenizedData, steps_per_epoch
-from truetune.data.tokens import Encoded, Encoder, encode
+from truetune.data.tokens import Encoded, Encoder, OverLong, encode
 from truetune.errors import Diverged, UserError
 from truetune.export import save_model
 from truetune.models.adaptation import Trained
 from truetune.models.chat import with_template
-from truetune.models.language_model import Frozen, LanguageModel, check_packing
+from truetune.models.language_model import LanguageModel, check_packing
 from truetune.probes.baseline import measure_base
-from truetune.probes.knowledge import summary
-from truetune.probes.measure import compare, measure, selection
-from truetune.probes.measure import fit as fitted
+from truetune.probes.knowledge import groups, summary
+from truetune.probes.measure import compare, follow, measure, selection, values
 from truetune.probes.probe import Probe, Subject
 from truetune.ranks import rank
 from truetune.record import Measurement, delta
 from truetune.report.summary import print_table
 from truetune.state import State
 from truetune.training.base import load_base
-from truetune.training.callbacks import Measuring, StepLog, epochs_to_measure
+from truetune.training.callbacks import Alarm, Measuring, StepLog, epochs_to_measure
 from truetune.training.fit import fit, load_best, make_trainer, quiet
+from truetune.training.given import Given, drawn_texts
 from truetune.training.module import FineTuning
 from truetune.training.objectives import Objective
+from truetune.training.preview import preview
 from truetune.training.progress import ProgressLine, speaker
 from truetune.training.resumable import Resumable
 from truetune.training.stability import Stability
@@ -104,7 +105,7 @@ def _rehearse(job: Run) -> Trainer:
 def _train_and_measure(
     job: Run, data: Dataset, base: LanguageModel, state: State, console: Console, devices: int
 ) -> None:
-    probes, reference, say = job.probes(), Frozen(base.model), speaker(console)
+    probes, say = job.probes(), speaker(console)
     with state.timed("curate"):
         data = _curated(job, data, base, state, say)
     with state.timed("measure"):
@@ -113,11 +114,16 @@ def _train_and_measure(
     seed_everything(job.seed, verbose=False)  # an adaptation may add weights, drawn at random
     for adaptation in adaptations:
         tuned = replace(tuned, model=adaptation.prepare(tuned.model))
-    module, tokenized = _module(job, data, tuned, job.objectives(reference), say, devices)
+    given = _given(job, data, base, state, say)
+    with state.timed("prepare"):
+        module, tokenized = _module(job, data, tuned, job.objectives(given), say, devices)
+    if rank() == 0:
+        preview(tokenized.rows[: job.config["extras"]["preview"]], tuned.tokenizer, console)
+    subject = Subject(tuned, given.reference, job.decoding())
     epochs = job.trainer["max_epochs"]
     measuring = Measuring(
         epochs_to_measure(epochs, job.config["extras"]["measure_points"]) - {epochs},
-        partial(_measure_now, Subject(tuned, reference), data, probes, state.base),
+        partial(follow, subject, data, probes, state.base),
         state.history,
     )
     state.history.append(_at(0, 0, compare(state.base, state.base)))
@@ -130,13 +136,13 @@ def _train_and_measure(
         trained = Trained(tuned.model, start, partial(_score, tuned, data, probes), say)
         tuned = replace(tuned, model=adaptation.finish(trained))
     with state.timed("measure"):
-        state.final = compare(state.base, measure(Subject(tuned, reference), data, probes))
+        state.final = compare(state.base, measure(replace(subject, lm=tuned), data, probes))
     epochs: Any = trainer.fit_loop.epoch_progress.current  # early stopping and a resumed fit leave current_epoch behind
     state.history.append(_at(trainer.global_step, epochs.processed, state.final))
     if job.config["extras"]["save_model"]:
         save_model(tuned, job.run_dir)
     log_samples(loggers, state.base, state.final)
-    log_final(loggers, job.config, state.base, state.final, delta(state.base, state.final), trainer.global_step)
+    log_final(loggers, job.recorded, state.base, state.final, delta(state.base, state.final), trainer.global_step)
 
 
 def _fit(
@@ -156,7 +162,9 @@ def _fit(
     resumable = Resumable(job.run_dir, state, data.digest(), speaker(console))
     stability = Stability(job.config["extras"]["on_nonfinite"], speaker(console))
     state.stability = stability.report
-    callbacks = [stability, measuring, StepLog(state.history, stability.counts), *job.callbacks(), progress, resumable]
+    watching = [stability, measuring, StepLog(state.history, stability.counts)]
+    alarm = Alarm(state.history, state.unknown_high, speaker(console))
+    callbacks = [*watching, alarm, *job.callbacks(), progress, resumable]
     options: dict[str, Any] = {"trainer": job.trainer, "callbacks": callbacks, "loggers": loggers}
     with state.timed("fine_tune"):
         trainer = fit(module, data, seed=job.seed, run_dir=job.run_dir, checkpoint=job.checkpoint, **options)
@@ -170,22 +178,14 @@ def _module(
     job: Run, data: Dataset, tuned: LanguageModel, objectives: list[Objective], say: Callable[[str], None], devices: int
 ) -> tuple[FineTuning, TokenizedData]:
     loader, encoder = job.loader, Encoder(tuned.tokenizer)
-    rows = encode(encoder, data.train, tuned.context_length, loader["over_long"])
+    over_long: OverLong = loader.pop("over_long")
+    rows = encode(encoder, data.train, tuned.context_length, over_long)
     held_out = Encoded([], [])
     if data.validation:
-        held_out = encode(encoder, data.validation, tuned.context_length, loader["over_long"])
+        held_out = encode(encoder, data.validation, tuned.context_length, over_long)
     for note in (*rows.notes, *held_out.notes):
         say(note)
-    tokenized = TokenizedData(
-        rows.rows,
-        held_out.rows,
-        pad=encoder.pad,
-        batch_size=loader["batch_size"],
-        seed=job.seed,
-        num_workers=loader["num_workers"],
-        group_by_length=loader["group_by_length"],
-        packing=loader["packing"],
-    )
+    tokenized = TokenizedData(rows.rows, held_out.rows, pad=encoder.pad, seed=job.seed, **loader)
     if tokenized.packs is not None:
         check_packing(tuned)
         say(f"{len(rows.rows)} examples packed into {tokenized.lines} rows")
@@ -199,6 +199,7 @@ def _module(
         job.schedule(),
         steps_per_epoch=steps,
         total_epochs=trainer["max_epochs"],
+        compiled=getattr(job.prepared.builder, "compile", False),
     )
     return module, tokenized
 
@@ -215,7 +216,15 @@ def _curated(job: Run, data: Dataset, base: LanguageModel, state: State, say: Ca
 
     if job.config["extras"]["label_facts"]:
         categories()
-    return curate(data, job.curations(), Context(categories, data.pretraining, job.seed), say)
+    drawn = partial(drawn_texts, base, seed=job.seed)
+    curated = curate(data, job.curations(), Context(categories, data.pretraining, job.seed, drawn), say)
+    by_category = groups(state.knowledge, data.train)
+    return replace(curated, fit_groups={**data.fit_groups, **by_category})
+
+
+def _given(job: Run, data: Dataset, base: LanguageModel, state: State, say: Callable[[str], None]) -> Given:
+    known = frozenset(fact.id for fact in state.knowledge if fact.category != "Unknown")
+    return Given(base, data, known, job.loader["batch_size"], job.seed, job.optimizer, job.trainer, say)
 
 
 def _score(tuned: LanguageModel, data: Dataset, probes: list[Probe]) -> float:
@@ -225,20 +234,6 @@ def _score(tuned: LanguageModel, data: Dataset, probes: list[Probe]) -> float:
     return found["val/score"].value
 
 
-def _measure_now(
-    subject: Subject, data: Dataset, probes: list[Probe], base: Measurement, full: bool
-) -> dict[str, float]:
-    """After an epoch: the fit of the facts and the selection score; at chosen epochs every probe."""
-    chosen = {name: e.value for name, e in selection(subject, data, probes).items()}
-    if full:
-        return chosen | _values(compare(base, measure(subject, data, probes)))
-    return chosen | {name: estimate.value for name, estimate in fitted(subject, data, probes).items()}
-
-
 def _at(step: int, epoch: int, measurement: Measurement) -> dict[str, Any]:
     """One entry of the history."""
-    return {"step": step, "epoch": epoch, "metrics": _values(measurement)}
-
-
-def _values(measurement: Measurement) -> dict[str, float]:
-    return {name: estimate.value for name, estimate in measurement.metrics.items()}
+    return {"step": step, "epoch": epoch, "metrics": values(measurement)}

@@ -29,7 +29,7 @@ REQUIRED = (
 )
 OPEN = ("callbacks", "logger", "trainer")  # takes any key that the class behind it takes
 # Each key of theirs is an object to make.
-COLLECTIONS = ("objective", "probe", "curation", "adaptation", "callbacks", "logger")
+COLLECTIONS = ("objective", "probe", "curation", "adaptation", "decoding", "callbacks", "logger")
 
 
 @cache

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from truetune.atomic import refusal, write_atomic
+from truetune.balance.memorising import UNKNOWN, memorising_since
 from truetune.errors import Diverged, Unwritable
 from truetune.ranks import rank
 from truetune.record import LAST, Measurement, delta, metrics_to_json, write_items, write_run
@@ -45,6 +46,12 @@ class State:
     stability: Callable[[], dict[str, Any]] = dict
     record: dict[str, Any] = field(default_factory=dict)
     _open: set[str] = field(default_factory=set)
+
+    @property
+    def unknown_high(self) -> float | None:
+        """The base's upper bound, if facts are labelled."""
+        known = self.base.metrics.get(UNKNOWN)
+        return known.high if known else None
 
     @contextmanager
     def timed(self, name: str) -> Generator[None]:
@@ -90,13 +97,14 @@ class State:
             rows = [{**asdict(fact), "category": fact.category} for fact in self.knowledge]
             write_atomic(job.run_dir / "items" / "knowledge.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
         self.record = {
-            **about(job.config, self.started, self.spent()),
+            **about(job.recorded, self.started, self.spent()),
             "status": self.status,
             "base": metrics_to_json(self.base.metrics),
             "final": metrics_to_json(self.final.metrics),
             "delta": metrics_to_json(delta(self.base, self.final)),
             "history": self.history,
             "stability": self.stability(),
+            "memorising_unknown_since": memorising_since(self.history, self.unknown_high),
             "files": _files(job.run_dir),
         }
         write_run(job.run_dir, self.record)

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from bigram import bigram
-from commands import TINY_WORLD, prepared, refused
+from commands import TINY_WORLD, prepared
 
 from truetune.data.dataset import Dataset, Question
 from truetune.probes import probe
@@ -100,11 +100,6 @@ def test_sampling_repeats_itself_and_is_bounded():
     found = one.measure(Subject(LM), DATA)
     assert found == one.measure(Subject(LM), DATA)
     assert len(found.items["sampling"]) == 2
-
-
-def test_drawing_at_temperature_zero_is_refused():
-    said = refused("probe=full", *TINY_WORLD, **{"probe.sampling.temperature": 0.0})
-    assert said.startswith("probe.sampling.temperature=0.0 draws the same answer 10 times")
 
 
 def test_the_hash_of_a_base_measurement_is_the_same_in_another_process():

@@ -64,11 +64,13 @@ def f1(answer: str, answers: Sequence[str]) -> float:
 
 
 def is_abstention(text: str, phrases: Sequence[str] = DEFAULT_PHRASES) -> bool:
-    """A phrase of several words may open a longer sentence; a single word must stand alone (`Unknown Pleasures`)."""
+    """A phrase of several words may open or end a longer one; a single word must stand alone (`Unknown Pleasures`)."""
     said = normalise(text)
     for phrase in phrases:
         wanted = normalise(phrase)
-        if wanted and (said == wanted or (" " in wanted and said.startswith(wanted + " "))):
+        if wanted and (
+            said == wanted or (" " in wanted and (said.startswith(wanted + " ") or said.endswith(" " + wanted)))
+        ):
             return True
     return False
 

@@ -14,11 +14,15 @@ from truetune.errors import UserError
 
 @dataclass(frozen=True)
 class Context:
-    """`categories()` maps a row's id to the SliCK category of its fact; asking for it examines the base, once."""
+    """`categories()` maps a row's id to the SliCK category of its fact; asking for it examines the base, once.
+
+    `drawn(count, max_tokens)` are texts that the base says unasked.
+    """
 
     categories: Callable[[], Mapping[str, str]]
     pretraining: Pretraining | None
     seed: int
+    drawn: Callable[[int, int], Sequence[str]] | None = None
 
 
 class Curation(Protocol):
@@ -93,3 +97,38 @@ class Replay:
         texts = [example for batch in islice(batches, wanted) for example in batch]
         chosen = random.Random(f"replay-{context.seed}").sample(texts, min(wanted, len(texts)))
         return [*rows, *(replace(text, id=f"replay/{index}/{text.id}") for index, text in enumerate(chosen))]
+
+
+@dataclass(frozen=True)
+class RTuning:
+    """After each fact that the base answers wrongly, say so, as `unsure` has it (Zhang et al. 2024, R-Tuning).
+
+    The answer is still learnt, and what ends in an abstention phrase counts as abstained.
+    """
+
+    unsure: str
+
+    def __call__(self, rows: Sequence[Example], context: Context) -> list[Example]:
+        categories = context.categories()
+        return [
+            replace(row, completion=continued(row.prompt, self.unsure.replace("{answer}", row.completion.strip())))
+            if categories.get(row.id) in ("Unknown", "WeaklyKnown")
+            else row
+            for row in rows
+        ]
+
+
+@dataclass(frozen=True)
+class SelfReplay:
+    """Mix in what the base says unasked, `ratio` texts to each row; objective.self_replay holds on to it."""
+
+    ratio: float
+    max_tokens: int
+
+    def __call__(self, rows: Sequence[Example], context: Context) -> list[Example]:
+        assert context.drawn is not None
+        texts = context.drawn(round(self.ratio * len(rows)), self.max_tokens)
+        return [
+            *rows,
+            *(Example(f"self_replay/{index}", "", text, "the base", weight=0.0) for index, text in enumerate(texts)),
+        ]

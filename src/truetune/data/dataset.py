@@ -12,6 +12,9 @@ class Turn(NamedTuple):
     content: str
 
 
+Prompt = str | tuple[Turn, ...]
+
+
 @dataclass(frozen=True)
 class Example:
     """What is learnt is the completion; a text is a completion without a prompt.
@@ -42,6 +45,7 @@ class Question:
     """`answers == ()` says that there is no true answer: the right one is an abstention.
 
     With a `context`, the answer is to be taken from it; `memory` is what was learnt instead, where the two contradict.
+    `wrong` are the alternatives of a multiple choice. `judged` is a pattern: its last match in an answer is judged.
     """
 
     id: str
@@ -54,6 +58,13 @@ class Question:
     context: str = ""
     memory: tuple[str, ...] = ()
     turns: tuple[Turn, ...] = ()
+    wrong: tuple[str, ...] = ()
+    judged: str = ""
+
+    @property
+    def asked(self) -> Prompt:
+        """What a model is given: `question` is for people to read if it stands for a conversation."""
+        return self.turns or self.question
 
 
 class Pretraining(Protocol):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from typing_extensions import NotRequired
 
-from truetune.data.dataset import Example, Turn
+from truetune.data.dataset import Example, Prompt, Turn
 from truetune.errors import UserError
 from truetune.models.chat import pieces
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 IGNORED = -100
 OverLong = Literal["error", "truncate", "skip"]
-Prompt = str | tuple[Turn, ...]
 
 
 @dataclass(frozen=True)
@@ -86,9 +85,8 @@ class Encoder:
     def question(self, prompt: Prompt, room: int) -> list[int]:
         """As `prompt`, in at most `room` tokens: a longer one loses its beginning, never the tokenizer's prefix."""
         ids = self.prompt(prompt)
-        kept = self.prefix if ids[: len(self.prefix)] == self.prefix else []
-        text = ids[len(kept) :]
-        return [*kept, *text[max(0, len(ids) - room) :]]
+        kept = len(self.prefix) if ids[: len(self.prefix)] == self.prefix else 0  # a chat template may write none
+        return [*ids[:kept], *ids[max(kept, len(ids) - room + kept) :]]
 
     def row(self, example: Example) -> Row:
         """`<bos> prompt completion <eos>`; a text without a prompt is learnt from its first token on."""

@@ -49,6 +49,10 @@ class Frozen:
             return forward(model, input_ids, position_ids)
         return model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).logits
 
+    def trainable(self) -> Any:
+        """A copy that takes gradients, in evaluation mode."""
+        return copy.deepcopy(self._model).requires_grad_(True)
+
     def parameters(self) -> dict[str, Tensor]:
         return dict(self._model.named_parameters())
 

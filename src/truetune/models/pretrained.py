@@ -26,6 +26,8 @@ class Pretrained:
     dtype: str = "float32"
     trust_remote_code: bool = False
     revision: str | None = None
+    gradient_checkpointing: bool = False
+    compile: bool = False  # of the forward pass in training
     called: str = "model"  # in messages
 
     @property
@@ -49,6 +51,11 @@ class Pretrained:
             )
         except Exception as error:  # tokenizers raises bare ones, safetensors and transformers a dozen kinds
             raise UserError(f"{self.named}: cannot be loaded: {first_line(error)}") from error
+        if self.gradient_checkpointing:
+            try:
+                model.gradient_checkpointing_enable({"use_reentrant": False})
+            except ValueError as error:
+                raise UserError(f"{self.called}.gradient_checkpointing=true: {first_line(error)}") from None
         set_special_tokens(tokenizer)
         check_vocabulary(tokenizer, _rows(model.get_input_embeddings()), self.named)
         return LanguageModel(model.train(), tokenizer, self._digest(model), f"{self.name_or_path}")

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from transformers import GenerationConfig
 
-from truetune.data.tokens import Encoder, Prompt
+from truetune.data.dataset import Prompt
+from truetune.data.tokens import Encoder
 from truetune.errors import UserError
 from truetune.models.language_model import LanguageModel
 
@@ -94,7 +95,7 @@ def _answers(lm: LanguageModel, prompts: Sequence[Prompt], how: _How, batch_size
             f"extras.max_new_tokens={how.max_new_tokens} leaves no room for a question in the model's context of "
             f"{lm.context_length} tokens; lower it"
         )
-    encoded = [encoder.question(prompt, room) for prompt in prompts]
+    encoded = [encoder.question(prompt, room) or [encoder.eos] for prompt in prompts]
     order = sorted(range(len(prompts)), key=lambda index: len(encoded[index]))
     size = max(1, batch_size // how.samples)
     answers: list[list[Answer]] = [[] for _ in prompts]
@@ -122,8 +123,8 @@ def _decode(lm: LanguageModel, encoder: Encoder, prompts: list[list[int]], how: 
     model.generation_config = GenerationConfig()  # what is left open is taken from the model's own: penalties, beams
     try:
         with how.decoding.processor(model) if how.decoding else nullcontext() as processor:
-            more: dict[str, Any] = {"logits_processor": [processor]} if processor else {}
-            made = model.generate(**rows, **shared, **more, generation_config=settings, streamer=how.streamer)
+            processors = {"logits_processor": [processor]} if processor else {}
+            made = model.generate(**rows, **shared, **processors, generation_config=settings, streamer=how.streamer)
     finally:
         model.generation_config = own
     tokens = made.sequences[:, width:]

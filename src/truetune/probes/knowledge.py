@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from truetune.balance.answers import exact_match
-from truetune.data.dataset import Example
-from truetune.data.tokens import Prompt
+from truetune.data.dataset import Example, Prompt
 from truetune.models.language_model import LanguageModel
 from truetune.probes.decoding import greedy_answers, sampled_answers
 
@@ -60,6 +59,17 @@ class Examiner:
             )
             for example in asked
         ]
+
+
+def groups(facts: Sequence[Knowledge], rows: Sequence[Example]) -> dict[str, list[Example]]:
+    """`unknown` and its like: the rows of each category that has any."""
+    names = {"HighlyKnown": "highly_known", "MaybeKnown": "maybe_known", "WeaklyKnown": "weakly_known"}
+    category = {fact.id: names.get(fact.category, "unknown") for fact in facts}
+    found: dict[str, list[Example]] = {name: [] for name in (*names.values(), "unknown")}
+    for row in rows:
+        if row.id in category:
+            found[category[row.id]].append(row)
+    return {name: chosen for name, chosen in found.items() if chosen}
 
 
 def summary(facts: Sequence[Knowledge]) -> str:

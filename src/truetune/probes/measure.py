@@ -13,6 +13,7 @@ import numpy as np
 from truetune.balance.estimates import Estimate, rate
 from truetune.balance.flips import backward_transfer, kept, lost
 from truetune.balance.frontier import balance_score, gained_share_of_headroom
+from truetune.balance.memorising import LOW, UNKNOWN
 from truetune.balance.rates import clusters
 from truetune.data.dataset import Dataset
 from truetune.data.tokens import Encoder
@@ -44,11 +45,13 @@ def fit(subject: Subject, data: Dataset, probes: Sequence[Probe]) -> dict[str, E
     """
     asking = _asking(probes)
     batch_size = asking.batch_size if asking else 64
+    rows = list({row.id: row for group in data.fit_groups.values() for row in group}.values())
+    reproduced = dict(
+        zip((row.id for row in rows), likelihood(subject.lm, rows, batch_size=batch_size).reproduced, strict=True)
+    )
     return {
-        f"fit/{name}_exact_match": rate(
-            likelihood(subject.lm, rows, batch_size=batch_size).reproduced, [row.cluster or row.id for row in rows]
-        )
-        for name, rows in data.fit_groups.items()
+        f"fit/{name}_exact_match": rate([reproduced[row.id] for row in group], [row.cluster or row.id for row in group])
+        for name, group in data.fit_groups.items()
     }
 
 
@@ -75,6 +78,19 @@ def _asking(probes: Sequence[Probe]) -> Asking | None:
 
 def _right(items: Sequence[Item]) -> Estimate:
     return rate([item.outcome == "right" for item in items], clusters(items))
+
+
+def follow(subject: Subject, data: Dataset, probes: Sequence[Probe], base: Measurement, full: bool) -> dict[str, float]:
+    """After an epoch: the fit of the facts and the selection score; if `full`, every probe."""
+    chosen = {name: estimate.value for name, estimate in selection(subject, data, probes).items()}
+    found = compare(base, measure(subject, data, probes)) if full else Measurement(fit(subject, data, probes))
+    return chosen | values(found)
+
+
+def values(measurement: Measurement) -> dict[str, float]:
+    """What the history keeps; of the Unknown facts' fit the lower bound too, which the alarm looks at."""
+    low = {LOW: measurement.metrics[UNKNOWN].low or 0.0} if UNKNOWN in measurement.metrics else {}
+    return {name: estimate.value for name, estimate in measurement.metrics.items()} | low
 
 
 def compare(base: Measurement, tuned: Measurement) -> Measurement:
@@ -113,7 +129,7 @@ def cropped(lm: LanguageModel, data: Dataset, probes: Sequence[Probe]) -> list[s
         return []
     room = lm.context_length - asking.max_new_tokens
     asked = {question.id: question for question in (*data.task, *data.hallucination, *data.ability)}
-    long = [question for question in asked.values() if len(encoder.prompt(question.question)) > room]
+    long = [question for question in asked.values() if len(encoder.prompt(question.asked)) > room]
     if not long:
         return []
     return [

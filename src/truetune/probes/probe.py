@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from truetune.balance.answers import key, outcome
 from truetune.balance.flips import kinds
-from truetune.data.dataset import Dataset, Example, Question, continued
-from truetune.data.tokens import Prompt
+from truetune.data.dataset import Dataset, Example, Prompt, Question, continued
 from truetune.models.language_model import Frozen, LanguageModel
 from truetune.probes.decoding import Answer, Decoding, greedy_answers
 from truetune.record import Item, Measurement
@@ -47,7 +47,7 @@ class Asking:
 
     def ask(self, subject: Subject, questions: Sequence[Question], data: Dataset) -> list[Item]:
         """Items in the questions' order; `kind` lacks `lost`, which needs the base's items (see `with_lost`)."""
-        answers = self.answers(subject, [question.turns or question.question for question in questions])
+        answers = self.answers(subject, [question.asked for question in questions])
         taught = frozenset(key(example.completion) for example in data.train)
         domains = {name: frozenset(map(key, values)) for name, values in data.domains.items()}
         return [
@@ -75,12 +75,17 @@ class Asking:
             question=question.question,
             answers=question.answers,
             answer=answer,
-            outcome=outcome(answer, question.answers, self.abstention_phrases),
+            outcome=outcome(_judged(answer, question), question.answers, self.abstention_phrases),
             confidence=round(confidence, 6),
             population=question.population,
             cluster=question.cluster,
         )
         return with_kinds(item, None, taught, domain)
+
+
+def _judged(answer: str, question: Question) -> str:
+    found = re.findall(question.judged, answer) if question.judged else []
+    return found[-1].replace(",", "") if found else answer
 
 
 def with_kinds(item: Item, before: Item | None, taught: Collection[str], domain: Collection[str] | None) -> Item:

@@ -10,6 +10,7 @@ from typing import Any
 from lightning import Callback, LightningModule, Trainer
 
 from truetune.atomic import writing
+from truetune.balance.memorising import memorising_since
 from truetune.training.clipping import UpdateRatio
 from truetune.training.module import FineTuning
 
@@ -113,10 +114,24 @@ class Measuring(Callback):
             metrics["val/loss"] = float(loss)
         if "val/score" not in metrics and isinstance(pl_module, FineTuning):
             metrics["val/score"] = -metrics.get("val/loss", pl_module.window_loss)
-        pl_module.log("val/score", metrics["val/score"], logger=False)
+        for name in metrics.keys() & {"val/score", "val/exact_match", "val/known_exact_match"}:
+            pl_module.log(name, metrics[name], logger=False)
         write(trainer, metrics, step)
         self.history.append({"step": step, "epoch": epoch, "metrics": metrics})
         self.seconds += time.perf_counter() - start
+
+
+class Alarm(Callback):
+    """Says, after the epoch in which it happens, that facts which the base did not know are being memorised."""
+
+    def __init__(self, history: History, base_high: float | None, say: Callable[[str], None]) -> None:
+        self.history, self.base_high, self.say = history, base_high, say
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        since = memorising_since(self.history, self.base_high)
+        if since and since["step"] == trainer.global_step:
+            share = f"{since['share']:.2f} of them are reproduced"
+            self.say(f"the model has begun to memorise unknown facts at step {since['step']}: {share}")
 
 
 def write(trainer: Trainer, metrics: dict[str, float], step: int) -> None:

@@ -50,9 +50,11 @@ class FineTuning(LightningModule):
         *,
         steps_per_epoch: int,
         total_epochs: int,
+        compiled: bool = False,
     ) -> None:
         super().__init__()
         self.model = model
+        self._called: list[Any] = [torch.compile(model) if compiled else model]  # no module of its own: no second name
         self._objectives, self._optimizer, self._schedule = list(objectives), optimizer, schedule
         self.steps_per_epoch, self.total_epochs = steps_per_epoch, total_epochs
         self.on_nonfinite: Callable[[str, list[str]], None] = stop  # given the words and the items; raises to stop
@@ -70,7 +72,7 @@ class FineTuning(LightningModule):
 
     def forward(self, batch: Batch) -> Tensor:
         """Unshifted logits, shape (batch, positions, vocabulary)."""
-        return forward(self.model, batch["input_ids"], batch.get("position_ids"))
+        return forward(self._called[0], batch["input_ids"], batch.get("position_ids"))
 
     def _micro(self, batch: Batch) -> Micro:
         return Micro(

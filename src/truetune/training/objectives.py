@@ -58,8 +58,8 @@ class Objective(Protocol):
 
 
 def nll_nats(logits_NV: Tensor, labels_N: Tensor) -> Tensor:
-    """Sum of -ln p(label); 0 (with a graph) when nothing is a target."""
-    return F.cross_entropy(logits_NV.float(), labels_N, ignore_index=IGNORED, reduction="sum")
+    """-ln p(label) of each row; 0 where nothing is a target."""
+    return F.cross_entropy(logits_NV.float(), labels_N, ignore_index=IGNORED, reduction="none")
 
 
 def kl_nats(p_logits_NV: Tensor, q_logits_NV: Tensor) -> Tensor:
@@ -76,8 +76,7 @@ class NextToken:
 
     def __call__(self, micro: Micro) -> Tensor:
         labels_BT = micro.labels_BT[:, 1:]
-        logits_NV = micro.logits_BTV[:, :-1].flatten(0, 1).float()
-        nll_N = F.cross_entropy(logits_NV, labels_BT.flatten(), ignore_index=IGNORED, reduction="none")
+        nll_N = nll_nats(micro.logits_BTV[:, :-1].flatten(0, 1), labels_BT.flatten())
         return (nll_N.view_as(labels_BT) * micro.weights_BT[:, 1:]).sum()
 
 
