@@ -182,10 +182,10 @@ def rule_for(key: str) -> str | None:
 def check(config: Mapping[str, Any], *, needs_loader: bool = True) -> None:
     """Raises UserError naming the first key whose value is not allowed, or that nothing reads."""
     foreign = [key for key, target in _targets(config) if not target.startswith(("truetune.", "torch.", "lightning."))]
-    for key, value in leaves(config):
+    for key, value in leaves(config, empty=True):
         pattern = None if key.rpartition(".")[0] in RULES else rule_for(key)
         if pattern is None:
-            if any(key.startswith(f"{node}.") for node in foreign):
+            if value == {} or any(key.startswith(f"{node}.") for node in foreign):
                 continue
             raise UserError(_not_a_key(key, value))
         try:
@@ -213,12 +213,12 @@ def _not_a_key(key: str, value: Any) -> str:
     return f"{key}: no such key{near(key, [p for p in RULES if '*' not in p])}"
 
 
-def leaves(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every key with a value; a list is a value, a mapping is not."""
+def leaves(config: Mapping[str, Any], prefix: str = "", *, empty: bool = False) -> Iterator[tuple[str, Any]]:
+    """Every key with a value; a list is a value, a mapping is not, or only an `empty` one."""
     for name, value in config.items():
         key = f"{prefix}{name}"
-        if isinstance(value, Mapping):
-            yield from leaves(value, f"{key}.")  # pyright: ignore[reportUnknownArgumentType]
+        if isinstance(value, Mapping) and (value or not empty):
+            yield from leaves(value, f"{key}.", empty=empty)  # pyright: ignore[reportUnknownArgumentType]
         else:
             yield key, value
 

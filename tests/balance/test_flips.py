@@ -2,6 +2,7 @@ import math
 
 import pytest
 
+from truetune.balance.answers import key
 from truetune.balance.flips import gained, join, kept, kinds, lost
 from truetune.errors import UserError
 from truetune.record import Item
@@ -72,3 +73,10 @@ def test_an_unknown_domain_condemns_nothing() -> None:
 @pytest.mark.parametrize("outcome", ["right", "abstained"])
 def test_only_wrong_answers_have_kinds(outcome: str) -> None:
     assert kinds(item("a", "right"), item("a", outcome, answers=()), fine_tuning_answers={"oslo"}, domain=()) == ()
+
+
+def test_a_letter_of_a_multiple_choice_can_be_an_echo() -> None:
+    """`A` is an article that normalising takes away: as an answer it stands as it is."""
+    wrong = Item("q", "Which?", ("B",), "A", "wrong")
+    assert kinds(None, wrong, fine_tuning_answers={key(" A")}) == ("echo",)
+    assert kinds(None, wrong, fine_tuning_answers={key(" C")}) == ()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Example:
     """What is learnt is the completion; a text is a completion without a prompt.
 
@@ -25,7 +25,7 @@ class Example:
     weight: float = 1.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Question:
     """`answers == ()` says that there is no true answer: the right one is an abstention."""
 

@@ -6,7 +6,6 @@ Lightning's own saving goes through $TMPDIR and a copy, so a kill or a full disk
 from __future__ import annotations
 
 import os
-import pickle
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -46,7 +45,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             raise UserError(f"{target}: the checkpoint is damaged (its SHA-256 differs from {note.name})")
         try:
             return torch.load(target, map_location=map_location, weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError) as error:
+        except OSError:
+            raise
+        except Exception as error:  # the unpickler raises whatever the bytes lead it to
             raise UserError(f"{target}: holds more than weights, or is cut short; it is not read") from error
 
     def remove_checkpoint(self, path: Any) -> None:
