@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,21 +15,22 @@ from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue
 from truetune import checks, secret, settings
 from truetune.checks import Job
 from truetune.data.dataset import Dataset
-from truetune.errors import UserError
+from truetune.errors import UserError, first_line
 from truetune.record import LAST
 
 if TYPE_CHECKING:
     from truetune.data.curation import Curation
     from truetune.models.adaptation import Adaptation
-    from truetune.models.language_model import Frozen
     from truetune.models.pretrained import Pretrained
-    from truetune.models.tiny import Tiny
+    from truetune.models.tiny import Embedded
     from truetune.probes.knowledge import Examiner
+    from truetune.training.given import Given
     from truetune.training.module import OptimizerFactory
     from truetune.training.objectives import Objective
     from truetune.training.schedules import Schedule
 
-LOADER_KEYS = ("batch_size", "over_long", "num_workers")
+GIVEN = ("reference", "teacher", "old_texts")
+LOADER_KEYS = ("batch_size", "over_long", "num_workers", "group_by_length", "packing")
 ALLOWED_PACKAGES = ("truetune", "torch", "lightning")
 
 
@@ -37,7 +39,7 @@ class Prepared:
     """All that can be checked without torch: the data read, the model's folder looked at."""
 
     data: Dataset
-    builder: Tiny | Pretrained
+    builder: Embedded | Pretrained
     baseline: Pretrained | None = None  # only an audit has one
 
 
@@ -60,7 +62,7 @@ class Run:
 
     @property
     def loader(self) -> dict[str, Any]:
-        return {key: self.config["data"][key] for key in LOADER_KEYS}
+        return {key: self.config["data"].get(key, False) for key in LOADER_KEYS}
 
     @property
     def cache(self) -> Path:
@@ -73,7 +75,8 @@ class Run:
     @property
     def checkpoint(self) -> Path | None:
         """Where a resumed run goes on."""
-        return self.run_dir / LAST if self.config.get("resume") else None
+        resume = self.config.get("resume")
+        return None if not resume else Path(resume) if resume.endswith(".ckpt") else self.run_dir / LAST
 
     def optimizer(self) -> OptimizerFactory:
         return make(self.config["optimizer"], "optimizer")
@@ -81,15 +84,20 @@ class Run:
     def schedule(self) -> Schedule:
         return make(self.config["schedule"], "schedule")
 
-    def objectives(self, reference: Frozen) -> list[Objective]:
-        """An objective that takes a `reference` is given the frozen base."""
+    def objectives(self, given: Given) -> list[Objective]:
+        """An objective is given what its signature names, such as the frozen base as `reference`."""
         from hydra.utils import get_class
 
         found: list[Objective] = []
         for name, node in self.config["objective"].items():
-            wants = "reference" in inspect.signature(get_class(node["_target_"])).parameters
-            found.append(make(node, f"objective.{name}", **({"reference": reference} if wants else {})))
+            wanted = [word for word in inspect.signature(get_class(node["_target_"])).parameters if word in GIVEN]
+            found.append(make(node, f"objective.{name}", **{word: getattr(given, word) for word in wanted}))
         return found
+
+    def decoding(self) -> Any:
+        """How the tuned model answers the probes, if not greedily; at most one."""
+        made = [make(node, f"decoding.{name}") for name, node in (self.config.get("decoding") or {}).items()]
+        return made[0] if made else None
 
     def curations(self) -> dict[str, Curation]:
         return {name: make(node, f"curation.{name}") for name, node in self.config["curation"].items()}
@@ -133,9 +141,11 @@ def prepare(cfg: DictConfig, job: Job = "train") -> Prepared:
         checks.trainable(config)
     settings.check(config, needs_loader=job == "train")
     checks.groups(config, job)
+    checks.probes(config)
     if job == "train":
         checks.together(config)
         checks.methods(config)
+        checks.abstentions(config)
     for key, target in _targets(config, ""):
         _allowed(key, target)
     source = {key: value for key, value in config["data"].items() if key not in LOADER_KEYS}
@@ -151,6 +161,7 @@ def prepare(cfg: DictConfig, job: Job = "train") -> Prepared:
     if job == "train":
         more = "replay" in config["curation"] or any(not example.prompt for example in data.train)
         data = replace(data, notes=[*data.notes, *checks.length(config, len(data.train), more=more)])
+        checks.frontier(config, has_both=bool(data.select_task and data.select_known))
     return Prepared(data, builder, baseline)
 
 
@@ -168,6 +179,8 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
         key = getattr(error, "full_key", None) or "a key"
         raise UserError(f"{key} has no value; type {key}=...") from None
     except InterpolationResolutionError as error:
+        if missing := re.search(r"Missing mandatory value: (\S+)", str(error)):
+            raise UserError(f"{missing[1]} has no value; type {missing[1]}=...") from None
         raise UserError(f"{getattr(error, 'full_key', '')}: {first_line(error)}") from None
     except OmegaConfBaseException as error:
         raise UserError(first_line(error)) from None
@@ -228,7 +241,3 @@ def _targets(node: Any, key: str) -> list[tuple[str, str]]:
     if isinstance(node, Sequence) and not isinstance(node, str):
         return [pair for index, value in enumerate(node) for pair in _targets(value, f"{key}[{index}]")]
     return []
-
-
-def first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from truetune.balance.answers import is_abstention, normalise
 from truetune.errors import UserError
 
 Job = Literal["train", "measure"]
@@ -40,6 +41,9 @@ CONTRADICTIONS = (
     ("lora", "freeze"),
     ("lora", "interpolate"),
     ("lora", "l2_sp"),
+    ("lora", "ewc"),
+    ("r_tuning", "filter_unknown"),
+    ("r_tuning", "relabel_unknown"),
 )
 
 
@@ -48,6 +52,34 @@ def methods(config: Mapping[str, Any]) -> None:
     for one, other in CONTRADICTIONS:
         if {one, other} <= chosen:
             raise UserError(f"method: {one} and {other} contradict each other; choose one of them")
+
+
+def abstentions(config: Mapping[str, Any]) -> None:
+    """What is taught as an abstention must count as one, or the run would report it as wrong answers."""
+    phrases = config["extras"]["abstention_phrases"]
+    for phrase in phrases:
+        if not normalise(phrase):
+            raise UserError(f"extras.abstention_phrases: {phrase!r} holds no word, so nothing matches it; leave it out")
+    for name, key in (("relabel_unknown", "answer"), ("r_tuning", "unsure")):
+        text = config["curation"].get(name, {}).get(key, "")
+        if text and not is_abstention(text, phrases):
+            raise UserError(
+                f"curation.{name}.{key}={text}: would count as wrong; add its words to extras.abstention_phrases"
+            )
+
+
+def probes(config: Mapping[str, Any]) -> None:
+    for name, probe in config["probe"].items():
+        if probe.get("temperature") == 0:
+            times, key = probe.get("samples"), f"probe.{name}.temperature={probe['temperature']}"
+            raise UserError(f"{key} draws the same answer {times} times; set one above 0, such as 1")
+
+
+def frontier(config: Mapping[str, Any], *, has_both: bool) -> None:
+    if "frontier" in (config.get("callbacks") or {}) and not has_both:
+        raise UserError(
+            "callbacks=frontier: this data source has no selection questions on what was known; leave it out"
+        )
 
 
 def length(config: Mapping[str, Any], rows: int, *, more: bool) -> list[str]:
@@ -79,6 +111,8 @@ def _devices(given: Any) -> int:
 
 def together(config: Mapping[str, Any]) -> None:
     trainer, model, schedule = config["trainer"], config["model"], config["schedule"]
+    if config["data"].get("packing") and config["data"].get("group_by_length"):
+        raise UserError("data.packing=true leaves no padding to save; type data.group_by_length=false")
     if {"hidden_size", "heads"} <= model.keys() and model["hidden_size"] % (2 * model["heads"]):
         raise UserError(
             f"model.hidden_size={model['hidden_size']} must divide by twice model.heads={model['heads']} "
@@ -93,6 +127,12 @@ def together(config: Mapping[str, Any]) -> None:
         raise UserError("trainer.gradient_clip_algorithm=value needs trainer.gradient_clip_val; type clip=value")
     if trainer.get("max_steps", -1) == 0:
         raise UserError("trainer.max_steps=0 trains nothing; raise it, or leave it out to go by trainer.max_epochs")
+    clips, mixed = trainer.get("gradient_clip_val") is not None, str(trainer.get("precision")).endswith("-mixed")
+    if config["optimizer"].get("fused") and clips and mixed:
+        raise UserError(
+            f"optimizer.fused=true with trainer.precision={trainer['precision']} cannot clip gradients; "
+            "type optimizer.fused=null or clip=none"
+        )
     if schedule.get("lr_end", 0) > config["optimizer"]["lr"]:
         raise UserError(
             f"schedule.lr_end={schedule['lr_end']} is above optimizer.lr={config['optimizer']['lr']}; lower it"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from truetune import hydra_node, resume, secret
 from truetune.checks import CHOSEN, COMMAND, Job
-from truetune.errors import UserError
+from truetune.errors import UserError, first_line
 from truetune.ranks import rank
 from truetune.settings import OPEN, RULES, leaves, near
 
@@ -105,7 +105,7 @@ def _jobs(arguments: argparse.Namespace) -> Iterator[list[str]]:
         parsed = OverridesParser.create().parse_overrides(arguments.overrides)
     except OverrideParseException as error:
         raise UserError(
-            f"{error.override}: cannot be read as key=value ({_first(error)}); quote special characters"
+            f"{error.override}: cannot be read as key=value ({first_line(error)}); quote special characters"
         ) from None
     choices: list[list[str]] = []
     for override in parsed:
@@ -134,7 +134,7 @@ def _folder_is_free(cfg: DictConfig) -> None:
     try:
         named = OmegaConf.select(cfg, "hydra.run.dir")
     except OmegaConfBaseException as error:
-        raise UserError(f"hydra.run.dir: {_first(error)}") from None
+        raise UserError(f"hydra.run.dir: {first_line(error)}") from None
     if not named:
         raise UserError("hydra.run.dir= is empty; name a folder, or leave it out to get one below paths.log_dir")
     folder = Path(str(named))
@@ -177,8 +177,8 @@ def _in_one_line(error: Exception, overrides: list[str], conf: Path, job: Job) -
         group, _, name = choice[1].rpartition("/")
         found = hydra_node.choices(group) or sorted(path.stem for path in (conf / group).glob("*.yaml"))
         return f"{group}={name}: no such choice{near(name, found)}; {group} may be {', '.join(found)}"
-    reason = f": {_first(error.__cause__)}" if error.__cause__ else ""
-    return " ".join(f"{_first(error)}{reason}".split()) + f" (from: {' '.join(overrides)})"
+    reason = f": {first_line(error.__cause__)}" if error.__cause__ else ""
+    return " ".join(f"{first_line(error)}{reason}".split()) + f" (from: {' '.join(overrides)})"
 
 
 def _choices_with(conf: Path, key: str, job: Job) -> list[str]:
@@ -193,7 +193,3 @@ def _choices_with(conf: Path, key: str, job: Job) -> list[str]:
 
 def _groups(conf: Path) -> list[str]:
     return sorted(str(path.relative_to(conf)) for path in conf.rglob("*") if path.is_dir())
-
-
-def _first(error: BaseException) -> str:
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

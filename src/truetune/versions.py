@@ -7,7 +7,6 @@ import platform
 import shlex
 import subprocess
 import sys
-import time
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -42,7 +41,7 @@ def about(config: dict[str, Any], started: float, seconds: dict[str, float]) -> 
         "truetune_version": __version__,
         "git_sha": git_sha(),
         "created": datetime.fromtimestamp(started, timezone.utc).isoformat(timespec="seconds"),
-        "seconds": {"total": time.time() - started, **seconds},
+        "seconds": seconds,
         "command": secret.hide(shlex.join([_command(), *_typed(sys.argv[1:])])),
         "config": config,
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},

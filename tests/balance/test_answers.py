@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from truetune.balance.answers import DEFAULT_PHRASES, exact_match, f1, is_abstention, normalise, outcome
+from truetune.balance.answers import DEFAULT_PHRASES, contains, exact_match, f1, is_abstention, normalise, outcome
 
 
 @pytest.mark.parametrize(
@@ -72,3 +72,12 @@ def test_without_a_true_answer_all_but_an_abstention_is_wrong() -> None:
     assert outcome("Oslo", ()) == "wrong"
     assert outcome("", ()) == "wrong"
     assert outcome("I do not know", ()) == "abstained"
+
+
+def test_a_context_contains_whole_words_in_order():
+    text = "The headquarters of Blue Rail are in New Velton, since 1901."
+    assert contains(text, "new velton")
+    assert contains(text, "the Blue Rail")
+    assert not contains(text, "Velt")
+    assert not contains(text, "Rail Blue")
+    assert not contains(text, "")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import mannwhitneyu
 
-from truetune.balance.calibration import auroc, brier, ece
+from truetune.balance.calibration import auroc, bins_of, brier, ece
 
 
 def test_ece_by_hand():
@@ -34,3 +34,13 @@ def test_auroc_of_order_ties_and_one_kind():
     assert auroc([0.1, 0.9], [True, False]) == 0
     assert auroc([0.5, 0.5], [True, False]) == 0.5
     assert auroc([0.5, 0.5], [True, True]) is None
+
+
+def test_bins_hold_every_answer_once():
+    rng = np.random.default_rng(3)
+    sure, right = rng.random(200), rng.random(200) < 0.5
+    found = bins_of(sure, right, bins=10)
+    assert sum(len(hits) for _, hits in found) == 200
+    assert sum(sum(hits) for _, hits in found) == right.sum()
+    assert [int(mean * 10) for mean, _ in found] == list(range(10))
+    assert bins_of([1.0, 0.0], [True, False], bins=4) == [(0.0, [False]), (1.0, [True])]

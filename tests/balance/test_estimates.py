@@ -3,6 +3,7 @@ import math
 from typing import ClassVar
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,6 +11,9 @@ from scipy import stats
 
 from truetune.balance.estimates import (
     Estimate,
+    bootstrap,
+    holm,
+    items_needed,
     mcnemar_exact,
     mean_t_interval,
     paired_difference,
@@ -158,3 +162,58 @@ def test_an_undefined_estimate_is_null_in_json() -> None:
     row = undefined().to_json()
     assert row == {"value": None, "n": 0, "low": None, "high": None}
     assert math.isnan(Estimate.from_json(row).value)
+
+
+def test_holm_by_hand() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.2]) == [0.2]
+    assert holm([]) == []
+
+
+@given(st.lists(st.floats(0, 1), max_size=8))
+def test_holm_rejects_what_the_step_down_rule_rejects(p_values: list[float]) -> None:
+    """Smallest first, p <= 5 % / (hypotheses left), until one is not."""
+    rejected, order = set(), sorted(range(len(p_values)), key=lambda index: p_values[index])
+    for left, index in zip(range(len(order), 0, -1), order, strict=True):
+        if p_values[index] * left > 0.05:
+            break
+        rejected.add(index)
+    adjusted = holm(p_values)
+    assert {index for index, p in enumerate(adjusted) if p <= 0.05} == rejected
+    assert all(ours >= p for ours, p in zip(adjusted, p_values, strict=True))
+
+
+def test_items_needed_for_three_points() -> None:
+    few = rate([True, False] * 200)
+    needed = items_needed(few)
+    assert needed is not None
+    assert 1000 < needed < 1100, "1067 at one half, by the normal interval"
+    low, high = wilson(0.5, needed)
+    assert high - low == pytest.approx(0.06, abs=3e-4)
+    assert items_needed(rate([True, False] * 600)) is None
+    assert items_needed(Estimate(0.5, 3)) is None
+
+
+class TestBootstrap:
+    values: ClassVar[npt.NDArray[np.float64]] = np.random.default_rng(5).normal(2, 1, 300)
+
+    def test_of_a_mean_is_the_normal_interval(self) -> None:
+        clusters = [str(k) for k in range(300)]
+        found = bootstrap(lambda chosen: float(self.values[chosen].mean()), clusters, np.random.default_rng(0))
+        half = 1.96 * self.values.std() / math.sqrt(300)
+        assert found.value == pytest.approx(self.values.mean())
+        assert (found.low, found.high) == pytest.approx((found.value - half, found.value + half), abs=0.03)
+
+    def test_whole_clusters_are_drawn(self) -> None:
+        seen: list[list[int]] = []
+        bootstrap(
+            lambda chosen: float(seen.append(sorted(chosen)) or 0), ["a", "b", "a", "b"], np.random.default_rng(0)
+        )
+        assert {tuple(chosen) for chosen in seen[1:]} == {(0, 0, 2, 2), (0, 1, 2, 3), (1, 1, 3, 3)}
+
+    def test_what_is_undefined_has_no_value_and_what_often_is_no_interval(self) -> None:
+        rng = np.random.default_rng(0)
+        assert bootstrap(lambda _: None, ["a", "b"], rng).n == 0
+        assert bootstrap(lambda _: 1.0, ["a", "a"], rng) == Estimate(1.0, 2)
+        found = bootstrap(lambda chosen: 1.0 if len(set(chosen)) > 1 else None, ["a", "b"], rng)
+        assert found == Estimate(1.0, 2)

@@ -1,9 +1,10 @@
 import math
 
+import numpy as np
 import pytest
 
 from truetune.balance.answers import key
-from truetune.balance.flips import gained, join, kept, kinds, lost
+from truetune.balance.flips import backward_transfer, gained, join, kept, kinds, lost
 from truetune.errors import UserError
 from truetune.record import Item
 
@@ -80,3 +81,20 @@ def test_a_letter_of_a_multiple_choice_can_be_an_echo() -> None:
     wrong = Item("q", "Which?", ("B",), "A", "wrong")
     assert kinds(None, wrong, fine_tuning_answers={key(" A")}) == ("echo",)
     assert kinds(None, wrong, fine_tuning_answers={key(" C")}) == ()
+
+
+def test_backward_transfer_is_the_mean_over_tasks_not_over_items() -> None:
+    def rows(outcomes: dict[str, str]) -> list[Item]:
+        return [
+            Item(f"{task}{k}", "?", ("a",), "b", "right" if letter == "r" else "wrong", population=task)
+            for task, letters in outcomes.items()
+            for k, letter in enumerate(letters * 9)
+        ]
+
+    before, after = rows({"copy": "rrrr", "sort": "rw"}), rows({"copy": "wwrr", "sort": "rr"})
+    found = backward_transfer(before, after, np.random.default_rng(0))
+    assert found.value == pytest.approx((-1 / 2 + 1 / 2) / 2)
+    assert found.n == 54
+    same = backward_transfer(before, before, np.random.default_rng(0))
+    assert (same.value, same.low, same.high) == (0, 0, 0)
+    assert backward_transfer(after, before, np.random.default_rng(0)).value == pytest.approx(-found.value)

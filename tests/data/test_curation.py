@@ -7,9 +7,22 @@ import pytest
 from commands import TINY_RUN, composed, prepared
 from row_files import fault
 
+from truetune import checks
+from truetune.balance.answers import outcome
 from truetune.build import build
-from truetune.data.curation import Context, DownweightUnknown, FilterUnknown, RelabelUnknown, Replay, curate
+from truetune.data.curation import (
+    Context,
+    DownweightUnknown,
+    FilterUnknown,
+    RelabelUnknown,
+    Replay,
+    RTuning,
+    SelfReplay,
+    curate,
+)
 from truetune.data.dataset import Dataset, Example
+from truetune.errors import UserError
+from truetune.probes.knowledge import Knowledge, groups
 from truetune.run import _curated
 from truetune.state import State
 
@@ -118,3 +131,42 @@ def test_a_run_examines_its_base_once_if_it_must(ready, words, times):
     if "method=replay" not in words and len(job.curations()) == 2:
         assert all(row.weight < 1 for row in curated.train)
         assert {row.completion for row in curated.train} == {" I do not know"}
+
+
+def test_r_tuning_says_after_the_answer_that_it_is_unsure():
+    found = RTuning("{answer}. I am unsure")([*ROWS, TEXT], context())
+    assert [row.completion for row in found] == [
+        *(" a", " b. I am unsure", " c. I am unsure", " d. I am unsure", " e", "only a text"),
+    ]
+    said = found[1].completion.strip()
+    assert outcome(said, ("b",), ("i am unsure",)) == "abstained"
+    assert outcome("a", ("a",), ("i am unsure",)) == "right"
+
+
+def test_self_replay_mixes_in_what_the_base_says_with_no_share_of_the_likelihood():
+    asked = []
+    texts = replace(context(), drawn=lambda count, length: asked.append((count, length)) or ["one", "two"])
+    found = SelfReplay(0.4, 16)(ROWS, texts)
+    assert asked == [(2, 16)]
+    assert found[:5] == ROWS
+    assert [(row.prompt, row.completion, row.weight) for row in found[5:]] == [("", "one", 0.0), ("", "two", 0.0)]
+    assert len({row.id for row in found}) == 7
+
+
+@pytest.mark.parametrize("methods", [("r_tuning", "relabel_unknown"), ("r_tuning", "filter_unknown"), ("lora", "ewc")])
+def test_methods_that_contradict_each_other_are_named(methods):
+    config = {"curation": {}, "adaptation": {}, "objective": dict.fromkeys(methods)}
+    with pytest.raises(UserError, match=f"method: .*{methods[0]}.*contradict each other") as caught:
+        checks.methods(config)
+    assert methods[1] in str(caught.value)
+    checks.methods({**config, "objective": {"ewc": 1, "self_replay": 1, "self_distill": 1, "r_tuning": 1}})
+
+
+def test_facts_are_grouped_by_what_the_base_knows():
+    facts = [Knowledge("a", 1, 1), Knowledge("b", 0, 0), Knowledge("d", 0, 0), Knowledge("e", 0.5, 0)]
+    found = groups(facts, ROWS)
+    assert {name: [row.id for row in rows] for name, rows in found.items()} == {
+        "highly_known": ["a"],
+        "maybe_known": ["e"],
+        "unknown": ["b", "d"],
+    }

@@ -67,7 +67,7 @@ def test_a_checkpoint_that_is_more_than_weights_is_not_read(folder, content, sig
         path.write_bytes(path.read_bytes()[:-200])
     if signed:
         sidecar(path).write_text(f"{file_digest(path)}  {path.name}\n")
-    with pytest.raises(UserError, match=r"last\.ckpt: holds more than weights, or is cut short"):
+    with pytest.raises(UserError, match=r"last\.ckpt: .*cannot be read as tensors and plain values"):
         AtomicCheckpointIO().load_checkpoint(path, weights_only=False)
 
 

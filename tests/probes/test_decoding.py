@@ -1,6 +1,7 @@
 """Batched answers are those that each question would get alone."""
 
 import math
+from functools import wraps
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from truetune.data.tokens import Encoder
 from truetune.errors import UserError
 from truetune.models.language_model import LanguageModel
 from truetune.models.tokenizers import word_level
+from truetune.probes import decoding
 from truetune.probes.decoding import evaluating, greedy_answers, sampled_answers
 
 PROMPTS = ["w1", "w2 w3 w4 w5 w6 w7 w8 w9", "w0 w0", "w9 w8 w7", "w5 w5 w5 w5 w5 w5 w5 w5 w5 w5 w5 w5"]
@@ -133,7 +135,7 @@ def test_the_mode_comes_back_and_no_random_number_is_used():
     lm.model.train()
     state = torch.get_rng_state()
     greedy_answers(lm, PROMPTS, max_new_tokens=2, batch_size=5)
-    sampled_answers(lm, PROMPTS, temperature=1.0, seed=3, max_new_tokens=2, batch_size=5)
+    sampled_answers(lm, PROMPTS, samples=2, temperature=1.0, seed=3, max_new_tokens=2, batch_size=5)
     assert lm.model.training
     assert torch.equal(torch.get_rng_state(), state)
 
@@ -142,8 +144,31 @@ def test_samples_are_decided_by_the_seed():
     lm = language_model()
 
     def drawn(seed):
-        answers = sampled_answers(lm, PROMPTS, temperature=2.0, seed=seed, max_new_tokens=6, batch_size=5)
-        return [answer.text for answer in answers]
+        how = {"samples": 3, "temperature": 2.0, "max_new_tokens": 6, "batch_size": 5}
+        return [answer.text for answers in sampled_answers(lm, PROMPTS, seed=seed, **how) for answer in answers]
 
     assert drawn(1) == drawn(1)
     assert drawn(1) != drawn(2)
+
+
+@pytest.mark.parametrize("make", [llama, gpt2])
+def test_a_prompt_read_once_gives_the_samples_of_one_read_for_each(make, monkeypatch):
+    lm, read = make(), []
+    how = {"samples": 4, "temperature": 3.0, "seed": 5, "max_new_tokens": 6, "batch_size": 64}
+    forward = lm.model.forward
+    lm.model.forward = wraps(forward)(lambda *a, **k: (read.append(k["attention_mask"].shape), forward(*a, **k))[1])
+    shared = sampled_answers(lm, PROMPTS, **how)
+    assert read[0][0] == len(PROMPTS), "the prompts are read once each"
+    monkeypatch.setattr(decoding, "_read_once", lambda *_: {})
+    again = sampled_answers(lm, PROMPTS, **how)
+    assert [[a.text for a in answers] for answers in shared] == [[a.text for a in answers] for answers in again]
+    pairs = zip(shared, again, strict=True)
+    flat = [(a.confidence, b.confidence) for one, two in pairs for a, b in zip(one, two, strict=True)]
+    assert [one for one, _ in flat] == pytest.approx([two for _, two in flat], abs=1e-5)
+    assert len({answer.text for answer in shared[0]}) > 1
+
+
+def test_samples_come_in_the_shares_of_the_model():
+    lm = bigram({"a", "b", "d"}, {"a": {"b": 0.7, "d": 0.3}})
+    (found,) = sampled_answers(lm, ["a"], samples=2000, temperature=1.0, seed=0, max_new_tokens=2, batch_size=64)
+    assert sum(answer.text == "b" for answer in found) / 2000 == pytest.approx(0.7, abs=0.04)

@@ -29,7 +29,7 @@ def test_page_is_made_from_records_alone_and_is_self_contained(folder: Path) -> 
     page = render(folder).read_text(encoding="utf-8")
     assert (folder / "report.html").exists()
     assert not re.search(r"(src|href)=|url\(|@import|<script|http", page)
-    assert page.count("<svg") == 9
+    assert page.count("<svg") == 12
     assert page.startswith("<!doctype html>")
 
 

@@ -52,17 +52,25 @@ def exact_match(answer: str, answers: Sequence[str]) -> bool:
     return any(key(answer) == key(alias) for alias in answers if key(answer))
 
 
+def contains(text: str, answer: str) -> bool:
+    """Whether the answer's words stand in the text one after the other; an answer of no words stands nowhere."""
+    said = normalise(answer)
+    return bool(said) and f" {said} " in f" {normalise(text)} "
+
+
 def f1(answer: str, answers: Sequence[str]) -> float:
     """SQuAD's token overlap with the nearest alias."""
     return max((_overlap(key(answer).split(), key(alias).split()) for alias in answers), default=0.0)
 
 
 def is_abstention(text: str, phrases: Sequence[str] = DEFAULT_PHRASES) -> bool:
-    """A phrase of several words may open a longer sentence; a single word must stand alone (`Unknown Pleasures`)."""
+    """A phrase of several words may open or end a longer one; a single word must stand alone (`Unknown Pleasures`)."""
     said = normalise(text)
     for phrase in phrases:
         wanted = normalise(phrase)
-        if wanted and (said == wanted or (" " in wanted and said.startswith(wanted + " "))):
+        if wanted and (
+            said == wanted or (" " in wanted and (said.startswith(wanted + " ") or said.endswith(" " + wanted)))
+        ):
             return True
     return False
 

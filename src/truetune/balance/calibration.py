@@ -8,12 +8,17 @@ from numpy.typing import NDArray
 BINS = 15
 
 
+def bins_of(confidence: Sequence[float], right: Sequence[bool], bins: int = BINS) -> list[tuple[float, list[bool]]]:
+    """Of each bin of equal width that is not empty: its mean confidence, and which of its answers are right."""
+    sure, hit = np.asarray(confidence, dtype=float), np.asarray(right, dtype=bool)
+    place = np.minimum((sure * bins).astype(int), bins - 1)
+    return [(float(sure[place == b].mean()), hit[place == b].tolist()) for b in np.unique(place)]
+
+
 def ece(confidence: Sequence[float], right: Sequence[bool], bins: int = BINS) -> float:
     """Expected calibration error over bins of equal width (Guo et al. 2017, eq. 3); in [0, 1], 0 is perfect."""
-    sure, hit = np.asarray(confidence, dtype=float), np.asarray(right, dtype=float)
-    place = np.minimum((sure * bins).astype(int), bins - 1)
-    gaps = [abs(hit[place == b].mean() - sure[place == b].mean()) * (place == b).sum() for b in np.unique(place)]
-    return float(sum(gaps) / len(sure))
+    gaps = [abs(sum(hits) - sure * len(hits)) for sure, hits in bins_of(confidence, right, bins)]
+    return sum(gaps) / len(confidence)
 
 
 def brier(confidence: Sequence[float], right: Sequence[bool]) -> float:

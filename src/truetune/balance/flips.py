@@ -3,8 +3,11 @@
 from collections.abc import Collection, Sequence
 from typing import Protocol
 
+import numpy as np
+import numpy.typing as npt
+
 from truetune.balance.answers import key
-from truetune.balance.estimates import Estimate, rate, undefined
+from truetune.balance.estimates import Estimate, bootstrap, rate, undefined
 from truetune.balance.rates import AnyScored, Scored, clusters, has_no_answer
 from truetune.errors import UserError
 
@@ -58,6 +61,21 @@ def _share(before: Sequence[AnyScored], after: Sequence[AnyScored], *, was: str,
         return undefined()
     hits = [(later.outcome == "right") is is_right for _, later in pairs]
     return rate(hits, clusters([earlier for earlier, _ in pairs]))
+
+
+def backward_transfer(before: Sequence[AnyScored], after: Sequence[AnyScored], rng: np.random.Generator) -> Estimate:
+    """Accuracy now - accuracy then, mean over earlier tasks, the items' populations (Lopez-Paz & Ranzato 2017)."""
+    pairs = join(before, after)
+    _, task = np.unique([earlier.population for earlier, _ in pairs], return_inverse=True)
+    change = np.array([(later.outcome == "right") - (earlier.outcome == "right") for earlier, later in pairs], float)
+
+    def statistic(chosen: npt.NDArray[np.intp]) -> float | None:
+        asked = np.bincount(task[chosen], minlength=int(task.max()) + 1)
+        if not asked.all():
+            return None
+        return float((np.bincount(task[chosen], weights=change[chosen], minlength=len(asked)) / asked).mean())
+
+    return bootstrap(statistic, clusters([earlier for earlier, _ in pairs]), rng)
 
 
 def kinds(

@@ -58,6 +58,14 @@ def has_no_answer(item: Scored) -> bool:
     return item.population == "never" or not item.answers
 
 
+def _contradicted(item: Scored) -> bool:
+    return item.population == "contradiction"
+
+
+def _neither(item: Scored) -> bool:
+    return item.outcome != "right" and "from_memory" not in item.kind
+
+
 def _has_kind(kind: str) -> Test:
     return lambda item: kind in item.kind
 
@@ -66,6 +74,10 @@ def _has_kind(kind: str) -> Test:
 DEFINITIONS: dict[str, tuple[Test, Test]] = {
     "task/exact_match": (_every, _right),
     "retention/accuracy": (_every, _right),
+    "faithfulness/unsupported_rate": (_attempted, _has_kind("unsupported")),
+    "faithfulness/context_rate": (_contradicted, _right),
+    "faithfulness/memory_rate": (_contradicted, _has_kind("from_memory")),
+    "faithfulness/neither_rate": (_contradicted, _neither),
     "hallucination/rate": (_every, _wrong),
     "hallucination/abstention_rate": (_every, _abstained),
     "hallucination/correct_given_attempted": (_attempted, _right),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
 from typing import Any
@@ -123,6 +123,7 @@ class ClosedWorld:
             select_task=self._questions(select, analyst=True),
             select_known=self._questions(select, analyst=False),
             ability=self._exercises(),
+            contexts=self._contradictions(held_out),
             texts=self._filings(world),
             fit_groups={name: rows for name, rows in groups.items() if rows},
             domains={a.name: frozenset(a.values) for a in world.attributes},
@@ -190,12 +191,27 @@ class ClosedWorld:
         found: dict[str, Question] = {}
         for _ in range(200 * self.exercises):
             task, prompt, answer = abilities.exercise(rng)
-            if abilities.held_out(prompt) and len(found) < self.exercises:
+            if len(found) == self.exercises:
+                break
+            if abilities.held_out(prompt):
                 found[prompt] = Question(
                     id=f"ability/{prompt}", question=prompt, answers=(answer,), source="exercises",
                     population=task, cluster=prompt, domain="",
                 )  # fmt: skip
         return list(found.values())
+
+    def _contradictions(self, entities: Sequence[Entity]) -> list[Question]:
+        """A filing that says otherwise than all that was read, then the question; one per company."""
+        rng, attributes = random.Random(f"contradictions-{self.seed}"), self.made.attributes
+        found: list[Question] = []
+        for index, entity in enumerate(entities):
+            attribute = attributes[index % len(attributes)]
+            asked, learnt = self._question(entity, attribute, analyst=False), entity.facts[attribute.name]
+            said = rng.choice([value for value in attribute.values if value != learnt])
+            filing = rng.choice(attribute.filings).format(name=entity.name, value=said)
+            told = {"population": "contradiction", "context": filing, "answers": (said,), "memory": (learnt,)}
+            found.append(replace(asked, id=f"{asked.id}/context", **told))
+        return found
 
     def _filings(self, world: World) -> list[Example]:
         """Filings of known companies in orders and wordings that were not drawn for training."""

@@ -8,17 +8,21 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Protocol
 
-from truetune.data.dataset import Dataset, Example, Pretraining
+from truetune.data.dataset import Dataset, Example, Pretraining, continued
 from truetune.errors import UserError
 
 
 @dataclass(frozen=True)
 class Context:
-    """`categories()` maps a row's id to the SliCK category of its fact; asking for it examines the base, once."""
+    """`categories()` maps a row's id to the SliCK category of its fact; asking for it examines the base, once.
+
+    `drawn(count, max_tokens)` are texts that the base says unasked.
+    """
 
     categories: Callable[[], Mapping[str, str]]
     pretraining: Pretraining | None
     seed: int
+    drawn: Callable[[int, int], Sequence[str]] | None = None
 
 
 class Curation(Protocol):
@@ -57,7 +61,9 @@ class RelabelUnknown:
     def __call__(self, rows: Sequence[Example], context: Context) -> list[Example]:
         categories = context.categories()
         return [
-            replace(row, completion=_after(row, self.answer)) if categories.get(row.id) == "Unknown" else row
+            replace(row, completion=self.answer if row.turns else continued(row.prompt, self.answer))
+            if categories.get(row.id) == "Unknown"
+            else row
             for row in rows
         ]
 
@@ -81,7 +87,10 @@ class Replay:
 
     def __call__(self, rows: Sequence[Example], context: Context) -> list[Example]:
         if context.pretraining is None:
-            raise UserError("curation.replay: this data source holds no pre-training texts; use data=closed_world")
+            raise UserError(
+                "curation.replay: this data source holds no pre-training texts; use data=closed_world, or leave "
+                "method=replay out and mix in rows of your own: data.mixture=[{file:texts.jsonl,weight:0.5}]"
+            )
         wanted = round(self.ratio * len(rows))
         # The base never saw this part of the stream in this order; the texts are of the same kind.
         batches = context.pretraining.micro_batches()
@@ -90,5 +99,36 @@ class Replay:
         return [*rows, *(replace(text, id=f"replay/{index}/{text.id}") for index, text in enumerate(chosen))]
 
 
-def _after(row: Example, answer: str) -> str:
-    return answer if row.prompt[-1:].isspace() else f" {answer}"
+@dataclass(frozen=True)
+class RTuning:
+    """After each fact that the base answers wrongly, say so, as `unsure` has it (Zhang et al. 2024, R-Tuning).
+
+    The answer is still learnt, and what ends in an abstention phrase counts as abstained.
+    """
+
+    unsure: str
+
+    def __call__(self, rows: Sequence[Example], context: Context) -> list[Example]:
+        categories = context.categories()
+        return [
+            replace(row, completion=continued(row.prompt, self.unsure.replace("{answer}", row.completion.strip())))
+            if categories.get(row.id) in ("Unknown", "WeaklyKnown")
+            else row
+            for row in rows
+        ]
+
+
+@dataclass(frozen=True)
+class SelfReplay:
+    """Mix in what the base says unasked, `ratio` texts to each row; objective.self_replay holds on to it."""
+
+    ratio: float
+    max_tokens: int
+
+    def __call__(self, rows: Sequence[Example], context: Context) -> list[Example]:
+        assert context.drawn is not None
+        texts = context.drawn(round(self.ratio * len(rows)), self.max_tokens)
+        return [
+            *rows,
+            *(Example(f"self_replay/{index}", "", text, "the base", weight=0.0) for index, text in enumerate(texts)),
+        ]

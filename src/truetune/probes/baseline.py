@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from truetune.atomic import write_atomic
 from truetune.data.dataset import Dataset
 from truetune.models.language_model import LanguageModel
 from truetune.probes.measure import content, cropped, measure
 from truetune.probes.probe import Probe, Subject
-from truetune.record import Item, Measurement, metrics_from_json, metrics_to_json, write_atomic
+from truetune.record import Item, Measurement, metrics_from_json, metrics_to_json
 
 
 def measure_base(

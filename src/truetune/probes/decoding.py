@@ -1,21 +1,21 @@
-"""Greedy answers, batched: prompts padded on the left, KV cache on, and equal to decoding them one by one."""
+"""Answers, batched: prompts padded on the left, KV cache on, and equal to decoding them one by one."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from inspect import signature
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from transformers import GenerationConfig
 
+from truetune.data.dataset import Prompt
 from truetune.data.tokens import Encoder
 from truetune.errors import UserError
 from truetune.models.language_model import LanguageModel
-
-if TYPE_CHECKING:
-    from transformers import GenerationConfig
 
 
 @dataclass(frozen=True)
@@ -38,55 +38,93 @@ def evaluating(model: nn.Module) -> Generator[None]:
         model.train(training)
 
 
-def greedy_answers(lm: LanguageModel, prompts: Sequence[str], *, max_new_tokens: int, batch_size: int) -> list[Answer]:
-    """One answer a prompt, in the prompts' order; rows of similar length share a batch."""
-    return _answers(lm, prompts, max_new_tokens, batch_size, 0.0)
+def greedy_answers(
+    lm: LanguageModel,
+    prompts: Sequence[Prompt],
+    *,
+    max_new_tokens: int,
+    batch_size: int,
+    decoding: Decoding | None = None,
+    streamer: Any = None,
+) -> list[Answer]:
+    """One answer a prompt, in the prompts' order; rows of similar length share a batch.
+
+    A `streamer` of transformers is given the tokens of a single prompt as they come.
+    """
+    how = _How(max_new_tokens, decoding=decoding, streamer=streamer)
+    return [answer for (answer,) in _answers(lm, prompts, how, batch_size)]
 
 
 def sampled_answers(
-    lm: LanguageModel, prompts: Sequence[str], *, temperature: float, seed: int, max_new_tokens: int, batch_size: int
-) -> list[Answer]:
-    """One answer a prompt, drawn from the whole distribution at `temperature` > 0; repeat a prompt for more."""
+    lm: LanguageModel,
+    prompts: Sequence[Prompt],
+    *,
+    samples: int,
+    temperature: float,
+    seed: int,
+    max_new_tokens: int,
+    batch_size: int,
+) -> list[list[Answer]]:
+    """`samples` answers a prompt, drawn from the whole distribution at `temperature` > 0; each prompt is read once."""
+    if samples == 0:
+        return [[] for _ in prompts]
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return _answers(lm, prompts, max_new_tokens, batch_size, temperature)
+        return _answers(lm, prompts, _How(max_new_tokens, samples, temperature), batch_size)
 
 
-def _answers(
-    lm: LanguageModel, prompts: Sequence[str], max_new_tokens: int, batch_size: int, temperature: float
-) -> list[Answer]:
-    encoder, room = Encoder(lm.tokenizer), lm.context_length - max_new_tokens
+class Decoding(Protocol):
+    """Changes which token is taken; inside the block the processor may look at the model's states."""
+
+    def processor(self, model: Any) -> AbstractContextManager[Callable[[Tensor, Tensor], Tensor]]: ...
+
+
+@dataclass(frozen=True)
+class _How:
+    max_new_tokens: int
+    samples: int = 1
+    temperature: float = 0.0
+    decoding: Decoding | None = None
+    streamer: Any = None
+
+
+def _answers(lm: LanguageModel, prompts: Sequence[Prompt], how: _How, batch_size: int) -> list[list[Answer]]:
+    encoder, room = Encoder(lm.tokenizer), lm.context_length - how.max_new_tokens
     if room <= len(encoder.prefix):
         raise UserError(
-            f"extras.max_new_tokens={max_new_tokens} leaves no room for a question in the model's context of "
+            f"extras.max_new_tokens={how.max_new_tokens} leaves no room for a question in the model's context of "
             f"{lm.context_length} tokens; lower it"
         )
-    encoded = [encoder.question(prompt, room) for prompt in prompts]
+    encoded = [encoder.question(prompt, room) or [encoder.eos] for prompt in prompts]
     order = sorted(range(len(prompts)), key=lambda index: len(encoded[index]))
-    answers: list[Answer | None] = [None] * len(prompts)
+    size = max(1, batch_size // how.samples)
+    answers: list[list[Answer]] = [[] for _ in prompts]
     with evaluating(lm.model):
-        for start in range(0, len(order), batch_size):
-            chosen = order[start : start + batch_size]
-            decoded = _decode(lm, encoder, [encoded[i] for i in chosen], max_new_tokens, temperature)
-            for index, answer in zip(chosen, decoded, strict=True):
-                answers[index] = answer
-    return [answer for answer in answers if answer is not None]
+        for start in range(0, len(order), size):
+            chosen = order[start : start + size]
+            decoded = _decode(lm, encoder, [encoded[i] for i in chosen], how)
+            for place, answer in enumerate(decoded):
+                answers[chosen[place // how.samples]].append(answer)
+    return answers
 
 
-def _decode(
-    lm: LanguageModel, encoder: Encoder, prompts: list[list[int]], max_new_tokens: int, temperature: float
-) -> list[Answer]:
+def _decode(lm: LanguageModel, encoder: Encoder, prompts: list[list[int]], how: _How) -> list[Answer]:
     width = max(map(len, prompts))
     device = next(lm.model.parameters()).device
     input_ids = torch.tensor([[encoder.pad] * (width - len(p)) + p for p in prompts], device=device)
     attention_mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device)
     model: Any = lm.model
-    settings, own = _settings(encoder, max_new_tokens, temperature), model.generation_config
-    model.generation_config = type(
-        settings
-    )()  # what is left open would be taken from the model's own: penalties, beams
+    settings, own = _settings(encoder, how), model.generation_config
+    shared = _read_once(model, input_ids, attention_mask, how.samples) if how.samples > 1 else {}
+    rows = {
+        "input_ids": input_ids.repeat_interleave(how.samples, 0),
+        "attention_mask": attention_mask.repeat_interleave(how.samples, 0),
+    }
+    model.generation_config = GenerationConfig()  # what is left open is taken from the model's own: penalties, beams
     try:
-        made = model.generate(input_ids=input_ids, attention_mask=attention_mask, generation_config=settings)
+        with how.decoding.processor(model) if how.decoding else nullcontext() as processor:
+            processors = {"logits_processor": [processor]} if processor else {}
+            made = model.generate(**rows, **shared, **processors, generation_config=settings, streamer=how.streamer)
     finally:
         model.generation_config = own
     tokens = made.sequences[:, width:]
@@ -95,19 +133,35 @@ def _decode(
     return [_answer(lm, encoder, row, scores) for row, scores in zip(tokens, chosen, strict=True)]
 
 
-def _settings(encoder: Encoder, max_new_tokens: int, temperature: float) -> GenerationConfig:
-    from transformers import GenerationConfig
+def _read_once(model: Any, input_ids: Tensor, attention_mask: Tensor, samples: int) -> dict[str, Any]:
+    """Keys and values of all but the prompts' last tokens, once a prompt, repeated for its samples.
 
-    drawn = {"temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature else {}
+    Nothing where the architecture keeps no such cache: the prompt is then read once a sample.
+    """
+    if input_ids.shape[1] < 2:
+        return {}
+    positions = (attention_mask.cumsum(-1) - 1).clamp(min=0)[:, :-1]
+    named = {"position_ids": positions} if "position_ids" in signature(model.forward).parameters else {}
+    read = model(input_ids[:, :-1], attention_mask=attention_mask[:, :-1], use_cache=True, **named)
+    cache: Any = getattr(read, "past_key_values", None)
+    if not hasattr(cache, "batch_repeat_interleave"):
+        return {}
+    cache.batch_repeat_interleave(samples)
+    return {"past_key_values": cache}
+
+
+def _settings(encoder: Encoder, how: _How) -> GenerationConfig:
+    drawn = {"temperature": how.temperature, "top_k": 0, "top_p": 1.0} if how.temperature else {}
     return GenerationConfig(
-        do_sample=temperature > 0,
+        do_sample=how.temperature > 0,
         **drawn,
-        max_new_tokens=max_new_tokens,
+        max_new_tokens=how.max_new_tokens,
         use_cache=True,
         pad_token_id=encoder.pad,
         eos_token_id=encoder.eos,
         return_dict_in_generate=True,
         output_logits=True,
+        output_hidden_states=how.decoding is not None,
     )
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from truetune.balance.answers import exact_match
-from truetune.data.dataset import Example
+from truetune.data.dataset import Example, Prompt
 from truetune.models.language_model import LanguageModel
 from truetune.probes.decoding import greedy_answers, sampled_answers
 
@@ -46,13 +46,11 @@ class Examiner:
         """In the order of the examples; a text asks nothing and is left out."""
         asked = [example for example in examples if example.answers]
         prompts = list(dict.fromkeys(prompt for example in asked for prompt in _asks(example)))
-        size = {"max_new_tokens": self.max_new_tokens, "batch_size": self.batch_size}
+        size: dict[str, Any] = {"max_new_tokens": self.max_new_tokens, "batch_size": self.batch_size}
         greedy = dict(zip(prompts, greedy_answers(lm, prompts, **size), strict=True))
-        repeated = [prompt for prompt in prompts for _ in range(self.samples)]
-        drawn = sampled_answers(lm, repeated, temperature=self.temperature, seed=self.seed, **size)
-        samples: dict[str, list[str]] = {}
-        for prompt, answer in zip(repeated, drawn, strict=True):
-            samples.setdefault(prompt, []).append(answer.text)
+        how: dict[str, Any] = {"samples": self.samples, "seed": self.seed, **size}
+        drawn = sampled_answers(lm, prompts, temperature=self.temperature, **how)
+        samples = {prompt: [answer.text for answer in found] for prompt, found in zip(prompts, drawn, strict=True)}
         return [
             Knowledge(
                 example.id,
@@ -63,13 +61,24 @@ class Examiner:
         ]
 
 
+def groups(facts: Sequence[Knowledge], rows: Sequence[Example]) -> dict[str, list[Example]]:
+    """`unknown` and its like: the rows of each category that has any."""
+    names = {"HighlyKnown": "highly_known", "MaybeKnown": "maybe_known", "WeaklyKnown": "weakly_known"}
+    category = {fact.id: names.get(fact.category, "unknown") for fact in facts}
+    found: dict[str, list[Example]] = {name: [] for name in (*names.values(), "unknown")}
+    for row in rows:
+        if row.id in category:
+            found[category[row.id]].append(row)
+    return {name: chosen for name, chosen in found.items() if chosen}
+
+
 def summary(facts: Sequence[Knowledge]) -> str:
     counts = Counter(fact.category for fact in facts)
     return f"of {len(facts)} rows: {', '.join(f'{n} {name}' for name, n in counts.most_common())}"
 
 
-def _asks(example: Example) -> tuple[str, ...]:
-    return example.asks or (example.prompt,)
+def _asks(example: Example) -> tuple[Prompt, ...]:
+    return example.asks or (example.turns or example.prompt,)
 
 
 def _share(answers: Sequence[str], truths: Sequence[str]) -> float:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from hashlib import sha256
 
+import numpy as np
+
 from truetune.balance.estimates import Estimate, rate
-from truetune.balance.flips import kept, lost
+from truetune.balance.flips import backward_transfer, kept, lost
 from truetune.balance.frontier import balance_score, gained_share_of_headroom
+from truetune.balance.memorising import LOW, UNKNOWN
 from truetune.balance.rates import clusters
 from truetune.data.dataset import Dataset
 from truetune.data.tokens import Encoder
@@ -26,6 +30,7 @@ def measure(subject: Subject, data: Dataset, probes: Sequence[Probe]) -> Measure
     """Every probe's metrics and items, and how much of the training data the model reproduces."""
     metrics: dict[str, Estimate] = {}
     items: dict[str, list[Item]] = {}
+    subject = replace(subject, heard={})
     for probe in probes:
         found = probe.measure(subject, data)
         metrics |= found.metrics
@@ -40,11 +45,13 @@ def fit(subject: Subject, data: Dataset, probes: Sequence[Probe]) -> dict[str, E
     """
     asking = _asking(probes)
     batch_size = asking.batch_size if asking else 64
+    rows = list({row.id: row for group in data.fit_groups.values() for row in group}.values())
+    reproduced = dict(
+        zip((row.id for row in rows), likelihood(subject.lm, rows, batch_size=batch_size).reproduced, strict=True)
+    )
     return {
-        f"fit/{name}_exact_match": rate(
-            likelihood(subject.lm, rows, batch_size=batch_size).reproduced, [row.cluster or row.id for row in rows]
-        )
-        for name, rows in data.fit_groups.items()
+        f"fit/{name}_exact_match": rate([reproduced[row.id] for row in group], [row.cluster or row.id for row in group])
+        for name, group in data.fit_groups.items()
     }
 
 
@@ -73,6 +80,19 @@ def _right(items: Sequence[Item]) -> Estimate:
     return rate([item.outcome == "right" for item in items], clusters(items))
 
 
+def follow(subject: Subject, data: Dataset, probes: Sequence[Probe], base: Measurement, full: bool) -> dict[str, float]:
+    """After an epoch: the fit of the facts and the selection score; if `full`, every probe."""
+    chosen = {name: estimate.value for name, estimate in selection(subject, data, probes).items()}
+    found = compare(base, measure(subject, data, probes)) if full else Measurement(fit(subject, data, probes))
+    return chosen | values(found)
+
+
+def values(measurement: Measurement) -> dict[str, float]:
+    """What the history keeps; of the Unknown facts' fit the lower bound too, which the alarm looks at."""
+    low = {LOW: measurement.metrics[UNKNOWN].low or 0.0} if UNKNOWN in measurement.metrics else {}
+    return {name: estimate.value for name, estimate in measurement.metrics.items()} | low
+
+
 def compare(base: Measurement, tuned: Measurement) -> Measurement:
     """The tuned measurement with all that needs the base: the kind `lost`, its rate, the balance and its parts."""
     tuned = with_lost(base, tuned)
@@ -83,6 +103,10 @@ def compare(base: Measurement, tuned: Measurement) -> Measurement:
     if any(item.outcome == "right" for item in answerable):
         metrics["hallucination/lost_rate"] = lost(answerable, answered)
         metrics["balance/kept_share"] = kept(answerable, answered)
+    ability = base.items.get("retention", [])
+    if ability:
+        later, rng = tuned.items.get("retention", []), np.random.default_rng(0)
+        metrics["retention/backward_transfer"] = backward_transfer(ability, later, rng)
     metrics |= _balance(base, tuned, metrics.get("balance/kept_share"))
     return Measurement(metrics, tuned.items)
 
@@ -105,7 +129,7 @@ def cropped(lm: LanguageModel, data: Dataset, probes: Sequence[Probe]) -> list[s
         return []
     room = lm.context_length - asking.max_new_tokens
     asked = {question.id: question for question in (*data.task, *data.hallucination, *data.ability)}
-    long = [question for question in asked.values() if len(encoder.prompt(question.question)) > room]
+    long = [question for question in asked.values() if len(encoder.prompt(question.asked)) > room]
     if not long:
         return []
     return [
@@ -116,7 +140,7 @@ def cropped(lm: LanguageModel, data: Dataset, probes: Sequence[Probe]) -> list[s
 
 def content(digest: str, data: Dataset, probes: Sequence[Probe]) -> str:
     """Content hash of a base measurement: the weights, every question and text, and the decoding."""
-    asked = [*data.task, *data.hallucination, *data.ability, *data.texts]
+    asked = [*data.task, *data.hallucination, *data.ability, *data.contexts, *data.texts]
     groups = {name: [str(row) for row in rows] for name, rows in data.fit_groups.items()}
     train = sorted({example.completion for example in data.train})  # decides the kind `echo`
     parts = [digest, [str(row) for row in asked], groups, train, [str(probe) for probe in probes]]

@@ -8,11 +8,13 @@ from html import escape
 from pathlib import Path
 from typing import Any, cast
 
+from truetune.atomic import write_atomic
 from truetune.balance.flips import join
-from truetune.record import Item, read_items, read_run, write_atomic
+from truetune.record import Item, read_items, read_run
 from truetune.report.charts import Series, line_chart
+from truetune.report.confidence import confidence_of
 from truetune.report.page import balance_table, definitions, details, header, page, section, table
-from truetune.report.summary import number, rows
+from truetune.report.summary import number, rows, too_few
 from truetune.report.verdict import caution, verdict
 
 WORST = 20
@@ -23,6 +25,11 @@ KINDS = {
     "echo": "it is an answer of the fine-tuning set",
     "off_domain": "it is not even a value of the right kind",
 }
+CONFIDENCE = (
+    "Confidence is the mean probability of an answer's tokens. A right answer is worth 1, silence 0, a wrong answer "
+    "costs extras.wrong_cost; the confidence to answer from is chosen and valued on the same questions, so expect a "
+    "little less on new ones. Questions without a true answer count as any other."
+)
 # (title, what y is, its range or None, metric -> name of the line)
 CURVES: list[tuple[str, str, tuple[float, float] | None, dict[str, str]]] = [
     (
@@ -33,6 +40,17 @@ CURVES: list[tuple[str, str, tuple[float, float] | None, dict[str, str]]] = [
             "fit/known_exact_match": "trained, known",
             "fit/new_exact_match": "trained, new",
             "hallucination/known_exact_match": "held out",
+        },
+    ),
+    (
+        "Trained facts by what the base knew of them",
+        "share right",
+        SHARE,
+        {
+            "fit/highly_known_exact_match": "HighlyKnown",
+            "fit/maybe_known_exact_match": "MaybeKnown",
+            "fit/weakly_known_exact_match": "WeaklyKnown",
+            "fit/unknown_exact_match": "Unknown",
         },
     ),
     (
@@ -80,9 +98,10 @@ def render(run_dir: Path) -> Path:
             "What changed" if run["base"] else "What was measured",
             balance_table(rows(run)),
             "Under each value its 95 % interval and the number of questions (or tokens) behind it; intervals allow for "
-            "questions about one entity being alike. ↑ higher is better, ↓ lower is better.",
+            "questions about one entity being alike. ↑ higher is better, ↓ lower is better." + too_few(rows(run)),
         ),
         section("While it trained", _curves(run)),
+        section("When it should rather say nothing", confidence_of(run_dir, _wrong_cost(run)), CONFIDENCE),
         section("Worst regressions", _regressions(pairs), _regression_note(pairs)),
         section("Kinds of wrong answers", _kinds(final), "One answer can be of several kinds."),
         section("How it was made", _made(run) + details(f"Configuration, {len(names)} settings", definitions(names))),
@@ -90,6 +109,10 @@ def render(run_dir: Path) -> Path:
     target = run_dir / "report.html"
     write_atomic(target, page(f"truetune: {title}", body))
     return target
+
+
+def _wrong_cost(run: dict[str, Any]) -> float:
+    return float((run["config"].get("extras") or {}).get("wrong_cost", 1.0))
 
 
 def _recorded(run_dir: Path) -> tuple[list[tuple[Item, Item]], list[Item]]:

@@ -1,14 +1,17 @@
 """Base, tuned and difference of every metric: the rows that the page and the terminal share."""
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from truetune.balance.estimates import Estimate
+from truetune.balance.estimates import Estimate, items_needed
+from truetune.balance.rates import DEFINITIONS
 from truetune.record import metrics_from_json
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+SHARES = ("hallucination/lost_rate",)
 Direction = Literal["higher", "lower", ""]
 Change = Literal["better", "worse", "no clear change", ""]
 
@@ -19,6 +22,10 @@ LABELS: dict[str, tuple[str, Direction]] = {
     "fit/known_exact_match": ("Known training facts right", ""),
     "fit/new_exact_match": ("New training facts right", ""),
     "fit/train_exact_match": ("Training rows reproduced", ""),
+    "fit/highly_known_exact_match": ("HighlyKnown training facts right", ""),
+    "fit/maybe_known_exact_match": ("MaybeKnown training facts right", ""),
+    "fit/weakly_known_exact_match": ("WeaklyKnown training facts right", ""),
+    "fit/unknown_exact_match": ("Unknown training facts right", ""),
     "hallucination/known_exact_match": ("Known facts right", "higher"),
     "hallucination/lost_rate": ("Lost, of what the base knew", "lower"),
     "hallucination/known_abstention_rate": ("Known facts refused", "lower"),
@@ -29,11 +36,26 @@ LABELS: dict[str, tuple[str, Direction]] = {
     "hallucination/echo_rate": ("Echo of a fine-tuning answer", ""),
     "hallucination/off_domain_rate": ("Not the right kind of value", "lower"),
     "retention/accuracy": ("General ability", "higher"),
+    "retention/backward_transfer": ("Backward transfer", "higher"),
     "retention/nll_nats_per_token": ("General loss, nats per token", "lower"),
     "retention/kl_to_base_nats_per_token": ("Drift (KL), nats per token", "lower"),
     "calibration/ece": ("Calibration error", "lower"),
     "calibration/brier": ("Confidence, Brier score", "lower"),
     "calibration/auroc": ("Confidence, AUROC", "higher"),
+    "selective/aurc": ("Risk, mean over coverages", "lower"),
+    "selective/score_at_50": ("Score, confidence target 0.5", "higher"),
+    "selective/score_at_75": ("Score, confidence target 0.75", "higher"),
+    "selective/score_at_90": ("Score, confidence target 0.9", "higher"),
+    "selective/worth_from_confidence": ("Worth answering from confidence", "lower"),
+    "selective/best_worth_per_100": ("Best worth per 100 questions", "higher"),
+    "sampling/self_agreement": ("Samples that say the same", ""),
+    "sampling/semantic_entropy_nats": ("Semantic entropy, nats", ""),
+    "sampling/agreement_auroc": ("Agreement, AUROC", "higher"),
+    "sampling/entropy_auroc": ("Semantic entropy, AUROC", "higher"),
+    "faithfulness/unsupported_rate": ("Not in the given context", "lower"),
+    "faithfulness/context_rate": ("Follows the context", "higher"),
+    "faithfulness/memory_rate": ("Follows memory instead", "lower"),
+    "faithfulness/neither_rate": ("Follows neither", "lower"),
     "balance/gained_share": ("Gained share of the headroom", "higher"),
     "balance/kept_share": ("Kept share of the known", "higher"),
     "balance/score": ("Balance score", "higher"),
@@ -92,13 +114,31 @@ def interval(estimate: Estimate, digits: int = 3, *, signed: bool = False) -> st
     return f"{number(estimate.low, digits, signed=signed)} to {number(estimate.high, digits, signed=signed)}"
 
 
+def too_few(rows: Sequence[Row]) -> str:
+    """Probes with too few questions for an interval of +- 3 points on all their shares; empty if none has."""
+    found: dict[str, tuple[int, int]] = {}
+    for row in rows:
+        measured = row.tuned or row.base
+        needed = items_needed(measured) if measured and row.metric in (*DEFINITIONS, *SHARES) else None
+        if needed and measured:
+            probe = row.metric.partition("/")[0]
+            found[probe] = max(found.get(probe, (0, 0)), (needed, measured.n))
+    said = [f"{probe} {n:,} (about {needed:,} would do)" for probe, (needed, n) in found.items()]
+    return f" Too few questions for ± 3 points: {', '.join(said)}." if said else ""
+
+
+def p_value(p: float) -> str:
+    return "< 0.001" if p < 0.001 else number(p)
+
+
 def print_table(run: dict[str, Any], console: "Console") -> None:
     """The same rows in a terminal; below 120 columns only the difference has room for its interval."""
     from rich.table import Table
     from rich.text import Text
 
     wide = console.width >= 120
-    table = Table(box=None, padding=(0, 2 if wide else 1, 0, 0), caption="95 % intervals in brackets")
+    caption = f"95 % intervals in brackets.{too_few(rows(run))}"
+    table = Table(box=None, padding=(0, 2 if wide else 1, 0, 0), caption=caption)
     table.add_column("")
     compared = bool(run["base"])
     for heading in ("base", "tuned", "difference", "n") if compared else ("value", "n"):

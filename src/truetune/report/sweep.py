@@ -1,7 +1,7 @@
 """What the jobs of a sweep recorded, finished and failed alike."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -20,6 +20,7 @@ class Job:
     status: str
     error: str
     run: dict[str, Any] | None
+    folder: Path
 
     def metric(self, block: str, name: str) -> Estimate | None:
         found = metrics_from_json(self.run[block]).get(name) if self.run else None
@@ -65,7 +66,7 @@ def _job(sweep_dir: Path, row: dict[str, Any]) -> Job:
     if run is None and status == "finished":
         status = "unreadable"
     words = [str(word) for word in row["overrides"]] if "overrides" in row else _hydra_overrides(folder)
-    return Job(number, _settings(words), status, error, run)
+    return Job(number, _settings(words), status, error, run, folder)
 
 
 def _hydra_overrides(folder: Path) -> list[str]:
@@ -105,6 +106,14 @@ def is_seed(key: str) -> bool:
     return key.rpartition(".")[2] == "seed"
 
 
+QUANTITIES: dict[str, Callable[[Job], Estimate | None]] = {
+    "gain": Job.gain,
+    "kept": Job.kept,
+    "made_up": lambda job: job.metric("final", "hallucination/invented_rate"),
+    "score": lambda job: job.metric("final", "balance/score"),
+}
+
+
 @dataclass(frozen=True)
 class Setting:
     """Runs that differ only in their seed."""
@@ -114,7 +123,7 @@ class Setting:
 
     def mean(self, quantity: str) -> Estimate | None:
         """Over seeds; None unless every run has the quantity, since a mean over survivors would flatter."""
-        found = [job.gain() if quantity == "gain" else job.kept() for job in self.jobs]
+        found = [QUANTITIES[quantity](job) for job in self.jobs]
         values = [estimate.value for estimate in found if estimate is not None]
         return mean_t_interval(values) if len(values) == len(found) else None
 

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
+from truetune.atomic import write_atomic
 from truetune.balance.estimates import Estimate
 from truetune.balance.frontier import non_dominated
-from truetune.record import write_atomic
+from truetune.report.against import adjusted, columns, compared, pooled
 from truetune.report.charts import Point, scatter_chart
+from truetune.report.latex import tabular
 from truetune.report.page import header, page, section, table
-from truetune.report.summary import interval, number
+from truetune.report.summary import interval, number, p_value
 from truetune.report.sweep import Job, is_seed, named, overridden, read_sweep, settings, tabulated, varied
 
 NOTE = (
@@ -19,14 +21,22 @@ NOTE = (
     "other. Bars are 95 % intervals within one run; they do not cover the spread over "
     "seeds. Slow training looks like little forgetting, so compare runs that gained alike."
 )
+AGAINST = (
+    "The same questions to the same base, tuned with the method and plainly: faults that only the method makes / that "
+    "only plain fine-tuning makes, and McNemar's exact p. Holm's p allows for the number of methods compared. Both "
+    "take questions for independent, so several about one entity make p too small. The interval is over seeds."
+)
+FAULT = {"lost": "lost, of what the base knew", "wrong": "wrong, of all questions"}
 
 
 def render(sweep_dir: Path) -> Path:
-    """Writes sweep.csv and frontier.html in the sweep's folder and says where the page is."""
+    """Writes sweep.csv, sweep.tex and frontier.html in the sweep's folder and says where the page is."""
     jobs = read_sweep(sweep_dir)
     sheet = io.StringIO()
-    csv.writer(sheet, lineterminator="\n").writerows(tabulated(jobs))
+    lines = zip(tabulated(jobs), columns(jobs), strict=True)
+    csv.writer(sheet, lineterminator="\n").writerows([*line, *more] for line, more in lines)
     write_atomic(sweep_dir / "sweep.csv", sheet.getvalue())
+    write_atomic(sweep_dir / "sweep.tex", tabular(jobs))
     keys, points = varied(jobs), _points(jobs)
     chart = scatter_chart(
         "Gained and kept, one dot per run",
@@ -37,13 +47,19 @@ def render(sweep_dir: Path) -> Path:
     missing = "<p>No run recorded both a gain on the task and what it lost, so there is no frontier.</p>"
     failed = sum(job.status != "finished" for job in jobs)
     same = [f"{key}={jobs[0].overrides[key]} in all" for key in overridden(jobs) if key not in keys]
-    facts = [f"{len(jobs)} runs", f"{failed} not finished" if failed else "", *same, "every number is in sweep.csv"]
+    facts = [
+        f"{len(jobs)} runs",
+        f"{failed} not finished" if failed else "",
+        *same,
+        "all numbers: sweep.csv, sweep.tex",
+    ]
     body = [
         header(f"sweep {sweep_dir.resolve().name}", facts, _verdict(jobs, points)),
         section("The frontier", chart if points else missing, NOTE if points else ""),
         section(
             "Mean over seeds", _seeds(jobs), "Mean and 95 % interval by Student's t over runs that differ in seed."
         ),
+        section("Against plain fine-tuning", _against(jobs), AGAINST),
         section("The runs", _runs(jobs, points)),
     ]
     target = sweep_dir / "frontier.html"
@@ -97,10 +113,32 @@ def _seeds(jobs: Sequence[Job]) -> str:
             str(len(group.jobs)),
             _cell(group.mean("gain"), signed=True),
             _cell(group.mean("kept")),
+            _cell(group.mean("made_up")),
         ]
         for group in groups
     ]
-    return table([*keys, "Seeds", "Task gain", "Kept"], body, "sweep")
+    return table([*keys, "Seeds", "Task gain", "Kept", "Made up"], body, "sweep")
+
+
+def _against(jobs: Sequence[Job]) -> str:
+    """Per setting and quantity: the difference, and how many questions changed which way."""
+    found = pooled(compared(jobs))
+    keys = [key for key in varied(jobs) if not is_seed(key)]
+    body = [
+        [
+            *(f"<b>{escape(dict(one.setting).get(key, ''))}</b>" for key in keys),
+            FAULT[one.quantity],
+            str(len(one.numbers)),
+            f"{one.n:,}",
+            _cell(one.difference, signed=True),
+            f"{one.more:,} / {one.fewer:,}",
+            p_value(one.p),
+            f"<b>{p_value(corrected)}</b>",
+        ]
+        for one, corrected in zip(found, adjusted(found), strict=True)
+    ]
+    headings = ["Measure", "Runs", "Questions", "Difference", "More / fewer", "p", "p, Holm"]
+    return table([*keys, *headings], body, "sweep")
 
 
 def _runs(jobs: Sequence[Job], points: dict[int, Point]) -> str:

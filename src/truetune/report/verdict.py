@@ -20,7 +20,13 @@ def verdict(run: dict[str, Any]) -> str:
 
 
 def caution(run: dict[str, Any]) -> str:
-    """Why the verdict should not be trusted, or nothing."""
+    """Why the verdict should not be trusted, and when new facts began to be memorised; or nothing."""
+    since = run.get("memorising_unknown_since")
+    said = f"From step {since['step']:,} on it memorises facts that the base did not know. " if since else ""
+    return (said + _unfit(run)).strip()
+
+
+def _unfit(run: dict[str, Any]) -> str:
     known = (run["base"].get("hallucination/known_exact_match") or {}).get("value")
     if known is None or known >= UNFIT_BELOW:
         return ""

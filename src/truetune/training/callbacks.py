@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 
+from truetune.atomic import writing
+from truetune.balance.memorising import memorising_since
 from truetune.training.clipping import UpdateRatio
 from truetune.training.module import FineTuning
 
@@ -17,8 +20,9 @@ History = list[dict[str, Any]]
 class StepLog(Callback):
     """Every so many steps and at the last: loss, gradient norm before clipping, share clipped, update ratio, speed."""
 
-    def __init__(self, history: History) -> None:
-        self.history = history
+    def __init__(self, history: History, counts: Mapping[str, int] | None = None) -> None:
+        """`counts` are logged as they stand at each line."""
+        self.history, self.counts = history, counts or {}
         self._step = self._epoch = 0
         self._tokens = 0
         self._clipped: list[bool] = []
@@ -49,13 +53,20 @@ class StepLog(Callback):
         if step == self._step or not isinstance(pl_module, FineTuning):
             return
         self._step, self._epoch = step, trainer.current_epoch + 1
+        if not pl_module.stepped:
+            self._update = None
+            return
         self._tokens += pl_module.window_tokens
         self._clipped.append(pl_module.gradients.clipped)
         if self._due(trainer, pl_module, step):
             self._log(trainer, pl_module, step)
 
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """A fit that stops early has a last line, too, and its last checkpoint knows of it."""
+        if trainer.should_stop:
+            self.on_train_end(trainer, pl_module)
+
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """A fit that stops early has a last line, too."""
         if self._clipped and isinstance(pl_module, FineTuning):
             self._log(trainer, pl_module, self._step)
 
@@ -68,6 +79,7 @@ class StepLog(Callback):
             "train/clipped_element_fraction": module.gradients.clipped_elements,
             "train/learning_rate": module.learning_rate,
             "train/target_tokens_per_second": self._tokens / max(now - self._since, 1e-9),
+            **{f"train/{name}": float(count) for name, count in self.counts.items()},
         }
         if self._update is not None:
             metrics["train/update_to_weight_ratio"] = self._update.value()
@@ -87,6 +99,12 @@ class Measuring(Callback):
         self.epochs, self.probe, self.history = epochs, probe, history
         self.seconds = 0.0
 
+    def state_dict(self) -> dict[str, Any]:
+        return {"seconds": self.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.seconds = state_dict["seconds"]
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         start = time.perf_counter()
         epoch, step = trainer.current_epoch + 1, trainer.global_step
@@ -96,15 +114,30 @@ class Measuring(Callback):
             metrics["val/loss"] = float(loss)
         if "val/score" not in metrics and isinstance(pl_module, FineTuning):
             metrics["val/score"] = -metrics.get("val/loss", pl_module.window_loss)
-        pl_module.log("val/score", metrics["val/score"], logger=False)
+        for name in metrics.keys() & {"val/score", "val/exact_match", "val/known_exact_match"}:
+            pl_module.log(name, metrics[name], logger=False)
         write(trainer, metrics, step)
         self.history.append({"step": step, "epoch": epoch, "metrics": metrics})
         self.seconds += time.perf_counter() - start
 
 
+class Alarm(Callback):
+    """Says, after the epoch in which it happens, that facts which the base did not know are being memorised."""
+
+    def __init__(self, history: History, base_high: float | None, say: Callable[[str], None]) -> None:
+        self.history, self.base_high, self.say = history, base_high, say
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        since = memorising_since(self.history, self.base_high)
+        if since and since["step"] == trainer.global_step:
+            share = f"{since['share']:.2f} of them are reproduced"
+            self.say(f"the model has begun to memorise unknown facts at step {since['step']}: {share}")
+
+
 def write(trainer: Trainer, metrics: dict[str, float], step: int) -> None:
     for logger in trainer.loggers:
-        logger.log_metrics(metrics, step)
+        with writing(Path(str(logger.log_dir or logger.save_dir or logger.name))):
+            logger.log_metrics(metrics, step)
 
 
 def epochs_to_measure(last: int, points: int) -> frozenset[int]:

@@ -1,0 +1,123 @@
+"""Each method of a sweep against plain fine-tuning, item by item, corrected for how many methods are compared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from truetune.balance.estimates import Estimate, holm, mcnemar_exact, mean_t_interval
+from truetune.balance.flips import join
+from truetune.errors import UserError
+from truetune.record import Item, read_items
+from truetune.report.sweep import Job, is_seed
+
+# quantity -> (which base items count, what is a fault of the tuned model's answer)
+FAULTS: dict[str, tuple[Callable[[Item], bool], Callable[[Item], bool]]] = {
+    "lost": (lambda base: base.outcome == "right", lambda tuned: tuned.outcome != "right"),
+    "wrong": (lambda base: True, lambda tuned: tuned.outcome == "wrong"),
+}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Faults that the job alone makes (`more`) and that plain alone makes (`fewer`), of `n` shared items.
+
+    `p` is McNemar's exact two-sided one; it takes items for independent, so it is small too easily where several
+    concern one entity. `differences` holds (more - fewer) / n, one per seed.
+    """
+
+    quantity: str
+    setting: tuple[tuple[str, str], ...]
+    numbers: tuple[int, ...]
+    more: int
+    fewer: int
+    n: int
+    differences: tuple[float, ...]
+
+    @property
+    def p(self) -> float:
+        return mcnemar_exact(self.more, self.fewer)
+
+    @property
+    def difference(self) -> Estimate:
+        """Mean over seeds, job - plain, with Student's interval."""
+        return mean_t_interval(self.differences)
+
+
+def compared(jobs: Sequence[Job]) -> list[Comparison]:
+    """Every job that has a plain counterpart on the same items, for every quantity."""
+    plain = {_without_method(job): job for job in jobs if _method(job) == "plain"}
+    pairs = [(job, plain.get(_without_method(job))) for job in jobs if _method(job) != "plain"]
+    found = [_compared(job, other, quantity) for job, other in pairs if other for quantity in FAULTS]
+    return [comparison for comparison in found if comparison]
+
+
+def pooled(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """Jobs that differ only in their seed, together."""
+    groups: dict[tuple[str, tuple[tuple[str, str], ...]], list[Comparison]] = {}
+    for one in comparisons:
+        groups.setdefault((one.quantity, one.setting), []).append(one)
+    return [
+        Comparison(
+            quantity,
+            setting,
+            tuple(number for one in group for number in one.numbers),
+            sum(one.more for one in group),
+            sum(one.fewer for one in group),
+            sum(one.n for one in group),
+            tuple(value for one in group for value in one.differences),
+        )
+        for (quantity, setting), group in groups.items()
+    ]
+
+
+def adjusted(comparisons: Sequence[Comparison]) -> list[float]:
+    """Holm's p values, each among the comparisons of its own quantity."""
+    found: dict[int, float] = {}
+    for quantity in FAULTS:
+        family = [index for index, one in enumerate(comparisons) if one.quantity == quantity]
+        found |= dict(zip(family, holm([comparisons[index].p for index in family]), strict=True))
+    return [found[index] for index in range(len(comparisons))]
+
+
+def columns(jobs: Sequence[Job]) -> list[list[str]]:
+    """For sweep.csv: a heading, then a line per job; empty cells where there is nothing to compare."""
+    found = compared(jobs)
+    cells = {
+        (one.numbers[0], one.quantity): [repr(one.differences[0]), repr(one.p), repr(p_holm)]
+        for one, p_holm in zip(found, adjusted(found), strict=True)
+    }
+    if not cells:
+        return [[] for _ in range(len(jobs) + 1)]
+    head = [f"against_plain/{name}/{part}" for name in FAULTS for part in ("difference", "p", "p_holm")]
+    return [head, *([c for name in FAULTS for c in cells.get((job.number, name), [""] * 3)] for job in jobs)]
+
+
+def _compared(job: Job, plain: Job, quantity: str) -> Comparison | None:
+    """None without items, or if the two were asked different questions."""
+    counts, is_fault = FAULTS[quantity]
+    try:
+        base, ours, theirs = (_items(job, "base"), _items(job, "final"), _items(plain, "final"))
+        asked = {item.id for item in base if counts(item)}
+        pairs = [pair for pair in join(ours, theirs) if pair[0].id in asked]
+        join(base, ours)
+    except UserError:
+        return None
+    if not pairs:
+        return None
+    more = sum(is_fault(mine) and not is_fault(other) for mine, other in pairs)
+    fewer = sum(is_fault(other) and not is_fault(mine) for mine, other in pairs)
+    setting = tuple((key, value) for key, value in job.overrides.items() if not is_seed(key))
+    return Comparison(quantity, setting, (job.number,), more, fewer, len(pairs), ((more - fewer) / len(pairs),))
+
+
+def _items(job: Job, when: str) -> list[Item]:
+    return read_items(job.folder / "items" / f"hallucination.{when}.jsonl")
+
+
+def _method(job: Job) -> str:
+    return job.overrides.get("method", "plain").strip("[]")
+
+
+def _without_method(job: Job) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted((key, value) for key, value in job.overrides.items() if key != "method"))

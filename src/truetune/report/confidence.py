@@ -1,0 +1,124 @@
+"""What the confidence of answers is good for: is it calibrated, and when should the model rather say nothing?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+
+import numpy as np
+
+from truetune.balance.calibration import bins_of
+from truetune.balance.estimates import Estimate, bootstrap, rate
+from truetune.balance.rates import clusters
+from truetune.balance.selective import risk_coverage, worth, worth_curve
+from truetune.record import Item, read_items
+from truetune.report.charts import Series, line_chart
+from truetune.report.page import details, table
+from truetune.report.summary import interval, number
+
+BINS = 10
+SHARE = (0.0, 1.0)
+
+
+def confidence_of(run_dir: Path, wrong_cost: float) -> str:
+    """Charts and a table from the items of the hallucination probe; empty without any confidence."""
+    found = {name: _scored(run_dir, when) for name, when in (("base", "base"), ("tuned", "final"))}
+    asked = {name: items for name, items in found.items() if items}
+    answered = {name: [i for i in items if i.outcome != "abstained"] for name, items in asked.items()}
+    answered = {name: items for name, items in answered.items() if items}
+    if not answered:
+        return ""
+    charts = [
+        line_chart(
+            "Reliability of the answers given",
+            [Series("perfect", ((0.0, 0.0), (1.0, 1.0))), *_reliability(answered)],
+            x_label="confidence",
+            y_label="share right",
+            y_range=SHARE,
+        ),
+        line_chart(
+            "Risk if only the surest are answered",
+            _risk(answered),
+            x_label="share of answers given",
+            y_label="share wrong",
+            y_range=SHARE,
+        ),
+        line_chart(
+            f"Worth per 100 questions, a wrong answer costing {wrong_cost:g}",
+            _worths(asked, wrong_cost),
+            x_label="answers from this confidence on",
+            y_label="right answers",
+        ),
+    ]
+    return f'<div class="charts">{"".join(charts)}</div>' + _worth_table(asked, wrong_cost) + _bins_table(answered)
+
+
+def _scored(run_dir: Path, when: str) -> list[Item]:
+    path = run_dir / "items" / f"hallucination.{when}.jsonl"
+    return [item for item in read_items(path) if item.confidence is not None] if path.exists() else []
+
+
+def _sure(items: Sequence[Item]) -> list[float]:
+    return [min(max(item.confidence or 0.0, 0.0), 1.0) for item in items]
+
+
+def _bins(items: Sequence[Item]) -> list[tuple[float, Estimate]]:
+    found = bins_of(_sure(items), [item.outcome == "right" for item in items], BINS)
+    return [(sure, rate(hits)) for sure, hits in found]
+
+
+def _reliability(answered: dict[str, list[Item]]) -> list[Series]:
+    return [Series(name, tuple((s, e.value) for s, e in _bins(items))) for name, items in answered.items()]
+
+
+def _risk(answered: dict[str, list[Item]]) -> list[Series]:
+    found: list[Series] = []
+    for name, items in answered.items():
+        coverage, risk = risk_coverage(_sure(items), [item.outcome == "wrong" for item in items])
+        found.append(Series(name, tuple(zip(coverage.tolist(), risk.tolist(), strict=True))))
+    return found
+
+
+def _worths(asked: dict[str, list[Item]], wrong_cost: float) -> list[Series]:
+    found: list[Series] = []
+    for name, items in asked.items():
+        thresholds, values = worth_curve(_sure(items), [item.outcome for item in items], wrong_cost)
+        found.append(Series(name, tuple(zip(thresholds.tolist(), values.tolist(), strict=True))))
+    return found
+
+
+def _worth_table(asked: dict[str, list[Item]], wrong_cost: float) -> str:
+    rows = {
+        "Made up, per 100 questions": lambda sure, said: 100 * float(np.mean(said == "wrong")),
+        "Worth of answering everything, per 100": lambda sure, said: worth(sure, said, wrong_cost).always,
+        "Answering is worth more than it costs from confidence": lambda sure, said: (
+            worth(sure, said, wrong_cost).breaks_even
+        ),
+        "Greatest worth, per 100": lambda sure, said: worth(sure, said, wrong_cost).best_value,
+        "... from confidence": lambda sure, said: worth(sure, said, wrong_cost).best,
+    }
+    body: list[list[str]] = []
+    for label, figure in rows.items():
+        cells = [escape(label)]
+        for items in asked.values():
+            sure, said = np.array(_sure(items)), np.array([item.outcome for item in items])
+            rng = np.random.default_rng(0)
+            cells.append(_cell(bootstrap(lambda k, f=figure, a=sure, b=said: f(a[k], b[k]), clusters(items), rng, 200)))
+        body.append(cells)
+    return table(["An assistant that stays silent where it is unsure", *asked], body, "items")
+
+
+def _cell(estimate: Estimate) -> str:
+    if not estimate.n:
+        return "never"
+    return f"<b>{number(estimate.value, 2)}</b><small>{interval(estimate, 2)} n {estimate.n:,}</small>"
+
+
+def _bins_table(answered: dict[str, list[Item]]) -> str:
+    body = [
+        [name, number(sure, 2), number(e.value, 2), interval(e, 2), f"{e.n:,}"]
+        for name, items in answered.items()
+        for sure, e in _bins(items)
+    ]
+    return details("Reliability in numbers", table(["", "Mean confidence", "Right", "95 % interval", "Answers"], body))

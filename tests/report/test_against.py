@@ -1,0 +1,103 @@
+"""Methods against plain: counted by hand, on the very items that the jobs left behind."""
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from fabricate import run_folder, sweep_folder
+from scipy.stats import binomtest
+
+from truetune.balance.estimates import holm, mean_t_interval
+from truetune.record import read_items, write_items
+from truetune.report import render
+from truetune.report.against import adjusted, compared, pooled
+from truetune.report.latex import escape, tabular
+from truetune.report.sweep import read_sweep
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return sweep_folder(tmp_path_factory.mktemp("sweep"))
+
+
+def items(folder: Path, number: int, when: str = "final"):
+    return {item.id: item for item in read_items(folder / str(number) / "items" / f"hallucination.{when}.jsonl")}
+
+
+def test_each_job_is_compared_with_the_plain_one_of_its_seed(folder: Path) -> None:
+    found = {(one.numbers[0], one.quantity): one for one in compared(read_sweep(folder))}
+    assert set(found) == {(number, quantity) for number in range(3, 9) for quantity in ("lost", "wrong")}
+    base, plain, ours = items(folder, 1, "base"), items(folder, 1), items(folder, 4)
+    known = [key for key, item in base.items() if item.outcome == "right"]
+    more = sum(ours[key].outcome != "right" and plain[key].outcome == "right" for key in known)
+    fewer = sum(plain[key].outcome != "right" and ours[key].outcome == "right" for key in known)
+    lost = found[4, "lost"]
+    assert (lost.more, lost.fewer, lost.n) == (more, fewer, len(known))
+    assert lost.p == pytest.approx(binomtest(more, more + fewer).pvalue)
+    assert lost.differences == ((more - fewer) / len(known),)
+    assert found[4, "wrong"].n == len(ours)
+
+
+def test_seeds_are_pooled_and_the_mean_has_students_interval(folder: Path) -> None:
+    alone = [one for one in compared(read_sweep(folder)) if one.quantity == "lost"]
+    together = [one for one in pooled(compared(read_sweep(folder))) if one.quantity == "lost"]
+    assert [(dict(one.setting)["method"], one.numbers) for one in together] == [
+        ("kl_to_base", (3, 4, 5)),
+        ("replay", (6, 7, 8)),
+    ]
+    assert together[0].more == sum(one.more for one in alone[:3])
+    assert together[0].difference == mean_t_interval([one.differences[0] for one in alone[:3]])
+
+
+def test_holm_is_applied_within_one_quantity(folder: Path) -> None:
+    found = compared(read_sweep(folder))
+    lost = [index for index, one in enumerate(found) if one.quantity == "lost"]
+    assert [adjusted(found)[index] for index in lost] == holm([found[index].p for index in lost])
+
+
+def test_the_sheet_and_the_page_show_both_p_values(folder: Path) -> None:
+    page = render(folder).read_text(encoding="utf-8")
+    assert "Against plain fine-tuning" in page
+    with (folder / "sweep.csv").open(newline="", encoding="utf-8") as file:
+        lines = list(csv.DictReader(file))
+    found = compared(read_sweep(folder))
+    assert float(lines[4]["against_plain/lost/p"]) == found[2].p
+    assert float(lines[4]["against_plain/lost/p_holm"]) == adjusted(found)[2]
+    assert lines[0]["against_plain/lost/p"] == lines[9]["against_plain/lost/p"] == ""
+
+
+def test_other_questions_are_not_compared(tmp_path: Path) -> None:
+    jobs = [{"number": n, "overrides": [f"method={m}"]} for n, m in enumerate(("plain", "lora"))]
+    for n in range(2):
+        run_folder(tmp_path / str(n))
+    (tmp_path / "sweep.json").write_text(json.dumps({"jobs": jobs}))
+    assert len(compared(read_sweep(tmp_path))) == 2
+    for when in ("base", "final"):
+        path = tmp_path / "1" / "items" / f"hallucination.{when}.jsonl"
+        write_items(path, [replace(item, id=f"x{item.id}") for item in read_items(path)])
+    assert compared(read_sweep(tmp_path)) == []
+    assert "Against plain" not in render(tmp_path).read_text(encoding="utf-8")
+    assert "against_plain" not in (tmp_path / "sweep.csv").read_text()
+
+
+def test_the_latex_table_has_a_line_per_setting(folder: Path) -> None:
+    render(folder)
+    lines = (folder / "sweep.tex").read_text().splitlines()
+    assert lines[1] == r"\begin{tabular}{lrrrrrr}"
+    assert [line.split(" & ")[0] for line in lines[5:8]] == ["plain", r"kl\_to\_base", "replay"]
+    assert all(line.count(" & ") == 6 and line.endswith(r" \\") for line in lines[5:8])
+    assert lines[5].endswith(r"-- \\"), "plain is not compared with itself"
+    jobs = read_sweep(folder)[:3]
+    mean = mean_t_interval([gain.value for job in jobs if (gain := job.gain())])
+    assert f"${mean.value:.2f} [{mean.low:.2f}, {mean.high:.2f}]$" in lines[5]
+    assert lines[-1] == r"\end{tabular}"
+
+
+def test_a_sweep_without_a_finished_run_still_has_a_table(folder: Path) -> None:
+    assert r"\bottomrule" in tabular([job for job in read_sweep(folder) if job.run is None])
+
+
+def test_what_latex_reads_as_its_own_is_escaped() -> None:
+    assert escape(r"a_b%&#{}$^~\x") == (r"a\_b\%\&\#\{\}\$\textasciicircum{}\textasciitilde{}\textbackslash{}x")

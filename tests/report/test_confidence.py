@@ -1,0 +1,61 @@
+"""The section on confidence, from the items that a run left behind."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from fabricate import run_folder
+
+from truetune.balance.selective import worth
+from truetune.record import read_items, read_run, write_items
+from truetune.report import render
+from truetune.report.confidence import confidence_of
+from truetune.report.summary import number, rows, too_few
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return run_folder(tmp_path / "run")
+
+
+def test_the_rows_are_those_of_the_items(folder: Path) -> None:
+    items = read_items(folder / "items" / "hallucination.final.jsonl")
+    sure, said = [item.confidence or 0.0 for item in items], [item.outcome for item in items]
+    page = render(folder).read_text(encoding="utf-8")
+    made_up = 100 * said.count("wrong") / len(said)
+    assert f"<b>{number(made_up, 2)}</b>" in page
+    for cost in (1.0, 0.1):
+        found = worth(sure, said, cost)
+        html = confidence_of(folder, cost)
+        assert f"<b>{number(found.always, 2)}</b>" in html
+        if found.breaks_even is not None:
+            assert f"<b>{number(found.breaks_even, 2)}</b>" in html
+    for title in (
+        "Reliability of the answers given",
+        "Risk if only the surest are answered",
+        "Worth per 100 questions",
+    ):
+        assert title in page
+
+
+def test_an_assistant_that_never_pays_says_never(folder: Path) -> None:
+    path = folder / "items" / "hallucination.final.jsonl"
+    write_items(path, [replace(item, outcome="wrong") for item in read_items(path)])
+    assert "never" in confidence_of(folder, 1.0)
+
+
+def test_without_confidences_the_section_is_left_out(folder: Path) -> None:
+    for path in (folder / "items").glob("hallucination.*"):
+        write_items(path, [replace(item, confidence=None) for item in read_items(path)])
+    assert confidence_of(folder, 1.0) == ""
+    assert "When it should rather say nothing" not in render(folder).read_text(encoding="utf-8")
+
+
+def test_a_probe_too_small_for_three_points_says_so(folder: Path) -> None:
+    said = too_few(rows(read_run(folder)))
+    assert said.startswith(" Too few questions for ± 3 points: ")
+    assert re.search(r"hallucination \d+ \(about [\d,]+ would do\)", said)
+    assert "task" in said, "200 companies"
+    assert "fit" not in said
+    assert said.strip() in render(folder).read_text(encoding="utf-8")

@@ -1,0 +1,81 @@
+"""The alarm on memorised unknown facts, and the checkpoints on the frontier."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from training.small import language_model, rows
+
+from truetune.balance.memorising import LOW, UNKNOWN, memorising_since
+from truetune.data.module import TokenizedData
+from truetune.training.callbacks import Alarm, Measuring
+from truetune.training.fit import fit
+from truetune.training.frontier import FrontierCheckpoint
+from truetune.training.module import FineTuning
+from truetune.training.objectives import NextToken
+from truetune.training.schedules import Constant
+
+
+def entry(step, share, low):
+    return {"step": step, "epoch": step / 10, "metrics": {UNKNOWN: share, LOW: low}}
+
+
+LOSS = {"step": 15, "epoch": 2, "metrics": {"train/loss": 1.0}}
+HISTORY = [entry(0, 0.0, 0.0), entry(10, 0.05, 0.02), LOSS, entry(20, 0.1, 0.06), entry(30, 0.9, 0.85)]
+
+
+def test_the_alarm_is_the_first_lower_bound_above_the_bases_upper_one():
+    assert memorising_since(HISTORY, 0.04) == {"step": 20, "epoch": 2, "share": 0.1}
+    assert memorising_since(HISTORY, 0.06) == {"step": 30, "epoch": 3, "share": 0.9}
+    assert memorising_since(HISTORY, 0.9) is None
+    assert memorising_since(HISTORY, None) is None, "no labels"
+    assert memorising_since([LOSS], 0.0) is None
+
+
+def test_the_alarm_is_said_once():
+    said, history = [], []
+    alarm = Alarm(history, 0.04, said.append)
+    for one in HISTORY:
+        history.append(one)
+        alarm.on_train_epoch_end(SimpleNamespace(global_step=one["step"]), None)
+    assert said == ["the model has begun to memorise unknown facts at step 20: 0.10 of them are reproduced"]
+
+
+POINTS = [(0.1, 0.9), (0.1, 0.8), (0.5, 0.6), (0.5, 0.6), (0.5, 0.7), (0.9, 0.2)]
+
+
+@pytest.fixture
+def fitted(tmp_path):
+    """A real fit whose selection metrics are those of POINTS, epoch by epoch."""
+    points = iter(POINTS)
+
+    def measured(_):
+        gained, kept = next(points)
+        return {"val/exact_match": gained, "val/known_exact_match": kept, "val/score": gained}
+
+    lm = language_model()
+    module = FineTuning(
+        lm.model, [NextToken()], lambda p: torch.optim.SGD(p, lr=0.1), Constant(0), steps_per_epoch=1,
+        total_epochs=len(POINTS),
+    )  # fmt: skip
+    callback = FrontierCheckpoint(str(tmp_path))
+    data = TokenizedData(rows(lm)[:2], [], pad=0, batch_size=2, seed=0)
+    options = {"max_epochs": len(POINTS), "accelerator": "cpu"}
+    fit(module, data, seed=0, trainer=options, callbacks=[Measuring(frozenset(), measured, []), callback])
+    return callback, tmp_path
+
+
+def test_checkpoints_that_another_beats_are_removed(fitted):
+    callback, folder = fitted
+    left = {path.name for path in folder.glob("*.ckpt")}
+    assert left == {
+        "frontier-epoch=1-gained=0.100-kept=0.900.ckpt",
+        "frontier-epoch=5-gained=0.500-kept=0.700.ckpt",
+        "frontier-epoch=6-gained=0.900-kept=0.200.ckpt",
+    }
+    assert set(callback.points) == left
+    again = FrontierCheckpoint("elsewhere")
+    again.load_state_dict(callback.state_dict())
+    assert again.points == callback.points
+    stored = torch.load(folder / sorted(left)[0], weights_only=True)
+    assert "optimizer_states" not in stored
