@@ -120,7 +120,7 @@ def _start(job: Run) -> None:
 
     console = Console(stderr=True)
     if rank() == 0:
-        console.print("loading torch, lightning and transformers", highlight=False)
+        console.print("loading torch, lightning and transformers", highlight=False, soft_wrap=True)
     if "baseline" in job.config:
         from truetune.audit import audit as work
     else:
