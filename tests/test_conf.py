@@ -6,6 +6,7 @@ from omegaconf import OmegaConf
 
 from truetune import settings
 from truetune.models.pretrained import Pretrained
+from truetune.rules import RULES
 
 FILES = sorted(CONF.rglob("*.yaml"))
 PRIMARY = (CONF / "train.yaml", CONF / "measure.yaml")  # what a command starts from; all else is a choice
@@ -13,6 +14,7 @@ ONLY_MEASURED = "data=questions"  # refused by `truetune`: tests/test_measure.py
 NEEDED = {
     "data=jsonl": ["data.train_file=rows.jsonl"],
     "data=text": ["data.train_file=poem.txt"],
+    "data=hub": ["data.name=./hub"],  # the library takes a folder for a data set, too
     "model=pretrained": ["model.name_or_path=someone/some-model", *TINY_WORLD],
 }
 
@@ -25,6 +27,9 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     (tmp_path / "rows.jsonl").write_text("".join(f'{{"prompt": "{n}", "completion": " x"}}\n' for n in range(8)))
     (tmp_path / "poem.txt").write_text("a line of a poem\n\n" * 500)
+    (tmp_path / "hub").mkdir()
+    (tmp_path / "hub" / "train.jsonl").write_text((tmp_path / "rows.jsonl").read_text())
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
     return tmp_path
 
 
@@ -36,7 +41,7 @@ def choices():
 
 def words_for(choice):
     group = choice.partition("=")[0]
-    small = [] if group == "data" else TINY_WORLD
+    small = [] if group == "data" else [*TINY_WORLD, "data.batch_size=4"]  # a schedule needs some steps
     return [choice, *NEEDED.get(choice, small)]
 
 
@@ -83,7 +88,7 @@ def test_every_key_in_conf_has_a_rule():
 
 def test_every_rule_is_a_key_that_conf_has():
     keys = own_keys()
-    stale = [rule for rule in settings.RULES if "*" not in rule and rule not in keys]
+    stale = [rule for rule in RULES if "*" not in rule and rule not in keys]
     assert stale == []
     assert [key for key in settings.REQUIRED if key not in keys] == []
 

@@ -61,6 +61,28 @@ def test_plain_transformers_loads_it_and_it_answers_as_the_runs_model(finished, 
     assert names(out) == ["README.md", "config.json", "generation_config.json", *names_of_the_rest()]
 
 
+def test_onnxruntime_gives_the_same_logits_whatever_the_shape(finished, lm, tmp_path):
+    import onnxruntime
+    import torch
+
+    out = export(finished, tmp_path / "out", onnx=True)
+    session = onnxruntime.InferenceSession(out / "model.onnx")
+    for shape in ((1, 3), (3, 11)):
+        ids = torch.randint(0, len(lm.tokenizer), shape)
+        with torch.no_grad():
+            expected = lm.model.eval()(ids).logits
+        torch.testing.assert_close(
+            torch.from_numpy(session.run(None, {"input_ids": ids.numpy()})[0]), expected, atol=1e-5, rtol=1e-4
+        )
+
+
+def test_onnx_without_its_packages_says_what_to_install(finished, tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"needs the package onnx; type pip install 'truetune\[onnx\]'"):
+        export(finished, tmp_path / "out", onnx=True)
+    assert not (tmp_path / "out").exists()
+
+
 def names_of_the_rest():
     return ["model.safetensors", "tokenizer.json", "tokenizer_config.json"]
 

@@ -115,7 +115,7 @@ def audited(folder, run_dir, *words):
 def test_without_a_baseline_there_is_nothing_to_compare(made, capsys):
     record = audited(made.folder, "alone", *TINY_WORLD, f"model.name_or_path={made.folder / 'run/model'}")
     assert (record["base"], record["delta"]) == ({}, {})
-    left_out = ("balance/", "retention/kl_", "hallucination/lost_rate")
+    left_out = ("balance/", "retention/kl_", "retention/backward", "hallucination/lost_rate")
     wanted = {key: value for key, value in made.run["final"].items() if not key.startswith(left_out)}
     assert record["final"] == wanted
     assert "base" not in capsys.readouterr().out
@@ -140,18 +140,7 @@ def test_losses_per_token_of_two_tokenizers_are_not_compared(made):
     assert [name for name in names if name.endswith("nats_per_token")] == []
 
 
-def test_standard_sets_are_recognised(tmp_path):
-    csv = tmp_path / "truthful.csv"
-    csv.write_text(
-        "Type,Category,Question,Best Answer,Correct Answers,Incorrect Answers,Source\n"
-        'Adversarial,Law,"Is it, then?",Yes,"Yes; It is; Yes, it is",No; Never,http://x\n'
-    )
-    found = Questions(str(csv), None, "Q: {question}").load()
-    assert found.task[0].question == "Q: Is it, then?"
-    assert found.task[0].answers == ("Yes", "It is", "Yes, it is")
-    assert found.task[0].population == "Law"
-    assert "1 questions, 0 of them without a true answer, recognised as TruthfulQA's CSV" in found.notes[0]
-
+def test_self_aware_is_recognised(tmp_path):
     aware = tmp_path / "aware.json"
     rows = [
         {"question_id": 1, "question": "What is it?", "answer": ["song"], "answerable": True, "source": "x"},
@@ -162,25 +151,6 @@ def test_standard_sets_are_recognised(tmp_path):
     assert [question.answers for question in found.hallucination] == [("song",), ()]
     assert found.hallucination == found.task
     assert "1 of them without a true answer, recognised as SelfAware's JSON" in found.notes[0]
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("Question,Best Answer\nx,y\n", "no column 'Correct Answers'"),
-        ("Question,Best Answer,Correct Answers\n", "the file holds no rows"),
-        ("Question,Best Answer,Correct Answers\nWhy?,,\n", "f.csv:2: no answer in this row"),
-        ("Question,Best Answer,Correct Answers\nWhy?\n", "f.csv:2: no answer in this row"),
-        ('Question,Best Answer,Correct Answers\nWhy?,"a" b,c\n', "f.csv:2: malformed CSV"),
-        ('"Question"x\n', "f.csv:1: malformed CSV"),
-        (" \n", "the file holds no text"),
-    ],
-)
-def test_a_table_that_cannot_be_used_is_refused(tmp_path, text, said):
-    (tmp_path / "f.csv").write_text(text)
-    with pytest.raises(UserError) as caught:
-        Questions(str(tmp_path / "f.csv"), None, "{question}").load()
-    assert said in str(caught.value)
 
 
 def looks_like_a_model(folder, *files):

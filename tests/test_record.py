@@ -73,7 +73,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path: Path) -> Non
     old = (tmp_path / "run.json").read_text()
     with pytest.raises(TypeError):
         write_run(tmp_path, run(config=object()))
-    with pytest.raises(TypeError):
+    with pytest.raises(AttributeError):
         write_atomic(tmp_path / "run.json", 3)  # type: ignore[arg-type]
     assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
     assert (tmp_path / "run.json").read_text() == old

@@ -54,6 +54,7 @@ def test_the_defaults_pass(config):
         ("optimizer.lr", True, "should be a valid number"),
         ("optimizer.lr", -1, "optimizer.lr=-1: should be greater than 0"),
         ("optimizer.lr", 0, "should be greater than 0"),
+        ("optimizer.lr", 1e38, "optimizer.lr=1e+38: should be less than or equal to 1"),
         ("optimizer.lr", float("nan"), "should be a finite number"),
         ("optimizer.lr", float("inf"), "should be a finite number"),
         ("optimizer.betas", [0.9, 1.0], "should be less than 1"),

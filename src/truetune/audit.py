@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -14,12 +13,12 @@ from truetune.build import Run
 from truetune.data.dataset import Dataset
 from truetune.data.tokens import Encoder, Row
 from truetune.errors import UserError
+from truetune.models.chat import with_template
 from truetune.models.language_model import Frozen, LanguageModel
 from truetune.probes.baseline import measure_base
-from truetune.probes.measure import compare, measure
+from truetune.probes.measure import compare, cropped, measure
 from truetune.probes.probe import Subject, true_answers
 from truetune.record import Measurement
-from truetune.report import run_report
 from truetune.report.summary import print_table
 from truetune.state import State
 from truetune.training.fit import quiet
@@ -41,21 +40,15 @@ def _audit(job: Run, console: Console) -> dict[str, Any]:
     if job.config["extras"]["threads"] is not None:
         torch.set_num_threads(job.config["extras"]["threads"])
     quiet()
-    started, state, say = time.time(), State(), speaker(console)
+    state, say = State(), speaker(console)
     for note in job.prepared.data.notes:
         say(note)
-    try:
+    with state.recording(job):
         _measure(job, state, say)
-        state.status = "finished"
-    except BaseException as error:
-        state.status = "interrupted" if isinstance(error, (KeyboardInterrupt, SystemExit)) else "failed"
-        state.write(job, started)
-        raise
-    record = state.write(job, started)
-    page = run_report.render(job.run_dir)
-    print_table(record, Console())
+    page = state.page(job.run_dir)
+    print_table(state.record, Console())
     say(f"report: {page.absolute()}")
-    return record
+    return state.record
 
 
 def _measure(job: Run, state: State, say: Callable[[str], None]) -> None:
@@ -65,12 +58,12 @@ def _measure(job: Run, state: State, say: Callable[[str], None]) -> None:
     shape = (0, 0)
     if baseline is not None:
         with state.timed("base"):
-            base = _load(baseline)
+            base = _load(baseline, data, say)
             state.base = measure_base(base, data, probes, job.cache, say)
             reference, rows, shape = Frozen(base.model), _rows(base, data), _shape(base)
             del base  # two models are held at once, not three
     with state.timed("measure"):
-        lm = _load(job.prepared.builder)
+        lm = _load(job.prepared.builder, data, say)
         left_out = ""
         if baseline is None:
             left_out = DRIFT
@@ -80,6 +73,8 @@ def _measure(job: Run, state: State, say: Callable[[str], None]) -> None:
         elif shape != _shape(lm):
             left_out = DRIFT
             say("the two models differ in vocabulary or context size: the drift (KL) is left out")
+        for note in cropped(lm, data, probes) if baseline is None else ():
+            say(note)
         say(f"measuring {lm.origin}")
         found = measure(Subject(lm, None if left_out else reference), data, probes)
         if left_out:
@@ -87,8 +82,11 @@ def _measure(job: Run, state: State, say: Callable[[str], None]) -> None:
         state.final = compare(state.base, found)
 
 
-def _load(builder: Any) -> LanguageModel:
+def _load(builder: Any, data: Dataset, say: Callable[[str], None]) -> LanguageModel:
     lm: LanguageModel = builder.load()
+    if data.has_conversations:
+        lm, note = with_template(lm, data.chat_template)
+        say(note)
     model: Any = lm.model
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     return lm

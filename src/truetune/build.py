@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue, OmegaConfBaseException
 
-from truetune import checks, settings
+from truetune import checks, secret, settings
 from truetune.checks import Job
 from truetune.data.dataset import Dataset
-from truetune.errors import UserError
+from truetune.errors import UserError, first_line
 from truetune.record import LAST
 
 if TYPE_CHECKING:
     from truetune.data.curation import Curation
     from truetune.models.adaptation import Adaptation
     from truetune.models.pretrained import Pretrained
-    from truetune.models.tiny import Tiny
+    from truetune.models.tiny import Embedded
     from truetune.probes.knowledge import Examiner
     from truetune.training.given import Given
     from truetune.training.module import OptimizerFactory
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from truetune.training.schedules import Schedule
 
 GIVEN = ("reference", "teacher", "old_texts")
-LOADER_KEYS = ("batch_size", "over_long", "num_workers")
+LOADER_KEYS = ("batch_size", "over_long", "num_workers", "group_by_length", "packing")
 ALLOWED_PACKAGES = ("truetune", "torch", "lightning")
 
 
@@ -38,7 +39,7 @@ class Prepared:
     """All that can be checked without torch: the data read, the model's folder looked at."""
 
     data: Dataset
-    builder: Tiny | Pretrained
+    builder: Embedded | Pretrained
     baseline: Pretrained | None = None  # only an audit has one
 
 
@@ -51,12 +52,17 @@ class Run:
     run_dir: Path
 
     @property
+    def recorded(self) -> dict[str, Any]:
+        """The configuration as it is written down: without secrets."""
+        return secret.hide(self.config)
+
+    @property
     def seed(self) -> int:
         return self.config["seed"]
 
     @property
     def loader(self) -> dict[str, Any]:
-        return {key: self.config["data"][key] for key in LOADER_KEYS}
+        return {key: self.config["data"].get(key, False) for key in LOADER_KEYS}
 
     @property
     def cache(self) -> Path:
@@ -69,7 +75,8 @@ class Run:
     @property
     def checkpoint(self) -> Path | None:
         """Where a resumed run goes on."""
-        return self.run_dir / LAST if self.config.get("resume") else None
+        resume = self.config.get("resume")
+        return None if not resume else Path(resume) if resume.endswith(".ckpt") else self.run_dir / LAST
 
     def optimizer(self) -> OptimizerFactory:
         return make(self.config["optimizer"], "optimizer")
@@ -152,7 +159,10 @@ def prepare(cfg: DictConfig, job: Job = "train") -> Prepared:
             model.check()
     data = make(source, "data").load()
     if job == "train":
-        checks.length(config, len(data.train))
+        more = bool({"replay", "self_replay"} & config["curation"].keys()) or any(
+            not example.prompt for example in data.train
+        )
+        data = replace(data, notes=[*data.notes, *checks.length(config, len(data.train), more=more)])
         checks.frontier(config, has_both=bool(data.select_task and data.select_known))
     return Prepared(data, builder, baseline)
 
@@ -163,6 +173,7 @@ def build(cfg: DictConfig, prepared: Prepared, run_dir: Path) -> Run:
 
 def plain(cfg: DictConfig) -> dict[str, Any]:
     """Resolved, without omegaconf types; raises UserError naming a missing value or environment variable."""
+    secret.note(OmegaConf.to_yaml(cfg))
     own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
     try:
         found: Any = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
@@ -170,6 +181,8 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
         key = getattr(error, "full_key", None) or "a key"
         raise UserError(f"{key} has no value; type {key}=...") from None
     except InterpolationResolutionError as error:
+        if missing := re.search(r"Missing mandatory value: (\S+)", str(error)):
+            raise UserError(f"{missing[1]} has no value; type {missing[1]}=...") from None
         raise UserError(f"{getattr(error, 'full_key', '')}: {first_line(error)}") from None
     except OmegaConfBaseException as error:
         raise UserError(first_line(error)) from None
@@ -227,7 +240,3 @@ def _targets(node: Any, key: str) -> list[tuple[str, str]]:
     if isinstance(node, Sequence) and not isinstance(node, str):
         return [pair for index, value in enumerate(node) for pair in _targets(value, f"{key}[{index}]")]
     return []
-
-
-def first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -11,8 +11,10 @@ from truetune.errors import UserError
 
 Job = Literal["train", "measure"]
 COMMAND: dict[Job, str] = {"train": "truetune", "measure": "truetune-measure"}
-GROUPS = ("data", "model", "objective", "optimizer", "schedule", "trainer", "probe", "paths", "extras")
-MEASURED = ("data", "model", "baseline", "probe", "paths", "extras")
+CHOSEN: dict[Job, tuple[str, ...]] = {
+    "train": ("data", "model", "objective", "optimizer", "schedule", "trainer", "probe", "paths", "extras"),
+    "measure": ("data", "model", "baseline", "probe", "paths", "extras"),
+}
 
 
 def trainable(config: Mapping[str, Any]) -> None:
@@ -25,7 +27,7 @@ def trainable(config: Mapping[str, Any]) -> None:
 
 
 def groups(config: Mapping[str, Any], job: Job = "train") -> None:
-    for group in GROUPS if job == "train" else MEASURED:
+    for group in CHOSEN[job]:
         if not config.get(group):
             raise UserError(f"{group}: nothing is chosen; type {group}=... ({COMMAND[job]} --help lists the choices)")
     if job == "measure" and "name_or_path" not in config["model"]:
@@ -69,8 +71,8 @@ def abstentions(config: Mapping[str, Any]) -> None:
 def probes(config: Mapping[str, Any]) -> None:
     for name, probe in config["probe"].items():
         if probe.get("temperature") == 0:
-            times, key = probe.get("samples"), f"probe.{name}.temperature={probe['temperature']}"
-            raise UserError(f"{key} draws the same answer {times} times; set one above 0, such as 1")
+            same = f"draws the same answer {probe.get('samples')} times"
+            raise UserError(f"probe.{name}.temperature={probe['temperature']} {same}; set one above 0")
 
 
 def frontier(config: Mapping[str, Any], *, has_both: bool) -> None:
@@ -80,17 +82,37 @@ def frontier(config: Mapping[str, Any], *, has_both: bool) -> None:
         )
 
 
-def length(config: Mapping[str, Any], rows: int) -> None:
-    """A warm-up that never ends would be a run at a fraction of its learning rate."""
-    batches = math.ceil(rows / config["data"]["batch_size"])
-    steps = math.ceil(batches / config["trainer"]["accumulate_grad_batches"]) * config["trainer"]["max_epochs"]
-    asked = config["schedule"].get("warmup_steps", 0)
-    if asked > steps and config["data"]["over_long"] != "truncate":
-        raise UserError(f"schedule.warmup_steps={asked} is above the run's {steps} steps; lower it")
+def length(config: Mapping[str, Any], rows: int, *, more: bool) -> list[str]:
+    """A warm-up that never ends would be a run at a fraction of its learning rate. Returns notes.
+
+    `more`: there may be more rows than can be told without a tokenizer, from long texts or a replay.
+    """
+    trainer, schedule, batch = config["trainer"], config["schedule"], config["data"]["batch_size"]
+    devices = _devices(trainer.get("devices", 1))
+    batches = math.ceil(rows / (devices * batch))
+    limit = trainer.get("limit_train_batches", 1.0)
+    if isinstance(limit, float) and int(batches * limit) == 0 and not more:
+        raise UserError(
+            f"trainer.limit_train_batches={limit} of {batches} batches is none; raise it or lower data.batch_size"
+        )
+    steps = math.ceil(batches / trainer["accumulate_grad_batches"]) * trainer["max_epochs"]
+    asked = {key: schedule[key] for key in ("warmup_steps", "decay_steps") if key in schedule}
+    if sum(asked.values()) > steps and not more:
+        named = " + ".join(f"schedule.{key}={value}" for key, value in asked.items())
+        raise UserError(f"{named} is above the run's {steps} steps; lower it")
+    window = devices * batch * trainer["accumulate_grad_batches"]
+    return [] if more or rows >= window else [f"{rows} rows do not fill one step of {window}: an epoch is one step"]
+
+
+def _devices(given: Any) -> int:
+    """`auto` may be any number: one, as far as a check without torch can tell."""
+    return len(given) if isinstance(given, list) else given if isinstance(given, int) else 1
 
 
 def together(config: Mapping[str, Any]) -> None:
     trainer, model, schedule = config["trainer"], config["model"], config["schedule"]
+    if config["data"].get("packing") and config["data"].get("group_by_length"):
+        raise UserError("data.packing=true leaves no padding to save; type data.group_by_length=false")
     if {"hidden_size", "heads"} <= model.keys() and model["hidden_size"] % (2 * model["heads"]):
         raise UserError(
             f"model.hidden_size={model['hidden_size']} must divide by twice model.heads={model['heads']} "
@@ -103,6 +125,14 @@ def together(config: Mapping[str, Any]) -> None:
         )
     if trainer.get("gradient_clip_val") is None and trainer.get("gradient_clip_algorithm") == "value":
         raise UserError("trainer.gradient_clip_algorithm=value needs trainer.gradient_clip_val; type clip=value")
+    if trainer.get("max_steps", -1) == 0:
+        raise UserError("trainer.max_steps=0 trains nothing; raise it, or leave it out to go by trainer.max_epochs")
+    clips, mixed = trainer.get("gradient_clip_val") is not None, str(trainer.get("precision")).endswith("-mixed")
+    if config["optimizer"].get("fused") and clips and mixed:
+        raise UserError(
+            f"optimizer.fused=true with trainer.precision={trainer['precision']} cannot clip gradients; "
+            "type optimizer.fused=null or clip=none"
+        )
     if schedule.get("lr_end", 0) > config["optimizer"]["lr"]:
         raise UserError(
             f"schedule.lr_end={schedule['lr_end']} is above optimizer.lr={config['optimizer']['lr']}; lower it"

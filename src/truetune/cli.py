@@ -9,9 +9,10 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from truetune.errors import Diverged, UserError
+from truetune import secret
+from truetune.errors import EXPECTED, UserError
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -44,11 +45,17 @@ def export() -> None:
     _guarded(_export)
 
 
+def chat() -> None:
+    """`truetune-chat`: a run's base and tuned model, asked the same."""
+    _guarded(_chat)
+
+
 def _train() -> None:
     global _prepared
-    from truetune import compose, resume, sweep
+    from truetune import compose, resume, sweep, versions
     from truetune.ranks import rank
 
+    versions.check()
     arguments = compose.parse(sys.argv[1:])
     if rank() == 0:  # the other ranks are given what rank 0 made of it
         sys.argv[1:] = resume.expanded(sys.argv[1:], arguments)
@@ -65,8 +72,9 @@ def _train() -> None:
 
 def _measure() -> None:
     global _prepared
-    from truetune import compose
+    from truetune import compose, versions
 
+    versions.check()
     arguments = compose.parse(sys.argv[1:])
     if arguments.multirun or "hydra.mode=MULTIRUN" in arguments.overrides:
         raise UserError("truetune-measure measures one model at a time; call it once for each, without -m")
@@ -79,18 +87,19 @@ def _measure() -> None:
 
 def _job(cfg: DictConfig) -> None:
     """What Hydra calls once the run folder exists."""
+    import logging
+
     from hydra.core.hydra_config import HydraConfig
 
     from truetune.build import build, prepare
 
     run_dir = Path(HydraConfig.get().runtime.output_dir)
     job = build(cfg, _prepared or prepare(cfg), run_dir)
+    logging.raiseExceptions = False  # a full disk is said once, not by the log file as well
     try:
         _start(job)
-    except (UserError, Diverged) as error:
-        import logging
-
-        logging.getLogger("truetune").info("error: %s", error)
+    except EXPECTED as error:
+        logging.getLogger("truetune").info("error: %s", secret.hide(str(error)))
         raise SystemExit(_say(error)) from None
 
 
@@ -125,10 +134,31 @@ def _export() -> None:
     parser = _Parser(prog="truetune-export", description="Write a run's tuned model as a Hugging Face folder.")
     parser.add_argument("run", type=Path, help="a run folder")
     parser.add_argument("out", type=Path, help="a folder that does not exist yet")
+    parser.add_argument("--onnx", action="store_true", help="add model.onnx, for onnxruntime and what reads ONNX")
     words = parser.parse_args()
     from truetune.export import export
 
-    print(export(words.run, words.out).absolute())
+    print(export(words.run, words.out, onnx=words.onnx).absolute())
+
+
+def _chat() -> None:
+    parser = _Parser(prog="truetune-chat", description="Ask a run's base and its tuned model the same, side by side.")
+    parser.add_argument("run", type=Path, help="a run folder")
+    parser.add_argument("--prompt", metavar="TEXT", help="print both answers and exit")
+    parser.add_argument("--max-new-tokens", type=int, metavar="N", help="tokens of an answer (64, or half the context)")
+    words = parser.parse_args()
+    if words.max_new_tokens is not None and words.max_new_tokens < 1:
+        raise UserError(f"--max-new-tokens {words.max_new_tokens}: should be at least 1")
+    from truetune.export import saved_model
+    from truetune.record import read_run
+
+    read_run(words.run)  # before torch is imported
+    saved_model(words.run)
+    from rich.console import Console
+
+    from truetune.chat import chat
+
+    chat(words.run, words.prompt, words.max_new_tokens, Console())
 
 
 class _Parser(argparse.ArgumentParser):
@@ -141,10 +171,12 @@ def _guarded(main: Callable[[], None]) -> NoReturn:
     debug = "--debug" in sys.argv
     if debug:
         sys.argv.remove("--debug")
-    signal.signal(signal.SIGTERM, _terminated)
+    for name in ("SIGTERM", "SIGUSR1"):  # the second is a cluster's warning; set here, Lightning does not requeue
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), _terminated)
     try:
         main()
-    except (UserError, Diverged) as error:
+    except EXPECTED as error:
         if debug:
             traceback.print_exc()
         raise SystemExit(_say(error)) from None
@@ -163,6 +195,6 @@ def _terminated(*_: object) -> NoReturn:
     raise SystemExit(143)
 
 
-def _say(error: UserError | Diverged) -> int:
-    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+def _say(error: Any) -> int:
+    print(f"error: {' '.join(secret.hide(str(error)).split())}", file=sys.stderr)
     return error.exit_code

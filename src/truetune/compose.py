@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from truetune import resume
-from truetune.checks import COMMAND, Job
-from truetune.errors import UserError
+from truetune import hydra_node, resume, secret
+from truetune.checks import CHOSEN, COMMAND, Job
+from truetune.errors import UserError, first_line
 from truetune.ranks import rank
+from truetune.settings import OPEN, RULES, leaves, near
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -38,6 +39,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
 
 def _refuse(message: str) -> NoReturn:
     flag = message.removeprefix("unrecognized arguments: ")
+    if flag != message and not flag.startswith("-"):
+        raise UserError(f"{flag}: keys stand on both sides of a flag; type the flags first, then all keys")
     said = message if flag == message else f"{flag}: no such flag"
     raise UserError(f"{said}; flags: -m, --cfg job, --help, --hydra-help, --debug; keys look like key=value")
 
@@ -51,15 +54,15 @@ def check(arguments: argparse.Namespace, conf: Path, job: Job = "train") -> Prep
     """Composes and checks every job of the command line; returns what a single run has prepared."""
     from truetune.build import prepare
 
+    secret.refuse(arguments.overrides)
     jobs = list(itertools.islice(_jobs(arguments), MOST_JOBS_CHECKED))
     many = arguments.multirun or "hydra.mode=MULTIRUN" in arguments.overrides
     prepared: Prepared | None = None
     for overrides in jobs:
         cfg = compose(conf, overrides, arguments, job)
+        hydra_node.check(cfg, overrides)
         if arguments.cfg:
             return None
-        if many:
-            _jobs_at_once(cfg)
         if many and cfg.get("resume"):
             raise UserError("resume takes up a single run; leave -m out")
         if not many and rank() == 0:  # the other ranks work in the folder of rank 0
@@ -102,7 +105,7 @@ def _jobs(arguments: argparse.Namespace) -> Iterator[list[str]]:
         parsed = OverridesParser.create().parse_overrides(arguments.overrides)
     except OverrideParseException as error:
         raise UserError(
-            f"{error.override}: cannot be read as key=value ({_first(error)}); quote special characters"
+            f"{error.override}: cannot be read as key=value ({first_line(error)}); quote special characters"
         ) from None
     choices: list[list[str]] = []
     for override in parsed:
@@ -123,14 +126,6 @@ def _is_finite(override: Any) -> bool:
     return override.is_choice_sweep() or override.is_range_sweep()
 
 
-def _jobs_at_once(cfg: DictConfig) -> None:
-    from omegaconf import OmegaConf
-
-    wanted = OmegaConf.select(cfg, "hydra.launcher.n_jobs")
-    if isinstance(wanted, int) and wanted < 1:
-        raise UserError(f"hydra.launcher.n_jobs={wanted}: should be at least 1")
-
-
 def _folder_is_free(cfg: DictConfig) -> None:
     """Hydra would overwrite `.hydra/config.yaml` of a finished run before we could say no."""
     from omegaconf import OmegaConf
@@ -139,7 +134,7 @@ def _folder_is_free(cfg: DictConfig) -> None:
     try:
         named = OmegaConf.select(cfg, "hydra.run.dir")
     except OmegaConfBaseException as error:
-        raise UserError(f"hydra.run.dir: {_first(error)}") from None
+        raise UserError(f"hydra.run.dir: {first_line(error)}") from None
     if not named:
         raise UserError("hydra.run.dir= is empty; name a folder, or leave it out to get one below paths.log_dir")
     folder = Path(str(named))
@@ -170,27 +165,31 @@ def _is_locked(folder: Path) -> bool:
 
 def _in_one_line(error: Exception, overrides: list[str], conf: Path, job: Job) -> str:
     """Hydra's message with the near names that it leaves out."""
-    from truetune.settings import RULES, near
-
     text = str(error)
-    key = re.search(r"Could not override '([^']+)'", text)
-    if key:
+    if key := re.search(r"Could not override '([^']+)'", text):
+        if elsewhere := _choices_with(conf, key[1], job):
+            return f"{key[1]}: not a key of what is chosen; type {' or '.join(elsewhere)} beside it"
         known = [pattern for pattern in RULES if "*" not in pattern] + _groups(conf)
         others = [] if key[1] in known else known  # a key of the other command is no slip of the fingers
-        return (
-            f"{key[1]}: no such key{near(key[1], others)} ({COMMAND[job]} --cfg job shows all; +{key[1]}=... adds one)"
-        )
-    choice = re.search(r"Could not find '([^']+)'", text)
-    if choice:
+        adds = f"; +{key[1]}=... adds one" if key[1].partition(".")[0] in OPEN else ""
+        return f"{key[1]}: no such key{near(key[1], others)} ({COMMAND[job]} --cfg job shows all{adds})"
+    if choice := re.search(r"Could not find '([^']+)'", text):
         group, _, name = choice[1].rpartition("/")
-        found = sorted(path.stem for path in (conf / group).glob("*.yaml"))
+        found = hydra_node.choices(group) or sorted(path.stem for path in (conf / group).glob("*.yaml"))
         return f"{group}={name}: no such choice{near(name, found)}; {group} may be {', '.join(found)}"
-    return " ".join(_first(error).split()) + f" (from: {' '.join(overrides)})"
+    reason = f": {first_line(error.__cause__)}" if error.__cause__ else ""
+    return " ".join(f"{first_line(error)}{reason}".split()) + f" (from: {' '.join(overrides)})"
+
+
+def _choices_with(conf: Path, key: str, job: Job) -> list[str]:
+    """`data=jsonl` for data.train_file: the choices of the key's group that have it."""
+    from omegaconf import OmegaConf
+
+    group, _, name = key.partition(".")
+    files = sorted((conf / group).glob("*.yaml")) if name and group in CHOSEN[job] else []
+    plain: list[tuple[str, Any]] = [(file.stem, OmegaConf.to_container(OmegaConf.load(file))) for file in files]
+    return [f"{group}={stem}" for stem, node in plain if isinstance(node, dict) and name in dict(leaves(node))]
 
 
 def _groups(conf: Path) -> list[str]:
     return sorted(str(path.relative_to(conf)) for path in conf.rglob("*") if path.is_dir())
-
-
-def _first(error: BaseException) -> str:
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

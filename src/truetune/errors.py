@@ -7,7 +7,21 @@ class UserError(Exception):
     exit_code = 2
 
 
+def first_line(error: BaseException) -> str:
+    """What a library's error says, without the rest of its story."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+class Unwritable(Exception):
+    """The disk is full or refuses: one line as well, exit code 1; what was whole before still is."""
+
+    exit_code = 1
+
+
 class Diverged(Exception):
     """A loss or a gradient is not finite: raised before the optimizer steps, exit code 3."""
 
     exit_code = 3
+
+
+EXPECTED = (UserError, Unwritable, Diverged)

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from truetune.errors import UserError
-from truetune.models.folder import MANIFEST, commit, verify
+from truetune.models.folder import MANIFEST, verify, written
+from truetune.onnx_export import check_installed, write_onnx
 from truetune.record import read_run
 from truetune.report.summary import number, rows
 from truetune.report.verdict import verdict
@@ -21,23 +22,17 @@ FOLDER = "model"  # in the run folder: the weights that were measured at the end
 
 def save_model(lm: LanguageModel, run_dir: Path) -> None:
     """Safetensors, tokenizer and generation configuration, whole or not at all."""
-    temporary = Path(tempfile.mkdtemp(dir=run_dir, prefix=f".{FOLDER}."))
-    try:
+    with written(run_dir / FOLDER, f".{FOLDER}.") as temporary:
         lm.model.save_pretrained(temporary)
         lm.tokenizer.save_pretrained(temporary)
-        commit(temporary, run_dir / FOLDER)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
-def export(run_dir: Path, out: Path) -> Path:
+def export(run_dir: Path, out: Path, *, onnx: bool = False) -> Path:
     """Raises UserError if the run kept no model, if its files have changed, or if `out` is in use."""
+    if onnx:
+        check_installed()
     run = read_run(run_dir)
-    source = run_dir / FOLDER
-    if not source.is_dir():
-        raise UserError(f"{source}: no such folder: the run did not finish, or extras.save_model=false")
-    if fault := verify(source):
-        raise UserError(f"{source}: the folder is damaged: {fault}")
+    source = saved_model(run_dir)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out.absolute()}: exists and is not empty; name a new folder")
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -45,11 +40,25 @@ def export(run_dir: Path, out: Path) -> Path:
     try:
         shutil.copytree(source, temporary, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MANIFEST))
         (temporary / "README.md").write_text(card(run), encoding="utf-8")
+        if onnx:
+            write_onnx(temporary)
         temporary.chmod(0o755)
         temporary.replace(out)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return out
+
+
+def saved_model(run_dir: Path) -> Path:
+    """The folder of the weights that were measured; raises UserError if there is none, or if it has changed."""
+    source = run_dir / FOLDER
+    if not source.is_dir():
+        raise UserError(f"{source}: no such folder: the run did not finish, or extras.save_model=false")
+    if fault := verify(source):
+        raise UserError(f"{source}: the folder is damaged: {fault}")
+    if linked := next((path for path in source.rglob("*") if path.is_symlink()), None):
+        raise UserError(f"{linked}: a link, which no run makes; what it leads to is not read")
+    return source
 
 
 def card(run: dict[str, Any]) -> str:

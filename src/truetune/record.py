@@ -2,8 +2,6 @@
 
 import json
 import math
-import os
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from truetune.atomic import write_atomic
 from truetune.balance.estimates import Estimate, ratio_difference, undefined
 from truetune.balance.flips import join
 from truetune.balance.rates import DEFINITIONS, clusters, indicators
@@ -53,34 +52,6 @@ class Measurement:
 
     metrics: dict[str, Estimate] = field(default_factory=_no_metrics)
     items: dict[str, list[Item]] = field(default_factory=_no_items)
-
-
-def write_atomic(path: Path, text: str) -> None:
-    """A reader sees the old file or the new one, never half of it, even after a power cut."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        # A lone surrogate in a user's text must not cost the record; JSON reads the replacement back as it was.
-        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)  # mkstemp keeps the file to its owner; a report is for reading
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name != "posix":
-        return  # Windows cannot open a folder
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def write_items(path: Path, items: Iterable[Item]) -> None:

@@ -1,4 +1,4 @@
-"""`truetune resume=RUN_DIR`: the command line of an interrupted run, typed again on its behalf."""
+"""`truetune resume=RUN_DIR`, or a checkpoint in it: an interrupted run's command line, typed again on its behalf."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from truetune.checkpoints import check_digest
 from truetune.errors import UserError
 from truetune.record import LAST
 from truetune.settings import leaves
@@ -26,12 +27,19 @@ def expanded(argv: list[str], arguments: argparse.Namespace) -> list[str]:
     if others or len(asked) > 1 or arguments.multirun:
         word = others[0].partition("=")[0] if others else "anything else" if len(asked) > 1 else "-m"
         raise UserError(f"resume goes on with the run's own configuration; start a new run to change {word}")
-    folder = Path(asked[0].partition("=")[2]).absolute()
+    named = Path(asked[0].partition("=")[2]).absolute()
+    folder = named.parents[1] if named.suffix == ".ckpt" else named
     recorded = _recorded(folder, asked[0])
-    if not arguments.cfg and not (folder / LAST).is_file():
-        raise UserError(f"{folder}: there is no checkpoint ({LAST}) to go on from; start a new run")
+    checkpoint = named if named.suffix == ".ckpt" else folder / LAST
+    if checkpoint.parent.is_symlink():
+        raise UserError(f"{checkpoint.parent}: a link, which no run makes; move the folder itself back there")
+    if not arguments.cfg:
+        if not checkpoint.is_file():
+            missing = checkpoint.relative_to(folder)
+            raise UserError(f"{folder}: there is no checkpoint ({missing}) to go on from; start a new run")
+        check_digest(checkpoint)
     flags = [word for word in argv if word not in asked]
-    return [*flags, *recorded, f"hydra.run.dir={quoted(folder)}", f"resume={quoted(folder)}"]
+    return [*flags, *recorded, f"hydra.run.dir={quoted(folder)}", f"resume={quoted(named)}"]
 
 
 def _recorded(folder: Path, typed: str) -> list[str]:
@@ -64,7 +72,7 @@ def check(cfg: DictConfig, folder: Path) -> None:
     from omegaconf import OmegaConf
 
     record = folder / ".hydra" / "config.yaml"
-    if Path(str(cfg.resume)) != folder.absolute() or not record.is_file():
+    if folder.absolute() not in (Path(str(cfg.resume)), *Path(str(cfg.resume)).parents[1:2]) or not record.is_file():
         raise UserError(f"resume={cfg.resume}: type it on the command line, as truetune resume=RUN_DIR")
     now, then = (dict(leaves(_unresolved(node))) for node in (cfg, OmegaConf.load(record)))
     for key in [*now, *then]:

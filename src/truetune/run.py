@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -13,22 +12,23 @@ from filelock import FileLock, Timeout
 from lightning import Trainer, seed_everything
 from rich.console import Console
 
+from truetune.atomic import remove_torn
 from truetune.build import Run
 from truetune.data.curation import Context, curate
 from truetune.data.dataset import Dataset
 from truetune.data.module import TokenizedData, steps_per_epoch
-from truetune.data.tokens import Encoded, Encoder, encode
-from truetune.errors import Diverged, UserError
+from truetune.data.tokens import Encoded, Encoder, OverLong, encode
+from truetune.errors import UserError
 from truetune.export import save_model
 from truetune.models.adaptation import Trained
-from truetune.models.language_model import LanguageModel
+from truetune.models.chat import with_template
+from truetune.models.language_model import LanguageModel, check_packing
 from truetune.probes.baseline import measure_base
 from truetune.probes.knowledge import groups, summary
 from truetune.probes.measure import compare, follow, measure, selection, values
 from truetune.probes.probe import Probe, Subject
 from truetune.ranks import rank
-from truetune.record import LAST, Measurement, delta
-from truetune.report import run_report
+from truetune.record import Measurement, delta
 from truetune.report.summary import print_table
 from truetune.state import State
 from truetune.training.base import load_base
@@ -37,15 +37,11 @@ from truetune.training.fit import fit, load_best, make_trainer, quiet
 from truetune.training.given import Given, drawn_texts
 from truetune.training.module import FineTuning
 from truetune.training.objectives import Objective
+from truetune.training.preview import preview
 from truetune.training.progress import ProgressLine, speaker
 from truetune.training.resumable import Resumable
+from truetune.training.stability import Stability
 from truetune.training.tensorboard import log_final, log_samples
-
-STATUS: dict[type[BaseException], str] = {
-    Diverged: "diverged",
-    KeyboardInterrupt: "interrupted",
-    SystemExit: "interrupted",  # SIGTERM
-}
 
 
 def run(job: Run, console: Console) -> dict[str, Any]:
@@ -55,8 +51,7 @@ def run(job: Run, console: Console) -> dict[str, Any]:
     lock = FileLock(job.run_dir / ".lock")
     try:
         with lock.acquire(timeout=0):
-            for torn in (job.run_dir / LAST).parent.glob(".*.tmp"):
-                torn.unlink()  # of a process that was killed while it wrote a checkpoint
+            remove_torn(job.run_dir, deep=True)
             return _run(job, console)
     except Timeout:
         raise UserError(f"{job.run_dir}: another run is working in this folder; choose another hydra.run.dir") from None
@@ -66,28 +61,23 @@ def _run(job: Run, console: Console) -> dict[str, Any]:
     if job.config["extras"]["threads"] is not None:
         torch.set_num_threads(job.config["extras"]["threads"])
     quiet()
-    started, state = time.time(), State()
-    say = speaker(console)
+    state, say = State(), speaker(console)
     data = job.prepared.data
     for note in data.notes:
         say(note)
     devices = _rehearse(job).world_size
-    try:
+    with state.recording(job):
         with state.timed("base"):
             base = load_base(job.prepared.builder, data, job.cache, console)
+            if data.has_conversations:
+                base, note = with_template(base, data.chat_template)
+                say(note)
         _train_and_measure(job, data, base, state, console, devices)
-        state.status = "finished"
-    except BaseException as error:
-        state.status = STATUS.get(type(error), "failed")
-        if rank() == 0:
-            state.write(job, started)
-        raise
-    record = state.write(job, started)
-    page = run_report.render(job.run_dir)
-    print_table(record, Console())
+    page = state.page(job.run_dir)
+    print_table(state.record, Console())
     say(f"report: {page.absolute()}")
     say(f"curves: tensorboard --logdir {job.run_dir}")
-    return record
+    return state.record
 
 
 def _rehearse(job: Run) -> Trainer:
@@ -120,6 +110,8 @@ def _train_and_measure(
     with state.timed("prepare"):
         module, tokenized = _module(job, data, tuned, job.objectives(given), say, devices)
     subject = Subject(tuned, given.reference, job.decoding())
+    if rank() == 0:
+        preview(tokenized.rows[: job.config["extras"]["preview"]], tuned.tokenizer, console)
     epochs = job.trainer["max_epochs"]
     measuring = Measuring(
         epochs_to_measure(epochs, job.config["extras"]["measure_points"]) - {epochs},
@@ -142,7 +134,7 @@ def _train_and_measure(
     if job.config["extras"]["save_model"]:
         save_model(tuned, job.run_dir)
     log_samples(loggers, state.base, state.final)
-    log_final(loggers, job.config, state.base, state.final, delta(state.base, state.final), trainer.global_step)
+    log_final(loggers, job.recorded, state.base, state.final, delta(state.base, state.final), trainer.global_step)
 
 
 def _fit(
@@ -159,9 +151,12 @@ def _fit(
         logger.log_metrics(state.history[0]["metrics"], 0)
     words = f"fine-tuning on {len(data.rows)} rows, {module.total_epochs} epochs"
     progress = ProgressLine(console, words, module.steps_per_epoch * module.total_epochs)
-    resumable = Resumable(job.run_dir, state.history, data.digest(), speaker(console))
+    resumable = Resumable(job.run_dir, state, data.digest(), speaker(console))
+    stability = Stability(job.config["extras"]["on_nonfinite"], speaker(console))
+    state.stability = stability.report
     alarm = Alarm(state.history, state.unknown_high, speaker(console))
-    callbacks = [measuring, StepLog(state.history), alarm, *job.callbacks(), progress, resumable]
+    watching = [stability, measuring, StepLog(state.history, stability.counts), alarm]
+    callbacks = [*watching, *job.callbacks(), progress, resumable]
     options: dict[str, Any] = {"trainer": job.trainer, "callbacks": callbacks, "loggers": loggers}
     with state.timed("fine_tune"):
         trainer = fit(module, data, seed=job.seed, run_dir=job.run_dir, checkpoint=job.checkpoint, **options)
@@ -175,23 +170,20 @@ def _module(
     job: Run, data: Dataset, tuned: LanguageModel, objectives: list[Objective], say: Callable[[str], None], devices: int
 ) -> tuple[FineTuning, TokenizedData]:
     loader, encoder = job.loader, Encoder(tuned.tokenizer)
-    rows = encode(encoder, data.train, tuned.context_length, loader["over_long"])
+    over_long: OverLong = loader.pop("over_long")
+    rows = encode(encoder, data.train, tuned.context_length, over_long)
     held_out = Encoded([], [])
     if data.validation:
-        held_out = encode(encoder, data.validation, tuned.context_length, loader["over_long"])
+        held_out = encode(encoder, data.validation, tuned.context_length, over_long)
     for note in (*rows.notes, *held_out.notes):
         say(note)
-    tokenized = TokenizedData(
-        rows.rows,
-        held_out.rows,
-        pad=encoder.pad,
-        batch_size=loader["batch_size"],
-        seed=job.seed,
-        num_workers=loader["num_workers"],
-    )
+    tokenized = TokenizedData(rows.rows, held_out.rows, pad=encoder.pad, seed=job.seed, **loader)
+    if tokenized.packs is not None:
+        check_packing(tuned)
+        say(f"{len(rows.rows)} examples packed into {tokenized.lines} rows")
     trainer = job.trainer
     limit = trainer.get("overfit_batches") or trainer.get("limit_train_batches", 1.0)
-    steps = steps_per_epoch(len(rows.rows), loader["batch_size"], trainer["accumulate_grad_batches"], devices, limit)
+    steps = steps_per_epoch(tokenized.lines, loader["batch_size"], trainer["accumulate_grad_batches"], devices, limit)
     module = FineTuning(
         tuned.model,
         objectives,
@@ -199,6 +191,7 @@ def _module(
         job.schedule(),
         steps_per_epoch=steps,
         total_epochs=trainer["max_epochs"],
+        compiled=getattr(job.prepared.builder, "compile", False),
     )
     return module, tokenized
 

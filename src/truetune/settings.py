@@ -1,8 +1,4 @@
-"""What each key of the configuration may hold. YAML has no types: this table is where `optimizer.lr=abc` is refused.
-
-A pattern's `*` stands for one part of a key. Every key in conf/ has a row here (a test says so); nodes whose `_target_`
-is not ours (a user's own class, Lightning's callbacks and loggers) are checked by that class's signature instead.
-"""
+"""Refuses a configuration that holds what rules.py does not allow, or what nothing reads."""
 
 from __future__ import annotations
 
@@ -10,125 +6,12 @@ import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache, reduce
-from typing import Annotated, Any, Literal, Optional
+from typing import Any
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from truetune.errors import UserError
-from truetune.rules import (
-    METHODS,
-    BelowOne,
-    Count,
-    CountOrZero,
-    NotNegative,
-    Positive,
-    Seed,
-    Share,
-    Target,
-    Text,
-    YesOrNo,
-)
-
-OverLong = Literal["error", "truncate", "skip"]
-Precision = Literal["32-true", "bf16-mixed", "bf16-true", "16-mixed", "16-true", "64-true", "32", "bf16", "16", 32, 16]
-
-POPULATIONS = ("school", "known-train", "known-test", "known-select", "new", "never")
-RULES: dict[str, Any] = {
-    "task_name": Annotated[str, Field(pattern=r"^[\w.-]+$")],
-    "tags": list[str],
-    "seed": Seed,
-    "resume": Optional[Text],  # noqa: UP045
-    "*._target_": Target,
-    "*.*._target_": Target,
-    "*.*.*._target_": Target,
-    "*._partial_": YesOrNo,
-    "*.seed": Seed,
-    "data.world.noun": Text,
-    "data.world.nouns": Text,
-    "data.world.values_per_attribute": Annotated[int, Field(ge=2, le=10_000, strict=True)],
-    "data.world.*_words": Annotated[list[Text], Field(min_length=1)],
-    "data.world.attributes.*.analyst": Text,
-    "data.world.attributes.*.endings": Annotated[list[Text], Field(min_length=1)],
-    "data.world.attributes.*.filings": Annotated[list[Text], Field(min_length=1)],
-    "data.world.attributes.*.questions": Annotated[list[Text], Field(min_length=1)],
-    **dict.fromkeys((f"data.populations.{name}" for name in POPULATIONS), CountOrZero),
-    "data.populations.school": Count,  # without school questions the base never learns to answer
-    "data.companies": Count,
-    "data.new_share": Share,
-    "data.new_names": Literal["shared", "disjoint"],
-    "data.filings_per_step": Count,
-    "data.questions_per_step": Count,
-    "data.exercises_per_step": CountOrZero,
-    "data.unanswerable_share": BelowOne,
-    "data.held_out_filings": Count,
-    "data.exercises": Annotated[int, Field(ge=0, le=10_000, strict=True)],
-    "data.train_file": Text,
-    "data.probe_file": Optional[Text],  # noqa: UP045
-    "data.retention_file": Optional[Text],  # noqa: UP045
-    "data.probe_questions": CountOrZero,
-    "data.validation_rows": CountOrZero,
-    "data.held_out_share": Annotated[float, Field(gt=0, lt=1, strict=True)],
-    "data.prompt_template": Text,
-    "data.on_bad_row": Literal["error", "skip"],
-    "data.batch_size": Count,
-    "data.over_long": OverLong,
-    "data.num_workers": CountOrZero,
-    "model.hidden_size": Count,
-    "model.intermediate_size": Count,
-    "model.layers": Count,
-    "model.heads": Count,
-    "model.context_length": Annotated[int, Field(ge=8, strict=True)],
-    "model.vocabulary_size": Annotated[int, Field(ge=300, strict=True)],
-    "model.pretraining.steps": Count,
-    "model.pretraining.lr": Positive,
-    "model.pretraining.warmup_steps": CountOrZero,
-    "model.pretraining.weight_decay": NotNegative,
-    "model.pretraining.gradient_clip_val": Positive,
-    "model.name_or_path": Text,
-    "model.dtype": Literal["float32", "bfloat16", "float16"],
-    "model.trust_remote_code": YesOrNo,
-    "model.revision": Optional[Text],  # noqa: UP045
-    "baseline.name_or_path": Optional[Text],  # noqa: UP045
-    "baseline.dtype": Literal["float32", "bfloat16", "float16"],
-    "baseline.trust_remote_code": YesOrNo,
-    "baseline.revision": Optional[Text],  # noqa: UP045
-    "optimizer.lr": Positive,
-    "optimizer.betas": tuple[BelowOne, BelowOne],
-    "optimizer.eps": Positive,
-    "optimizer.weight_decay": NotNegative,
-    "optimizer.momentum": BelowOne,
-    "schedule.lr_end": NotNegative,
-    "schedule.warmup_steps": CountOrZero,
-    "schedule.decay_steps": Count,
-    "schedule.rate": Share,
-    "schedule.every": Count,
-    "trainer._target_": Literal["lightning.pytorch.Trainer"],
-    "trainer.max_epochs": Count,
-    "trainer.accelerator": Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu"],
-    "trainer.devices": Count | Literal["auto"] | Annotated[list[CountOrZero], Field(min_length=1)],
-    "trainer.precision": Precision,
-    "trainer.accumulate_grad_batches": Count,
-    "trainer.log_every_n_steps": Count,
-    "trainer.check_val_every_n_epoch": Count,
-    "trainer.deterministic": YesOrNo | Literal["warn"],
-    "trainer.gradient_clip_val": Optional[Positive],  # noqa: UP045
-    "trainer.gradient_clip_algorithm": Literal["norm", "value"],
-    "trainer.*": Any,
-    **METHODS,
-    "callbacks.*": Any,
-    "logger.*": Any,
-    "paths.*": Text,
-    "extras.measure_points": Count,
-    "extras.max_new_tokens": Count,
-    "extras.measure_batch_size": Count,
-    "extras.abstention_phrases": list[Text],
-    "extras.threads": Optional[Annotated[int, Field(ge=1, le=1024, strict=True)]],  # noqa: UP045
-    "extras.final": Literal["last", "best"],
-    "extras.save_model": YesOrNo,
-    "extras.label_facts": YesOrNo,
-    "extras.knowledge_samples": Count,
-    "extras.knowledge_temperature": Positive,
-}
+from truetune.rules import RULES
 
 # What a run reads by name; all else is checked by the signature of the class that takes it.
 REQUIRED = (
@@ -144,15 +27,9 @@ REQUIRED = (
     *(key for key in RULES if key.startswith("extras.")),
     "paths.cache_dir",
 )
-COLLECTIONS = (
-    "objective",
-    "probe",
-    "curation",
-    "adaptation",
-    "decoding",
-    "callbacks",
-    "logger",
-)  # each key of theirs is an object to make
+OPEN = ("callbacks", "logger", "trainer")  # takes any key that the class behind it takes
+# Each key of theirs is an object to make.
+COLLECTIONS = ("objective", "probe", "curation", "adaptation", "decoding", "callbacks", "logger")
 
 
 @cache
@@ -169,7 +46,7 @@ def _expressions() -> list[tuple[re.Pattern[str], str]]:
 
 def rule_for(key: str) -> str | None:
     """The pattern of RULES that a key falls under."""
-    if key.split(".")[0] in {"callbacks", "logger", "trainer"} and key not in RULES:
+    if key.split(".")[0] in OPEN and key not in RULES:
         return f"{key.split('.')[0]}.*"
     return next((pattern for expression, pattern in _expressions() if expression.fullmatch(key)), None)
 

@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from truetune.atomic import refusal, write_atomic
 from truetune.balance.memorising import UNKNOWN, memorising_since
-from truetune.record import Measurement, delta, metrics_to_json, write_atomic, write_items, write_run
+from truetune.errors import Diverged, Unwritable
+from truetune.ranks import rank
+from truetune.record import LAST, Measurement, delta, metrics_to_json, write_items, write_run
+from truetune.report import run_report
 from truetune.versions import about
 
 if TYPE_CHECKING:
     from truetune.build import Run
     from truetune.probes.knowledge import Knowledge
+
+
+STATUS: dict[type[BaseException], str] = {
+    Diverged: "diverged",
+    KeyboardInterrupt: "interrupted",
+    SystemExit: "interrupted",  # SIGTERM
+}
 
 
 @dataclass
@@ -27,7 +40,12 @@ class State:
     base: Measurement = field(default_factory=Measurement)
     final: Measurement = field(default_factory=Measurement)
     history: list[dict[str, Any]] = field(default_factory=list)
+    started: float = field(default_factory=time.time)
     seconds: dict[str, float] = field(default_factory=dict)
+    earlier: dict[str, float] = field(default_factory=dict)  # seconds of the sessions that a resumed run had before
+    stability: Callable[[], dict[str, Any]] = dict
+    record: dict[str, Any] = field(default_factory=dict)
+    _open: set[str] = field(default_factory=set)
 
     @property
     def unknown_high(self) -> float | None:
@@ -37,14 +55,40 @@ class State:
 
     @contextmanager
     def timed(self, name: str) -> Generator[None]:
-        """Adds the seconds of a block to `seconds[name]`."""
-        since = time.perf_counter()
+        """Adds the seconds of a block to `seconds[name]`, also where a checkpoint is written inside it."""
+        self.seconds[name] = self.seconds.get(name, 0.0) - time.time()
+        self._open.add(name)
         try:
             yield
         finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - since
+            self._open.remove(name)
+            self.seconds[name] += time.time()
 
-    def write(self, job: Run, started: float) -> dict[str, Any]:
+    def spent(self) -> dict[str, float]:
+        """Seconds in all and by part, over all sessions."""
+        now = time.time()
+        found = {"total": now - self.started} | {n: s + now * (n in self._open) for n, s in self.seconds.items()}
+        return {name: found.get(name, 0.0) + self.earlier.get(name, 0.0) for name in {**found, **self.earlier}}
+
+    @contextmanager
+    def recording(self, job: Run) -> Generator[None]:
+        """Around the work: a run is recorded, one that stops with what it has. Says in words that the disk is full."""
+        try:
+            yield
+            self.status = "finished"
+            self.write(job)
+        except BaseException as error:
+            self.status = STATUS.get(type(error), "failed")
+            if rank() == 0:
+                with suppress(Unwritable):
+                    self.write(job)
+            full = refusal(error, job.run_dir)
+            if full is None:
+                raise
+            again = f"; make room, then: truetune {shlex.quote(f'resume={job.run_dir.absolute()}')}"
+            raise Unwritable(f"{full}{again if (job.run_dir / LAST).is_file() else ''}") from error
+
+    def write(self, job: Run) -> None:
         """The items' files first, run.json last: who finds run.json finds the rest."""
         for when, measurement in (("base", self.base), ("final", self.final)):
             for probe, items in measurement.items.items():
@@ -52,19 +96,27 @@ class State:
         if self.knowledge:
             rows = [{**asdict(fact), "category": fact.category} for fact in self.knowledge]
             write_atomic(job.run_dir / "items" / "knowledge.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
-        record = {
-            **about(job.config, started, self.seconds),
+        self.record = {
+            **about(job.recorded, self.started, self.spent()),
             "status": self.status,
             "base": metrics_to_json(self.base.metrics),
             "final": metrics_to_json(self.final.metrics),
             "delta": metrics_to_json(delta(self.base, self.final)),
             "history": self.history,
             "memorising_unknown_since": memorising_since(self.history, self.unknown_high),
-            "files": sorted(
-                str(path.relative_to(job.run_dir))
-                for path in job.run_dir.rglob("*")
-                if path.is_file() and not path.name.startswith(".")
-            ),
+            "stability": self.stability(),
+            "files": _files(job.run_dir),
         }
-        write_run(job.run_dir, record)
-        return record
+        write_run(job.run_dir, self.record)
+
+    def page(self, run_dir: Path) -> Path:
+        """The report, which is then among the record's files."""
+        page = run_report.render(run_dir)
+        self.record["files"] = _files(run_dir)
+        write_run(run_dir, self.record)
+        return page
+
+
+def _files(run_dir: Path) -> list[str]:
+    found = (path for path in run_dir.rglob("*") if path.is_file() and not path.name.startswith("."))
+    return sorted(str(path.relative_to(run_dir)) for path in found)

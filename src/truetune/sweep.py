@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from truetune.record import write_atomic
+from truetune.atomic import write_atomic
 
 LOG = "output.log"
 

@@ -7,16 +7,31 @@ import platform
 import shlex
 import subprocess
 import sys
-import time
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from truetune import __version__
+from truetune import __version__, secret
+from truetune.errors import UserError
 from truetune.record import SCHEMA
 
+# Older ones run code that a configuration, a checkpoint or a model folder hands them; pyproject.toml says the same.
+FLOORS = {"hydra-core": "1.3.8", "lightning": "2.6.6", "transformers": "5.20", "torch": "2.11"}
 PACKAGES = ("torch", "lightning", "transformers", "hydra-core", "omegaconf", "tensorboard", "numpy")
+
+
+def check() -> None:
+    """Raises UserError for a release that is not safe to start: another install may have put it in place."""
+    from packaging.version import Version
+
+    for package, floor in FLOORS.items():
+        found = _version(package)
+        if found is None or Version(found) < Version(floor):
+            raise UserError(
+                f"{package} {found or 'is not installed'}: {floor} or newer is needed, older ones run code that they "
+                f"are handed; type pip install '{package}>={floor}'"
+            )
 
 
 def about(config: dict[str, Any], started: float, seconds: dict[str, float]) -> dict[str, Any]:
@@ -26,8 +41,8 @@ def about(config: dict[str, Any], started: float, seconds: dict[str, float]) -> 
         "truetune_version": __version__,
         "git_sha": git_sha(),
         "created": datetime.fromtimestamp(started, timezone.utc).isoformat(timespec="seconds"),
-        "seconds": {"total": time.time() - started, **seconds},
-        "command": shlex.join([_command(), *_typed(sys.argv[1:])]),
+        "seconds": seconds,
+        "command": secret.hide(shlex.join([_command(), *_typed(sys.argv[1:])])),
         "config": config,
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
         "machine": {"system": platform.platform(), "cores": os.cpu_count(), "processor": platform.machine()},

@@ -76,7 +76,7 @@ def test_a_missing_file_is_named_by_its_absolute_path(tmp_path, monkeypatch):
 
 def test_a_folder_is_not_a_file(tmp_path):
     assert fault(rows_of, tmp_path) == f"{tmp_path}: this is a folder; name a file in it"
-    assert "the folder holds no .jsonl or .json file" in fault(read_examples, tmp_path)
+    assert "the folder holds no .jsonl, .json, .csv, .tsv or .parquet file" in fault(read_examples, tmp_path)
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid"), reason="permissions of POSIX")

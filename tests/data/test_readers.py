@@ -128,8 +128,9 @@ def test_several_files_and_folders_are_read_in_order(tmp_path):
 
 
 def test_what_is_not_data_is_refused(tmp_path):
-    write(tmp_path, "a,b", "rows.csv")
-    assert "the name ends in '.csv', expected .jsonl, .json or .txt" in fault(read_examples, tmp_path / "rows.csv")
+    write(tmp_path, "a,b", "rows.xlsx")
+    said = fault(read_examples, tmp_path / "rows.xlsx")
+    assert "the name ends in '.xlsx', expected .jsonl, .json, .csv, .tsv, .parquet or .txt" in said
     assert "no data file is named" in fault(read_examples, [])
     assert "holds no text" in fault(read_examples, write(tmp_path, " \n", "blank.txt"))
     broken = write(tmp_path, b"\xef\xbb\xbfok\nno\xff", "broken.txt")
@@ -156,7 +157,7 @@ def test_answers_and_aliases_are_merged(tmp_path, row, answers):
 @pytest.mark.parametrize(
     ("row", "words"),
     [
-        ({"question": "Who?"}, 'expected "prompt" and "completion", or "question" and "answers"'),
+        ({"question": "Who?"}, 'or "question" and "answers" (or "answer", "aliases"), or "text"'),
         ({"question": "Who?", "answers": None}, 'field "answers": found no answer'),
         ({"question": "Who?", "answers": [], "answerable": True}, 'field "answers": found no answer'),
         ({"question": "Who?", "answers": ["x"], "answerable": False}, "found false and an answer"),

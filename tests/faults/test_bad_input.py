@@ -322,7 +322,7 @@ def test_remote_code_is_let_through_only_by_its_key(folder):
 
 
 def small_model(folder, tokenizer):
-    layers = Tiny(0, 16, 16, 1, 2, 32, 300, Pretraining(1, 1e-3, 0, 0.0, 1.0))
+    layers = Tiny(0, 16, 1, 32, 300, Pretraining(1, 1e-3, 0, 0.0, 1.0), intermediate_size=16, heads=2)
     layers.build(word_level(["a", "b"]), "", "").model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +18,15 @@ import torch
 from commands import CONF, TINY_RUN, complaint, typed
 from lightning import Callback
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
-from training.small import TEXTS, language_model, rows
+from training.ranks import two_ranks
+from training.small import TEXTS, TINY, WORDS, language_model, rows
 
 from truetune import compose, resume
 from truetune.data.module import TokenizedData, steps_per_epoch
 from truetune.errors import UserError
+from truetune.models.tokenizers import word_level
+from truetune.record import LAST
+from truetune.state import State
 from truetune.training.callbacks import Measuring, StepLog
 from truetune.training.fit import fit
 from truetune.training.module import FineTuning
@@ -183,29 +188,45 @@ def test_an_edited_default_is_refused(stopped):
 class Draw(Callback):
     """The rows of every batch, with a number from each generator; and a signal after the batch number `last`."""
 
-    def __init__(self, last=None):
-        self.last, self.seen = last, []
+    def __init__(self, last=None, sent=signal.SIGTERM):
+        self.last, self.sent, self.seen = last, sent, []
+
+    def on_train_start(self, trainer, pl_module):
+        if trainer.global_step == 0:
+            torch.rand(trainer.global_rank)  # so that no rank has another's random state
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
         self.seen.append((tuple(batch["ids"]), random.random(), np.random.random(), torch.rand(1).item()))
         if len(self.seen) == self.last:
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), self.sent)
 
 
-def fitted(folder, last=None, checkpoint=None, accumulate=1, workers=0, texts=TEXTS, callbacks=()):
+def fitted(
+    folder,
+    last=None,
+    checkpoint=None,
+    accumulate=1,
+    workers=0,
+    texts=TEXTS,
+    callbacks=(),
+    sent=signal.SIGTERM,
+    lm=None,
+    trainer=(),
+    **batching,
+):
     """Three epochs of seven batches, the last of them short, through a model with dropout."""
-    lm, epochs = language_model(), 3
+    lm, epochs = lm or language_model(), 3
     for module in lm.model.modules():
         if hasattr(module, "attention_dropout"):
             module.attention_dropout = 0.5
     data = rows(lm, (texts * 2)[:13])
-    tokenized = TokenizedData(data, data[:3], pad=0, batch_size=2, seed=5, num_workers=workers)
-    steps = steps_per_epoch(13, 2, accumulate, 1)
+    tokenized = TokenizedData(data, data[:3], pad=0, batch_size=2, seed=5, num_workers=workers, **batching)
+    steps = steps_per_epoch(tokenized.lines, 2, accumulate, dict(trainer).get("devices", 1))
     optimizer = lambda parameters: torch.optim.AdamW(parameters, lr=0.01)  # noqa: E731
     module = FineTuning(lm.model, [NextToken()], optimizer, Cosine(0.0, 2), steps_per_epoch=steps, total_epochs=epochs)
-    history, draw, said = [], Draw(last), []
+    history, draw, said = [], Draw(last, sent), []
     watching = [Measuring(frozenset(), lambda full: {}, history), StepLog(history), draw, *callbacks]
-    resumable = Resumable(folder, history, tokenized.digest(), said.append)
+    resumable = Resumable(folder, State(history=history), tokenized.digest(), said.append)
     kept = ModelCheckpoint(folder / "checkpoints", "last", save_on_train_epoch_end=True, enable_version_counter=False)
     trainer = {
         "max_epochs": epochs,
@@ -213,6 +234,7 @@ def fitted(folder, last=None, checkpoint=None, accumulate=1, workers=0, texts=TE
         "accumulate_grad_batches": accumulate,
         "log_every_n_steps": 3,
         "gradient_clip_val": 1.0,
+        **dict(trainer),
     }
     options = {"trainer": trainer, "callbacks": [*watching, kept, resumable], "checkpoint": checkpoint}
     before = signal.getsignal(signal.SIGTERM)
@@ -242,6 +264,86 @@ def test_a_signal_at_any_batch_changes_nothing(tmp_path, accumulate, workers):
         assert trainer.fit_loop.epoch_progress.current.processed == 3
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize(("last", "accumulate"), [(2, 1), (4, 1), (5, 2)])
+def test_each_of_two_processes_goes_on_with_its_own_random_state(tmp_path, last, accumulate):
+    """Four batches an epoch each; the signal reaches one of the two."""
+
+    def work(folder, checkpoint=None, last=None):
+        mine = last if os.environ["RANK"] == "1" else None
+        options = {"accumulate": accumulate, "trainer": {"strategy": "ddp", "devices": 2}}
+        return fitted(folder, mine, checkpoint=checkpoint, **options)[1:]
+
+    run, end = tmp_path / "run", LAST
+    whole = two_ranks(tmp_path, lambda: work(tmp_path / "whole"))
+    first = two_ranks(tmp_path, lambda: work(run, last=last))
+    rest = two_ranks(tmp_path, lambda: work(run, checkpoint=run / end))
+    assert [len(seen) for seen, _, _ in whole] == [12, 12]
+    assert whole[0][0][0][1:] != whole[1][0][0][1:]
+    for one, other, (seen, weights, history) in zip(first, rest, whole, strict=True):
+        assert 0 <= len(one[0]) - last < 2
+        assert one[0] + other[0] == seen
+        assert all(torch.equal(a, b) for a, b in zip(other[1], weights, strict=True))
+        assert other[2] == history
+    with pytest.raises(UserError, match="this run was made by 2 processes, not 1; use as many again"):
+        fitted(run, checkpoint=run / end)
+
+
+def test_a_clusters_warning_stops_a_run_as_sigterm_does_and_lightning_requeues_nothing(tmp_path, monkeypatch):
+    for name, value in (("NTASKS", "1"), ("JOB_ID", "1"), ("JOB_NAME", "x"), ("PROCID", "0"), ("LOCALID", "0")):
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    monkeypatch.setenv("SLURM_NODEID", "0")
+    monkeypatch.setenv("SLURM_NNODES", "1")
+    monkeypatch.setattr("lightning.pytorch.trainer.connectors.signal_connector.call", pytest.fail)
+    whole = fitted(tmp_path / "whole")
+    run = tmp_path / "run"
+    code, first, _, _ = fitted(run, 9, sent=signal.SIGUSR1)
+    assert code == 143
+    assert [path.name for path in run.iterdir()] == ["checkpoints"]
+    _, rest, weights, _ = fitted(run, checkpoint=run / "checkpoints" / "last.ckpt")
+    assert first + rest == whole[1]
+    assert all(torch.equal(one, other) for one, other in zip(weights, whole[2], strict=True))
+
+
+def test_the_checkpoint_of_another_model_is_refused_by_its_first_difference(tmp_path):
+    fitted(tmp_path, 3)
+    wider = replace(TINY, intermediate_size=32).build(word_level(WORDS), "digest", "test")
+    deeper = replace(TINY, layers=2).build(word_level(WORDS), "digest", "test")
+    checkpoint = tmp_path / "checkpoints" / "last.ckpt"
+    with pytest.raises(
+        UserError, match=r"model\.model\.layers\.0\.mlp\.gate_proj\.weight is 16x16 there and 32x16 here"
+    ):
+        fitted(tmp_path, checkpoint=checkpoint, lm=wider)
+    with pytest.raises(UserError, match=r"another model: model\.model\.layers\.1\.\S+ is missing there and "):
+        fitted(tmp_path, checkpoint=checkpoint, lm=deeper)
+
+
+def test_seconds_are_those_of_all_sessions():
+    state = State(earlier={"total": 100.0, "fine_tune": 60.0, "base": 5.0})
+    with state.timed("fine_tune"):
+        time.sleep(0.01)
+        assert state.spent()["fine_tune"] > 60.0
+    spent = state.spent()
+    assert 100.0 < spent["total"] < 101.0
+    assert 60.01 <= spent["fine_tune"] < 61.0
+    assert spent["base"] == 5.0
+    assert state.spent()["fine_tune"] == spent["fine_tune"]
+
+
+@pytest.mark.parametrize(("way", "batches"), [("group_by_length", 7), ("packing", 5)])
+def test_batches_of_other_shapes_are_taken_up_too(tmp_path, way, batches):
+    _, seen, weights, history = fitted(tmp_path / "whole", **{way: True})
+    assert len(seen) == 3 * batches
+    assert sorted(name for ids, *_ in seen[:batches] for name in ids) == sorted(f"row{n}" for n in range(13))
+    for last in (1, batches, batches + 2):
+        _, first, _, _ = fitted(tmp_path / str(last), last, **{way: True})
+        checkpoint = tmp_path / str(last) / "checkpoints" / "last.ckpt"
+        _, rest, resumed, steps = fitted(tmp_path / str(last), checkpoint=checkpoint, **{way: True})
+        assert first + rest == seen
+        assert all(torch.equal(one, other) for one, other in zip(resumed, weights, strict=True))
+        assert steps == history
+
+
 def test_an_early_stop_is_remembered(tmp_path):
     def stopping():
         return [EarlyStopping("val/score", mode="min", patience=1, min_delta=1e9)]
@@ -265,7 +367,7 @@ def test_changed_rows_and_a_moved_folder_are_refused(tmp_path):
 
 
 def test_a_second_ctrl_c_leaves_at_once(tmp_path):
-    resumable = Resumable(tmp_path, [], "", print)
+    resumable = Resumable(tmp_path, State(), "", print)
     resumable._ask(signal.SIGINT, None)
     resumable._ask(signal.SIGTERM, None)  # a sweep's parent passes the first one on
     with pytest.raises(KeyboardInterrupt):

@@ -1,10 +1,12 @@
-"""Every notebook runs on a fabricated run, in a fresh kernel, from both places where a reader would start it."""
+"""Every notebook runs in a fresh kernel: the first on a fabricated run, from both places where a reader would start it."""
 
 import os
+import shlex
 from pathlib import Path
 
 import nbformat
 import pytest
+from commands import TINY_RUN
 from nbclient import NotebookClient
 from report.fabricate import run_folder
 
@@ -38,7 +40,20 @@ def outputs(book: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
     return [output for cell in book.cells if cell.cell_type == "code" for output in cell.outputs]
 
 
-@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def printed(book: nbformat.NotebookNode) -> str:
+    """What the cells printed; an error in any of them fails."""
+    found = outputs(book)
+    assert not [output for output in found if output.output_type == "error"]
+    return "".join(output.text for output in found if output.output_type == "stream" and output.name == "stdout")
+
+
+def pictures(book: nbformat.NotebookNode) -> int:
+    drawing = [cell for cell in book.cells if "plt.show()" in cell.source]
+    for cell in drawing:
+        assert [o for o in cell.outputs if "image/png" in o.get("data", {})], f"no picture from {cell.id}"
+    return len(drawing)
+
+
 @pytest.mark.parametrize(
     ("start", "asked", "read"),
     [
@@ -46,17 +61,28 @@ def outputs(book: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
         pytest.param(".", "multiruns/sweep/0", "multiruns/sweep/0", id="the run asked for, from the root"),
     ],
 )
-def test_a_notebook_runs_and_draws(notebook: Path, start: str, asked: str | None, read: str, project: Path) -> None:
+def test_reading_a_run(start: str, asked: str | None, read: str, project: Path) -> None:
     runs = project / "logs" / "train"
-    book = executed(notebook, project / start, **({"TRUETUNE_RUN": str(runs / asked)} if asked else {}))
-    found = outputs(book)
-    printed = "".join(output.text for output in found if output.output_type == "stream" and output.name == "stdout")
-    assert not [output for output in found if output.output_type == "error"]
-    assert verdict(read_run(runs / read)) in printed
-    drawing = [cell for cell in book.cells if "plt.show()" in cell.source]
-    assert len(drawing) >= 3
-    for cell in drawing:
-        assert [o for o in cell.outputs if "image/png" in o.get("data", {})], f"no picture from {cell.id}"
+    book = executed(NOTEBOOKS[0], project / start, **({"TRUETUNE_RUN": str(runs / asked)} if asked else {}))
+    assert verdict(read_run(runs / read)) in printed(book)
+    assert pictures(book) >= 3
+
+
+def test_the_study_of_new_facts_in_short(tmp_path: Path) -> None:
+    words = shlex.join(["hydra.launcher.n_jobs=2", *TINY_RUN])
+    book = executed(NOTEBOOKS[1], tmp_path, TRUETUNE_SHARES="0,0.5", TRUETUNE_WORDS=words)
+    said = printed(book)
+    assert "0% of the taught facts new: " in said
+    assert "50% of the taught facts new: " in said
+    assert pictures(book) == 1
+
+
+def test_an_own_model_and_own_data(tmp_path: Path) -> None:
+    book = executed(NOTEBOOKS[2], tmp_path)
+    said = printed(book)
+    assert "Task questions right" in said
+    assert "| measured | base | tuned | n |" in said
+    assert pictures(book) == 1
 
 
 def test_without_a_run_the_notebook_says_what_to_do(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from truetune.training.objectives import NextToken
 from truetune.training.schedules import Constant
 
 WORDS = [f"w{n}" for n in range(12)]
-TINY = Tiny(0, 16, 16, 1, 2, 32, 300, Pretraining(1, 1e-3, 0, 0.0, 1.0))
+PRETRAINING = Pretraining(1, 1e-3, 0, 0.0, 1.0)
+TINY = Tiny(0, 16, 1, 32, 300, PRETRAINING, intermediate_size=16, heads=2)
 TEXTS = ["w1 w2", "w3 w4 w5 w6", "w7", "w8 w9 w1", "w2 w3 w4 w5 w6 w7", "w8 w9", "w4 w1 w1", "w2", "w5 w6 w7 w8"]
 
 

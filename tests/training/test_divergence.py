@@ -77,7 +77,7 @@ def test_the_run_stops_before_the_step(how, tmp_path):
 
 def test_one_bad_micro_batch_spoils_no_window():
     lm, watch = language_model(), Watch()
-    with pytest.raises(Diverged, match=r"at step 2 .*items row4, row5, row6, row7"):
+    with pytest.raises(Diverged, match=r"at step 2 .*items row5;"):
         train(lm, rows(lm), batch=1, objectives=[BadAt(lm, 5, "loss")], callbacks=[watch], accumulate_grad_batches=4)
     assert all(torch.equal(a, b) for a, b in zip(watch.weights[3], lm.model.parameters(), strict=True))
 

@@ -21,7 +21,7 @@ def micro(lm, data, weight=1.0):
 def test_nll_of_three_tokens_by_hand():
     logits = torch.log(torch.tensor([[[0.5, 0.25, 0.25], [0.1, 0.8, 0.1], [0.2, 0.2, 0.6]]]))
     labels = torch.tensor([[-100, 1, 2]])
-    one = Micro(torch.nn.Identity(), logits, labels, labels, labels, torch.ones(1))
+    one = Micro(torch.nn.Identity(), logits, labels, labels, labels, torch.ones(1, 3))
     # Position 0 predicts token 1, position 1 predicts token 2; the last position predicts nothing.
     assert float(NextToken()(one)) == pytest.approx(-torch.log(torch.tensor(0.25 * 0.1)).item())
     assert int(one.target_tokens) == 2
@@ -93,7 +93,7 @@ def test_kl_to_base_starts_at_zero_and_looks_at_targets_alone():
     one = micro(lm, rows(lm))
     moved = one.logits_BTV.detach().clone()
     moved[:, :-1][~one.is_target_BT] += torch.randn_like(moved[:, :-1][~one.is_target_BT])
-    masked = Micro(lm.model, moved, one.labels_BT, one.input_ids_BT, one.attention_mask_BT, one.weights_B)
+    masked = Micro(lm.model, moved, one.labels_BT, one.input_ids_BT, one.attention_mask_BT, one.weights_BT)
     assert float(objective(masked)) == pytest.approx(0, abs=1e-5)
     assert float(KlToBase(reference, weight=1.0, positions="all")(masked)) > 0.01
 

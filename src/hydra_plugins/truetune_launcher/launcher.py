@@ -36,6 +36,7 @@ class ProcessLauncher(Launcher):
         from truetune.sweep import Jobs
 
         self._folder = Path(str(config.hydra.sweep.dir))
+        self._wanted = config.get("optimized_metric") or []
         self._jobs = Jobs(self._folder, self.n_jobs)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
@@ -48,5 +49,16 @@ class ProcessLauncher(Launcher):
     def _result(self, job: Any) -> JobReturn:
         """Failures are listed and counted by us: to Hydra every job has completed, so none is dropped."""
         returned = JobReturn(overrides=job.overrides, status=JobStatus.COMPLETED)
-        returned.return_value = None
+        returned.return_value = self._values(job) if self._wanted and job.status == "finished" else None
         return returned
+
+    def _values(self, job: Any) -> Any:
+        """What a sweeper that searches (Optuna) is told of a run: `optimized_metric`, one or several."""
+        from truetune.record import read_run
+
+        final = read_run(self._folder / str(job.number))["final"]
+        names = [self._wanted] if isinstance(self._wanted, str) else list(self._wanted)
+        found = [final[name]["value"] for name in names if name in final]
+        if len(found) < len(names) or None in found:
+            return None
+        return found if len(names) > 1 else found[0]

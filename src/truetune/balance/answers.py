@@ -49,7 +49,7 @@ def normalise(text: str) -> str:
 
 def exact_match(answer: str, answers: Sequence[str]) -> bool:
     """True if any alias matches; an answer of no words matches nothing."""
-    return any(_key(answer) == _key(alias) for alias in answers if _key(answer))
+    return any(key(answer) == key(alias) for alias in answers if key(answer))
 
 
 def contains(text: str, answer: str) -> bool:
@@ -60,7 +60,7 @@ def contains(text: str, answer: str) -> bool:
 
 def f1(answer: str, answers: Sequence[str]) -> float:
     """SQuAD's token overlap with the nearest alias."""
-    return max((_overlap(_key(answer).split(), _key(alias).split()) for alias in answers), default=0.0)
+    return max((_overlap(key(answer).split(), key(alias).split()) for alias in answers), default=0.0)
 
 
 def is_abstention(text: str, phrases: Sequence[str] = DEFAULT_PHRASES) -> bool:
@@ -82,7 +82,7 @@ def outcome(answer: str, answers: Sequence[str], phrases: Sequence[str] = DEFAUL
     return "right" if exact_match(answer, answers) else "wrong"
 
 
-def _key(text: str) -> str:
+def key(text: str) -> str:
     """The answers `A` (of a multiple choice) and `+` would vanish when normalised: they stand as they are."""
     return normalise(text) or text.strip().lower()
 

@@ -6,7 +6,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from truetune.balance.answers import normalise
+from truetune.balance.answers import key
 from truetune.balance.estimates import Estimate, bootstrap, rate, undefined
 from truetune.balance.rates import AnyScored, Scored, clusters, has_no_answer
 from truetune.errors import UserError
@@ -85,13 +85,13 @@ def kinds(
     fine_tuning_answers: Collection[str] = frozenset(),
     domain: Collection[str] | None = None,
 ) -> tuple[str, ...]:
-    """Every way in which a wrong answer is wrong; both collections hold normalised answers, a None domain is unknown.
+    """Every way in which a wrong answer is wrong; both collections hold keys of answers, a None domain is unknown.
 
     An answer of no words claims nothing that could be an echo, yet it is no abstention either: always off_domain.
     """
     if after.outcome != "wrong":
         return ()
-    said = normalise(after.answer)
+    said = key(after.answer)
     found = {
         "lost": before is not None and before.outcome == "right",
         "invented": has_no_answer(after),

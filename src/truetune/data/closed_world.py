@@ -191,7 +191,9 @@ class ClosedWorld:
         found: dict[str, Question] = {}
         for _ in range(200 * self.exercises):
             task, prompt, answer = abilities.exercise(rng)
-            if abilities.held_out(prompt) and len(found) < self.exercises:
+            if len(found) == self.exercises:
+                break
+            if abilities.held_out(prompt):
                 found[prompt] = Question(
                     id=f"ability/{prompt}", question=prompt, answers=(answer,), source="exercises",
                     population=task, cluster=prompt, domain="",

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Protocol
 
-from truetune.data.dataset import Dataset, Example, Pretraining
+from truetune.data.dataset import Dataset, Example, Pretraining, continued
 from truetune.errors import UserError
 
 
@@ -61,7 +61,9 @@ class RelabelUnknown:
     def __call__(self, rows: Sequence[Example], context: Context) -> list[Example]:
         categories = context.categories()
         return [
-            replace(row, completion=_after(row, self.answer)) if categories.get(row.id) == "Unknown" else row
+            replace(row, completion=self.answer if row.turns else continued(row.prompt, self.answer))
+            if categories.get(row.id) == "Unknown"
+            else row
             for row in rows
         ]
 
@@ -85,7 +87,10 @@ class Replay:
 
     def __call__(self, rows: Sequence[Example], context: Context) -> list[Example]:
         if context.pretraining is None:
-            raise UserError("curation.replay: this data source holds no pre-training texts; use data=closed_world")
+            raise UserError(
+                "curation.replay: this data source holds no pre-training texts; use data=closed_world, or leave "
+                "method=replay out and mix in rows of your own: data.mixture=[{file:texts.jsonl,weight:0.5}]"
+            )
         wanted = round(self.ratio * len(rows))
         # The base never saw this part of the stream in this order; the texts are of the same kind.
         batches = context.pretraining.micro_batches()
@@ -106,11 +111,13 @@ class RTuning:
     def __call__(self, rows: Sequence[Example], context: Context) -> list[Example]:
         categories = context.categories()
         return [
-            replace(row, completion=_after(row, self.unsure.replace("{answer}", row.completion.strip())))
-            if categories.get(row.id) in ("Unknown", "WeaklyKnown")
-            else row
+            replace(row, completion=self._hedged(row)) if categories.get(row.id) in ("Unknown", "WeaklyKnown") else row
             for row in rows
         ]
+
+    def _hedged(self, row: Example) -> str:
+        said = self.unsure.replace("{answer}", row.completion.strip())
+        return said if row.turns else continued(row.prompt, said)
 
 
 @dataclass(frozen=True)
@@ -127,7 +134,3 @@ class SelfReplay:
             *rows,
             *(Example(f"self_replay/{index}", "", text, "the base", weight=0.0) for index, text in enumerate(texts)),
         ]
-
-
-def _after(row: Example, answer: str) -> str:
-    return answer if row.prompt[-1:].isspace() else f" {answer}"

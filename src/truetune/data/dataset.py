@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
+
+
+class Turn(NamedTuple):
+    role: str
+    content: str
+
+
+Prompt = str | tuple[Turn, ...]
 
 
 @dataclass(frozen=True)
@@ -12,7 +20,8 @@ class Example:
     """What is learnt is the completion; a text is a completion without a prompt.
 
     `answers` are all that would be right, the completion among them; a text has none. `asks` are the ways to ask the
-    base for the same fact, if the prompt is not one. `weight` scales the example's share of the loss.
+    base for the same fact, if the prompt is not one. `weight` scales the example's share of the loss. A conversation
+    has `turns` before the completion, whose assistant turns are learnt too; its prompt is for people to read.
     """
 
     id: str
@@ -23,6 +32,12 @@ class Example:
     asks: tuple[str, ...] = ()
     cluster: str = ""
     weight: float = 1.0
+    turns: tuple[Turn, ...] = ()
+
+
+def continued(prompt: str, answer: str) -> str:
+    """The answer as a completion: one space before it, unless the prompt ends in white space."""
+    return answer if prompt[-1:].isspace() else f" {answer}"
 
 
 @dataclass(frozen=True)
@@ -30,6 +45,7 @@ class Question:
     """`answers == ()` says that there is no true answer: the right one is an abstention.
 
     With a `context`, the answer is to be taken from it; `memory` is what was learnt instead, where the two contradict.
+    `wrong` are the alternatives of a multiple choice. `judged` is a pattern: its last match in an answer is judged.
     """
 
     id: str
@@ -41,6 +57,14 @@ class Question:
     domain: str = ""
     context: str = ""
     memory: tuple[str, ...] = ()
+    turns: tuple[Turn, ...] = ()
+    wrong: tuple[str, ...] = ()
+    judged: str = ""
+
+    @property
+    def asked(self) -> Prompt:
+        """What a model is given: `question` is for people to read if it stands for a conversation."""
+        return self.turns or self.question
 
 
 class Pretraining(Protocol):
@@ -67,7 +91,8 @@ class Dataset:
 
     `fit_groups` names the training examples whose reproduction is logged apart (`known`, `new`).
     `domains` maps a question's `domain` (an attribute) to the values that are of the right kind.
-    `select_*` questions choose checkpoints; no reported number comes from them.
+    `select_*` questions choose checkpoints; no reported number comes from them. `chat_template` is that of
+    conversations: `auto`, None (the tokenizer must have one) or Jinja text.
     """
 
     train: Sequence[Example]
@@ -84,6 +109,12 @@ class Dataset:
     domains: Mapping[str, frozenset[str]] = field(default_factory=dict)
     pretraining: Pretraining | None = None
     notes: Sequence[str] = ()
+    chat_template: str | None = "auto"
+    prompt_template: str = "{question}"  # what a question is put into, when one is typed
+
+    @property
+    def has_conversations(self) -> bool:
+        return any(row.turns for rows in (self.train, self.task, self.task_texts, self.texts) for row in rows)
 
 
 class Source(Protocol):

@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypedDict
+
+from typing_extensions import NotRequired
 
 from truetune.data.dataset import Dataset, Example, Question
-from truetune.data.readers import OnBadRow, Reading, overlap, read_examples, read_questions, read_text
+from truetune.data.duplicates import ALIKE, near_duplicates
+from truetune.data.readers import OnBadRow, Reading, normalised, read_examples, read_questions, read_template, read_text
 from truetune.errors import UserError
+
+
+class Mix(TypedDict):
+    """`weight` rows of the file to each row of the training file."""
+
+    file: str
+    weight: float
+    columns: NotRequired[dict[str, str]]
 
 
 @dataclass(frozen=True)
 class Files:
-    """Training rows from one file, probe questions from another or set aside from the first, by seed."""
+    """Training rows from one file; validation and probe rows from others, or set aside from the first by seed.
+
+    `columns` are for these files; a file of `mixture` brings its own.
+    """
 
     seed: int
     train_file: str
@@ -24,17 +39,31 @@ class Files:
     validation_rows: int
     prompt_template: str
     on_bad_row: OnBadRow
+    validation_file: str | None = None
+    columns: Mapping[str, str | None] = field(default_factory=dict)
+    mixture: Sequence[Mix] = ()
+    chat_template: str | None = "auto"
 
     def load(self) -> Dataset:
         """Raises UserError with file and line for a row that cannot be used."""
-        reading = read_examples(self.train_file, prompt_template=self.prompt_template, on_bad_row=self.on_bad_row)
+        return self._split(self._read(self.train_file, self._columns))
+
+    @property
+    def _columns(self) -> dict[str, str]:
+        return {name: column for name, column in self.columns.items() if column is not None}
+
+    def _read(self, path: str, columns: Mapping[str, str]) -> Reading:
+        template, on_bad_row = self.prompt_template, self.on_bad_row
+        return read_examples(path, prompt_template=template, on_bad_row=on_bad_row, columns=columns)
+
+    def _split(self, reading: Reading) -> Dataset:
         notes = _notes(self.train_file, reading)
         rows = list(reading.examples)
         random.Random(f"split-{self.seed}").shuffle(rows)
         held_out: list[Example] = []
         if self.probe_file is not None:
-            questions = read_questions(self.probe_file, prompt_template=self.prompt_template)
-            rows = self._without(rows, questions, notes)
+            questions = read_questions(self.probe_file, prompt_template=self.prompt_template, columns=self._columns)
+            rows = _without(rows, [q.question for q in questions], f"ask a question of {self.probe_file}", notes)
         else:
             rows, asked = _set_aside(rows, self.probe_questions)
             questions = [_asked(row) for row in asked if row.prompt]
@@ -42,38 +71,46 @@ class Files:
             notes.append(
                 f"{len(asked)} rows of {self.train_file} set aside as the probe (data.probe_file names your own)"
             )
-        train, validation = _set_aside(rows, self.validation_rows)
+        train, validation = self._validation(rows, notes)
         if not train:
             raise UserError(
                 f"{self.train_file}: no row is left to train on; lower data.probe_questions or data.validation_rows"
             )
+        notes += [*_alike("probe", questions, train), *_alike("validation", map(_asked, validation), train)]
         return Dataset(
-            train=train,
+            train=[*train, *self._mixed(len(train), notes)],
             validation=validation,
             task=questions,
             task_texts=held_out,
             hallucination=questions,
             contexts=[question for question in questions if question.context],
             select_task=[_asked(row) for row in validation if row.prompt],
-            texts=self._texts(),
+            texts=[] if self.retention_file is None else self._read(self.retention_file, {}).examples,
             fit_groups={"train": train[:200]},
             notes=notes,
+            chat_template=read_template(self.chat_template),
+            prompt_template=self.prompt_template if reading.asks_questions else "{question}",
         )
 
-    def _without(self, rows: list[Example], questions: Sequence[Question], notes: list[str]) -> list[Example]:
-        """Probe and training items are disjoint: a row that asks a probe question is not trained on."""
-        shared = set(overlap(rows, questions, "{question}"))
-        if not shared:
-            return rows
-        asked = {_words(question.question) for question in questions if question.id in shared}
-        kept = [row for row in rows if _words(row.prompt) not in asked]
-        notes.append(f"{len(rows) - len(kept)} training rows ask a question of {self.probe_file}: left out of training")
-        return kept
+    def _validation(self, rows: list[Example], notes: list[str]) -> tuple[list[Example], list[Example]]:
+        """(the rest, the validation rows)."""
+        if self.validation_file is None:
+            return _set_aside(rows, self.validation_rows)
+        reading = self._read(self.validation_file, self._columns)
+        notes += _notes(self.validation_file, reading)
+        asked = [row.prompt for row in reading.examples if row.prompt]
+        return _without(rows, asked, f"repeat a row of {self.validation_file}", notes), reading.examples
 
-    def _texts(self) -> list[Example]:
-        if self.retention_file is None:
-            return []
-        return read_examples(self.retention_file, prompt_template=self.prompt_template).examples
+    def _mixed(self, rows: int, notes: list[str]) -> Iterator[Example]:
+        """Whole passes over a file that is too small, and a draw by seed for the rest."""
+        for number, mix in enumerate(self.mixture, start=1):
+            found = self._read(mix["file"], mix.get("columns", {}))
+            notes += _notes(mix["file"], found)
+            wanted, there = round(mix["weight"] * rows), found.examples
+            drawn = random.Random(f"mixture-{self.seed}-{number}").sample(there, wanted % len(there))
+            for index, row in enumerate([*(there * (wanted // len(there))), *drawn]):
+                yield replace(row, id=f"mixture/{number}/{index}/{row.id}")
+            notes.append(f"{wanted} rows of {mix['file']} mixed in, {mix['weight']:g} to each row of {self.train_file}")
 
 
 @dataclass(frozen=True)
@@ -119,16 +156,33 @@ def _set_aside(rows: Sequence[Example], count: int) -> tuple[list[Example], list
     """(the rest, those set aside): at most a fifth of the rows, and with them every row that repeats one's prompt."""
     wanted = min(count, len(rows) // 5)
     aside = list(rows[:wanted])
-    prompts = {_words(row.prompt) for row in aside if row.prompt}
-    return [row for row in rows[wanted:] if _words(row.prompt) not in prompts], aside
+    prompts = {normalised(row.prompt) for row in aside if row.prompt}
+    return [row for row in rows[wanted:] if normalised(row.prompt) not in prompts], aside
 
 
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(text.casefold().split())
+def _without(rows: list[Example], asked: Sequence[str], why: str, notes: list[str]) -> list[Example]:
+    """Held-out and training rows are disjoint: a row that asks the same is not trained on."""
+    known = set(map(normalised, asked))
+    kept = [row for row in rows if normalised(row.prompt) not in known or not row.prompt]
+    if len(kept) < len(rows):
+        notes.append(f"{len(rows) - len(kept)} training rows {why}: left out of training")
+    return kept
+
+
+def _alike(split: str, held_out: Iterable[Question], train: Sequence[Example]) -> list[str]:
+    asked, taught = [q for q in held_out if q.question], [row for row in train if row.prompt]
+    found = near_duplicates([q.question for q in asked], [row.prompt for row in taught])
+    if not found:
+        return []
+    first, like = next(iter(found.items()))
+    return [
+        f"{len(found)} of {len(asked)} {split} prompts are nearly those of training rows (at least {ALIKE:g} of their "
+        f"three-word runs shared), the first: {asked[first].source} and {taught[like].source}"
+    ]
 
 
 def _asked(row: Example) -> Question:
-    return Question(id=row.id, question=row.prompt, answers=row.answers, source=row.source)
+    return Question(id=row.id, question=row.prompt, answers=row.answers, source=row.source, turns=row.turns)
 
 
 def _notes(name: str, reading: Reading) -> list[str]:

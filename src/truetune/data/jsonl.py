@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
@@ -14,8 +13,9 @@ from typing import BinaryIO, cast
 from truetune.errors import UserError
 
 Row = dict[str, object]
-Paths = str | Path | Sequence[str | Path]
 MAX_LINE_BYTES = 16 * 2**20
+TABLES = (".csv", ".tsv", ".parquet")
+ROWS = (".jsonl", ".json", *TABLES)
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -47,7 +47,13 @@ def iter_jsonl(path: str | Path, max_line_bytes: int = MAX_LINE_BYTES) -> Iterat
 
 def scan(path: Path, max_line_bytes: int = MAX_LINE_BYTES) -> Iterator[Record]:
     """Goes on after a bad row, which is yielded, not raised; raises if the file as a whole cannot be used."""
-    records = _array(path) if path.suffix.lower() == ".json" else _lines(path, max_line_bytes)
+    from truetune.data.tables import table  # which is built on this module
+
+    form = path.suffix.lower()
+    if form in TABLES:
+        records = table(path, max_line_bytes)
+    else:
+        records = _array(path) if form == ".json" else _lines(path, max_line_bytes)
     blank = rows = 0
     for record in records:
         blank += record.content is None
@@ -68,23 +74,6 @@ def read_utf8(path: Path) -> str:
         mark = len(_BOM) if raw.startswith(_BOM) else 0
         line = raw.count(b"\n", 0, mark + error.start) + 1
         raise UserError(f"{path}:{line}: {_not_utf8(error, mark)}") from None
-
-
-def data_files(path: Paths) -> Iterator[Path]:
-    """A folder stands for its .jsonl and .json files in the order of their names."""
-    given = [path] if isinstance(path, (str, Path)) else list(path)
-    if not given:
-        raise UserError("no data file is named; name at least one .jsonl, .json or .txt file")
-    for entry in map(Path, given):
-        if os.path.isdir(entry):
-            found = sorted(p for p in entry.glob("*") if p.suffix.lower() in (".jsonl", ".json") and p.name[0] != ".")
-            if not found:
-                raise UserError(f"{entry.absolute()}: the folder holds no .jsonl or .json file; name a file")
-            yield from found
-        elif entry.suffix.lower() in (".jsonl", ".json", ".txt") or not entry.exists():
-            yield entry  # a missing file is said to be missing, whatever its name
-        else:
-            raise UserError(f"{entry.absolute()}: the name ends in {entry.suffix!r}, expected .jsonl, .json or .txt")
 
 
 @contextmanager
@@ -233,7 +222,7 @@ def kind(value: object) -> str:
     if value is None or isinstance(value, bool):
         return json.dumps(value)
     words: dict[type, str] = {str: "text", int: "a number", float: "a number", list: "a list", dict: "an object"}
-    return words[type(value)]
+    return words.get(type(value), f"a {type(value).__name__}")
 
 
 def named(names: list[str]) -> str:

@@ -14,7 +14,10 @@ from lightning import LightningDataModule
 from torch.utils.data import DataLoader, IterableDataset, Sampler
 
 from truetune.data.dataset import Pretraining
-from truetune.data.tokens import Batch, Encoder, Row, collate
+from truetune.data.packing import pack
+from truetune.data.tokens import Batch, Encoder, Row, collate, collate_packed
+
+BATCHES_PER_POOL = 50  # that rows are sorted by length within: little padding, and still a random order
 
 
 class EpochOrder(Sampler[int]):
@@ -22,13 +25,24 @@ class EpochOrder(Sampler[int]):
 
     Of `ranks` processes each takes every so-many-th row; where they do not come out even, index `size` stands for a row
     without targets, so that all take the same number of steps and no row counts twice. The first pass
-    leaves out the `done` rows that an interrupted run has taken.
+    leaves out the `done` rows that an interrupted run has taken. With `lengths`, each run of `batch_size` rows is of
+    similar length.
     """
 
-    def __init__(self, size: int, seed: int, rank: int = 0, ranks: int = 1) -> None:
+    def __init__(
+        self,
+        size: int,
+        seed: int,
+        rank: int = 0,
+        ranks: int = 1,
+        *,
+        lengths: Sequence[int] | None = None,
+        batch_size: int = 1,
+    ) -> None:
         self.size, self.seed, self.epoch = size, seed, 0
         self.done = 0
         self.rank, self.ranks = rank, ranks
+        self.lengths, self.batch_size = lengths, batch_size * ranks
 
     def set_epoch(self, epoch: int) -> None:
         """Lightning calls this at the start of every epoch."""
@@ -38,11 +52,23 @@ class EpochOrder(Sampler[int]):
         return math.ceil(self.size / self.ranks)
 
     def __iter__(self) -> Iterator[int]:
-        order = list(range(self.size))
-        random.Random(f"order-{self.seed}-{self.epoch}").shuffle(order)
+        order, rng = list(range(self.size)), random.Random(f"order-{self.seed}-{self.epoch}")
+        rng.shuffle(order)
+        if self.lengths is not None:
+            order = self._grouped(order, self.lengths, rng)
         order += [self.size] * (-len(order) % self.ranks)
         done, self.done = self.done, 0
         return iter(order[self.rank :: self.ranks][done:])
+
+    def _grouped(self, order: list[int], lengths: Sequence[int], rng: random.Random) -> list[int]:
+        """Sorted within pools of many batches, so that batches stay random; a short last batch stays the last."""
+        size, pool = self.batch_size, self.batch_size * BATCHES_PER_POOL
+        pools = (order[start : start + pool] for start in range(0, len(order), pool))
+        order = [index for pool in pools for index in sorted(pool, key=lambda index: lengths[index])]
+        batches = [order[start : start + size] for start in range(0, len(order), size)]
+        last = batches.pop() if len(batches[-1]) < size else []
+        rng.shuffle(batches)
+        return [index for batch in [*batches, last] for index in batch]
 
 
 class TokenizedData(LightningDataModule):
@@ -57,37 +83,52 @@ class TokenizedData(LightningDataModule):
         batch_size: int,
         seed: int,
         num_workers: int = 0,
+        group_by_length: bool = False,
+        packing: bool = False,
     ) -> None:
         super().__init__()
         self.rows, self.validation = rows, validation
         self.pad, self.batch_size, self.seed, self.num_workers = pad, batch_size, seed, num_workers
+        self.group_by_length = group_by_length
+        self.packs = pack(rows) if packing else None
 
-    def train_dataloader(self) -> DataLoader[Row]:
+    @property
+    def lines(self) -> int:
+        """Rows of all batches of an epoch: examples, or packs of them."""
+        return len(self.rows if self.packs is None else self.packs)
+
+    def train_dataloader(self) -> DataLoader[Any]:
         rank, ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         silent = replace(self.rows[0], prompt_length=len(self.rows[0].input_ids))
-        order = EpochOrder(len(self.rows), self.seed, rank, ranks)
+        lengths = [len(row.input_ids) for row in self.rows] if self.group_by_length else None
+        order = EpochOrder(self.lines, self.seed, rank, ranks, lengths=lengths, batch_size=self.batch_size)
         if self.trainer:  # restored by now, if the run is a resumed one; workers draw before Lightning sets the epoch
             loop = self.trainer.fit_loop
             epochs: Any = loop.epoch_progress.current
             order.set_epoch(epochs.processed)
             if epochs.started > epochs.processed:
                 order.done = (loop.batch_idx + 1) * self.batch_size
-        return self._loader([*self.rows, silent], sampler=order)
+        if self.packs is not None:
+            return self._loader([*self.packs, [silent]], collate_packed, order)
+        return self._loader([*self.rows, silent], collate, order)
 
     def digest(self) -> str:
         """Of the training rows: a resumed run must go on with the same."""
-        return sha256(repr([(row.input_ids, row.prompt_length, row.weight) for row in self.rows]).encode()).hexdigest()
+        rows = [(row.input_ids, row.prompt_length, row.weight, row.unlearnt) for row in self.rows]
+        return sha256(repr(rows).encode()).hexdigest()
 
-    def val_dataloader(self) -> DataLoader[Row] | list[Any]:
-        return self._loader(self.validation) if self.validation else []
+    def val_dataloader(self) -> DataLoader[Any] | list[Any]:
+        return self._loader(self.validation, collate) if self.validation else []
 
-    def _loader(self, rows: Sequence[Row], sampler: Sampler[int] | None = None) -> DataLoader[Row]:
+    def _loader(
+        self, lines: Sequence[Any], lay_out: Callable[[Any, int], Batch], sampler: Sampler[int] | None = None
+    ) -> DataLoader[Any]:
         return DataLoader(
-            rows,  # pyright: ignore[reportArgumentType]
+            lines,  # pyright: ignore[reportArgumentType]
             batch_size=self.batch_size,
             sampler=sampler,
             num_workers=self.num_workers,
-            collate_fn=Collate(self.pad),
+            collate_fn=Collate(self.pad, lay_out),
             generator=torch.Generator(),  # or each pass would draw a number of the global generator
         )
 
@@ -95,11 +136,11 @@ class TokenizedData(LightningDataModule):
 class Collate:
     """A picklable collate function for worker processes."""
 
-    def __init__(self, pad: int) -> None:
-        self.pad = pad
+    def __init__(self, pad: int, lay_out: Callable[[Any, int], Batch] = collate) -> None:
+        self.pad, self.lay_out = pad, lay_out
 
-    def __call__(self, rows: Sequence[Row]) -> Batch:
-        return collate(rows, self.pad)
+    def __call__(self, lines: Sequence[Any]) -> Batch:
+        return self.lay_out(lines, self.pad)
 
 
 class PretrainingStream(IterableDataset[Batch]):

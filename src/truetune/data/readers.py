@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar, cast
+from typing import Generic, Literal, TypeVar, cast
 
+from truetune.data.columns import Columns, renamed
 from truetune.data.dataset import Example, Question
-from truetune.data.jsonl import MAX_LINE_BYTES, BadRow, Paths, Record, Row, data_files, kind, named, read_utf8, scan
+from truetune.data.formats import DEFAULT_TEMPLATE, Format, example, fill, form_of, question
+from truetune.data.jsonl import MAX_LINE_BYTES, ROWS, BadRow, Record, Row, named, read_utf8, scan
 from truetune.data.jsonl import iter_jsonl as iter_jsonl
 from truetune.errors import UserError
 
-Format = Literal["prompt/completion", "question/answers", "text"]
 OnBadRow = Literal["error", "skip"]
-DEFAULT_TEMPLATE = "Question: {question}\nAnswer:"
-ANSWERS = ("answer", "answers", "aliases")
-EXPECTED: dict[Format, str] = {
-    "prompt/completion": '"prompt" and "completion"',
-    "question/answers": '"question" and "answers" (or "answer", "aliases")',
-    "text": '"text"',
-}
+Paths = str | Path | Sequence[str | Path]
 
 
 @dataclass(frozen=True)
@@ -33,6 +29,11 @@ class Reading:
     rows_skipped: list[tuple[str, str]]
     blank_lines: int = 0
 
+    @property
+    def asks_questions(self) -> bool:
+        """Whether prompts are questions in the prompt template."""
+        return "question/" in self.format or "instruction/" in self.format
+
 
 def read_examples(
     path: Paths,
@@ -40,55 +41,69 @@ def read_examples(
     prompt_template: str = DEFAULT_TEMPLATE,
     on_bad_row: OnBadRow = "error",
     max_line_bytes: int = MAX_LINE_BYTES,
+    columns: Columns | None = None,
 ) -> Reading:
-    """One file, several, or the .jsonl and .json files of a folder; each file's format is that of its first row.
+    """One file, several, or the files of a folder; each file's format is that of its first row.
 
     A completion made from an answer starts with one space unless the prompt ends in white space; a `completion` is
     taken as it stands. A .txt file is one example.
     """
     fill(prompt_template, "")
-
-    def make(row: Row, form: Format, record: Record, name: str) -> Example:
-        prompt, completion, answers = _learnt(row, form, record.source, prompt_template)
-        return Example(name, prompt, completion, record.source, answers)
-
-    gathered: _Gathered[Example] = _Gathered(make, on_bad_row)
+    gathered: _Gathered[Example] = _Gathered(example, prompt_template, on_bad_row, columns or {})
     for file in data_files(path):
         if file.suffix.lower() == ".txt":
             gathered.keep(Example(file.stem, "", read_text(file), str(file)), "text")
         else:
-            gathered.read(file, max_line_bytes)
-    formats = ", ".join(gathered.formats)
-    return Reading(gathered.kept, formats, len(gathered.kept), gathered.skipped, gathered.blank)
+            gathered.read(file, scan(file, max_line_bytes))
+    return gathered.reading()
+
+
+def read_records(
+    name: str, records: Iterable[Record], *, prompt_template: str, on_bad_row: OnBadRow, columns: Columns
+) -> Reading:
+    """As `read_examples`, of rows that come from no file; `name` is that of the data set."""
+    fill(prompt_template, "")
+    gathered: _Gathered[Example] = _Gathered(example, prompt_template, on_bad_row, columns)
+    gathered.read(Path(name), records)
+    return gathered.reading()
 
 
 def read_questions(
-    path: Paths, *, prompt_template: str = "{question}", max_line_bytes: int = MAX_LINE_BYTES
+    path: Paths,
+    *,
+    prompt_template: str = "{question}",
+    max_line_bytes: int = MAX_LINE_BYTES,
+    columns: Columns | None = None,
 ) -> list[Question]:
     """The template is for `question` fields; a `prompt` is asked as it stands. No row is ever skipped."""
     fill(prompt_template, "")
-
-    def make(row: Row, form: Format, record: Record, name: str) -> Question:
-        if form == "text":
-            raise BadRow(record.source, f"{_found(row)}, expected {EXPECTED['question/answers']}: a text asks nothing")
-        if form == "prompt/completion":
-            asked, answers = _text(row, "prompt", record.source), (_text(row, "completion", record.source).strip(),)
-        else:
-            asked = fill(prompt_template, _text(row, "question", record.source))
-            answers = _answers(row, record.source)
-        more: dict[str, Any] = {
-            key: value for key in ("population", "cluster") if isinstance(value := row.get(key), str) and value
-        }
-        if row.get("context") is not None:
-            more["context"] = _text(row, "context", record.source)
-        return Question(name, asked, answers, record.source, **more)
-
-    gathered: _Gathered[Question] = _Gathered(make, "error")
+    gathered: _Gathered[Question] = _Gathered(question, prompt_template, "error", columns or {})
     for file in data_files(path):
         if file.suffix.lower() == ".txt":
-            raise UserError(f"{file}: a text asks nothing; questions are read from .jsonl or .json files")
-        gathered.read(file, max_line_bytes)
+            raise UserError(f"{file}: a text asks nothing; questions are read from files of rows")
+        gathered.read(file, scan(file, max_line_bytes))
     return gathered.kept
+
+
+def data_files(path: Paths) -> Iterator[Path]:
+    """A folder stands for its files of rows in the order of their names."""
+    given = [path] if isinstance(path, (str, Path)) else list(path)
+    if not given:
+        raise UserError("no data file is named; name at least one .jsonl, .json, .csv, .parquet or .txt file")
+    for entry in map(Path, given):
+        if os.path.isdir(entry):
+            found = sorted(p for p in entry.glob("*") if p.suffix.lower() in ROWS and p.name[0] != ".")
+            if not found:
+                raise UserError(f"{entry.absolute()}: the folder holds no {_or(ROWS)} file; name a file")
+            yield from found
+        elif entry.suffix.lower() in (*ROWS, ".txt") or not entry.exists():
+            yield entry  # a missing file is said to be missing, whatever its name
+        else:
+            raise UserError(f"{entry.absolute()}: the name ends in {entry.suffix!r}, expected {_or((*ROWS, '.txt'))}")
+
+
+def _or(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:-1])} or {names[-1]}"
 
 
 def read_text(path: str | Path) -> str:
@@ -99,20 +114,23 @@ def read_text(path: str | Path) -> str:
     return text
 
 
+def read_template(named: str | None) -> str | None:
+    """`auto` and None stand for themselves, anything else for a file of Jinja."""
+    if named in (None, "auto"):
+        return named
+    try:
+        return read_text(named)
+    except UserError as error:
+        raise UserError(f"data.chat_template={named}: {error} (auto, null or a Jinja file)") from None
+
+
 def overlap(
     train: Sequence[Example], questions: Sequence[Question], prompt_template: str = DEFAULT_TEMPLATE
 ) -> list[str]:
     """Ids of questions that training asks too, bare or in the template; case and spacing do not tell them apart."""
-    trained = {_normalised(example.prompt) for example in train if example.prompt}
-    asked = ((q.id, {_normalised(q.question), _normalised(fill(prompt_template, q.question))}) for q in questions)
+    trained = {normalised(example.prompt) for example in train if example.prompt}
+    asked = ((q.id, {normalised(q.question), normalised(fill(prompt_template, q.question))}) for q in questions)
     return [name for name, forms in asked if forms & trained]
-
-
-def fill(prompt_template: str, question: str) -> str:
-    """Only `{question}` is replaced, so that a template may hold other braces."""
-    if "{question}" not in prompt_template:
-        raise UserError(f"data.prompt_template: found {prompt_template!r}, it must contain {{question}}")
-    return prompt_template.replace("{question}", question)
 
 
 Made = TypeVar("Made", Example, Question)
@@ -122,26 +140,34 @@ Made = TypeVar("Made", Example, Question)
 class _Gathered(Generic[Made]):
     """Rows of any number of files, under ids that are unique over all of them."""
 
-    make: Callable[[Row, Format, Record, str], Made]
+    make: Callable[[Row, Format, str, str, str], Made]
+    prompt_template: str
     on_bad_row: OnBadRow
+    columns: Columns
     kept: list[Made] = field(default_factory=list)
     skipped: list[tuple[str, str]] = field(default_factory=list)
     formats: dict[Format, None] = field(default_factory=dict)
     blank: int = 0
     places: dict[str, str] = field(default_factory=dict)
 
-    def read(self, file: Path, max_line_bytes: int) -> None:
+    def reading(self) -> Reading:
+        names = ", ".join(self.formats)
+        return Reading(cast("list[Example]", self.kept), names, len(self.kept), self.skipped, self.blank)
+
+    def read(self, file: Path, records: Iterable[Record]) -> None:
         form: Format | None = None
         kept_before, skipped_before = len(self.kept), len(self.skipped)
-        for record in scan(file, max_line_bytes):
+        for record in records:
             if record.content is None:
                 self.blank += 1
                 continue
             try:
                 if isinstance(record.content, BadRow):
                     raise record.content
-                form = _format(record.content, record.source, form)
-                self.keep(self.make(record.content, form, record, _id(record.content, file, record.number)), form)
+                row, source = renamed(record.content, self.columns, record.source), record.source
+                form = form_of(row, source, form, self.columns)
+                name = _id(row, file, record.number)
+                self.keep(self.make(row, form, source, name, self.prompt_template), form)
             except BadRow as fault:
                 if self.on_bad_row == "error":
                     raise
@@ -161,63 +187,6 @@ class _Gathered(Generic[Made]):
         self.formats[form] = None
 
 
-def _format(row: Row, source: str, first: Format | None) -> Format:
-    """The first row decides; a later one must have its fields."""
-    asks = "question" in row and (any(name in row for name in ANSWERS) or row.get("answerable") is False)
-    has: dict[Format, bool] = {
-        "prompt/completion": "prompt" in row and "completion" in row,
-        "question/answers": asks,
-        "text": "text" in row,
-    }
-    for form, present in has.items():
-        if present and first in (None, form):
-            return form
-    if first is None:
-        raise BadRow(source, f"{_found(row)}, expected {', or '.join(EXPECTED.values())}")
-    raise BadRow(source, f"{_found(row)}, expected {EXPECTED[first]} as in the rows before; use a file per format")
-
-
-def _learnt(row: Row, form: Format, source: str, template: str) -> tuple[str, str, tuple[str, ...]]:
-    if form == "text":
-        return "", _text(row, "text", source), ()
-    if form == "prompt/completion":
-        completion = _text(row, "completion", source)
-        return _text(row, "prompt", source), completion, (completion.strip(),)
-    prompt = fill(template, _text(row, "question", source))
-    answers = _answers(row, source)
-    if not answers:
-        raise BadRow(
-            source, 'no answer to learn; write the abstention to teach into "answers", such as "I don\'t know"'
-        )
-    return prompt, answers[0] if prompt[-1].isspace() else f" {answers[0]}", answers
-
-
-def _answers(row: Row, source: str) -> tuple[str, ...]:
-    """All aliases in order, without repeats; nothing only if the row says so: an empty list, or answerable false."""
-    answerable = row.get("answerable")
-    if answerable is not None and not isinstance(answerable, bool):
-        raise BadRow(source, f'field "answerable": found {kind(answerable)}, expected true or false')
-    given = {name: row[name] for name in ANSWERS if row.get(name) is not None}
-    answers: dict[str, None] = {}
-    for name, value in given.items():
-        for answer in cast("list[object]", value) if isinstance(value, list) else [value]:
-            answers[_text({name: answer}, name, source).strip()] = None
-    if answers and answerable is False:
-        raise BadRow(source, 'field "answerable": found false and an answer; drop one of them')
-    if not answers and answerable is not False and (answerable is True or not given):
-        raise BadRow(source, 'field "answers": found no answer; write one, or "answerable": false if there is none')
-    return tuple(answers)
-
-
-def _text(row: Row, name: str, source: str) -> str:
-    value = row.get(name)
-    if not isinstance(value, str):
-        raise BadRow(source, f'field "{name}": found {kind(value)}, expected text')
-    if not value.strip():
-        raise BadRow(source, f'field "{name}": found no text; write some or remove the row')
-    return value
-
-
 def _id(row: Row, file: Path, number: int) -> str:
     given = row.get("id")
     if isinstance(given, bool) or not isinstance(given, (str, int)) or not str(given).strip():
@@ -225,9 +194,5 @@ def _id(row: Row, file: Path, number: int) -> str:
     return str(given)
 
 
-def _found(row: Row) -> str:
-    return f"found the fields {named(list(row))}"
-
-
-def _normalised(text: str) -> str:
+def normalised(text: str) -> str:
     return " ".join(text.casefold().split())

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import torch
 from torch import Tensor
+from typing_extensions import NotRequired
 
-from truetune.data.dataset import Example
+from truetune.data.dataset import Example, Prompt, Turn
 from truetune.errors import UserError
+from truetune.models.chat import pieces
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -21,26 +23,41 @@ OverLong = Literal["error", "truncate", "skip"]
 
 @dataclass(frozen=True)
 class Row:
-    """Token ids of one example; the first `prompt_length` of them are not learnt."""
+    """Token ids of one example; the first `prompt_length` of them are not learnt, nor are the spans [start, end) of
+    `unlearnt`: what others say in the middle of a conversation."""
 
     id: str
     input_ids: list[int]
     prompt_length: int
     weight: float = 1.0
+    unlearnt: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def labels(self) -> list[int]:
+        """The first token is never a target: nothing predicts it."""
+        start = max(self.prompt_length, 1)
+        labels = [IGNORED] * min(start, len(self.input_ids)) + self.input_ids[start:]
+        for begin, end in self.unlearnt:
+            labels[begin:end] = [IGNORED] * len(labels[begin:end])
+        return labels
 
     @property
     def target_tokens(self) -> int:
-        return len(self.input_ids) - max(self.prompt_length, 1)
+        return sum(label != IGNORED for label in self.labels)
 
 
 class Batch(TypedDict):
-    """Tensors of shape (batch, positions), padded on the right; `weights` is (batch,)."""
+    """Tensors of shape (batch, positions), padded on the right; `weights` are those of each position's example.
+
+    `position_ids`, which only packed rows have, start again with each example.
+    """
 
     ids: list[str]
     input_ids: Tensor
     attention_mask: Tensor
     labels: Tensor
     weights: Tensor
+    position_ids: NotRequired[Tensor]
 
 
 class Encoder:
@@ -59,14 +76,44 @@ class Encoder:
     def text(self, text: str) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=False).input_ids) if text else []
 
-    def prompt(self, prompt: str) -> list[int]:
-        return [*self.prefix, *self.text(prompt)]
+    def prompt(self, prompt: Prompt) -> list[int]:
+        """A conversation ends where the assistant is to answer."""
+        if isinstance(prompt, str):
+            return [*self.prefix, *self.text(prompt)]
+        return [token for text, _ in pieces(self.tokenizer, prompt, ask=True) for token in self.text(text)]
+
+    def question(self, prompt: Prompt, room: int) -> list[int]:
+        """As `prompt`, in at most `room` tokens: a longer one loses its beginning, never the tokenizer's prefix."""
+        ids = self.prompt(prompt)
+        kept = len(self.prefix) if ids[: len(self.prefix)] == self.prefix else 0  # a chat template may write none
+        return [*ids[:kept], *ids[max(kept, len(ids) - room + kept) :]]
 
     def row(self, example: Example) -> Row:
         """`<bos> prompt completion <eos>`; a text without a prompt is learnt from its first token on."""
+        if example.turns:
+            return self._conversation(example)
         prompt = self.prompt(example.prompt)
         ids = [*prompt, *self.text(example.completion), self.eos]
         return Row(example.id, ids, len(prompt), example.weight)
+
+    def _conversation(self, example: Example) -> Row:
+        """No special token is added but a missing last <eos>: the template writes its own."""
+        ids: list[int] = []
+        others: list[tuple[int, int]] = []
+        try:
+            written = pieces(self.tokenizer, [*example.turns, Turn("assistant", example.completion)], ask=False)
+        except UserError as error:
+            raise UserError(f"{example.source}: {error}") from None
+        for text, learnt in written:
+            start = len(ids)
+            ids += self.text(text)
+            if not learnt:
+                others.append((start, len(ids)))
+        if self.prefix and ids[: 2 * len(self.prefix)] == 2 * self.prefix:
+            raise UserError(f"the chat template begins a text twice: its first tokens are {ids[:10]}; correct it")
+        if ids[-1:] != [self.eos]:
+            ids.append(self.eos)
+        return Row(example.id, ids, others[0][1], example.weight, tuple(others[1:]))
 
 
 @dataclass(frozen=True)
@@ -124,23 +171,31 @@ def _blocks(row: Row, context_length: int) -> list[Row]:
 
 
 def collate(rows: Iterable[Row], pad: int) -> Batch:
-    """Right-padded."""
-    rows = list(rows)
-    width = max(len(row.input_ids) for row in rows)
-    shape = (len(rows), width)
-    input_ids, labels = torch.full(shape, pad), torch.full(shape, IGNORED)
-    attention_mask = torch.zeros(shape, dtype=torch.long)
-    for index, row in enumerate(rows):
-        length = len(row.input_ids)
-        ids = torch.tensor(row.input_ids)
-        input_ids[index, :length] = ids
-        attention_mask[index, :length] = 1
-        start = max(row.prompt_length, 1)
-        labels[index, start:length] = ids[start:]
+    """Right-padded, one example a row."""
+    return _laid_out([[row] for row in rows], pad)
+
+
+def collate_packed(packs: Iterable[Sequence[Row]], pad: int) -> Batch:
+    """Right-padded, the examples of a pack one after the other in a row, each with positions of its own."""
+    packs = list(packs)
+    batch = _laid_out(packs, pad)
+    positions = [[place for row in pack for place in range(len(row.input_ids))] for pack in packs]
+    return {**batch, "position_ids": _padded(positions, 0)}
+
+
+def _laid_out(packs: Sequence[Sequence[Row]], pad: int) -> Batch:
+    def joined(value: Callable[[Row], list[Any]], fill: float) -> Tensor:
+        return _padded([[item for row in pack for item in value(row)] for pack in packs], fill)
+
     return {
-        "ids": [row.id for row in rows],
-        "input_ids": input_ids,
-        "attention_mask": attention_mask,
-        "labels": labels,
-        "weights": torch.tensor([row.weight for row in rows]),
+        "ids": [row.id for pack in packs for row in pack],
+        "input_ids": joined(lambda row: row.input_ids, pad),
+        "attention_mask": joined(lambda row: [1] * len(row.input_ids), 0),
+        "labels": joined(lambda row: row.labels, IGNORED),
+        "weights": joined(lambda row: [float(row.weight)] * len(row.input_ids), 0.0),
     }
+
+
+def _padded(lines: Sequence[list[Any]], fill: float) -> Tensor:
+    width = max(map(len, lines))
+    return torch.tensor([line + [fill] * (width - len(line)) for line in lines])

@@ -6,11 +6,13 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
-from hashlib import sha256
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock
+
+from truetune.atomic import TORN, file_digest, remove_torn, sync_folder, writing
 
 MANIFEST = "manifest.json"
 
@@ -31,13 +33,23 @@ def cached(folder: Path, build: Callable[[Path], None], say: Callable[[str], Non
         if folder.exists():
             say(f"the cached folder {folder} is damaged ({state}); making it again")
             shutil.rmtree(folder)
-        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name[:12]}."))
-        try:
+        prefix = f".{folder.name[:12]}."
+        remove_torn(folder.parent, f"{prefix}*")  # of a process that was killed while it built
+        with written(folder, prefix) as temporary:
             build(temporary)
+    return folder
+
+
+@contextmanager
+def written(folder: Path, prefix: str) -> Generator[Path]:
+    """A temporary folder beside `folder`, which it becomes at the end, or nothing is left of it."""
+    with writing(folder):
+        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=prefix, suffix=TORN))
+        try:
+            yield temporary
             commit(temporary, folder)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-    return folder
 
 
 def lock_is_held(lock: FileLock) -> bool:
@@ -54,23 +66,25 @@ def lock_is_held(lock: FileLock) -> bool:
 def commit(temporary: Path, folder: Path) -> None:
     """Writes the manifest of SHA-256 digests last, flushes, then renames."""
     files = sorted(path for path in temporary.rglob("*") if path.is_file())
-    digests = {str(path.relative_to(temporary)): _digest(path) for path in files}
+    digests = {str(path.relative_to(temporary)): file_digest(path) for path in files}
     (temporary / MANIFEST).write_text(json.dumps(digests, indent=1), encoding="utf-8")
     for path in [*files, temporary / MANIFEST]:
         with path.open("rb") as file:
             os.fsync(file.fileno())
+    sync_folder(temporary)
+    if folder.exists():  # of a process that was killed right after this
+        shutil.rmtree(folder)
     os.replace(temporary, folder)
+    sync_folder(folder.parent)
 
 
 def verify(folder: Path) -> str | None:
     """What is wrong with a committed folder, in words; None if nothing is."""
     try:
         digests: dict[str, str] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        changed = [name for name, digest in digests.items() if _digest(folder / name) != digest]
+        changed = [name for name, digest in digests.items() if file_digest(folder / name) != digest]
     except (OSError, ValueError, AttributeError) as error:
         return f"{type(error).__name__}: {error}"
+    if not digests:
+        return f"{MANIFEST} names no file"
     return f"{changed[0]} has changed" if changed else None
-
-
-def _digest(path: Path) -> str:
-    return sha256(path.read_bytes()).hexdigest()

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from truetune.errors import UserError
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -40,9 +42,11 @@ class Frozen:
         self._model = copy.deepcopy(model).eval().requires_grad_(False)
 
     @torch.no_grad()
-    def logits(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Shape: (batch, positions, vocabulary)."""
+    def logits(self, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor | None = None) -> Tensor:
+        """Shape: (batch, positions, vocabulary). Position ids say that the rows are packed (see `forward`)."""
         model: Any = self._model.to(input_ids.device)  # pyright: ignore[reportArgumentType]
+        if position_ids is not None:
+            return forward(model, input_ids, position_ids)
         return model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).logits
 
     def trainable(self) -> Any:
@@ -51,6 +55,41 @@ class Frozen:
 
     def parameters(self) -> dict[str, Tensor]:
         return dict(self._model.named_parameters())
+
+
+def forward(model: Any, input_ids: Tensor, position_ids: Tensor | None = None) -> Tensor:
+    """Unshifted logits, shape (batch, positions, vocabulary).
+
+    No attention mask: rows are padded on the right, where a causal model's real positions never look. And only without
+    a mask and a cache do positions that start again keep the examples of a packed row apart (transformers 5).
+    """
+    packed = {} if position_ids is None else {"position_ids": position_ids}
+    return model(input_ids=input_ids, use_cache=False, **packed).logits
+
+
+@torch.no_grad()
+def check_packing(lm: LanguageModel) -> None:
+    """Raises UserError if examples in one row see each other in this model: logits must be those of each alone."""
+    model: Any = lm.model
+    training, device = model.training, next(model.parameters()).device
+    ids = torch.arange(3, 3 + 12, device=device).remainder(model.get_input_embeddings().num_embeddings).unsqueeze(0)
+    positions = torch.cat([torch.arange(7), torch.arange(5)]).to(device).unsqueeze(0)
+    try:
+        model.eval()
+        packed = forward(model, ids, positions)
+        other = forward(model, torch.cat([ids[:, :7].flip(1), ids[:, 7:]], dim=1), positions)
+        alone = torch.cat([forward(model, ids[:, :7]), forward(model, ids[:, 7:])], dim=1)
+    except TypeError as error:
+        raise UserError(f"data.packing=true: {type(model).__name__} takes no position ids ({error})") from None
+    finally:
+        model.train(training)
+    moved = float((packed - other)[:, 7:].abs().max())
+    far = float((packed - alone).abs().max() / alone.abs().max())
+    if moved > 0 or far > (1e-3 if packed.dtype == torch.float32 else 5e-2):
+        raise UserError(
+            f"data.packing=true: {type(model).__name__} lets packed examples see each other (a change in one moves the "
+            f"next one's logits by {moved:.2g}, and packing by {far:.2g} of their size); leave data.packing out"
+        )
 
 
 def set_special_tokens(tokenizer: PreTrainedTokenizerBase) -> None:

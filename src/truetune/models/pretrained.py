@@ -6,10 +6,11 @@ import json
 import os
 from dataclasses import dataclass
 from hashlib import sha256
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from truetune.errors import UserError
+from truetune.errors import UserError, first_line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -25,6 +26,8 @@ class Pretrained:
     dtype: str = "float32"
     trust_remote_code: bool = False
     revision: str | None = None
+    gradient_checkpointing: bool = False
+    compile: bool = False  # of the forward pass in training
     called: str = "model"  # in messages
 
     @property
@@ -39,6 +42,7 @@ class Pretrained:
         from truetune.models.language_model import LanguageModel, set_special_tokens
 
         self.check()
+        import_module("truetune.models.recurrent")  # AutoModelForCausalLM learns of it
         options: dict[str, Any] = {"trust_remote_code": self.trust_remote_code, "revision": self.revision}
         try:
             tokenizer = AutoTokenizer.from_pretrained(self.name_or_path, **options)
@@ -46,7 +50,12 @@ class Pretrained:
                 self.name_or_path, dtype=getattr(torch, self.dtype), use_safetensors=True, **options
             )
         except Exception as error:  # tokenizers raises bare ones, safetensors and transformers a dozen kinds
-            raise UserError(f"{self.named}: cannot be loaded: {_first_line(error)}") from error
+            raise UserError(f"{self.named}: cannot be loaded: {first_line(error)}") from error
+        if self.gradient_checkpointing:
+            try:
+                model.gradient_checkpointing_enable({"use_reentrant": False})
+            except ValueError as error:
+                raise UserError(f"{self.called}.gradient_checkpointing=true: {first_line(error)}") from None
         set_special_tokens(tokenizer)
         check_vocabulary(tokenizer, _rows(model.get_input_embeddings()), self.named)
         return LanguageModel(model.train(), tokenizer, self._digest(model), f"{self.name_or_path}")
@@ -107,7 +116,7 @@ class Pretrained:
 
 def check_vocabulary(tokenizer: PreTrainedTokenizerBase, embeddings: int, name: str) -> None:
     """A token id beyond the embedding would fail in the middle of training as `index out of range in self`."""
-    largest = max(tokenizer.get_vocab().values(), default=-1)
+    largest = max([*tokenizer.get_vocab().values(), *tokenizer("a").input_ids], default=-1)
     if largest >= embeddings:
         raise UserError(
             f"{name}: the tokenizer has {largest + 1} tokens, the embedding {embeddings} rows; "
@@ -119,7 +128,3 @@ def check_vocabulary(tokenizer: PreTrainedTokenizerBase, embeddings: int, name: 
 
 def _rows(embeddings: Any) -> int:
     return int(embeddings.num_embeddings)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,4 +1,4 @@
-"""A small Llama-style Transformer made from a config: the embedded base, pre-trained on what the data source offers."""
+"""Small language models made from a config: the embedded bases, pre-trained on what the data source offers."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from truetune.models.tokenizers import byte_bpe, word_level
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from truetune.models.language_model import LanguageModel
 
@@ -28,21 +28,20 @@ class Pretraining:
 
 
 @dataclass(frozen=True)
-class Tiny:
-    """Rotary positions: with fixed learned ones, one seed in three fails to extract what it has read."""
+class Embedded:
+    """What the architectures share."""
 
     seed: int
     hidden_size: int
-    intermediate_size: int
     layers: int
-    heads: int
     context_length: int
     vocabulary_size: int
     pretraining: Pretraining
 
     def content(self, corpus: str) -> str:
         """Content hash of the base that this architecture, seed and corpus make."""
-        return sha256(json.dumps([asdict(self), corpus], sort_keys=True).encode()).hexdigest()
+        parts = [type(self).__name__, asdict(self), corpus]
+        return sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def tokenizer(self, *, words: Sequence[str] = (), texts: Sequence[str] = ()) -> PreTrainedTokenizerBase:
         return word_level(words) if words else byte_bpe(texts, self.vocabulary_size)
@@ -50,25 +49,57 @@ class Tiny:
     def build(self, tokenizer: PreTrainedTokenizerBase, digest: str, origin: str) -> LanguageModel:
         """Random weights from the seed, in train mode."""
         import torch
-        from transformers import LlamaConfig, LlamaForCausalLM
 
         from truetune.models.language_model import LanguageModel
 
         ids = tokenizer.get_vocab()
-        config = LlamaConfig(
-            vocab_size=len(ids),
-            hidden_size=self.hidden_size,
-            intermediate_size=self.intermediate_size,
-            num_hidden_layers=self.layers,
-            num_attention_heads=self.heads,
-            num_key_value_heads=self.heads,
-            max_position_embeddings=self.context_length,
-            tie_word_embeddings=True,
-            bos_token_id=ids["<bos>"],
-            eos_token_id=ids["<eos>"],
-            pad_token_id=ids["<pad>"],
-        )
+        common = {
+            "vocab_size": len(ids),
+            "hidden_size": self.hidden_size,
+            "num_hidden_layers": self.layers,
+            "max_position_embeddings": self.context_length,
+            "tie_word_embeddings": True,
+            "bos_token_id": ids["<bos>"],
+            "eos_token_id": ids["<eos>"],
+            "pad_token_id": ids["<pad>"],
+        }
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            model = LlamaForCausalLM(config)
+            model = self.model(common)
         return LanguageModel(model.train(), tokenizer, digest, origin)
+
+    def model(self, common: dict[str, Any]) -> PreTrainedModel:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Tiny(Embedded):
+    """Llama's architecture: with learned absolute positions, one seed in three fails to extract what it has read."""
+
+    intermediate_size: int
+    heads: int
+
+    def model(self, common: dict[str, Any]) -> PreTrainedModel:
+        from transformers import LlamaConfig, LlamaForCausalLM
+
+        return LlamaForCausalLM(
+            LlamaConfig(
+                **common,
+                intermediate_size=self.intermediate_size,
+                num_attention_heads=self.heads,
+                num_key_value_heads=self.heads,
+            )
+        )
+
+
+@dataclass(frozen=True)
+class TinyRecurrent(Embedded):
+    """An LSTM, a GRU or Elman's network."""
+
+    cell: str
+    dropout: float
+
+    def model(self, common: dict[str, Any]) -> PreTrainedModel:
+        from truetune.models.recurrent import RecurrentConfig, RecurrentForCausalLM
+
+        return RecurrentForCausalLM(RecurrentConfig(**common, cell=self.cell, dropout=self.dropout))

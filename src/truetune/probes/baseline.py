@@ -7,17 +7,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from truetune.atomic import write_atomic
 from truetune.data.dataset import Dataset
 from truetune.models.language_model import LanguageModel
-from truetune.probes.measure import content, measure
+from truetune.probes.measure import content, cropped, measure
 from truetune.probes.probe import Probe, Subject
-from truetune.record import Item, Measurement, metrics_from_json, metrics_to_json, write_atomic
+from truetune.record import Item, Measurement, metrics_from_json, metrics_to_json
 
 
 def measure_base(
     base: LanguageModel, data: Dataset, probes: Sequence[Probe], cache: Path, say: Callable[[str], None]
 ) -> Measurement:
     """Read from the cache if weights, items and decoding are the same; a damaged file is measured again."""
+    for note in cropped(base, data, probes):
+        say(note)
     path = cache / "baselines" / f"{content(base.digest, data, probes)}.json"
     found = _read(path)
     if found is not None:

@@ -6,17 +6,16 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from inspect import signature
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from transformers import GenerationConfig
 
+from truetune.data.dataset import Prompt
 from truetune.data.tokens import Encoder
 from truetune.errors import UserError
 from truetune.models.language_model import LanguageModel
-
-if TYPE_CHECKING:
-    from transformers import GenerationConfig
 
 
 @dataclass(frozen=True)
@@ -41,20 +40,24 @@ def evaluating(model: nn.Module) -> Generator[None]:
 
 def greedy_answers(
     lm: LanguageModel,
-    prompts: Sequence[str],
+    prompts: Sequence[Prompt],
     *,
     max_new_tokens: int,
     batch_size: int,
     decoding: Decoding | None = None,
+    streamer: Any = None,
 ) -> list[Answer]:
-    """One answer a prompt, in the prompts' order; rows of similar length share a batch."""
-    how = _How(max_new_tokens, decoding=decoding)
+    """One answer a prompt, in the prompts' order; rows of similar length share a batch.
+
+    A `streamer` of transformers is given the tokens of a single prompt as they come.
+    """
+    how = _How(max_new_tokens, decoding=decoding, streamer=streamer)
     return [answer for (answer,) in _answers(lm, prompts, how, batch_size)]
 
 
 def sampled_answers(
     lm: LanguageModel,
-    prompts: Sequence[str],
+    prompts: Sequence[Prompt],
     *,
     samples: int,
     temperature: float,
@@ -82,16 +85,17 @@ class _How:
     samples: int = 1
     temperature: float = 0.0
     decoding: Decoding | None = None
+    streamer: Any = None
 
 
-def _answers(lm: LanguageModel, prompts: Sequence[str], how: _How, batch_size: int) -> list[list[Answer]]:
+def _answers(lm: LanguageModel, prompts: Sequence[Prompt], how: _How, batch_size: int) -> list[list[Answer]]:
     encoder, room = Encoder(lm.tokenizer), lm.context_length - how.max_new_tokens
-    if room < 1:
+    if room <= len(encoder.prefix):
         raise UserError(
             f"extras.max_new_tokens={how.max_new_tokens} leaves no room for a question in the model's context of "
             f"{lm.context_length} tokens; lower it"
         )
-    encoded = [encoder.prompt(prompt)[-room:] or [encoder.eos] for prompt in prompts]
+    encoded = [encoder.question(prompt, room) or [encoder.eos] for prompt in prompts]
     order = sorted(range(len(prompts)), key=lambda index: len(encoded[index]))
     size = max(1, batch_size // how.samples)
     answers: list[list[Answer]] = [[] for _ in prompts]
@@ -116,13 +120,11 @@ def _decode(lm: LanguageModel, encoder: Encoder, prompts: list[list[int]], how: 
         "input_ids": input_ids.repeat_interleave(how.samples, 0),
         "attention_mask": attention_mask.repeat_interleave(how.samples, 0),
     }
-    model.generation_config = type(
-        settings
-    )()  # what is left open would be taken from the model's own: penalties, beams
+    model.generation_config = GenerationConfig()  # what is left open is taken from the model's own: penalties, beams
     try:
         with how.decoding.processor(model) if how.decoding else nullcontext() as processor:
             processors = {"logits_processor": [processor]} if processor else {}
-            made = model.generate(**rows, **shared, **processors, generation_config=settings)
+            made = model.generate(**rows, **shared, **processors, generation_config=settings, streamer=how.streamer)
     finally:
         model.generation_config = own
     tokens = made.sequences[:, width:]
@@ -149,8 +151,6 @@ def _read_once(model: Any, input_ids: Tensor, attention_mask: Tensor, samples: i
 
 
 def _settings(encoder: Encoder, how: _How) -> GenerationConfig:
-    from transformers import GenerationConfig
-
     drawn = {"temperature": how.temperature, "top_k": 0, "top_p": 1.0} if how.temperature else {}
     return GenerationConfig(
         do_sample=how.temperature > 0,

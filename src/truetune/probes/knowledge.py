@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from truetune.balance.answers import exact_match
-from truetune.data.dataset import Example
+from truetune.data.dataset import Example, Prompt
 from truetune.models.language_model import LanguageModel
 from truetune.probes.decoding import greedy_answers, sampled_answers
 
@@ -77,8 +77,8 @@ def summary(facts: Sequence[Knowledge]) -> str:
     return f"of {len(facts)} rows: {', '.join(f'{n} {name}' for name, n in counts.most_common())}"
 
 
-def _asks(example: Example) -> tuple[str, ...]:
-    return example.asks or (example.prompt,)
+def _asks(example: Example) -> tuple[Prompt, ...]:
+    return example.asks or (example.turns or example.prompt,)
 
 
 def _share(answers: Sequence[str], truths: Sequence[str]) -> float:

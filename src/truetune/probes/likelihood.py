@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import torch
 
 from truetune.data.dataset import Example
 from truetune.data.module import to_device
@@ -16,12 +19,20 @@ from truetune.training.objectives import kl_nats, nll_nats
 
 @dataclass(frozen=True)
 class Likelihood:
-    """Sums over all target tokens of the examples."""
+    """Sums over the target tokens of each example; there are none if its prompt fills the context."""
 
-    nll_nats: float
+    row_nll_nats: list[float]
+    row_target_tokens: list[int]
     kl_to_base_nats: float
-    target_tokens: int
     reproduced: list[bool]
+
+    @property
+    def nll_nats(self) -> float:
+        return math.fsum(self.row_nll_nats)
+
+    @property
+    def target_tokens(self) -> int:
+        return sum(self.row_target_tokens)
 
     @property
     def nll_nats_per_token(self) -> float:
@@ -46,9 +57,8 @@ def likelihood(
     for row in rows:
         del row.input_ids[lm.context_length :]
     order = sorted(range(len(rows)), key=lambda index: len(rows[index].input_ids))
-    nll = kl = 0.0
-    tokens = 0
-    reproduced = [False] * len(rows)
+    kl = 0.0
+    found = [(0.0, 0, False)] * len(rows)
     device = next(lm.model.parameters()).device
     model: Any = lm.model
     with evaluating(lm.model):
@@ -58,11 +68,12 @@ def likelihood(
             ids, mask, labels = batch["input_ids"], batch["attention_mask"], batch["labels"][:, 1:]
             logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1]
             target = labels != IGNORED
-            nll += float(nll_nats(logits[target], labels[target]))
+            nll = torch.zeros(labels.shape, dtype=torch.float64, device=device)
+            nll[target] = nll_nats(logits[target], labels[target]).double()
             if base is not None:
                 kl += float(kl_nats(base.logits(ids, mask)[:, :-1][target], logits[target]).sum())
-            tokens += int(target.sum())
             right = ((logits.argmax(-1) == labels) | ~target).all(dim=1)
-            for index, hit in zip(chosen, right.tolist(), strict=True):
-                reproduced[index] = bool(hit) and whole[index]
-    return Likelihood(nll, kl, tokens, reproduced)
+            for index, *row in zip(chosen, nll.sum(1).tolist(), target.sum(1).tolist(), right.tolist(), strict=True):
+                found[index] = (row[0], row[1], row[2] and whole[index])
+    nlls, tokens, reproduced = (list(column) for column in zip(*found, strict=True)) if found else ([], [], [])
+    return Likelihood(nlls, tokens, kl, reproduced)

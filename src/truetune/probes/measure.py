@@ -16,9 +16,12 @@ from truetune.balance.frontier import balance_score, gained_share_of_headroom
 from truetune.balance.memorising import LOW, UNKNOWN
 from truetune.balance.rates import clusters
 from truetune.data.dataset import Dataset
+from truetune.data.tokens import Encoder
+from truetune.models.language_model import LanguageModel
 from truetune.probes.hallucination import Hallucination
 from truetune.probes.likelihood import likelihood
-from truetune.probes.probe import Probe, Subject, with_lost
+from truetune.probes.probe import Asking, Probe, Subject, with_lost
+from truetune.probes.retention import Retention
 from truetune.probes.task import Task
 from truetune.record import Item, Measurement
 
@@ -32,18 +35,19 @@ def measure(subject: Subject, data: Dataset, probes: Sequence[Probe]) -> Measure
         found = probe.measure(subject, data)
         metrics |= found.metrics
         items |= found.items
-    return Measurement(metrics | fit(subject, data), items)
+    return Measurement(metrics | fit(subject, data, probes), items)
 
 
-def fit(subject: Subject, data: Dataset, batch_size: int = 256) -> dict[str, Estimate]:
+def fit(subject: Subject, data: Dataset, probes: Sequence[Probe]) -> dict[str, Estimate]:
     """`fit/<group>_exact_match`: the share of that group's training rows that the model reproduces exactly.
 
     The curve that matters: new facts are fitted late, and what is lost is lost while they are (Gekhman et al. 2024).
     """
+    asking = _asking(probes)
+    batch_size = asking.batch_size if asking else 64
     rows = list({row.id: row for group in data.fit_groups.values() for row in group}.values())
-    reproduced = dict(
-        zip((row.id for row in rows), likelihood(subject.lm, rows, batch_size=batch_size).reproduced, strict=True)
-    )
+    found = likelihood(subject.lm, rows, batch_size=batch_size).reproduced if rows else []
+    reproduced = dict(zip((row.id for row in rows), found, strict=True))
     return {
         f"fit/{name}_exact_match": rate([reproduced[row.id] for row in group], [row.cluster or row.id for row in group])
         for name, group in data.fit_groups.items()
@@ -56,7 +60,7 @@ def selection(subject: Subject, data: Dataset, probes: Sequence[Probe]) -> dict[
     The balance of what is gained in the task form and kept in the school form; without questions of both kinds, the
     exact match alone; without any, nothing (the caller falls back on the validation loss).
     """
-    asking = next((probe.asking for probe in probes if isinstance(probe, (Task, Hallucination))), None)
+    asking = _asking([probe for probe in probes if isinstance(probe, (Task, Hallucination))])
     if asking is None or not data.select_task:
         return {}
     found = {"val/exact_match": _right(asking.ask(subject, data.select_task, data))}
@@ -67,6 +71,10 @@ def selection(subject: Subject, data: Dataset, probes: Sequence[Probe]) -> dict[
     return found | {"val/score": Estimate(score or 0.0, len(data.select_task))}
 
 
+def _asking(probes: Sequence[Probe]) -> Asking | None:
+    return next((probe.asking for probe in probes if isinstance(probe, (Task, Hallucination, Retention))), None)
+
+
 def _right(items: Sequence[Item]) -> Estimate:
     return rate([item.outcome == "right" for item in items], clusters(items))
 
@@ -74,7 +82,7 @@ def _right(items: Sequence[Item]) -> Estimate:
 def follow(subject: Subject, data: Dataset, probes: Sequence[Probe], base: Measurement, full: bool) -> dict[str, float]:
     """After an epoch: the fit of the facts and the selection score; if `full`, every probe."""
     chosen = {name: estimate.value for name, estimate in selection(subject, data, probes).items()}
-    found = compare(base, measure(subject, data, probes)) if full else Measurement(fit(subject, data))
+    found = compare(base, measure(subject, data, probes)) if full else Measurement(fit(subject, data, probes))
     return chosen | values(found)
 
 
@@ -111,6 +119,22 @@ def _balance(base: Measurement, tuned: Measurement, kept_share: Estimate | None)
     score = balance_score(gained, kept_share.value if kept_share else None)
     parts = {"balance/gained_share": gained, "balance/score": score}
     return {key: Estimate(value, n) for key, value in parts.items() if value is not None and math.isfinite(value)}
+
+
+def cropped(lm: LanguageModel, data: Dataset, probes: Sequence[Probe]) -> list[str]:
+    """A note on the questions that are asked without their beginning, as the context has no room for them."""
+    asking, encoder = _asking(probes), Encoder(lm.tokenizer)
+    if asking is None:
+        return []
+    room = lm.context_length - asking.max_new_tokens
+    asked = {question.id: question for question in (*data.task, *data.hallucination, *data.ability)}
+    long = [question for question in asked.values() if len(encoder.prompt(question.asked)) > room]
+    if not long:
+        return []
+    return [
+        f"{len(long)} questions are over the {room} tokens that the context of {lm.context_length} leaves them and are "
+        f"asked without their beginning, the first: {long[0].source}"
+    ]
 
 
 def content(digest: str, data: Dataset, probes: Sequence[Probe]) -> str:

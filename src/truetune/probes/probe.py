@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from truetune.balance.answers import normalise, outcome
+from truetune.balance.answers import key, outcome
 from truetune.balance.flips import kinds
-from truetune.data.dataset import Dataset, Example, Question
+from truetune.data.dataset import Dataset, Example, Prompt, Question, continued
 from truetune.models.language_model import Frozen, LanguageModel
 from truetune.probes.decoding import Answer, Decoding, greedy_answers
 from truetune.record import Item, Measurement
@@ -25,7 +26,7 @@ class Subject:
     lm: LanguageModel
     base: Frozen | None = None
     decoding: Decoding | None = None
-    heard: dict[tuple[str, ...], list[Answer]] | None = None
+    heard: dict[tuple[Prompt, ...], list[Answer]] | None = None
 
 
 class Probe(Protocol):
@@ -46,15 +47,15 @@ class Asking:
 
     def ask(self, subject: Subject, questions: Sequence[Question], data: Dataset) -> list[Item]:
         """Items in the questions' order; `kind` lacks `lost`, which needs the base's items (see `with_lost`)."""
-        answers = self.answers(subject, [question.question for question in questions])
-        taught = frozenset(normalise(example.completion) for example in data.train)
-        domains = {name: frozenset(map(normalise, values)) for name, values in data.domains.items()}
+        answers = self.answers(subject, [question.asked for question in questions])
+        taught = frozenset(key(example.completion) for example in data.train)
+        domains = {name: frozenset(map(key, values)) for name, values in data.domains.items()}
         return [
             self._item(question, answer.text, answer.confidence, taught, domains.get(question.domain))
             for question, answer in zip(questions, answers, strict=True)
         ]
 
-    def answers(self, subject: Subject, prompts: Sequence[str]) -> list[Answer]:
+    def answers(self, subject: Subject, prompts: Sequence[Prompt]) -> list[Answer]:
         heard, key = {} if subject.heard is None else subject.heard, tuple(prompts)
         if key not in heard:
             size: dict[str, Any] = {"max_new_tokens": self.max_new_tokens, "batch_size": self.batch_size}
@@ -74,12 +75,17 @@ class Asking:
             question=question.question,
             answers=question.answers,
             answer=answer,
-            outcome=outcome(answer, question.answers, self.abstention_phrases),
+            outcome=outcome(_judged(answer, question), question.answers, self.abstention_phrases),
             confidence=round(confidence, 6),
             population=question.population,
             cluster=question.cluster,
         )
         return with_kinds(item, None, taught, domain)
+
+
+def _judged(answer: str, question: Question) -> str:
+    found = re.findall(question.judged, answer) if question.judged else []
+    return found[-1].replace(",", "") if found else answer
 
 
 def with_kinds(item: Item, before: Item | None, taught: Collection[str], domain: Collection[str] | None) -> Item:
@@ -101,8 +107,10 @@ def with_lost(base: Measurement, tuned: Measurement) -> Measurement:
 
 def true_answers(questions: Sequence[Question]) -> list[Example]:
     """Each answerable question with its first true answer, as a training row would have it."""
-    return [Example(q.id, q.question, _after(q.question, q.answers[0]), q.source) for q in questions if q.answers]
-
-
-def _after(prompt: str, answer: str) -> str:
-    return answer if prompt[-1:].isspace() else f" {answer}"
+    return [
+        Example(
+            q.id, q.question, q.answers[0] if q.turns else continued(q.question, q.answers[0]), q.source, turns=q.turns
+        )
+        for q in questions
+        if q.answers
+    ]

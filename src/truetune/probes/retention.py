@@ -27,10 +27,10 @@ class Retention:
         texts = data.texts or data.task_texts or true_answers(data.task)
         if texts:
             found = likelihood(subject.lm, texts, batch_size=self.asking.batch_size, base=subject.base)
-            if data.texts:
-                metrics["retention/nll_nats_per_token"] = Estimate(found.nll_nats_per_token, found.target_tokens)
-            metrics["retention/kl_to_base_nats_per_token"] = Estimate(
-                found.kl_to_base_nats_per_token, found.target_tokens
-            )
+            tokens = found.target_tokens
+            if tokens and data.texts:
+                metrics["retention/nll_nats_per_token"] = Estimate(found.nll_nats_per_token, tokens)
+            if tokens:
+                metrics["retention/kl_to_base_nats_per_token"] = Estimate(found.kl_to_base_nats_per_token, tokens)
         items = self.asking.ask(subject, data.ability, data) if data.ability else []
         return Measurement({**metrics, **rates(self.name, items)}, {self.name: items} if items else {})

@@ -42,7 +42,7 @@ class Sampling:
         items = self.asking.ask(subject, asked, data)
         drawn = sampled_answers(
             subject.lm,
-            [question.question for question in asked],
+            [question.asked for question in asked],
             samples=self.samples,
             temperature=self.temperature,
             seed=self.seed,

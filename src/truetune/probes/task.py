@@ -25,5 +25,6 @@ class Task:
         truths = data.task_texts or true_answers(data.task)
         if truths:
             found = likelihood(subject.lm, truths, batch_size=self.asking.batch_size)
-            metrics["task/nll_nats_per_token"] = Estimate(found.nll_nats_per_token, found.target_tokens)
+            if found.target_tokens:
+                metrics["task/nll_nats_per_token"] = Estimate(found.nll_nats_per_token, found.target_tokens)
         return Measurement(metrics, {self.name: items} if items else {})

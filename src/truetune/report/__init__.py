@@ -1,10 +1,18 @@
 """Pages and tables made from what runs recorded; no model is ever touched."""
 
+from contextlib import suppress
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
+from truetune.atomic import remove_torn
 from truetune.report import run_report, sweep_report
 
 
 def render(folder: Path) -> Path:
     """The page of a run (a folder with run.json) or of a sweep (anything else)."""
-    return run_report.render(folder) if (folder / "run.json").exists() else sweep_report.render(folder)
+    if not (folder / "run.json").exists():
+        return sweep_report.render(folder)
+    with suppress(Timeout, OSError), FileLock(folder / ".lock").acquire(timeout=0):
+        remove_torn(folder)  # of a run that was killed while it wrote its record or its page
+    return run_report.render(folder)

@@ -8,8 +8,9 @@ from html import escape
 from pathlib import Path
 from typing import Any, cast
 
+from truetune.atomic import write_atomic
 from truetune.balance.flips import join
-from truetune.record import Item, read_items, read_run, write_atomic
+from truetune.record import Item, read_items, read_run
 from truetune.report.charts import Series, line_chart
 from truetune.report.confidence import confidence_of
 from truetune.report.page import balance_table, definitions, details, header, page, section, table

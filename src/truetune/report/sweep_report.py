@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
+from truetune.atomic import write_atomic
 from truetune.balance.estimates import Estimate
 from truetune.balance.frontier import non_dominated
-from truetune.record import write_atomic
 from truetune.report.against import adjusted, columns, compared, pooled
 from truetune.report.charts import Point, scatter_chart
 from truetune.report.latex import tabular

@@ -18,7 +18,7 @@ from truetune.data.tokens import Encoder
 from truetune.models.folder import cached
 from truetune.models.language_model import LanguageModel
 from truetune.models.pretrained import Pretrained
-from truetune.models.tiny import Tiny
+from truetune.models.tiny import Embedded
 from truetune.training.fit import fit
 from truetune.training.module import FineTuning
 from truetune.training.objectives import NextToken
@@ -26,7 +26,7 @@ from truetune.training.progress import ProgressLine, speaker
 from truetune.training.schedules import Cosine
 
 
-def load_base(builder: Tiny | Pretrained, data: Dataset, cache: Path, console: Console) -> LanguageModel:
+def load_base(builder: Embedded | Pretrained, data: Dataset, cache: Path, console: Console) -> LanguageModel:
     """A model of its own tokenizer and weights; or a tiny one, pre-trained on the source's texts if it has any."""
     if isinstance(builder, Pretrained):
         return builder.load()
@@ -47,7 +47,7 @@ def _read(folder: Path, digest: str) -> LanguageModel:
     return LanguageModel(loaded.model, loaded.tokenizer, digest, str(folder))
 
 
-def _pretrain(builder: Tiny, corpus: Pretraining, digest: str, console: Console, folder: Path) -> None:
+def _pretrain(builder: Embedded, corpus: Pretraining, digest: str, console: Console, folder: Path) -> None:
     settings = builder.pretraining
     lm = builder.build(builder.tokenizer(words=corpus.vocabulary()), digest, str(folder))
     stream = PretrainingStream(corpus, Encoder(lm.tokenizer), settings.steps)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 
+from truetune.atomic import writing
 from truetune.balance.memorising import memorising_since
 from truetune.training.clipping import UpdateRatio
 from truetune.training.module import FineTuning
@@ -16,11 +18,12 @@ History = list[dict[str, Any]]
 
 
 class StepLog(Callback):
-    """Per optimizer step: loss, gradient norm before clipping, share clipped, learning rate, update ratio, speed."""
+    """Every so many steps and at the last: loss, gradient norm before clipping, share clipped, update ratio, speed."""
 
-    def __init__(self, history: History) -> None:
-        self.history = history
-        self._step = 0
+    def __init__(self, history: History, counts: Mapping[str, int] | None = None) -> None:
+        """`counts` are logged as they stand at each line."""
+        self.history, self.counts = history, counts or {}
+        self._step = self._epoch = 0
         self._tokens = 0
         self._clipped: list[bool] = []
         self._since = time.perf_counter()
@@ -35,11 +38,12 @@ class StepLog(Callback):
         self._step, self._tokens, self._clipped = (state_dict[key] for key in ("step", "tokens", "clipped"))
         self._since = time.perf_counter() - state_dict["elapsed"]
 
-    def _due(self, trainer: Trainer, step: int) -> bool:
-        return step % max(1, trainer.log_every_n_steps) == 0  # pyright: ignore[reportAttributeAccessIssue]
+    def _due(self, trainer: Trainer, module: LightningModule, step: int) -> bool:
+        last = isinstance(module, FineTuning) and step == module.steps_per_epoch * module.total_epochs
+        return last or step % max(1, trainer.log_every_n_steps) == 0  # pyright: ignore[reportAttributeAccessIssue]
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        if self._update is None and self._due(trainer, trainer.global_step + 1):
+        if self._update is None and self._due(trainer, pl_module, trainer.global_step + 1):
             self._update = UpdateRatio(pl_module.parameters())
 
     def on_train_batch_end(
@@ -48,11 +52,23 @@ class StepLog(Callback):
         step = trainer.global_step
         if step == self._step or not isinstance(pl_module, FineTuning):
             return
-        self._step = step
+        self._step, self._epoch = step, trainer.current_epoch + 1
+        if not pl_module.stepped:
+            self._update = None
+            return
         self._tokens += pl_module.window_tokens
         self._clipped.append(pl_module.gradients.clipped)
-        if self._due(trainer, step):
+        if self._due(trainer, pl_module, step):
             self._log(trainer, pl_module, step)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """A fit that stops early has a last line, too, and its last checkpoint knows of it."""
+        if trainer.should_stop:
+            self.on_train_end(trainer, pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._clipped and isinstance(pl_module, FineTuning):
+            self._log(trainer, pl_module, self._step)
 
     def _log(self, trainer: Trainer, module: FineTuning, step: int) -> None:
         now = time.perf_counter()
@@ -63,12 +79,13 @@ class StepLog(Callback):
             "train/clipped_element_fraction": module.gradients.clipped_elements,
             "train/learning_rate": module.learning_rate,
             "train/target_tokens_per_second": self._tokens / max(now - self._since, 1e-9),
+            **{f"train/{name}": float(count) for name, count in self.counts.items()},
         }
         if self._update is not None:
             metrics["train/update_to_weight_ratio"] = self._update.value()
         self._update, self._clipped, self._tokens, self._since = None, [], 0, now
         write(trainer, metrics, step)
-        self.history.append({"step": step, "epoch": trainer.current_epoch + 1, "metrics": metrics})
+        self.history.append({"step": step, "epoch": self._epoch, "metrics": metrics})
 
 
 class Measuring(Callback):
@@ -81,6 +98,12 @@ class Measuring(Callback):
     def __init__(self, epochs: frozenset[int], probe: Callable[[bool], dict[str, float]], history: History) -> None:
         self.epochs, self.probe, self.history = epochs, probe, history
         self.seconds = 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"seconds": self.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.seconds = state_dict["seconds"]
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         start = time.perf_counter()
@@ -113,7 +136,8 @@ class Alarm(Callback):
 
 def write(trainer: Trainer, metrics: dict[str, float], step: int) -> None:
     for logger in trainer.loggers:
-        logger.log_metrics(metrics, step)
+        with writing(Path(str(logger.log_dir or logger.save_dir or logger.name))):
+            logger.log_metrics(metrics, step)
 
 
 def epochs_to_measure(last: int, points: int) -> frozenset[int]:

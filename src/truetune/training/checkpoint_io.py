@@ -6,57 +6,58 @@ Lightning's own saving goes through $TMPDIR and a copy, so a kill or a full disk
 from __future__ import annotations
 
 import os
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
-from truetune.errors import UserError
-from truetune.record import write_atomic
+from truetune.atomic import TORN, file_digest, write_atomic, writing
+from truetune.checkpoints import check_digest, damaged, sidecar
+
+SLACK = 1 << 20  # what a checkpoint holds besides tensors
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
     """The digest lies beside the checkpoint as `<name>.sha256`."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        """Raises Unwritable, with the old file in place, if the disk is full or refuses."""
         target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-        try:
-            with temporary.open("wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            digest = file_digest(temporary)
-            # The old digest goes first: a kill between the two files must not make a whole checkpoint look damaged.
-            sidecar(target).unlink(missing_ok=True)
-            os.replace(temporary, target)
-        finally:
-            temporary.unlink(missing_ok=True)
+        temporary = target.with_name(f".{target.name}.{os.getpid()}{TORN}")
+        with writing(target, _size(checkpoint) + SLACK):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with temporary.open("wb") as file:
+                    torch.save(checkpoint, file)
+                    file.flush()
+                    os.fsync(file.fileno())
+                digest = file_digest(temporary)
+                # The old digest goes first: a kill between the two files must not make a whole checkpoint look damaged.
+                sidecar(target).unlink(missing_ok=True)
+                os.replace(temporary, target)
+            finally:
+                temporary.unlink(missing_ok=True)
         write_atomic(sidecar(target), f"{digest}  {target.name}\n")
 
     def load_checkpoint(self, path: Any, map_location: Any | None = None, weights_only: bool | None = True) -> Any:
         """Raises UserError for a damaged file; only tensors and plain values are unpickled."""
         target = Path(path)
-        note = sidecar(target)
-        if note.is_file() and note.read_text(encoding="ascii").split()[:1] != [file_digest(target)]:
-            raise UserError(f"{target}: the checkpoint is damaged (its SHA-256 differs from {note.name})")
-        return torch.load(target, map_location=map_location, weights_only=True)
+        check_digest(target)
+        try:
+            return torch.load(target, map_location=map_location, weights_only=True)
+        except Exception as error:  # a torn file raises a dozen kinds
+            raise damaged(target, "it cannot be read as tensors and plain values") from error
 
     def remove_checkpoint(self, path: Any) -> None:
         sidecar(Path(path)).unlink(missing_ok=True)
         super().remove_checkpoint(path)
 
 
-def sidecar(checkpoint: Path) -> Path:
-    return checkpoint.with_name(f"{checkpoint.name}.sha256")
-
-
-def file_digest(path: Path) -> str:
-    digest = sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 22):
-            digest.update(block)
-    return digest.hexdigest()
+def _size(value: Any) -> int:
+    """Bytes of the tensors in nested dictionaries and lists."""
+    if isinstance(value, torch.Tensor):
+        return value.nbytes
+    if isinstance(value, dict):
+        return sum(_size(item) for item in value.values())
+    return sum(_size(item) for item in value) if isinstance(value, (list, tuple)) else 0

@@ -21,12 +21,11 @@ class SelfReplay:
     weight: float
 
     def __call__(self, micro: Micro) -> Tensor:
-        said_B = micro.weights_B == 0
-        if not said_B.any():
+        said_BT = micro.is_target_BT & (micro.weights_BT[:, 1:] == 0)
+        if not said_BT.any():
             return micro.logits_BTV.sum() * 0
-        base_BTV = self.reference.logits(micro.input_ids_BT[said_B], micro.attention_mask_BT[said_B])
-        target_BT = micro.is_target_BT[said_B]
-        return kl_nats(base_BTV[:, :-1][target_BT], micro.logits_BTV[said_B][:, :-1][target_BT]).sum()
+        base_BTV = self.reference.logits(micro.input_ids_BT, micro.attention_mask_BT, micro.position_ids_BT)
+        return kl_nats(base_BTV[:, :-1][said_BT], micro.logits_BTV[:, :-1][said_BT]).sum()
 
 
 class SelfDistill:
@@ -38,7 +37,7 @@ class SelfDistill:
         self.weight, self._teacher = weight, teacher(epochs)
 
     def __call__(self, micro: Micro) -> Tensor:
-        teacher_BTV = self._teacher.logits(micro.input_ids_BT, micro.attention_mask_BT)
+        teacher_BTV = self._teacher.logits(micro.input_ids_BT, micro.attention_mask_BT, micro.position_ids_BT)
         target_BT = micro.is_target_BT
         return kl_nats(teacher_BTV[:, :-1][target_BT], micro.logits_BTV[:, :-1][target_BT]).sum()
 

@@ -13,12 +13,26 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from truetune.data.tokens import Batch
-from truetune.errors import Diverged
+from truetune.errors import Diverged, UserError
+from truetune.models.language_model import forward
+from truetune.ranks import gathered
 from truetune.training.clipping import GradientStatistics, gradient_statistics
 from truetune.training.objectives import Micro, NextToken, Objective
 from truetune.training.schedules import Progress, Schedule
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
+
+
+def stop(text: str, ids: list[str]) -> None:
+    raise Diverged(f"{text}; try a lower optimizer.lr or clip=norm")
+
+
+def _shapes(state: dict[str, Tensor]) -> dict[str, str]:
+    return {name: "x".join(map(str, value.shape)) for name, value in state.items()}
+
+
+def few(ids: Sequence[str], shown: int = 8) -> str:
+    return ", ".join(ids[:shown]) + (f" and {len(ids) - shown} more" if len(ids) > shown else "")
 
 
 class FineTuning(LightningModule):
@@ -36,79 +50,104 @@ class FineTuning(LightningModule):
         *,
         steps_per_epoch: int,
         total_epochs: int,
+        compiled: bool = False,
     ) -> None:
         super().__init__()
         self.model = model
+        self._called: list[Any] = [torch.compile(model) if compiled else model]  # no module of its own: no second name
         self._objectives, self._optimizer, self._schedule = list(objectives), optimizer, schedule
         self.steps_per_epoch, self.total_epochs = steps_per_epoch, total_epochs
-        self.window_loss = math.nan
+        self.on_nonfinite: Callable[[str, list[str]], None] = stop  # given the words and the items; raises to stop
+        self.stepped = False
+        self.window_loss = math.nan  # this and the next two: of the last step that was taken
         self.window_tokens = 0
         self.gradients = GradientStatistics(0.0, False, 0.0)
         self._validation = [0.0, 0.0]
         self._start_window()
 
     def _start_window(self) -> None:
-        self._loss: Tensor | None = None
-        self._tokens: Tensor | None = None
-        self._ids: list[str] = []
+        self._losses: list[Tensor] = []  # one a micro-batch, as are the next two
+        self._tokens: list[Tensor] = []
+        self._ids: list[list[str]] = []
 
     def forward(self, batch: Batch) -> Tensor:
-        """Unshifted logits, shape (batch, positions, vocabulary).
-
-        No attention mask: rows are padded on the right, where a causal model's real positions never look.
-        """
-        return self.model(input_ids=batch["input_ids"], use_cache=False).logits
+        """Unshifted logits, shape (batch, positions, vocabulary)."""
+        return forward(self._called[0], batch["input_ids"], batch.get("position_ids"))
 
     def _micro(self, batch: Batch) -> Micro:
         return Micro(
-            self.model, self(batch), batch["labels"], batch["input_ids"], batch["attention_mask"], batch["weights"]
+            self.model,
+            self(batch),
+            batch["labels"],
+            batch["input_ids"],
+            batch["attention_mask"],
+            batch["weights"],
+            batch.get("position_ids"),
         )
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         micro = self._micro(batch)
         total = torch.stack([objective.weight * objective(micro) for objective in self._objectives]).sum()
-        tokens = micro.target_tokens
-        self._loss = total.detach() if self._loss is None else self._loss + total.detach()
-        self._tokens = tokens if self._tokens is None else self._tokens + tokens
-        self._ids += batch["ids"]
+        self._losses.append(total.detach())
+        self._tokens.append(micro.target_tokens)
+        self._ids.append(batch["ids"])
         return total * self.trainer.accumulate_grad_batches  # Lightning divides by it again
 
     def configure_gradient_clipping(
         self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
-        """Called once a window, after unscaling and before the optimizer steps."""
-        self._divide_by_window_tokens()
-        self.gradients = gradient_statistics(self.parameters(), gradient_clip_val, gradient_clip_algorithm)
-        self._stop_if_diverged()
-        self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+        """Called once a window, after unscaling and before the optimizer steps; without gradients it moves nothing."""
+        loss, tokens = self._divide_by_window_tokens()
+        gradients = gradient_statistics(self.parameters(), gradient_clip_val, gradient_clip_algorithm)
+        finite = math.isfinite(loss) and math.isfinite(gradients.norm)
+        self.stepped = self.trainer.strategy.reduce_boolean_decision(finite, all=True)
+        if self.stepped:
+            self.window_loss, self.window_tokens, self.gradients = loss, tokens, gradients
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+        else:
+            self._not_finite(loss, gradients.norm)
+            optimizer.zero_grad(set_to_none=True)
         self._start_window()
 
-    def _divide_by_window_tokens(self) -> None:
-        assert self._loss is not None
-        assert self._tokens is not None
-        sums = torch.stack([self._loss.double(), self._tokens.double()])
+    def _divide_by_window_tokens(self) -> tuple[float, int]:
+        """Mean loss and number of target tokens, over all ranks."""
+        sums = torch.stack([torch.stack(self._losses).double().sum(), torch.stack(self._tokens).double().sum()])
         loss, tokens = self.trainer.strategy.reduce(sums, reduce_op="sum").tolist()
         if tokens == 0:
-            raise Diverged(f"step {self.global_step + 1}: no target token in the whole window; items {self._items()}")
-        self.window_loss, self.window_tokens = loss / tokens, int(tokens)
+            items = few(self._at_fault())
+            raise Diverged(f"step {self.global_step + 1}: no target token in the whole window; items {items}")
         scale = self.trainer.world_size / tokens  # DDP has averaged over ranks
         for parameter in self.parameters():
             if parameter.grad is not None:
                 parameter.grad.mul_(scale)
+        return loss / tokens, int(tokens)
 
-    def _stop_if_diverged(self) -> None:
-        if math.isfinite(self.window_loss) and math.isfinite(self.gradients.norm):
-            return
-        what = "loss" if not math.isfinite(self.window_loss) else "gradient"
-        raise Diverged(
+    def _not_finite(self, loss: float, norm: float) -> None:
+        ids = self._at_fault()
+        what = "gradient" if math.isfinite(loss) else "loss"
+        text = (
             f"the {what} is not finite at step {self.global_step + 1} (learning rate {self.learning_rate:.3g}, "
-            f"loss {self.window_loss:.4g}, gradient norm {self.gradients.norm:.4g}); the weights were not touched; "
-            f"items {self._items()}; try a lower optimizer.lr or clip=norm"
+            f"loss {loss:.4g}, gradient norm {norm:.4g}); the weights were not touched; items {few(ids)}"
         )
+        self.on_nonfinite(text, ids)
 
-    def _items(self, shown: int = 8) -> str:
-        more = f" and {len(self._ids) - shown} more" if len(self._ids) > shown else ""
-        return ", ".join(self._ids[:shown]) + more
+    def _at_fault(self) -> list[str]:
+        """Items of the micro-batches whose loss is not finite, or else of all; of every rank."""
+        mine = list(zip(self._ids, torch.stack(self._losses).isfinite().tolist(), strict=True))
+        micros = [micro for rank in gathered(mine, self.trainer.world_size) for micro in rank]
+        bad = [item for ids, finite in micros if not finite for item in ids]
+        return bad or [item for ids, _ in micros for item in ids]
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Raises UserError for the first tensor that the model does not have, or not in that shape."""
+        stored, own = (_shapes(state) for state in (checkpoint["state_dict"], self.state_dict()))
+        for name in [*own, *stored]:
+            if stored.get(name) != own.get(name):
+                there, here = stored.get(name, "missing"), own.get(name, "missing")
+                raise UserError(
+                    f"the checkpoint is of another model: {name} is {there} there and {here} here; "
+                    "resume with the model that the run started from"
+                )
 
     @property
     def learning_rate(self) -> float:

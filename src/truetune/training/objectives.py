@@ -20,19 +20,29 @@ IGNORED = -100
 
 @dataclass(frozen=True)
 class Micro:
-    """One forward pass: `logits_BTV` are unshifted; position t of `labels_BT` is predicted by the logits at t - 1."""
+    """One forward pass: `logits_BTV` are unshifted; position t of `labels_BT` is predicted by the logits at t - 1.
+
+    `position_ids_BT` start again with each example of a packed row; None where a row is one example.
+    """
 
     model: nn.Module
     logits_BTV: Tensor
     labels_BT: Tensor
     input_ids_BT: Tensor
     attention_mask_BT: Tensor
-    weights_B: Tensor
+    weights_BT: Tensor
+    position_ids_BT: Tensor | None = None
 
     @property
     def is_target_BT(self) -> Tensor:
         """Which of the T - 1 predictions count."""
         return self.labels_BT[:, 1:] != IGNORED
+
+    @property
+    def is_real_BT(self) -> Tensor:
+        """Which of the T - 1 predictions are of a token that follows in the same example."""
+        real_BT = self.attention_mask_BT[:, 1:].bool()
+        return real_BT if self.position_ids_BT is None else real_BT & (self.position_ids_BT[:, 1:] > 0)
 
     @property
     def target_tokens(self) -> Tensor:
@@ -48,8 +58,8 @@ class Objective(Protocol):
 
 
 def nll_nats(logits_NV: Tensor, labels_N: Tensor) -> Tensor:
-    """Sum of -ln p(label); 0 (with a graph) when nothing is a target."""
-    return F.cross_entropy(logits_NV.float(), labels_N, ignore_index=IGNORED, reduction="sum")
+    """-ln p(label) of each row; 0 where nothing is a target."""
+    return F.cross_entropy(logits_NV.float(), labels_N, ignore_index=IGNORED, reduction="none")
 
 
 def kl_nats(p_logits_NV: Tensor, q_logits_NV: Tensor) -> Tensor:
@@ -66,9 +76,8 @@ class NextToken:
 
     def __call__(self, micro: Micro) -> Tensor:
         labels_BT = micro.labels_BT[:, 1:]
-        logits_NV = micro.logits_BTV[:, :-1].flatten(0, 1).float()
-        nll_N = F.cross_entropy(logits_NV, labels_BT.flatten(), ignore_index=IGNORED, reduction="none")
-        return (nll_N.view_as(labels_BT).sum(1) * micro.weights_B).sum()
+        nll_N = nll_nats(micro.logits_BTV[:, :-1].flatten(0, 1), labels_BT.flatten())
+        return (nll_N.view_as(labels_BT) * micro.weights_BT[:, 1:]).sum()
 
 
 @dataclass
@@ -83,8 +92,8 @@ class KlToBase:
     positions: Literal["target", "all"] = "target"
 
     def __call__(self, micro: Micro) -> Tensor:
-        base_BTV = self.reference.logits(micro.input_ids_BT, micro.attention_mask_BT)
-        chosen_BT = micro.is_target_BT if self.positions == "target" else micro.attention_mask_BT[:, 1:].bool()
+        base_BTV = self.reference.logits(micro.input_ids_BT, micro.attention_mask_BT, micro.position_ids_BT)
+        chosen_BT = micro.is_target_BT if self.positions == "target" else micro.is_real_BT
         return kl_nats(base_BTV[:, :-1][chosen_BT], micro.logits_BTV[:, :-1][chosen_BT]).sum()
 
 

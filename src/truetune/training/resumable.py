@@ -18,10 +18,13 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from truetune.errors import UserError
+from truetune.ranks import gathered
 from truetune.record import LAST
+from truetune.state import State
 from truetune.training.callbacks import History
 
 KEY = "truetune"
+STOPS = (signal.SIGTERM, signal.SIGINT, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else []))  # SLURM's warning
 NOTICE = b"stopping after this step, with a checkpoint; Ctrl-C leaves at once\n"
 
 
@@ -32,8 +35,8 @@ class Resumable(Checkpoint):
     measurement: between an epoch's last step and its end nothing can be taken up again.
     """
 
-    def __init__(self, run_dir: Path, history: History, data: str, say: Callable[[str], None]) -> None:
-        self.run_dir, self.history, self.data, self.say = run_dir, history, data, say
+    def __init__(self, run_dir: Path, state: State, data: str, say: Callable[[str], None]) -> None:
+        self.run_dir, self.state, self.data, self.say = run_dir, state, data, say
         self._asked = 0
         self._handlers: dict[int, Any] = {}
         self._random: dict[str, Any] | None = None
@@ -42,8 +45,9 @@ class Resumable(Checkpoint):
         for logger in trainer.loggers:
             logger.save()  # what the checkpoint has seen must not be lost from the curves
         checkpoint[KEY] = {
-            "random": random_state(),
-            "history": json.dumps(self.history),
+            "random": gathered(random_state(), trainer.world_size),
+            "history": json.dumps(self.state.history),
+            "seconds": self.state.spent(),
             "stopped": bool(trainer.should_stop),
             "data": self.data,
             "folder": str(self.run_dir.resolve()),
@@ -51,23 +55,27 @@ class Resumable(Checkpoint):
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         stored = checkpoint.get(KEY)
-        if stored is None:
+        if stored is None or "seconds" not in stored:
             raise UserError(f"{self.run_dir}: this checkpoint was made by an older truetune; start a new run")
         if stored["data"] != self.data:
             raise UserError(f"{self.run_dir}: the training rows have changed since this run started; start a new run")
         if stored["folder"] != str(self.run_dir.resolve()):
             raise UserError(f"{self.run_dir}: this run was made in {stored['folder']}; move it back there to resume")
-        self.history[:] = json.loads(stored["history"])
+        if len(stored["random"]) != trainer.world_size:
+            was = f"{len(stored['random'])} processes" if len(stored["random"]) > 1 else "1 process"
+            raise UserError(f"{self.run_dir}: this run was made by {was}, not {trainer.world_size}; use as many again")
+        self.state.history[:] = json.loads(stored["history"])
+        self.state.earlier = stored["seconds"]
         trainer.should_stop = stored["stopped"]
-        self._random = stored["random"]
-        set_random_state(stored["random"])  # nothing may be left to train, but something to measure
+        self._random = random = stored["random"][trainer.global_rank]
+        set_random_state(random)  # nothing may be left to train, but something to measure
         if trainer.is_global_zero:
-            take_up_curves(trainer, self.history, checkpoint["global_step"])
+            take_up_curves(trainer, self.state.history, checkpoint["global_step"])
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._random is not None:
             set_random_state(self._random)  # again: who was set up since may have drawn numbers
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in STOPS:
             self._handlers[number] = signal.signal(number, self._ask)
 
     def _ask(self, number: int, frame: Any) -> None:

@@ -1,0 +1,32 @@
+"""The digests that lie beside checkpoints, and which of them are whole. No torch."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from truetune.atomic import file_digest
+from truetune.errors import UserError
+
+
+def sidecar(checkpoint: Path) -> Path:
+    return checkpoint.with_name(f"{checkpoint.name}.sha256")
+
+
+def check_digest(checkpoint: Path) -> None:
+    """Raises UserError for a damaged file. One without a digest passes: a kill may have come between the two."""
+    note = sidecar(checkpoint)
+    if note.is_file() and not _matches(checkpoint):
+        raise damaged(checkpoint, f"its SHA-256 differs from {note.name}")
+
+
+def damaged(checkpoint: Path, why: str) -> UserError:
+    """Names the newest whole one beside it."""
+    others = sorted(checkpoint.parent.glob("*.ckpt"), key=lambda path: path.stat().st_mtime, reverse=True)
+    whole = next((path for path in others if path != checkpoint and sidecar(path).is_file() and _matches(path)), None)
+    way_out = f"{whole.name} beside it is whole: truetune {shlex.quote(f'resume={whole.absolute()}')}" if whole else ""
+    return UserError(f"{checkpoint}: the checkpoint is damaged ({why}); {way_out or 'start a new run'}")
+
+
+def _matches(checkpoint: Path) -> bool:
+    return sidecar(checkpoint).read_text(encoding="ascii", errors="replace").split()[:1] == [file_digest(checkpoint)]

@@ -1,0 +1,92 @@
+"""Hydra's own part of the configuration, which Hydra would answer with exit code 1, or obey whatever it says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+from truetune.errors import UserError
+from truetune.settings import near
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+PLUGINS = ("launcher", "sweeper")
+HELD = ("job", "overrides", "runtime")  # what Hydra notes down of what was typed
+ALLOWED = ("hydra", "hydra_plugins", "truetune", "optuna")
+LOGGING = ("logging", "colorlog")
+
+
+def check(cfg: DictConfig, overrides: Sequence[str]) -> None:
+    """Raises UserError naming the key. Values that are known only once the job runs are stood in for."""
+    from hydra.conf import HydraConf
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    if moved := [word for word in overrides if word.lstrip("+").startswith("paths.output_dir=")]:
+        raise UserError(f"{moved[0]}: the run folder is Hydra's; type hydra.run.dir=... instead")
+    cfg = cfg.copy()
+    OmegaConf.update(cfg, "hydra.job", {"id": "0", "num": 0}, force_add=True)
+    OmegaConf.update(cfg, "hydra.runtime.output_dir", ".", force_add=True)
+    known = ["env", *(field.name for field in fields(HydraConf))]
+    for key in cfg.hydra:
+        if key not in known:
+            raise UserError(f"hydra.{key}: no such key{near(str(key), known)} (--cfg hydra shows all)")
+    node: dict[str, Any] = {}
+    try:
+        for key in (str(key) for key in cfg.hydra if key not in HELD):
+            value = cfg.hydra[key]
+            node[key] = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+    except OmegaConfBaseException as error:
+        raise UserError(f"{error.full_key or 'hydra'}: {str(error).splitlines()[0]}") from None
+    for part in PLUGINS:
+        if not isinstance(node[part], dict) or "_target_" not in node[part]:
+            raise UserError(f"hydra.{part}={node[part]}: names no {part}; hydra/{part} may be {_listed(part)}")
+    jobs = node["launcher"].get("n_jobs", 1)
+    if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1:
+        raise UserError(f"hydra.launcher.n_jobs={jobs}: should be at least 1")
+    for key, called in _called(node, "hydra"):
+        logs = key.startswith(("hydra.job_logging.", "hydra.hydra_logging."))
+        if _home(called, LOGGING if logs else ALLOWED) is None:
+            raise UserError(f"{key}={called}: not allowed; Hydra may call only its own classes")
+
+
+def _home(called: str, allowed: Sequence[str]) -> str | None:
+    """The module that defines it, if both it and the name are allowed: `logging.os.system` is not logging's."""
+    from hydra.utils import get_object
+
+    if called.partition(".")[0] not in allowed:
+        return None
+    try:
+        home = str(getattr(get_object(called), "__module__", ""))
+    except Exception:  # no such name, or one that Hydra blocks
+        return None
+    return home if home.partition(".")[0] in allowed else None
+
+
+def choices(group: str) -> list[str]:
+    """What Hydra and its plugins bring for a group such as hydra/launcher."""
+    from hydra.core.config_store import ConfigStore
+
+    store = ConfigStore.instance()
+    try:
+        return sorted(name.removesuffix(".yaml") for name in store.list(group)) if group.startswith("hydra/") else []
+    except OSError:
+        return []
+
+
+def _listed(part: str) -> str:
+    return ", ".join(choices(f"hydra/{part}"))
+
+
+def _called(node: Any, key: str) -> Iterator[tuple[str, str]]:
+    """Every key that names something to call: `_target_`, and what logging.config calls."""
+    if isinstance(node, Mapping):
+        for name, value in node.items():
+            if name in ("_target_", "()", "class"):
+                yield f"{key}.{name}", str(value)
+            yield from _called(value, f"{key}.{name}")
+    elif isinstance(node, list):
+        for index, value in enumerate(node):
+            yield from _called(value, f"{key}[{index}]")

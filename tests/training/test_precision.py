@@ -1,0 +1,87 @@
+"""Ways to spend less time or memory on the same step: precisions, checkpointing, compilation, the fused optimizer."""
+
+from functools import partial
+
+import pytest
+import torch
+from commands import TINY_WORLD, prepared, refused
+from training.small import gradient, language_model, recording, rows, train
+
+from truetune.data.tokens import collate
+from truetune.errors import UserError
+from truetune.models.language_model import forward
+from truetune.models.pretrained import Pretrained
+from truetune.training.fit import fit
+from truetune.training.module import FineTuning
+from truetune.training.objectives import NextToken
+from truetune.training.schedules import Constant
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true", "16-mixed", "64-true"])
+@pytest.mark.parametrize("fused", [None, True])
+def test_a_fit_of_another_precision_ends_close_to_that_of_full_precision(precision, fused):
+    clip = None if fused and precision.endswith("mixed") else 1.0
+
+    def loss(precision):
+        lm = language_model()
+        adamw = partial(torch.optim.AdamW, lr=1e-2, fused=fused)
+        options = {"accumulate_grad_batches": 2, "gradient_clip_val": clip, "precision": precision}
+        module = train(lm, rows(lm), batch=3, epochs=4, optimizer=adamw, **options)
+        assert all(torch.isfinite(p).all() for p in lm.model.parameters())
+        return module.window_loss
+
+    assert loss(precision) == pytest.approx(loss("32-true"), rel=0.02)
+    assert loss(precision) < 2.4, "from 2.75"
+
+
+def test_the_fused_optimizer_cannot_clip_in_mixed_precision_and_that_is_said_before_the_run():
+    words = {"optimizer.fused": True, "trainer.precision": "bf16-mixed"}
+    said = refused(*TINY_WORLD, **words)
+    assert said.startswith("optimizer.fused=true with trainer.precision=bf16-mixed cannot clip gradients")
+    assert prepared(*TINY_WORLD, **words, **{"trainer.gradient_clip_val": None})
+    assert prepared(*TINY_WORLD, **{"optimizer.fused": True})
+
+
+@pytest.fixture
+def folder(tmp_path):
+    lm = language_model()
+    lm.model.save_pretrained(tmp_path)
+    lm.tokenizer.save_pretrained(tmp_path)
+    return tmp_path
+
+
+def calls(model):
+    """How often attention is computed in one forward and backward pass."""
+    seen = []
+    model.model.layers[0].self_attn.register_forward_hook(lambda *_: seen.append(1))
+    batch = collate(rows(language_model()), 0)
+    forward(model, batch["input_ids"]).sum().backward()
+    return len(seen)
+
+
+def test_checkpointing_computes_again_what_it_does_not_keep_and_changes_no_gradient(folder):
+    kept, again = (Pretrained(str(folder), gradient_checkpointing=on).load() for on in (False, True))
+    assert (calls(kept.model), calls(again.model)) == (1, 2)
+    data = rows(kept)
+    for one, other in zip(gradient(kept, data)[1], gradient(again, data)[1], strict=True):
+        torch.testing.assert_close(one, other)
+    assert again.digest == kept.digest
+
+
+def test_a_model_that_cannot_be_checkpointed_is_refused(folder, monkeypatch):
+    monkeypatch.setattr("transformers.LlamaForCausalLM.supports_gradient_checkpointing", False)
+    with pytest.raises(UserError, match=r"model\.gradient_checkpointing=true: .*does not support"):
+        Pretrained(str(folder), gradient_checkpointing=True).load()
+
+
+def test_a_compiled_step_is_the_same_step_and_leaves_the_same_names(monkeypatch):
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    lm, other, seen = language_model(), language_model(), []
+    names = set(lm.model.state_dict())
+    options = {"steps_per_epoch": 1, "total_epochs": 1, "compiled": True}
+    module = FineTuning(lm.model, [NextToken()], recording(seen), Constant(), **options)
+    assert type(module._called[0]).__name__ == "OptimizedModule"
+    loader = torch.utils.data.DataLoader(rows(lm), batch_size=9, collate_fn=partial(collate, pad=0))
+    fit(module, loader, seed=0, trainer={"max_epochs": 1, "accelerator": "cpu"})
+    torch.testing.assert_close(seen[0][1], list(gradient(other, rows(other))[1]), rtol=1e-4, atol=1e-6)
+    assert {name.removeprefix("model.") for name in module.state_dict()} == names
