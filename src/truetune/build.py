@@ -159,9 +159,7 @@ def prepare(cfg: DictConfig, job: Job = "train") -> Prepared:
             model.check()
     data = make(source, "data").load()
     if job == "train":
-        more = bool({"replay", "self_replay"} & config["curation"].keys()) or any(
-            not example.prompt for example in data.train
-        )
+        more = "replay" in config["curation"] or any(not example.prompt for example in data.train)
         data = replace(data, notes=[*data.notes, *checks.length(config, len(data.train), more=more)])
         checks.frontier(config, has_both=bool(data.select_task and data.select_known))
     return Prepared(data, builder, baseline)

@@ -71,8 +71,8 @@ def abstentions(config: Mapping[str, Any]) -> None:
 def probes(config: Mapping[str, Any]) -> None:
     for name, probe in config["probe"].items():
         if probe.get("temperature") == 0:
-            same = f"draws the same answer {probe.get('samples')} times"
-            raise UserError(f"probe.{name}.temperature={probe['temperature']} {same}; set one above 0")
+            times, key = probe.get("samples"), f"probe.{name}.temperature={probe['temperature']}"
+            raise UserError(f"{key} draws the same answer {times} times; set one above 0, such as 1")
 
 
 def frontier(config: Mapping[str, Any], *, has_both: bool) -> None:

@@ -109,9 +109,9 @@ def _train_and_measure(
     given = _given(job, data, base, state, say)
     with state.timed("prepare"):
         module, tokenized = _module(job, data, tuned, job.objectives(given), say, devices)
-    subject = Subject(tuned, given.reference, job.decoding())
     if rank() == 0:
         preview(tokenized.rows[: job.config["extras"]["preview"]], tuned.tokenizer, console)
+    subject = Subject(tuned, given.reference, job.decoding())
     epochs = job.trainer["max_epochs"]
     measuring = Measuring(
         epochs_to_measure(epochs, job.config["extras"]["measure_points"]) - {epochs},
@@ -154,9 +154,9 @@ def _fit(
     resumable = Resumable(job.run_dir, state, data.digest(), speaker(console))
     stability = Stability(job.config["extras"]["on_nonfinite"], speaker(console))
     state.stability = stability.report
+    watching = [stability, measuring, StepLog(state.history, stability.counts)]
     alarm = Alarm(state.history, state.unknown_high, speaker(console))
-    watching = [stability, measuring, StepLog(state.history, stability.counts), alarm]
-    callbacks = [*watching, *job.callbacks(), progress, resumable]
+    callbacks = [*watching, alarm, *job.callbacks(), progress, resumable]
     options: dict[str, Any] = {"trainer": job.trainer, "callbacks": callbacks, "loggers": loggers}
     with state.timed("fine_tune"):
         trainer = fit(module, data, seed=job.seed, run_dir=job.run_dir, checkpoint=job.checkpoint, **options)

@@ -103,8 +103,8 @@ class State:
             "final": metrics_to_json(self.final.metrics),
             "delta": metrics_to_json(delta(self.base, self.final)),
             "history": self.history,
-            "memorising_unknown_since": memorising_since(self.history, self.unknown_high),
             "stability": self.stability(),
+            "memorising_unknown_since": memorising_since(self.history, self.unknown_high),
             "files": _files(job.run_dir),
         }
         write_run(job.run_dir, self.record)

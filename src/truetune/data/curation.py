@@ -111,13 +111,11 @@ class RTuning:
     def __call__(self, rows: Sequence[Example], context: Context) -> list[Example]:
         categories = context.categories()
         return [
-            replace(row, completion=self._hedged(row)) if categories.get(row.id) in ("Unknown", "WeaklyKnown") else row
+            replace(row, completion=continued(row.prompt, self.unsure.replace("{answer}", row.completion.strip())))
+            if categories.get(row.id) in ("Unknown", "WeaklyKnown")
+            else row
             for row in rows
         ]
-
-    def _hedged(self, row: Example) -> str:
-        said = self.unsure.replace("{answer}", row.completion.strip())
-        return said if row.turns else continued(row.prompt, said)
 
 
 @dataclass(frozen=True)

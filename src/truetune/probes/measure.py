@@ -46,8 +46,9 @@ def fit(subject: Subject, data: Dataset, probes: Sequence[Probe]) -> dict[str, E
     asking = _asking(probes)
     batch_size = asking.batch_size if asking else 64
     rows = list({row.id: row for group in data.fit_groups.values() for row in group}.values())
-    found = likelihood(subject.lm, rows, batch_size=batch_size).reproduced if rows else []
-    reproduced = dict(zip((row.id for row in rows), found, strict=True))
+    reproduced = dict(
+        zip((row.id for row in rows), likelihood(subject.lm, rows, batch_size=batch_size).reproduced, strict=True)
+    )
     return {
         f"fit/{name}_exact_match": rate([reproduced[row.id] for row in group], [row.cluster or row.id for row in group])
         for name, group in data.fit_groups.items()
