@@ -72,7 +72,7 @@ def events(first):
 
 def test_the_record_has_every_key_and_every_file_that_it_lists(first):
     record = first.record
-    assert set(record) == set(KEYS)
+    assert set(record) == {*KEYS, "memorising_unknown_since", "stability"}
     assert record["status"] == "finished"
     assert {"checkpoints/last.ckpt", "csv/metrics.csv", "model/model.safetensors"} < set(record["files"])
     assert [name for name in record["files"] if not (first.dir / name).is_file()] == []
