@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from commands import CONF, TINY_WORLD, complaint, refusal, typed
+from commands import CONF, TINY_WORLD, checked, complaint, refusal, typed
 from omegaconf import OmegaConf
 
 
@@ -159,3 +159,15 @@ def test_every_job_of_a_sweep_is_checked_before_the_first_starts(folder):
     text = complaint(typed("-m", *TINY_WORLD, "optimizer.lr=1e-3,1e-4,-1", cwd=folder))
     assert "optimizer.lr=-1: should be greater than 0 (job:" in text
     assert list(folder.iterdir()) == []
+
+
+def test_a_sweep_over_other_keys_reads_its_data_once(monkeypatch):
+    from truetune.data.closed_world import ClosedWorld
+
+    read = []
+    load = ClosedWorld.load
+    monkeypatch.setattr(ClosedWorld, "load", lambda self: read.append(self.new_share) or load(self))
+    checked("-m", "clip=none,norm", *TINY_WORLD)
+    assert len(read) == 1
+    checked("-m", "data.new_share=0.25,0.5", "clip=none,norm", *TINY_WORLD)
+    assert read[1:] == [0.25, 0.5]

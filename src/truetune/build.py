@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,10 +14,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue, OmegaConfBaseException
 
 from truetune import checks, secret, settings
+from truetune.checkpoints import LAST
 from truetune.checks import Job
 from truetune.data.dataset import Dataset
 from truetune.errors import UserError, first_line
-from truetune.record import LAST
 
 if TYPE_CHECKING:
     from truetune.data.curation import Curation
@@ -132,8 +133,11 @@ class Run:
         return [make(node, f"logger.{name}") for name, node in self.config.get("logger", {}).items()]
 
 
-def prepare(cfg: DictConfig, job: Job = "train") -> Prepared:
-    """Checks every key and every cross-field rule, reads the data; raises UserError. No torch is imported."""
+def prepare(cfg: DictConfig, job: Job = "train", read: dict[str, Dataset] | None = None) -> Prepared:
+    """Checks every key and every cross-field rule, reads the data; raises UserError. No torch is imported.
+
+    `read` holds the data that the job before has read: a sweep over other keys reads its files once.
+    """
     cfg = cfg.copy()
     cfg.paths.output_dir = "."  # known once Hydra has made the folder
     config = plain(cfg)
@@ -157,7 +161,12 @@ def prepare(cfg: DictConfig, job: Job = "train") -> Prepared:
     for model in models:
         if hasattr(model, "check"):
             model.check()
-    data = make(source, "data").load()
+    read = {} if read is None else read
+    wanted = json.dumps(source, sort_keys=True, default=str)
+    if wanted not in read:
+        read.clear()
+        read[wanted] = make(source, "data").load()
+    data = read[wanted]
     if job == "train":
         more = "replay" in config["curation"] or any(not example.prompt for example in data.train)
         data = replace(data, notes=[*data.notes, *checks.length(config, len(data.train), more=more)])

@@ -8,6 +8,8 @@ from pathlib import Path
 from truetune.atomic import file_digest
 from truetune.errors import UserError
 
+LAST = Path("checkpoints", "last.ckpt")  # in a run folder: where an interrupted run goes on
+
 
 def sidecar(checkpoint: Path) -> Path:
     return checkpoint.with_name(f"{checkpoint.name}.sha256")

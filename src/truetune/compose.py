@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from truetune.build import Prepared
+    from truetune.data.dataset import Dataset
 
 MOST_JOBS_CHECKED = 64
 
@@ -58,6 +59,7 @@ def check(arguments: argparse.Namespace, conf: Path, job: Job = "train") -> Prep
     jobs = list(itertools.islice(_jobs(arguments), MOST_JOBS_CHECKED))
     many = arguments.multirun or "hydra.mode=MULTIRUN" in arguments.overrides
     prepared: Prepared | None = None
+    read: dict[str, Dataset] = {}
     for overrides in jobs:
         cfg = compose(conf, overrides, arguments, job)
         hydra_node.check(cfg, overrides)
@@ -68,7 +70,7 @@ def check(arguments: argparse.Namespace, conf: Path, job: Job = "train") -> Prep
         if not many and rank() == 0:  # the other ranks work in the folder of rank 0
             _folder_is_free(cfg)
         try:
-            prepared = prepare(cfg, job)
+            prepared = prepare(cfg, job, read)
         except UserError as error:
             raise UserError(f"{error} (job: {' '.join(overrides)})" if many else str(error)) from None
     return None if many else prepared

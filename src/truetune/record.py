@@ -16,7 +16,6 @@ from truetune.balance.rates import DEFINITIONS, clusters, indicators
 from truetune.errors import UserError
 
 SCHEMA = 1
-LAST = Path("checkpoints", "last.ckpt")  # where an interrupted run goes on
 KEYS = (
     *("schema", "truetune_version", "git_sha", "created", "seconds", "command", "config", "versions", "machine"),
     *("status", "base", "final", "delta", "history", "files"),

@@ -8,9 +8,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from truetune.checkpoints import check_digest
+from truetune.checkpoints import LAST, check_digest
 from truetune.errors import UserError
-from truetune.record import LAST
 from truetune.settings import leaves
 from truetune.sweep import TABLE, quoted
 

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from truetune.atomic import refusal, write_atomic
 from truetune.balance.memorising import UNKNOWN, memorising_since
+from truetune.checkpoints import LAST
 from truetune.errors import Diverged, Unwritable
 from truetune.ranks import rank
-from truetune.record import LAST, Measurement, delta, metrics_to_json, write_items, write_run
+from truetune.record import Measurement, delta, metrics_to_json, write_items, write_run
 from truetune.report import run_report
 from truetune.versions import about
 

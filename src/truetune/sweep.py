@@ -16,8 +16,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from truetune.atomic import write_atomic
+from truetune.checkpoints import LAST
 from truetune.errors import UserError, first_line
-from truetune.record import LAST
 
 LOG, TABLE = "output.log", "sweep.json"
 

@@ -14,7 +14,6 @@ from typing import Any
 
 from truetune import __version__, secret
 from truetune.errors import UserError
-from truetune.record import SCHEMA
 
 # Older ones run code that a configuration, a checkpoint or a model folder hands them; pyproject.toml says the same.
 FLOORS = {"hydra-core": "1.3.8", "lightning": "2.6.6", "transformers": "5.20", "torch": "2.11"}
@@ -36,6 +35,8 @@ def check() -> None:
 
 def about(config: dict[str, Any], started: float, seconds: dict[str, float]) -> dict[str, Any]:
     """The head of run.json; `seconds` holds the total and its parts."""
+    from truetune.record import SCHEMA
+
     return {
         "schema": SCHEMA,
         "truetune_version": __version__,

@@ -22,10 +22,10 @@ from training.ranks import two_ranks
 from training.small import TEXTS, TINY, WORDS, language_model, rows
 
 from truetune import compose, resume
+from truetune.checkpoints import LAST
 from truetune.data.module import TokenizedData, steps_per_epoch
 from truetune.errors import UserError
 from truetune.models.tokenizers import word_level
-from truetune.record import LAST
 from truetune.state import State
 from truetune.training.callbacks import Measuring, StepLog
 from truetune.training.fit import fit

@@ -17,9 +17,9 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
+from truetune.checkpoints import LAST
 from truetune.errors import UserError
 from truetune.ranks import gathered
-from truetune.record import LAST
 from truetune.state import State
 from truetune.training.callbacks import History
 
