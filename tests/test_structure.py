@@ -23,7 +23,7 @@ LAYERS = (
     ("compose", "hydra_node", "resume", "sweep"),
     ("run", "audit", "chat"),
     ("build", "export", "onnx_export", "state", "training", "probes", "data", "report"),
-    ("checks", "rules", "secret", "settings", "versions"),
+    ("checks", "instances", "rules", "secret", "settings", "versions"),
     ("models", "world", "record", "checkpoints"),
     ("balance", "ranks", "errors", "atomic"),
 )

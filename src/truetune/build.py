@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import json
 import re
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ from truetune.checkpoints import LAST
 from truetune.checks import Job
 from truetune.data.dataset import Dataset
 from truetune.errors import UserError, first_line
+from truetune.instances import check_allowed, make, targets
 
 if TYPE_CHECKING:
     from truetune.data.curation import Curation
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 GIVEN = ("reference", "teacher", "old_texts")
 LOADER_KEYS = ("batch_size", "over_long", "num_workers", "group_by_length", "packing")
-ALLOWED_PACKAGES = ("truetune", "torch", "lightning")
 
 
 @dataclass(frozen=True)
@@ -150,8 +149,8 @@ def prepare(cfg: DictConfig, job: Job = "train", read: dict[str, Dataset] | None
         checks.together(config)
         checks.methods(config)
         checks.abstentions(config)
-    for key, target in _targets(config, ""):
-        _allowed(key, target)
+    for key, target in targets(config, ""):
+        check_allowed(key, target)
     source = {key: value for key, value in config["data"].items() if key not in LOADER_KEYS}
     builder: Any = make(config["model"], "model")
     baseline: Pretrained | None = None
@@ -194,59 +193,3 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
     except OmegaConfBaseException as error:
         raise UserError(first_line(error)) from None
     return found
-
-
-def make(node: Mapping[str, Any], key: str, **extra: Any) -> Any:
-    """Hydra's instantiate behind an allow-list: a configuration can not call what it likes."""
-    from hydra.errors import InstantiationException
-    from hydra.utils import instantiate
-
-    for found, target in _targets(node, key):
-        _allowed(found, target)
-        _defined_there(found, target)
-    try:
-        # Hydra would turn the dataclasses among the extras into dictionaries: they are passed by a call of our own.
-        return (
-            instantiate({**node, "_partial_": True}, _convert_="all")(**extra)
-            if extra
-            else instantiate(dict(node), _convert_="all")
-        )
-    except InstantiationException as error:
-        cause = error.__cause__
-        if isinstance(cause, UserError):
-            raise cause from None
-        if cause is None or isinstance(cause, (TypeError, ValueError, ImportError, AttributeError)):
-            raise UserError(f"{key}: {first_line(cause or error)}") from error
-        raise
-
-
-def _allowed(key: str, target: str) -> None:
-    if target.partition(".")[0] not in ALLOWED_PACKAGES:
-        raise UserError(
-            f"{key}._target_={target}: not allowed; classes come from {', '.join(ALLOWED_PACKAGES)} "
-            "(add your package to ALLOWED_PACKAGES in truetune/build.py)"
-        )
-
-
-def _defined_there(key: str, target: str) -> None:
-    """`truetune.sweep.subprocess.run` is reached through ours, but is not ours; `torch.load` runs what it reads."""
-    from hydra.utils import get_object
-
-    try:
-        found = get_object(target)
-    except Exception:  # a name that does not exist: instantiate says so in its own words
-        return
-    home = str(getattr(found, "__module__", ""))
-    if not inspect.isclass(found):
-        raise UserError(f"{key}._target_={target}: not allowed; it is no class")
-    if home.partition(".")[0] not in ALLOWED_PACKAGES:
-        raise UserError(f"{key}._target_={target}: not allowed; it belongs to {home or 'no module'}")
-
-
-def _targets(node: Any, key: str) -> list[tuple[str, str]]:
-    if isinstance(node, Mapping):
-        own = [(key, str(node["_target_"]))] if "_target_" in node else []
-        return own + [pair for name, value in node.items() for pair in _targets(value, f"{key}.{name}".lstrip("."))]
-    if isinstance(node, Sequence) and not isinstance(node, str):
-        return [pair for index, value in enumerate(node) for pair in _targets(value, f"{key}[{index}]")]
-    return []

@@ -13,7 +13,8 @@ import sys
 from pathlib import Path
 
 from truetune.balance.estimates import mean_t_interval
-from truetune.build import LOADER_KEYS, make
+from truetune.build import LOADER_KEYS
+from truetune.instances import make
 from truetune.record import read_items
 
 SEEDS = (0, 1, 2, 3, 4)
