@@ -72,7 +72,7 @@ def events(first):
 
 def test_the_record_has_every_key_and_every_file_that_it_lists(first):
     record = first.record
-    assert set(record) == set(KEYS)
+    assert set(record) == {*KEYS, "memorising_unknown_since", "stability"}
     assert record["status"] == "finished"
     assert {"checkpoints/last.ckpt", "csv/metrics.csv", "model/model.safetensors"} < set(record["files"])
     assert [name for name in record["files"] if not (first.dir / name).is_file()] == []
@@ -280,3 +280,9 @@ def test_the_exported_folder_is_the_runs_model(first, folder):
     card = (folder / "exported" / "README.md").read_text()
     final, base = (first.record[block]["task/nll_nats_per_token"]["value"] for block in ("final", "base"))
     assert f"| Task loss, nats per token | {base:.3f} | {final:.3f} | 64 |" in card
+
+
+def test_the_record_names_every_file_of_the_run_the_page_among_them(first):
+    listed = first.record["files"]
+    assert {"report.html", "run.json", "items/task.final.jsonl"} <= set(listed)
+    assert all((first.dir / name).is_file() for name in listed)

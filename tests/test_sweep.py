@@ -10,7 +10,8 @@ import pytest
 from commands import TINY_RUN, typed
 from omegaconf import OmegaConf
 
-from truetune.sweep import LOG, Jobs
+from truetune.errors import UserError
+from truetune.sweep import LOG, Job, Jobs, quoted, resumed
 
 
 def read(folder):
@@ -103,6 +104,79 @@ def processes():
         except OSError:
             continue
     return found
+
+
+STUB = """
+import json, pathlib, sys
+words = sys.argv[3:]
+folder = next(word.split("=", 1)[1].strip("'") for word in words if word.startswith(("hydra.run.dir=", "resume=")))
+print("error: again" if "bad=1" in words else words)
+if "bad=1" in words:
+    sys.exit(2)
+pathlib.Path(folder, "run.json").write_text(json.dumps({"status": "finished"}))
+"""
+
+
+@pytest.fixture
+def stub(folder, monkeypatch):
+    """Jobs that end at once: `bad=1` fails, any other leaves a record that says finished."""
+    (folder / "python").write_text(f"#!{sys.executable}\n{STUB}")
+    (folder / "python").chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(folder / "python"))
+
+
+def broken_sweep(folder):
+    """One finished, one failed without a checkpoint, one killed with one, one never started; and a failing one."""
+    rows = [
+        ("finished", ["a=1"]),
+        ("failed", ["a=2"]),
+        ("running", ["a=3"]),
+        ("waiting", ["a=4"]),
+        ("failed", ["bad=1"]),
+    ]
+    jobs = Jobs(folder, 2, [Job(n, words, status) for n, (status, words) in enumerate(rows)])
+    for number, status in ((0, "finished"), (1, "diverged")):
+        (folder / str(number)).mkdir(parents=True)
+        (folder / str(number) / "run.json").write_text(json.dumps({"status": status}))
+    (folder / "2" / "checkpoints").mkdir(parents=True)
+    (folder / "2" / "checkpoints" / "last.ckpt").write_bytes(b"")
+    (folder / "2" / LOG).write_text("before\n")
+    jobs._write()
+    home = folder.parent / "typed here"
+    home.mkdir()
+    OmegaConf.save({"hydra": {"runtime": {"cwd": str(home)}, "launcher": {"n_jobs": 2}}}, folder / "multirun.yaml")
+    return home
+
+
+def test_a_resumed_sweep_keeps_what_is_done_and_goes_on_with_the_rest(folder, stub):
+    sweep, said = folder / "sweep", []
+    home = broken_sweep(sweep)
+    before = (sweep / "0" / "run.json").stat().st_mtime_ns
+    resumed(sweep, said.append)
+    assert os.getcwd() == str(home)
+    listed = read(sweep)
+    assert [job["status"] for job in listed] == ["finished"] * 4 + ["failed"]
+    assert listed[4]["error"] == "exit code 2: again"
+    assert said[0] == "1 of 5 jobs have finished; the others go on"
+    assert (sweep / "0" / "run.json").stat().st_mtime_ns == before
+    logs = [(sweep / str(number) / LOG).read_text() for number in (1, 2, 3)]
+    assert logs[0] == f"{['a=2', 'hydra.run.dir=' + quoted(sweep / '1'), 'hydra.mode=RUN']}\n"
+    assert logs[1] == f"before\n{['resume=' + str(sweep / '2')]}\n"
+    assert logs[2].startswith("['a=4', ")
+    resumed(sweep, said.append)  # the failing one again
+    (sweep / "4" / "run.json").write_text('{"status": "finished"}')
+    with pytest.raises(UserError, match="all 5 jobs have finished; there is nothing to resume"):
+        resumed(sweep, said.append)
+
+
+def test_a_sweep_that_is_worked_on_is_not_resumed_and_no_other_folder_is(folder, stub):
+    from filelock import FileLock
+
+    broken_sweep(folder / "sweep")
+    with FileLock(folder / "sweep" / ".lock"), pytest.raises(UserError, match="another truetune works on this sweep"):
+        resumed(folder / "sweep", print)
+    with pytest.raises(UserError, match="not the folder of a sweep that can be resumed"):
+        resumed(folder, print)
 
 
 # --- the real command -------------------------------------------------------------------------------------------------
@@ -208,3 +282,20 @@ def test_a_search_is_told_the_metrics_of_each_run(folder):
     reached = [[run[name]["value"] for name in ("task/exact_match", "task/nll_nats_per_token")] for run in runs]
     assert all(solution["values"] in reached for solution in best["solutions"])
     assert best["solutions"]
+
+
+def test_the_command_resumes_a_sweep(swept):
+    """As after a kill of the third job: without its record, with its checkpoint. The last test to use the sweep."""
+    folder, _ = swept
+    sweep = sweep_folder(folder)
+    record = json.loads((sweep / "2" / "run.json").read_text())
+    (sweep / "2" / "run.json").unlink()
+    result = typed(f"resume={sweep.relative_to(folder)}", cwd=folder)
+    assert result.returncode == 1, result.stderr  # the second diverges again
+    assert "1 of 3 jobs have finished; the others go on" in result.stderr
+    assert "2 of 3 jobs finished" in result.stderr.splitlines()
+    assert [job["status"] for job in read(sweep)] == ["finished", "failed", "finished"]
+    again = json.loads((sweep / "2" / "run.json").read_text())
+    assert again["final"] == record["final"]
+    assert "Traceback" not in result.stderr
+    assert (sweep / "frontier.html").is_file()

@@ -171,8 +171,8 @@ def build(cfg: DictConfig, prepared: Prepared, run_dir: Path) -> Run:
 
 def plain(cfg: DictConfig) -> dict[str, Any]:
     """Resolved, without omegaconf types; raises UserError naming a missing value or environment variable."""
-    secret.note(OmegaConf.to_yaml(cfg))
     own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+    secret.note(str(own))
     try:
         found: Any = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
     except MissingMandatoryValue as error:
@@ -220,13 +220,16 @@ def _allowed(key: str, target: str) -> None:
 
 
 def _defined_there(key: str, target: str) -> None:
-    """`truetune.sweep.subprocess.run` is reached through our module, but is not ours."""
+    """`truetune.sweep.subprocess.run` is reached through ours, but is not ours; `torch.load` runs what it reads."""
     from hydra.utils import get_object
 
     try:
-        home = str(getattr(get_object(target), "__module__", ""))
+        found = get_object(target)
     except Exception:  # a name that does not exist: instantiate says so in its own words
         return
+    home = str(getattr(found, "__module__", ""))
+    if not inspect.isclass(found):
+        raise UserError(f"{key}._target_={target}: not allowed; it is no class")
     if home.partition(".")[0] not in ALLOWED_PACKAGES:
         raise UserError(f"{key}._target_={target}: not allowed; it belongs to {home or 'no module'}")
 

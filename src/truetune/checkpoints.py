@@ -14,7 +14,7 @@ def sidecar(checkpoint: Path) -> Path:
 
 
 def check_digest(checkpoint: Path) -> None:
-    """Raises UserError for a damaged file. One without a digest passes: a kill may have come between the two."""
+    """Raises UserError for a damaged file. One without a digest passes: it may have come from elsewhere."""
     note = sidecar(checkpoint)
     if note.is_file() and not _matches(checkpoint):
         raise damaged(checkpoint, f"its SHA-256 differs from {note.name}")
@@ -28,5 +28,11 @@ def damaged(checkpoint: Path, why: str) -> UserError:
     return UserError(f"{checkpoint}: the checkpoint is damaged ({why}); {way_out or 'start a new run'}")
 
 
+def digest_lines(checkpoint: Path) -> list[str]:
+    note = sidecar(checkpoint)
+    return note.read_text(encoding="ascii", errors="replace").splitlines() if note.is_file() else []
+
+
 def _matches(checkpoint: Path) -> bool:
-    return sidecar(checkpoint).read_text(encoding="ascii", errors="replace").split()[:1] == [file_digest(checkpoint)]
+    digest = file_digest(checkpoint)
+    return any(line.split()[:1] == [digest] for line in digest_lines(checkpoint))

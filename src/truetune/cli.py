@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from truetune import secret
 from truetune.errors import EXPECTED, UserError
+from truetune.ranks import rank
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -51,23 +52,34 @@ def chat() -> None:
 
 
 def _train() -> None:
-    global _prepared
     from truetune import compose, resume, sweep, versions
-    from truetune.ranks import rank
 
     versions.check()
     arguments = compose.parse(sys.argv[1:])
+    folder: Path | None = None
     if rank() == 0:  # the other ranks are given what rank 0 made of it
-        sys.argv[1:] = resume.expanded(sys.argv[1:], arguments)
-        arguments = compose.parse(sys.argv[1:])
+        folder = resume.sweep_folder(arguments)
+    if folder:
+        sweep.resumed(folder, sweep.to_stderr)
+    else:
+        if rank() == 0:
+            sys.argv[1:] = resume.expanded(sys.argv[1:], arguments)
+        _launch()
+    for jobs in sweep.STARTED.values():
+        if not sweep.finish(jobs, sweep.to_stderr):
+            raise SystemExit(1)
+
+
+def _launch() -> None:
+    global _prepared
+    from truetune import compose
+
+    arguments = compose.parse(sys.argv[1:])
     if compose.runs_something(arguments):
         _prepared = compose.check(arguments, CONF)
     import hydra
 
     hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")(_job)()
-    for jobs in sweep.STARTED.values():
-        if not sweep.finish(jobs, sweep.to_stderr):
-            raise SystemExit(1)
 
 
 def _measure() -> None:
@@ -106,11 +118,9 @@ def _job(cfg: DictConfig) -> None:
 def _start(job: Run) -> None:
     from rich.console import Console
 
-    from truetune.ranks import rank
-
     console = Console(stderr=True)
     if rank() == 0:
-        console.print("loading torch, lightning and transformers", highlight=False)
+        console.print("loading torch, lightning and transformers", highlight=False, soft_wrap=True)
     if "baseline" in job.config:
         from truetune.audit import audit as work
     else:
@@ -196,5 +206,6 @@ def _terminated(*_: object) -> NoReturn:
 
 
 def _say(error: Any) -> int:
-    print(f"error: {' '.join(secret.hide(str(error)).split())}", file=sys.stderr)
+    which = f"rank {rank()}: " if rank() else ""
+    print(f"error: {which}{' '.join(secret.hide(str(error)).split())}", file=sys.stderr)
     return error.exit_code

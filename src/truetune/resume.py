@@ -12,24 +12,38 @@ from truetune.checkpoints import check_digest
 from truetune.errors import UserError
 from truetune.record import LAST
 from truetune.settings import leaves
-from truetune.sweep import quoted
+from truetune.sweep import TABLE, quoted
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 
-def expanded(argv: list[str], arguments: argparse.Namespace) -> list[str]:
-    """`resume=DIR` becomes the overrides that DIR has recorded; anything else stays as it is."""
+def sweep_folder(arguments: argparse.Namespace) -> Path | None:
+    """The folder that is to be resumed, if it is a sweep's."""
+    asked = _asked(arguments)
+    folder = Path(asked.partition("=")[2]).absolute() if asked else None
+    return folder if folder and (folder / TABLE).is_file() else None
+
+
+def _asked(arguments: argparse.Namespace) -> str | None:
     asked = [word for word in arguments.overrides if word.startswith("resume=") and word != "resume=null"]
     if not asked:
-        return argv
+        return None
     others = [word for word in arguments.overrides if word not in asked]
     if others or len(asked) > 1 or arguments.multirun:
         word = others[0].partition("=")[0] if others else "anything else" if len(asked) > 1 else "-m"
         raise UserError(f"resume goes on with the run's own configuration; start a new run to change {word}")
-    named = Path(asked[0].partition("=")[2]).absolute()
+    return asked[0]
+
+
+def expanded(argv: list[str], arguments: argparse.Namespace) -> list[str]:
+    """`resume=DIR` becomes the overrides that DIR has recorded; anything else stays as it is."""
+    asked = _asked(arguments)
+    if asked is None:
+        return argv
+    named = Path(asked.partition("=")[2]).absolute()
     folder = named.parents[1] if named.suffix == ".ckpt" else named
-    recorded = _recorded(folder, asked[0])
+    recorded = _recorded(folder, asked)
     checkpoint = named if named.suffix == ".ckpt" else folder / LAST
     if checkpoint.parent.is_symlink():
         raise UserError(f"{checkpoint.parent}: a link, which no run makes; move the folder itself back there")
@@ -38,7 +52,7 @@ def expanded(argv: list[str], arguments: argparse.Namespace) -> list[str]:
             missing = checkpoint.relative_to(folder)
             raise UserError(f"{folder}: there is no checkpoint ({missing}) to go on from; start a new run")
         check_digest(checkpoint)
-    flags = [word for word in argv if word not in asked]
+    flags = [word for word in argv if word != asked]
     return [*flags, *recorded, f"hydra.run.dir={quoted(folder)}", f"resume={quoted(named)}"]
 
 

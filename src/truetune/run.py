@@ -18,7 +18,7 @@ from truetune.data.curation import Context, curate
 from truetune.data.dataset import Dataset
 from truetune.data.module import TokenizedData, steps_per_epoch
 from truetune.data.tokens import Encoded, Encoder, OverLong, encode
-from truetune.errors import UserError
+from truetune.errors import Diverged, UserError
 from truetune.export import save_model
 from truetune.models.adaptation import Trained
 from truetune.models.chat import with_template
@@ -47,7 +47,7 @@ from truetune.training.tensorboard import log_final, log_samples
 def run(job: Run, console: Console) -> dict[str, Any]:
     """Returns what run.json holds; the run folder is locked while it works."""
     if rank() > 0:
-        return _run(job, console)
+        return _beside_rank_0(job, console)
     lock = FileLock(job.run_dir / ".lock")
     try:
         with lock.acquire(timeout=0):
@@ -55,6 +55,14 @@ def run(job: Run, console: Console) -> dict[str, Any]:
             return _run(job, console)
     except Timeout:
         raise UserError(f"{job.run_dir}: another run is working in this folder; choose another hydra.run.dir") from None
+
+
+def _beside_rank_0(job: Run, console: Console) -> dict[str, Any]:
+    """Rank 0 says how the run ended; at any exit code but 0 Lightning would kill it before it could."""
+    try:
+        return _run(job, console)
+    except (Diverged, KeyboardInterrupt, SystemExit):
+        raise SystemExit(0) from None
 
 
 def _run(job: Run, console: Console) -> dict[str, Any]:

@@ -54,10 +54,10 @@ def rule_for(key: str) -> str | None:
 def check(config: Mapping[str, Any], *, needs_loader: bool = True) -> None:
     """Raises UserError naming the first key whose value is not allowed, or that nothing reads."""
     foreign = [key for key, target in _targets(config) if not target.startswith(("truetune.", "torch.", "lightning."))]
-    for key, value in leaves(config):
-        pattern = None if key.rpartition(".")[0] in RULES else rule_for(key)
+    for key, value in leaves(config, empty=True):
+        pattern = None if _value_above(key) else rule_for(key)
         if pattern is None:
-            if any(key.startswith(f"{node}.") for node in foreign):
+            if value == {} or any(key.startswith(f"{node}.") for node in foreign):
                 continue
             raise UserError(_not_a_key(key, value))
         try:
@@ -75,9 +75,14 @@ def check(config: Mapping[str, Any], *, needs_loader: bool = True) -> None:
                 raise UserError(f"{group}.{name}: names no class; type +{group}.{name}._target_=...")
 
 
+def _value_above(key: str) -> str | None:
+    """The key in RULES, whose value is no mapping, that this key lies in."""
+    parts = key.split(".")
+    return next((above for end in range(1, len(parts)) if (above := ".".join(parts[:end])) in RULES), None)
+
+
 def _not_a_key(key: str, value: Any) -> str:
-    parent = key.rpartition(".")[0]
-    if parent in RULES:
+    if parent := _value_above(key):
         return f"{parent}: should be a value, found keys ({key}={_shown(value)}); type {parent}=..."
     inner = [pattern for pattern in RULES if pattern.startswith(f"{key}.")]
     if inner:
@@ -85,12 +90,12 @@ def _not_a_key(key: str, value: Any) -> str:
     return f"{key}: no such key{near(key, [p for p in RULES if '*' not in p])}"
 
 
-def leaves(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every key with a value; a list is a value, a mapping is not."""
+def leaves(config: Mapping[str, Any], prefix: str = "", *, empty: bool = False) -> Iterator[tuple[str, Any]]:
+    """Every key with a value; a list is a value, a mapping is not, or only an `empty` one."""
     for name, value in config.items():
         key = f"{prefix}{name}"
-        if isinstance(value, Mapping):
-            yield from leaves(value, f"{key}.")  # pyright: ignore[reportUnknownArgumentType]
+        if isinstance(value, Mapping) and (value or not empty):
+            yield from leaves(value, f"{key}.", empty=empty)  # pyright: ignore[reportUnknownArgumentType]
         else:
             yield key, value
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -12,9 +13,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from truetune.atomic import write_atomic
+from filelock import FileLock, Timeout
 
-LOG = "output.log"
+from truetune.atomic import write_atomic
+from truetune.errors import UserError, first_line
+from truetune.record import LAST
+
+LOG, TABLE = "output.log", "sweep.json"
 
 
 @dataclass
@@ -40,8 +45,34 @@ class Jobs:
         """A failing job never stops the others; an interrupt stops all, children first."""
         waiting = [Job(first + index, list(words)) for index, words in enumerate(overrides)]
         self.jobs += waiting
+        self._work(waiting, say)
+
+    def again(self, say: Callable[[str], None]) -> None:
+        """Finished jobs are kept; one with a checkpoint goes on from there, any other starts afresh."""
+        for job in self.jobs:
+            if _recorded_status(self.folder / str(job.number)) == "finished":
+                job.status, job.error = "finished", ""
+            elif job.status == "finished":
+                job.status = "failed"
+        waiting = [job for job in self.jobs if job.status != "finished"]
+        if not waiting:
+            raise UserError(f"{self.folder}: all {len(self.jobs)} jobs have finished; there is nothing to resume")
+        say(f"{len(self.jobs) - len(waiting)} of {len(self.jobs)} jobs have finished; the others go on")
+        for job in waiting:
+            job.status, job.error = "waiting", ""
+        self._work(waiting, say)
+
+    def _work(self, waiting: list[Job], say: Callable[[str], None]) -> None:
         STARTED[self.folder] = self
-        self._write()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(self.folder / ".lock").acquire(timeout=0):
+                self._write()
+                self._run_all(waiting, say)
+        except Timeout:
+            raise UserError(f"{self.folder}: another truetune works on this sweep; wait for it to end") from None
+
+    def _run_all(self, waiting: list[Job], say: Callable[[str], None]) -> None:
         running: dict[int, tuple[Job, subprocess.Popen[bytes], float]] = {}
         try:
             while waiting or running:
@@ -68,14 +99,18 @@ class Jobs:
 
     def _start(self, job: Job) -> subprocess.Popen[bytes]:
         folder = self.folder / str(job.number)
-        folder.mkdir(parents=True, exist_ok=True)
         words = [*job.overrides, f"hydra.run.dir={quoted(folder)}", "hydra.mode=RUN"]
+        if (folder / LAST).is_file():
+            words = [f"resume={folder.absolute()}"]
+        elif (folder / "run.json").is_file():
+            shutil.rmtree(folder)  # it ended before its first checkpoint
+        folder.mkdir(parents=True, exist_ok=True)
         environment = {**os.environ, "COLUMNS": "120"}
         if self.n_jobs > 1:
             environment["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // self.n_jobs))
         job.status = "running"
         self._write()
-        with (folder / LOG).open("wb") as log:
+        with (folder / LOG).open("ab" if words[0].startswith("resume=") else "wb") as log:
             return subprocess.Popen(
                 [sys.executable, "-m", "truetune", *words],
                 stdin=subprocess.DEVNULL,
@@ -93,7 +128,31 @@ class Jobs:
 
     def _write(self) -> None:
         rows: list[dict[str, Any]] = [asdict(job) for job in self.jobs]
-        write_atomic(self.folder / "sweep.json", json.dumps({"jobs": rows}, indent=1))
+        write_atomic(self.folder / TABLE, json.dumps({"jobs": rows}, indent=1))
+
+
+def resumed(folder: Path, say: Callable[[str], None]) -> None:
+    """`truetune resume=SWEEP_DIR`, from the folder that the sweep was typed in. Raises UserError."""
+    from omegaconf import OmegaConf
+
+    try:
+        rows = json.loads((folder / TABLE).read_text(encoding="utf-8"))["jobs"]
+        jobs = [Job(**row) for row in rows]
+        settings = OmegaConf.load(folder / "multirun.yaml")
+        home = Path(str(OmegaConf.select(settings, "hydra.runtime.cwd")))
+        n_jobs = int(OmegaConf.select(settings, "hydra.launcher.n_jobs") or 1)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{folder}: not the folder of a sweep that can be resumed ({first_line(error)})") from None
+    if home.is_dir():
+        os.chdir(home)
+    Jobs(folder, n_jobs, jobs).again(say)
+
+
+def _recorded_status(folder: Path) -> str | None:
+    try:
+        return str(json.loads((folder / "run.json").read_text(encoding="utf-8"))["status"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 STARTED: dict[Path, Jobs] = {}  # what this process has launched, for its last words and its exit code

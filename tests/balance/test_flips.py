@@ -3,6 +3,7 @@ import math
 import numpy as np
 import pytest
 
+from truetune.balance.answers import key
 from truetune.balance.flips import backward_transfer, gained, join, kept, kinds, lost
 from truetune.errors import UserError
 from truetune.record import Item
@@ -73,6 +74,13 @@ def test_an_unknown_domain_condemns_nothing() -> None:
 @pytest.mark.parametrize("outcome", ["right", "abstained"])
 def test_only_wrong_answers_have_kinds(outcome: str) -> None:
     assert kinds(item("a", "right"), item("a", outcome, answers=()), fine_tuning_answers={"oslo"}, domain=()) == ()
+
+
+def test_a_letter_of_a_multiple_choice_can_be_an_echo() -> None:
+    """`A` is an article that normalising takes away: as an answer it stands as it is."""
+    wrong = Item("q", "Which?", ("B",), "A", "wrong")
+    assert kinds(None, wrong, fine_tuning_answers={key(" A")}) == ("echo",)
+    assert kinds(None, wrong, fine_tuning_answers={key(" C")}) == ()
 
 
 def test_backward_transfer_is_the_mean_over_tasks_not_over_items() -> None:

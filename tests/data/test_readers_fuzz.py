@@ -1,6 +1,10 @@
-"""No content of a file makes the readers lose a row, miscount a line or fail with anything but a UserError."""
+"""No content of a file makes the readers lose a row, miscount a line or fail with anything but a UserError.
+
+`TRUETUNE_FUZZ=10000 pytest tests/data/test_readers_fuzz.py` is the long form.
+"""
 
 import json
+import os
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -11,7 +15,10 @@ from truetune.data.readers import read_examples, read_questions
 from truetune.errors import UserError
 
 fuzzed = settings(
-    max_examples=200, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=int(os.environ.get("TRUETUNE_FUZZ", "200")),
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 
 

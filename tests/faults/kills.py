@@ -86,6 +86,7 @@ def outcome(folder):
 def differences(one, other):
     """Of two outcomes, in words."""
     found = [key for key in one[0] if one[0][key] != other[0][key]]
+    found += sorted(set(one[0]["files"]) ^ set(other[0]["files"]))
     if one[1] != other[1]:
         found.append("csv")
     return found + [name for name in one[2] if not torch.equal(one[2][name], other[2][name])]

@@ -10,6 +10,7 @@ import pytest
 from commands import TINY_RUN, TINY_WORLD, checked, complaint, composed, refusal, refused, typed
 from filelock import FileLock
 from rich.console import Console
+from tokenizers.processors import TemplateProcessing
 
 from truetune import build
 from truetune.data.readers import read_examples
@@ -66,6 +67,8 @@ def rows(count):
         ("objective=[]", "objective: nothing is chosen; type objective=..."),
         ("+typo=1", "typo: no such key"),
         ("tags={a:1}", "tags"),
+        ("seed={}", "seed={}: should be a valid integer"),
+        ("trainer.max_epochs={a:{b:1}}", "trainer.max_epochs: should be a value, found keys"),
     ],
 )
 def test_a_bad_setting(word, said):
@@ -439,3 +442,29 @@ def test_what_only_the_tokenizer_can_see_is_said_with_its_line(folder):
     (folder / "run").mkdir()
     with pytest.raises(UserError, match=r"^rows\.jsonl:11: the prompt has \d+ tokens .*data\.over_long=skip"):
         run(build.build(cfg, build.prepare(cfg), folder / "run"), Console(stderr=True))
+
+
+def test_a_tokenizer_that_adds_a_token_beyond_the_embedding_is_refused_with_both_sizes(folder):
+    tokenizer = word_level(["a", "b"])
+    begin = TemplateProcessing(single="<bos> $A", special_tokens=[("<bos>", 99)])
+    tokenizer.backend_tokenizer.post_processor = begin
+    small_model(folder, tokenizer)
+    with pytest.raises(UserError, match="the tokenizer has 100 tokens, the embedding 6 rows"):
+        Pretrained(str(folder)).load()
+
+
+def test_few_rows_are_trained_on_and_said_to_fill_no_step(folder):
+    (folder / "few.jsonl").write_text(rows(3))
+    few = ["data=jsonl", "data.train_file=few.jsonl", "data.validation_rows=0", "data.probe_questions=0"]
+    assert checked(*few).data.notes[-1] == "3 rows do not fill one step of 16: an epoch is one step"
+    assert checked(*few, "trainer=ddp_sim").data.notes[-1].startswith("3 rows do not fill one step of 32")
+    assert "fill" not in " ".join(checked(*few, "data.batch_size=3").data.notes)
+    said = refusal(*few, "+trainer.limit_train_batches=0.5")
+    assert "trainer.limit_train_batches=0.5 of 1 batches is none" in said
+
+
+def test_where_a_plus_adds_a_key_it_is_offered_and_only_there(folder):
+    assert "; +trainer.limit_val_batches=... adds one" in refusal("trainer.limit_val_batches=2")
+    assert "; +callbacks.mine=... adds one" in refusal("callbacks.mine=2")
+    for word in ("optimizer.nope=1", "nope=1", "data.nope=1"):
+        assert "adds one" not in refusal(word)

@@ -97,7 +97,7 @@ CASES = [
     ),
     ("truetune", ["method=[lora,freeze]"], ["lora and freeze contradict each other"]),
     ("truetune", ["optimizer=adam"], ["optimizer=adam: no such choice", "adamw, sgd"]),
-    ("truetune", ["paths.log_dir=${oc.env:TRUETUNE_UNSET}"], ["paths.log_dir", "TRUETUNE_UNSET"]),
+    ("truetune", ["paths.log_dir=${oc.env:TRUETUNE_UNSET}"], ["hydra.run.dir", "TRUETUNE_UNSET"]),
     ("truetune", ["seed=${seed}"], ["seed", "ecursive"]),
     ("truetune", ["optimizer._target_=os.system"], ["optimizer._target_=os.system: not allowed"]),
     ("truetune", ["hydra.job_logging.handlers.console.class=logging.os.system"], ["console.class", "not allowed"]),

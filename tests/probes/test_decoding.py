@@ -93,12 +93,15 @@ def test_an_answer_stops_at_its_end_and_confidence_is_the_geometric_mean_with_th
 
 @pytest.mark.parametrize("make", [llama, gpt2])
 def test_the_end_of_a_long_question_is_what_is_asked(make):
-    """A question that fills the context keeps its last words, and the answer has room."""
+    """A question that fills the context keeps its first token and its last words, and the answer has room."""
     lm = make()
     assert lm.context_length == 32
     long = " ".join(f"w{n % 10}" for n in range(90))
     (answer,) = greedy_answers(lm, [long], max_new_tokens=6, batch_size=1)
-    kept = Encoder(lm.tokenizer).prompt(long)[-26:]
+    encoder = Encoder(lm.tokenizer)
+    kept = [*encoder.prefix, *encoder.text(long)[-25:]]
+    assert encoder.question(long, 26) == kept
+    assert (kept[0], len(kept)) == (lm.tokenizer.bos_token_id, 26)
     with evaluating(lm.model):
         first = lm.model(input_ids=torch.tensor([kept]), use_cache=False).logits[0, -1].argmax()
     assert answer.text.split()[:1] == lm.tokenizer.decode([int(first)], skip_special_tokens=True).split()

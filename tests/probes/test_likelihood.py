@@ -6,11 +6,14 @@ from bigram import bigram
 from torch.distributions import Categorical, kl_divergence
 from training.small import TEXTS, language_model
 
-from truetune.data.dataset import Example
+from truetune.data.dataset import Dataset, Example, Question
 from truetune.data.tokens import Encoder, collate
 from truetune.models.language_model import Frozen
 from truetune.probes.decoding import greedy_answers
 from truetune.probes.likelihood import likelihood
+from truetune.probes.probe import Asking, Subject
+from truetune.probes.retention import Retention
+from truetune.probes.task import Task
 
 EXAMPLES = [Example(f"row{n}", "w0 w3" if n % 2 else "", f" {text}", "here") for n, text in enumerate(TEXTS)]
 
@@ -99,3 +102,13 @@ def test_the_mode_comes_back_and_no_gradient_is_kept():
     lm.model.eval()
     likelihood(lm, EXAMPLES, batch_size=4)
     assert not lm.model.training
+
+
+def test_prompts_that_fill_the_context_leave_nothing_to_measure():
+    lm = language_model()
+    full = [Example("long", "w1 " * 40, " w2", "here")]
+    assert likelihood(lm, full, batch_size=1).target_tokens == 0
+    asking = Asking(2, 4, ())
+    data = Dataset(train=[], task=[Question("q", "w1 " * 40, ("w2",), "here")], texts=full)
+    for probe in (Task(asking), Retention(asking)):
+        assert not [name for name in probe.measure(Subject(lm), data).metrics if name.endswith("_per_token")]

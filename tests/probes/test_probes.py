@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from bigram import bigram
@@ -9,9 +10,10 @@ from commands import TINY_MODEL, TINY_WORLD, prepared
 
 from truetune.data.dataset import Dataset, Example, Question
 from truetune.models.language_model import Frozen
+from truetune.probes import measure as measuring
 from truetune.probes.baseline import measure_base
 from truetune.probes.hallucination import Hallucination
-from truetune.probes.measure import compare, measure, selection
+from truetune.probes.measure import compare, cropped, fit, measure, selection
 from truetune.probes.probe import Asking, Subject
 from truetune.probes.retention import Retention
 from truetune.probes.task import Task
@@ -224,3 +226,22 @@ def test_a_base_is_measured_once_and_again_if_the_file_is_damaged(before, after,
     assert measure_base(before, changed, PROBES, tmp_path, said.append) != first
     assert measure_base(after, DATA, PROBES, tmp_path, said.append) != first
     assert len(said) == 4, "other questions and another model are measured anew"
+
+
+def test_questions_without_room_are_counted_and_the_first_is_named():
+    lm = model()
+    long = replace(DATA.task[0], id="long", question="Zed? " * 100, source="asked.jsonl:7")
+    probes = [Task(Asking(4, 8, ()))]
+    (note,) = cropped(lm, replace(DATA, task=[*DATA.task, long]), probes)
+    assert note.startswith("1 questions are over the 60 tokens that the context of 64 leaves them")
+    assert note.endswith("the first: asked.jsonl:7")
+    assert cropped(lm, DATA, probes) == []
+
+
+def test_the_fit_is_measured_in_batches_of_the_size_that_is_set(monkeypatch):
+    sizes = []
+    found = SimpleNamespace(reproduced=[True])
+    monkeypatch.setattr(measuring, "likelihood", lambda lm, rows, batch_size: sizes.append(batch_size) or found)
+    data = replace(DATA, fit_groups={"train": DATA.train[:1]})
+    fit(Subject(model()), data, [Retention(Asking(4, 3, ()))])
+    assert sizes == [3]

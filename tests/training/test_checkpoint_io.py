@@ -127,10 +127,11 @@ def test_the_file_is_on_the_disk_before_it_has_its_name(saved, monkeypatch):
     AtomicCheckpointIO().save_checkpoint(STATE, saved)
     assert calls == [
         ("fsync", ["last", "ckpt"], True),
-        ("rename", "last.ckpt"),
         ("fsync", ["last", "ckpt"], True),  # the digest
         ("rename", "last.ckpt.sha256"),
         ("fsync", [], True),  # the folder
+        ("rename", "last.ckpt"),
+        ("fsync", [], True),
     ]
 
 

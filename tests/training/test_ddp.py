@@ -1,7 +1,14 @@
 """Two processes take the same steps as one."""
 
 import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
+import pytest
 import torch
 from commands import TINY_RUN, composed, typed
 from rich.console import Console
@@ -9,6 +16,7 @@ from safetensors.torch import load_file
 
 from truetune import build
 from truetune.run import run
+from truetune.training.checkpoint_io import AtomicCheckpointIO
 
 WORDS = (*TINY_RUN, "trainer.max_epochs=2", "optimizer.lr=1e-2", "paths.log_dir=logs")
 
@@ -26,3 +34,24 @@ def test_two_processes_and_one_end_at_the_same_weights(tmp_path, monkeypatch):
     run(build.build(cfg, build.prepare(cfg), tmp_path / "one"), Console(file=io.StringIO()))
     one, two = (load_file(tmp_path / name / "model" / "model.safetensors") for name in ("one", "two"))
     torch.testing.assert_close(two, one, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds children in /proc")
+def test_a_rank_that_dies_ends_the_run_and_its_checkpoint_is_whole(tmp_path):
+    words = [*WORDS, "trainer=ddp_sim", "trainer.max_epochs=100000", "hydra.run.dir=run"]
+    process = subprocess.Popen(
+        [Path(sys.executable).with_name("truetune"), *words],
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    while not (tmp_path / "run" / "checkpoints" / "last.ckpt").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    (other,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    os.kill(int(other), signal.SIGKILL)
+    since = time.monotonic()
+    process.communicate(timeout=60)
+    assert time.monotonic() - since < 30
+    assert process.returncode not in (0, 2, 3)
+    AtomicCheckpointIO().load_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")

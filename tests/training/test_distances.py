@@ -35,7 +35,7 @@ def lm():
 
 def batch_of(lm, weights=(0.0, 1.0, 0.0), prompt="w0"):
     batch = collate(rows(lm, ["w1 w2", "w3 w4 w5", "w7"], prompt), 0)
-    return {**batch, "weights": torch.tensor(weights)}
+    return {**batch, "weights": torch.tensor(weights).unsqueeze(1).expand_as(batch["input_ids"])}
 
 
 def test_self_replay_is_the_kl_on_drawn_rows_alone(lm):

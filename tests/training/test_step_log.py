@@ -107,3 +107,18 @@ def test_measured_epochs_begin_at_one_end_at_the_last_and_are_about_as_many_as_a
     assert len(epochs) <= max(points, 2)
     gaps = [b - a for a, b in pairwise(epochs)]
     assert gaps == sorted(gaps)
+
+
+@pytest.mark.parametrize(("limits", "last"), [({}, 9), ({"max_steps": 5}, 5)])
+def test_a_fit_shorter_than_its_interval_still_has_its_last_line(limits, last):
+    history, *_ = logged(50, **limits)
+    each, *_ = logged(1, **limits)
+    assert [(row["step"], row["epoch"]) for row in history] == [(last, 1)]
+    for name in ("loss", "grad_norm", "learning_rate"):
+        assert column(history, name) == column(each, name)[-1:]
+    assert ("train/update_to_weight_ratio" in history[0]["metrics"]) == (last == 9)
+
+
+def test_the_last_line_is_written_once():
+    history, *_ = logged(3)
+    assert [row["step"] for row in history] == [3, 6, 9]

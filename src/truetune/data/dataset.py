@@ -15,7 +15,7 @@ class Turn(NamedTuple):
 Prompt = str | tuple[Turn, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Example:
     """What is learnt is the completion; a text is a completion without a prompt.
 
@@ -40,7 +40,7 @@ def continued(prompt: str, answer: str) -> str:
     return answer if prompt[-1:].isspace() else f" {answer}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Question:
     """`answers == ()` says that there is no true answer: the right one is an abstention.
 

@@ -12,14 +12,14 @@ from typing import Any
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
-from truetune.atomic import TORN, file_digest, write_atomic, writing
-from truetune.checkpoints import check_digest, damaged, sidecar
+from truetune.atomic import TORN, file_digest, sync_folder, write_atomic, writing
+from truetune.checkpoints import check_digest, damaged, digest_lines, sidecar
 
 SLACK = 1 << 20  # what a checkpoint holds besides tensors
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """The digest lies beside the checkpoint as `<name>.sha256`."""
+    """The digest lies beside the checkpoint as `<name>.sha256`, below it that of the file before it."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         """Raises Unwritable, with the old file in place, if the disk is full or refuses."""
@@ -32,13 +32,13 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                     torch.save(checkpoint, file)
                     file.flush()
                     os.fsync(file.fileno())
-                digest = file_digest(temporary)
-                # The old digest goes first: a kill between the two files must not make a whole checkpoint look damaged.
-                sidecar(target).unlink(missing_ok=True)
+                # Both digests until the next save: a kill between the two files must not make either look damaged.
+                lines = [f"{file_digest(temporary)}  {target.name}", *digest_lines(target)[:1]]
+                write_atomic(sidecar(target), "\n".join(lines) + "\n")
                 os.replace(temporary, target)
+                sync_folder(target.parent)
             finally:
                 temporary.unlink(missing_ok=True)
-        write_atomic(sidecar(target), f"{digest}  {target.name}\n")
 
     def load_checkpoint(self, path: Any, map_location: Any | None = None, weights_only: bool | None = True) -> Any:
         """Raises UserError for a damaged file; only tensors and plain values are unpickled."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import subprocess
 import threading
 import warnings
 from collections.abc import Sequence
@@ -17,6 +18,8 @@ from torch.utils.data import DataLoader
 from truetune.errors import UserError
 from truetune.training.checkpoint_io import AtomicCheckpointIO
 from truetune.training.module import FineTuning
+
+SECONDS_TO_END = 10
 
 
 def fit(
@@ -44,8 +47,9 @@ def fit(
             made.fit(module, train_dataloaders=data, ckpt_path=checkpoint)
     except MisconfigurationException as error:
         raise UserError(f"trainer: {' '.join(str(error).split())}") from error
-    except SystemExit as error:
-        if not isinstance(error.__context__, KeyboardInterrupt):
+    except (Exception, SystemExit) as error:
+        _end_other_ranks(made)
+        if not isinstance(error, SystemExit) or not isinstance(error.__context__, KeyboardInterrupt):
             raise
         signal.signal(signal.SIGINT, signal.default_int_handler)  # Lightning ignores SIGINT from here on and exits 1
         raise KeyboardInterrupt from None
@@ -110,6 +114,15 @@ def quiet() -> None:
 
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
+
+
+def _end_other_ranks(trainer: Trainer) -> None:
+    """Of the processes that rank 0 has started: one that waits for a rank that is gone would wait for ever."""
+    for process in getattr(trainer.strategy.launcher, "procs", []):
+        try:
+            process.wait(timeout=SECONDS_TO_END)
+        except subprocess.TimeoutExpired:
+            process.kill()
 
 
 def _thread_failed(failure: threading.ExceptHookArgs) -> None:

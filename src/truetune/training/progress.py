@@ -45,7 +45,7 @@ class ProgressLine(Callback):
         if not trainer.is_global_zero:
             return
         if not self.console.is_terminal:
-            self.console.print(f"{self.words}: {self.total} steps")
+            speaker(self.console)(f"{self.words}: {self.total} steps")
             return
         self._bar = Progress(
             TextColumn("{task.description}"),
@@ -73,7 +73,7 @@ class ProgressLine(Callback):
                 self._bar.update(self._task, completed=trainer.global_step, loss=loss)
         elif now - self._spoke > PLAIN_LINE_SECONDS:
             self._spoke = now
-            self.console.print(f"{self.words}: step {trainer.global_step} of {self.total}, loss {loss}")
+            speaker(self.console)(f"{self.words}: step {trainer.global_step} of {self.total}, loss {loss}")
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._close()

@@ -1,0 +1,147 @@
+"""How far it goes: many rows, long rows, many files, odd names and odd surroundings."""
+
+import json
+import os
+import subprocess
+import sys
+import tracemalloc
+
+import pytest
+from commands import CONF, TINY_RUN, TINY_WORLD, checked, complaint, typed
+
+from truetune.data.jsonl import iter_jsonl
+from truetune.data.readers import read_examples, read_questions
+from truetune.errors import UserError
+from truetune.record import read_run
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TRUETUNE_LOGS", raising=False)
+    return tmp_path
+
+
+def written(path, count, text="x"):
+    with path.open("w") as file:
+        for n in range(count):
+            file.write(json.dumps({"prompt": f"number {n} is", "completion": f" {text}{n}"}) + "\n")
+    return path
+
+
+def peak(work):
+    """Bytes that Python held at most."""
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_rows_are_read_one_at_a_time(folder):
+    few, many = written(folder / "few.jsonl", 500), written(folder / "many.jsonl", 10_000)
+    sizes = [peak(lambda path=path: [None for _ in iter_jsonl(path)]) for path in (few, many)]
+    assert sizes[1] < sizes[0] + 10_000 * 16  # the list of nothings alone
+
+
+def test_a_row_costs_little_more_than_its_text(folder):
+    """Measured: 590 bytes a row of 80 bytes on disk, so a million rows are 0.6 GB."""
+    path = written(folder / "rows.jsonl", 5000)
+    assert peak(lambda: read_examples(path)) < 5000 * 900
+
+
+def test_a_line_without_an_end_is_read_in_bounded_memory(folder):
+    cap, path = 100_000, folder / "long.jsonl"
+    with path.open("w") as file:
+        file.write('{"prompt": "p", "completion": " c"}\n{"prompt": "')
+        for _ in range(50):
+            file.write("x" * cap)
+        file.write('"}\n{"prompt": "q", "completion": " c"}\n')
+
+    def refused():
+        with pytest.raises(UserError, match=rf"long\.jsonl:2: the line is over {cap} bytes"):
+            read_examples(path, max_line_bytes=cap)
+
+    assert peak(refused) < 5 * cap
+    reading = read_examples(path, max_line_bytes=cap, on_bad_row="skip")
+    assert [example.prompt for example in reading.examples] == ["p", "q"]
+    assert [source for source, _ in reading.rows_skipped] == [f"{path}:2"]
+
+
+def test_a_text_of_ten_megabytes_is_a_row_like_any_other(folder):
+    (folder / "long.jsonl").write_text(json.dumps({"text": "word " * 2_000_000}) + "\n")
+    (example,) = read_examples(folder / "long.jsonl").examples
+    assert len(example.completion) == 10_000_000
+
+
+def test_a_thousand_probe_files_are_one_probe(folder):
+    (folder / "probes").mkdir()
+    for n in range(1000):
+        (folder / "probes" / f"{n:04}.jsonl").write_text(json.dumps({"question": f"What is {n}?", "answers": ["x"]}))
+    questions = read_questions(folder / "probes")
+    assert len({question.id for question in questions}) == len(questions) == 1000
+    assert questions[-1].source.endswith("0999.jsonl:1")
+
+
+@pytest.mark.parametrize(
+    "name", ["a b", "日本 é", "a=b", "a,b", "x" * 200, "it's", "[a]", "$HOME", "a{b}", "100%", "-m"]
+)
+def test_a_folder_may_have_any_name(folder, name):
+    place = folder / name
+    place.mkdir()
+    written(place / "rows.jsonl", 10)
+    quoted = str(place / "rows.jsonl").replace("'", "\\'")
+    prepared = checked("data=jsonl", f"data.train_file='{quoted}'", "data.probe_questions=0", "data.validation_rows=0")
+    assert prepared.data.train[0].source.startswith(str(place))
+
+
+def test_a_run_in_odd_surroundings_is_a_run(folder):
+    """A home that cannot be written, asserts switched off, a Turkish locale, no terminal, odd names, another folder."""
+    place = folder / "a b, c=d é"
+    place.mkdir()
+    (place / "no home").write_text("a file where the home should be")
+    surroundings = {
+        "HOME": str(place / "no home"),
+        "XDG_CACHE_HOME": str(place / "no home"),
+        "PYTHONOPTIMIZE": "1",
+        "LC_ALL": "tr_TR.UTF-8",
+        "TZ": "Pacific/Kiritimati",
+        "TERM": "dumb",
+        "COLUMNS": "20",
+    }
+    done = typed(*TINY_RUN, "hydra.run.dir='run, 1'", cwd=place, **surroundings)
+    assert done.returncode == 0, done.stderr
+    assert read_run(place / "run, 1")["status"] == "finished"
+    assert (place / "run, 1" / "report.html").is_file()
+    assert "\x1b" not in done.stderr + done.stdout
+    assert "\r" not in done.stderr
+    lines = done.stderr.splitlines()
+    assert lines[0] == "loading torch, lightning and transformers"
+    assert [line for line in lines if line.startswith("fine-tuning on") and line.endswith("steps")]
+
+
+@pytest.mark.parametrize("locale", ["C", "tr_TR.UTF-8", "POSIX"])
+def test_a_refusal_is_the_same_in_every_locale(folder, locale):
+    words = ["data=jsonl", "data.train_file='日本.jsonl'"]
+    text = complaint(typed(*words, cwd=folder, LC_ALL=locale, PYTHONOPTIMIZE="1", HOME="/nonexistent", TZ="UTC+25"))
+    assert "there is no such file" in text
+
+
+def test_nothing_hangs_on_assert():
+    """-O takes asserts out: what they guard in the source must be impossible, never a check of input."""
+    code = "import sys; sys.argv = ['truetune', 'optimizer.lr=-1']; from truetune.cli import train; train()"
+    found = subprocess.run([sys.executable, "-OO", "-c", code], capture_output=True, text=True, check=False)
+    assert (found.returncode, found.stdout) == (2, "")
+    assert found.stderr.startswith("error: optimizer.lr=-1: ")
+
+
+def test_an_asked_for_folder_elsewhere_is_found_from_there(folder, monkeypatch):
+    """Relative paths are those of the folder in which the command is typed."""
+    written(folder / "rows.jsonl", 10)
+    (folder / "below").mkdir()
+    monkeypatch.chdir(folder / "below")
+    assert checked("data=jsonl", "data.train_file=../rows.jsonl").data.train
+    assert CONF.is_absolute()
+    assert checked(*TINY_WORLD).data.train
+    assert os.listdir() == []

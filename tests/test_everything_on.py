@@ -1,0 +1,49 @@
+"""The real command with every probe and the methods that prepare something before training."""
+
+import pytest
+from commands import TINY_RUN, typed
+
+from truetune.record import read_items, read_run
+
+WORDS = (
+    *TINY_RUN,
+    *(
+        "method=[self_replay,ewc,dola]",
+        "extras.label_facts=true",
+        "probe=full",
+        "callbacks=frontier",
+        "trainer.max_epochs=2",
+    ),
+    *("probe.sampling.samples=3", "objective.ewc.texts=4", "curation.self_replay.max_tokens=4"),
+    "hydra.run.dir=run",
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("everything")
+    done = typed(*WORDS, cwd=folder, OMP_NUM_THREADS="1")
+    assert done.returncode == 0, done.stderr
+    return folder / "run"
+
+
+def test_every_probe_has_measured_base_and_tuned(folder):
+    record = read_run(folder)
+    for block in ("base", "final"):
+        groups = {name.partition("/")[0] for name in record[block]}
+        assert groups >= {"task", "retention", "hallucination", "selective", "sampling", "faithfulness", "fit"}
+    assert "retention/backward_transfer" in record["final"]
+    assert {item.population for item in read_items(folder / "items" / "faithfulness.final.jsonl")} == {"contradiction"}
+    assert "When it should rather say nothing" in (folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_facts_are_followed_by_what_the_base_knew(folder):
+    record = read_run(folder)
+    assert "memorising_unknown_since" in record
+    fits = [entry["metrics"] for entry in record["history"] if "fit/unknown_exact_match" in entry["metrics"]]
+    assert len(fits) >= 3, "base, each epoch"
+    assert all(metrics["fit/unknown_exact_match_low"] <= metrics["fit/unknown_exact_match"] for metrics in fits)
+
+
+def test_the_frontier_is_kept(folder):
+    assert [path for path in (folder / "checkpoints").iterdir() if path.name.startswith("frontier-")]
