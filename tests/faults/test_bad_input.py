@@ -176,7 +176,7 @@ def test_the_other_data_files_are_read_before_the_run_too(folder, key):
 
 def test_a_data_file_that_is_not_there(folder):
     (folder / "empty").mkdir()
-    (folder / "rows.csv").write_text("prompt,completion\n")
+    (folder / "rows.xlsx").write_text("prompt,completion\n")
 
     def said(data, name):
         return refused(f"data={data}", **{"data.train_file": name})
@@ -185,8 +185,8 @@ def test_a_data_file_that_is_not_there(folder):
     assert said("jsonl", "").startswith("data.train_file=: ")
     assert f"{folder}/no.jsonl: there is no such file" in said("jsonl", "no.jsonl")
     assert f"{folder}/no: there is no such file" in said("jsonl", "no")
-    assert f"{folder}/empty: the folder holds no .jsonl or .json file" in said("jsonl", "empty")
-    assert "the name ends in '.csv'" in said("jsonl", "rows.csv")
+    assert f"{folder}/empty: the folder holds no .jsonl, .json, .csv, .tsv or .parquet file" in said("jsonl", "empty")
+    assert "the name ends in '.xlsx'" in said("jsonl", "rows.xlsx")
     assert f"{folder}/no.txt: there is no such file" in said("text", "no.txt")
     assert f"{folder}/empty: this is a folder" in said("text", "empty")
 
