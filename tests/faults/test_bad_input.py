@@ -117,7 +117,7 @@ def test_a_foreign_callback_or_logger_is_refused_and_not_called(folder, group):
     assert listing(folder) == []
 
 
-@pytest.mark.parametrize("target", ["truetune.sweep.subprocess.run", "truetune.record.os.system"])
+@pytest.mark.parametrize("target", ["truetune.sweep.subprocess.run", "truetune.sweep.os.system"])
 def test_a_module_that_ours_imports_is_no_way_round(folder, target):
     with pytest.raises(UserError, match="not allowed"):
         build.make({"_target_": target, "_args_": [["touch", f"{folder}/canary"]]}, "callbacks.mine")
