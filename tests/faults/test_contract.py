@@ -113,7 +113,11 @@ CASES = [
     ("truetune", ["seed=1,2"], ["seed=1,2: several values make a sweep; add -m"]),
     ("truetune", ["--nosuch"], ["--nosuch: no such flag"]),
     ("truetune", ["objective=["], ["objective=[: cannot be read as key=value"]),
-    ("truetune", ["data.train_file=x.jsonl"], ["data.train_file", "type data=jsonl or data=text"]),
+    (
+        "truetune",
+        ["data.train_file=x.jsonl"],
+        ["data.train_file: not a key of what is chosen; type ", "data=jsonl or data=text"],
+    ),
     ("truetune", ["schedule.every=2"], ["schedule.every", "type schedule=step_decay"]),
     ("truetune", ["+trainer.max_steps=0"], ["trainer.max_steps=0 trains nothing"]),
     ("truetune", ["+trainer.limit_train_batches=0"], ["trainer.limit_train_batches=0"]),
@@ -174,7 +178,7 @@ CASES = [
     (
         "truetune-measure",
         ["model.name_or_path=a/b", "data=questions", "data.probe_file=questions.csv"],
-        ["questions.csv: no column 'Correct Answers'"],
+        ["questions.csv:2: found the fields", '"Question"'],
     ),
     (
         "truetune-measure",
