@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import signal
 import sys
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 _PACKAGED = Path(__file__).parent / "conf"
 CONF = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parents[2] / "conf"
+
+LONGEST = 1000  # characters of an error
 
 _prepared: Prepared | None = None
 
@@ -196,6 +199,10 @@ def _guarded(main: Callable[[], None]) -> NoReturn:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        raise SystemExit(_say(UserError(f"{error.filename}: the name is too long; choose a shorter one"))) from None
     raise SystemExit(0)
 
 
@@ -205,7 +212,13 @@ def _terminated(*_: object) -> NoReturn:
     raise SystemExit(143)
 
 
+def in_one_line(error: Exception) -> str:
+    """Without secrets, and of a value that fills pages only the ends."""
+    text = " ".join(secret.hide(str(error)).split())
+    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"
+
+
 def _say(error: Any) -> int:
     which = f"rank {rank()}: " if rank() else ""
-    print(f"error: {which}{' '.join(secret.hide(str(error)).split())}", file=sys.stderr)
+    print(f"error: {which}{in_one_line(error)}", file=sys.stderr)
     return error.exit_code

@@ -20,7 +20,7 @@ Count = Annotated[int, Field(ge=1, strict=True)]
 CountOrZero = Annotated[int, Field(ge=0, strict=True)]
 Seed = Annotated[int, Field(ge=0, lt=2**32, strict=True)]
 YesOrNo = Annotated[bool, Field(strict=True)]
-Text = Annotated[str, Field(min_length=1)]
+Text = Annotated[str, Field(min_length=1, pattern=r"^[^\x00]*$")]
 Target = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*$")]
 # Beyond it an optimizer's own sums overflow.
 Rate = Annotated[float, Field(gt=0, le=1e30, allow_inf_nan=False, strict=True)]

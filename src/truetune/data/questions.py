@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,7 +38,7 @@ class Questions:
 
 
 def _form(path: Path) -> str:
-    if path.is_dir():
+    if os.path.isdir(path):
         return "question/answers or prompt/completion rows, file by file"
     _, first = next(iter_jsonl(path))
     if first.keys() >= SELF_AWARE:

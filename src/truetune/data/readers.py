@@ -96,7 +96,7 @@ def data_files(path: Paths) -> Iterator[Path]:
             if not found:
                 raise UserError(f"{entry.absolute()}: the folder holds no {_or(ROWS)} file; name a file")
             yield from found
-        elif entry.suffix.lower() in (*ROWS, ".txt") or not entry.exists():
+        elif entry.suffix.lower() in (*ROWS, ".txt") or not os.path.exists(entry):
             yield entry  # a missing file is said to be missing, whatever its name
         else:
             raise UserError(f"{entry.absolute()}: the name ends in {entry.suffix!r}, expected {_or((*ROWS, '.txt'))}")

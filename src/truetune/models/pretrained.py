@@ -63,7 +63,7 @@ class Pretrained:
     def check(self) -> None:
         """What can be said of a folder without loading it: no torch."""
         folder = Path(self.name_or_path)
-        if not folder.is_dir():
+        if not os.path.isdir(folder):  # unlike pathlib's, it answers for a name that is too long
             self._check_name()
             return
         names = {path.name for path in folder.iterdir()}

@@ -6,6 +6,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from truetune.atomic import remove_torn
+from truetune.record import read_run
 from truetune.report import run_report, sweep_report
 
 
@@ -13,6 +14,7 @@ def render(folder: Path) -> Path:
     """The page of a run (a folder with run.json) or of a sweep (anything else)."""
     if not (folder / "run.json").exists():
         return sweep_report.render(folder)
+    read_run(folder)  # a folder that is no run's is refused before a lock is left in it
     with suppress(Timeout, OSError), FileLock(folder / ".lock").acquire(timeout=0):
         remove_torn(folder)  # of a run that was killed while it wrote its record or its page
     return run_report.render(folder)
