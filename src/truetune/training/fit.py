@@ -67,7 +67,7 @@ def make_trainer(
         **trainer,
     }
     try:
-        return Trainer(
+        made = Trainer(
             callbacks=list(callbacks),
             logger=list(loggers) or False,
             enable_checkpointing=any(_is_checkpoint(callback) for callback in callbacks),
@@ -77,6 +77,10 @@ def make_trainer(
         )
     except (TypeError, ValueError, MisconfigurationException) as error:
         raise UserError(f"trainer: {' '.join(str(error).split()).removeprefix('Trainer.__init__() ')}") from error
+    asked = str(trainer.get("precision"))
+    if asked.startswith("16") and str(made.precision).startswith("bf16"):
+        raise UserError(f"trainer.precision={asked}: this CPU would compute in bf16; type trainer.precision=bf16-mixed")
+    return made
 
 
 def load_best(trainer: Trainer, module: FineTuning) -> None:

@@ -118,10 +118,16 @@ class FineTuning(LightningModule):
         if self.stepped:
             self.window_loss, self.window_tokens, self.gradients = loss, tokens, gradients
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
-        else:
+        elif not (math.isfinite(loss) and self._loss_scale >= 1):  # else the scaler leaves out the step, scales by less
             self._not_finite(loss, gradients.norm)
             optimizer.zero_grad(set_to_none=True)
         self._start_window()
+
+    @property
+    def _loss_scale(self) -> float:
+        """Of 16-bit mixed precision, where a gradient may overflow now and then; 0 without one."""
+        scaler: Any = getattr(self.trainer.precision_plugin, "scaler", None)
+        return float(scaler.get_scale()) if scaler is not None else 0.0
 
     def _divide_by_window_tokens(self) -> tuple[float, int]:
         """Mean loss and number of target tokens, over all ranks."""
