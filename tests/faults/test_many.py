@@ -1,0 +1,60 @@
+"""Many at once: processes that want the same folder, and a sweep in which jobs end in every way there is.
+
+Minutes long, so only with TRUETUNE_LONG=1.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+from commands import TINY_RUN
+
+from truetune.record import read_run
+from truetune.sweep import Jobs
+
+pytestmark = pytest.mark.skipif(not os.environ.get("TRUETUNE_LONG"), reason="long: TRUETUNE_LONG=1")
+
+
+def test_of_eight_processes_that_start_at_once_one_gets_the_folder(tmp_path):
+    words = [sys.executable, "-m", "truetune", *TINY_RUN, "hydra.run.dir=run"]
+    started = [
+        subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        for _ in range(8)
+    ]
+    ended = [(process.communicate(timeout=500)[1], process.returncode) for process in started]
+    codes = sorted(code for _, code in ended)
+    assert codes == [0, *[2] * 7], ended
+    assert all("error: " in said and "Traceback" not in said for said, code in ended if code)
+    assert read_run(tmp_path / "run")["status"] == "finished"
+
+
+class Killing(Jobs):
+    """Sends some jobs a signal while they work."""
+
+    kills = {7: signal.SIGTERM, 13: signal.SIGKILL}  # noqa: RUF012
+
+    def _start(self, job):
+        process = super()._start(job)
+        if job.number in self.kills:
+            threading.Timer(3.0, process.send_signal, [self.kills[job.number]]).start()
+        return process
+
+
+def test_a_sweep_of_twenty_loses_the_three_that_fail_and_no_other(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = [[*TINY_RUN, f"trainer.max_epochs={1 + n % 2}"] for n in range(20)]
+    words[3] = [*TINY_RUN, "optimizer.lr=1e29", "trainer.max_epochs=9"]  # diverges
+    Killing(tmp_path / "sweep", n_jobs=2).run(words, 0, lambda _: None)
+    jobs = json.loads((tmp_path / "sweep" / "sweep.json").read_text())["jobs"]
+    failed = {job["number"]: job["error"] for job in jobs if job["status"] != "finished"}
+    assert sorted(failed) == [3, 7, 13], failed
+    assert failed[3].startswith("exit code 3")
+    assert failed[7].startswith("exit code 143")
+    assert failed[13].startswith("exit code -9")
+    runs = {n: read_run(tmp_path / "sweep" / str(n)) for n in range(20) if n not in failed}
+    for n, run in runs.items():  # nothing leaks from one job into another: the same job ends in the same numbers
+        assert run["final"] == runs[n % 2]["final"], n
