@@ -41,9 +41,8 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def lm():
-    return Tiny(0, 16, 1, 32, 300, Pretraining(1, 1e-3, 0, 0.0, 1.0), intermediate_size=16, heads=2).build(
-        word_level(["a", "b"]), "", ""
-    )
+    tiny = Tiny(0, 16, 1, 32, 300, Pretraining(1, 1e-3, 0, 0.0, 1.0), intermediate_size=16, heads=2)
+    return tiny.build(word_level(["a", "b"]), "", "")
 
 
 # --- hostile artefacts ------------------------------------------------------------------------------------------------
