@@ -123,6 +123,11 @@ def together(config: Mapping[str, Any]) -> None:
             f"extras.max_new_tokens={config['extras']['max_new_tokens']} leaves no room for a question in "
             f"model.context_length={model['context_length']}; lower it"
         )
+    if str(trainer.get("strategy", "auto")).startswith(("fsdp", "deepspeed")):
+        raise UserError(
+            f"trainer.strategy={trainer['strategy']}: the probes ask a whole model, and this strategy cuts it up "
+            "(nor could it clip by norm); type trainer=ddp, with method=lora for a large model"
+        )
     if trainer.get("gradient_clip_val") is None and trainer.get("gradient_clip_algorithm") == "value":
         raise UserError("trainer.gradient_clip_algorithm=value needs trainer.gradient_clip_val; type clip=value")
     if trainer.get("max_steps", -1) == 0:

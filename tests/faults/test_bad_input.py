@@ -468,3 +468,10 @@ def test_where_a_plus_adds_a_key_it_is_offered_and_only_there(folder):
     assert "; +callbacks.mine=... adds one" in refusal("callbacks.mine=2")
     for word in ("optimizer.nope=1", "nope=1", "data.nope=1"):
         assert "adds one" not in refusal(word)
+
+
+@pytest.mark.parametrize("strategy", ["fsdp", "deepspeed_stage_2"])
+def test_a_model_in_pieces_is_refused_with_the_reason(strategy):
+    said = refused(f"+trainer.strategy={strategy}")
+    assert said.startswith(f"trainer.strategy={strategy}: the probes ask a whole model")
+    assert "trainer=ddp" in said
