@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 
+import psutil
 import pytest
 from commands import TINY_RUN
 
@@ -58,3 +59,34 @@ def test_a_sweep_of_twenty_loses_the_three_that_fail_and_no_other(tmp_path, monk
     runs = {n: read_run(tmp_path / "sweep" / str(n)) for n in range(20) if n not in failed}
     for n, run in runs.items():  # nothing leaks from one job into another: the same job ends in the same numbers
         assert run["final"] == runs[n % 2]["final"], n
+
+
+def test_two_hundred_jobs_leave_the_launcher_as_it_was(tmp_path):
+    prints = ["--cfg", "hydra", "--package", "hydra.run"]  # a job that ends within a second
+    process = psutil.Process()
+
+    def state():
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        return process.num_fds(), threading.active_count(), dict(os.environ), handlers, process.children()
+
+    before, memory = state(), process.memory_info().rss
+    Jobs(tmp_path, n_jobs=2).run([prints] * 200, 0, lambda _: None)
+    assert state() == before
+    assert process.memory_info().rss - memory < 20e6
+
+
+def test_jobs_of_two_processes_train_what_each_was_told(tmp_path, monkeypatch):
+    """In one process the ranks of a sweep can train different jobs as one (Lightning #11300)."""
+    monkeypatch.chdir(tmp_path)
+    two = [*TINY_RUN, "trainer=ddp_sim"]
+    diverges = [*two, "optimizer.lr=1e29", "trainer.max_epochs=9"]
+    words = [[*two, "optimizer.lr=1e-3"], diverges, [*two, "optimizer.lr=1e-2"]]
+    Jobs(tmp_path / "sweep").run(words, 0, lambda _: None)
+    Jobs(tmp_path / "alone").run(words[2:], 0, lambda _: None)
+    jobs = json.loads((tmp_path / "sweep" / "sweep.json").read_text())["jobs"]
+    assert [job["status"] for job in jobs] == ["finished", "failed", "finished"]
+    assert jobs[1]["error"].startswith("exit code 3: ")
+    runs = [read_run(tmp_path / "sweep" / number) for number in ("0", "2")]
+    assert runs[1]["final"] == read_run(tmp_path / "alone" / "0")["final"]
+    assert runs[0]["final"] != runs[1]["final"]
+    assert [run["config"]["optimizer"]["lr"] for run in runs] == [1e-3, 1e-2]
