@@ -17,6 +17,7 @@ from truetune.training.fit import fit
 from truetune.training.module import FineTuning
 from truetune.training.objectives import NextToken
 from truetune.training.schedules import Constant
+from truetune.training.stability import Stability
 
 
 @pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true", "64-true"])
@@ -104,3 +105,17 @@ def test_a_compiled_step_is_the_same_step_and_leaves_the_same_names(monkeypatch)
     fit(module, loader, seed=0, trainer={"max_epochs": 1, "accelerator": "cpu"})
     torch.testing.assert_close(seen[0][1], list(gradient(other, rows(other))[1]), rtol=1e-4, atol=1e-6)
     assert {name.removeprefix("model.") for name in module.state_dict()} == names
+
+
+def test_an_overflow_is_no_reason_to_go_back(monkeypatch):
+    """`rewind` is for steps that are not finite; one that the scaler left out has moved nothing."""
+    scaler, said = torch.amp.GradScaler("cpu", init_scale=2.0**24), []
+    half = MixedPrecision("16-mixed", "cpu", scaler)
+    monkeypatch.setattr(truetune.training.fit, "AtomicCheckpointIO", lambda: half)
+    guard = Stability("rewind", said.append)
+    went_back = []
+    monkeypatch.setattr(guard, "_rewind", lambda *_: went_back.append(1))
+    lm = language_model()
+    train(lm, rows(lm), batch=3, epochs=8, optimizer=partial(torch.optim.AdamW, lr=1e-2), callbacks=[guard])
+    assert scaler.get_scale() < 2.0**24, "nothing overflowed: the test shows nothing"
+    assert (went_back, said, guard.counts["nonfinite_steps"]) == ([], [], 0)

@@ -33,7 +33,7 @@ class Stability(Callback):
         self._items: Counter[str] = Counter()
         self._losses: deque[float] = deque(maxlen=WINDOW)
         self._step = self._in_a_row = 0
-        self._in_spike = False
+        self._in_spike = self._rejected = False
         self._kept: tuple[list[torch.Tensor], Any] = ([], {})
 
     def report(self) -> dict[str, Any]:
@@ -61,6 +61,7 @@ class Stability(Callback):
         self.counts["nonfinite_steps"] += 1
         self._items.update(dict.fromkeys(ids, 1))
         self._in_a_row += 1
+        self._rejected = True
         if self._common():
             text += f" (most often: {few(self._common())})"
         if self.policy == "stop":
@@ -90,8 +91,9 @@ class Stability(Callback):
         if pl_module.stepped:
             self._in_a_row = 0
             self._compare(pl_module.window_loss, step)
-        elif self.policy == "rewind":
+        elif self.policy == "rewind" and self._rejected:  # a step that a loss scaler left out took nothing wrong
             self._rewind(trainer, pl_module)
+        self._rejected = False
         if trainer.is_last_batch:  # before the validation, and before a checkpoint is written
             self._check_weights(trainer, pl_module)
 
