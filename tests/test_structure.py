@@ -25,7 +25,7 @@ LAYERS = (
     ("build", "export", "onnx_export", "state", "training", "probes", "data", "report"),
     ("checks", "instances", "rules", "secret", "settings", "versions"),
     ("models", "world", "record", "checkpoints"),
-    ("balance", "ranks", "errors", "atomic"),
+    ("balance", "ranks", "errors", "atomic", "steps"),
 )
 LONGEST_FILE, LONGEST_FUNCTION = 250, 45
 

@@ -6,14 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 from rich.console import Console
 
 from truetune.build import Run
 from truetune.data.dataset import Dataset
 from truetune.data.tokens import Encoder, Row
-from truetune.errors import UserError
 from truetune.models.chat import with_template
+from truetune.models.folder import IN_USE, owned
 from truetune.models.language_model import Frozen, LanguageModel
 from truetune.probes.baseline import measure_base
 from truetune.probes.measure import compare, cropped, measure
@@ -29,11 +28,8 @@ DRIFT = "retention/kl_to_base_nats_per_token"
 
 def audit(job: Run, console: Console) -> dict[str, Any]:
     """Returns what run.json holds; the folder is locked while it works."""
-    try:
-        with FileLock(job.run_dir / ".lock").acquire(timeout=0):
-            return _audit(job, console)
-    except Timeout:
-        raise UserError(f"{job.run_dir}: another run is working in this folder; choose another hydra.run.dir") from None
+    with owned(job.run_dir, IN_USE):
+        return _audit(job, console)
 
 
 def _audit(job: Run, console: Console) -> dict[str, Any]:

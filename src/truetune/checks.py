@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from truetune.balance.answers import is_abstention, normalise
 from truetune.errors import UserError
+from truetune.steps import batches_per_epoch, steps_per_epoch
 
 Job = Literal["train", "measure"]
 COMMAND: dict[Job, str] = {"train": "truetune", "measure": "truetune-measure"}
@@ -89,18 +90,18 @@ def length(config: Mapping[str, Any], rows: int, *, more: bool) -> list[str]:
     """
     trainer, schedule, batch = config["trainer"], config["schedule"], config["data"]["batch_size"]
     devices = _devices(trainer.get("devices", 1))
-    batches = math.ceil(rows / (devices * batch))
+    batches, accumulate = batches_per_epoch(rows, batch, devices), trainer["accumulate_grad_batches"]
     limit = trainer.get("limit_train_batches", 1.0)
     if isinstance(limit, float) and int(batches * limit) == 0 and not more:
         raise UserError(
             f"trainer.limit_train_batches={limit} of {batches} batches is none; raise it or lower data.batch_size"
         )
-    steps = math.ceil(batches / trainer["accumulate_grad_batches"]) * trainer["max_epochs"]
+    steps = steps_per_epoch(rows, batch, accumulate, devices) * trainer["max_epochs"]
     asked = {key: schedule[key] for key in ("warmup_steps", "decay_steps") if key in schedule}
     if sum(asked.values()) > steps and not more:
         named = " + ".join(f"schedule.{key}={value}" for key, value in asked.items())
         raise UserError(f"{named} is above the run's {steps} steps; lower it")
-    window = devices * batch * trainer["accumulate_grad_batches"]
+    window = devices * batch * accumulate
     return [] if more or rows >= window else [f"{rows} rows do not fill one step of {window}: an epoch is one step"]
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from truetune.build import Prepared, Run
+    from truetune.checks import Job
 
 _PACKAGED = Path(__file__).parent / "conf"
 CONF = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parents[2] / "conf"
@@ -67,37 +68,31 @@ def _train() -> None:
     else:
         if rank() == 0:
             sys.argv[1:] = resume.expanded(sys.argv[1:], arguments)
-        _launch()
+        _launch("train")
     for jobs in sweep.STARTED.values():
         if not sweep.finish(jobs, sweep.to_stderr):
             raise SystemExit(1)
 
 
-def _launch() -> None:
+def _launch(job: Job) -> None:
     global _prepared
     from truetune import compose
 
     arguments = compose.parse(sys.argv[1:])
     if compose.runs_something(arguments):
-        _prepared = compose.check(arguments, CONF)
+        _prepared = compose.check(arguments, CONF, job)
     import hydra
 
-    hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")(_job)()
+    hydra.main(version_base="1.3", config_path=str(CONF), config_name=job)(_job)()
 
 
 def _measure() -> None:
-    global _prepared
     from truetune import compose, versions
 
     versions.check()
-    arguments = compose.parse(sys.argv[1:])
-    if arguments.multirun or "hydra.mode=MULTIRUN" in arguments.overrides:
+    if compose.is_sweep(compose.parse(sys.argv[1:])):
         raise UserError("truetune-measure measures one model at a time; call it once for each, without -m")
-    if compose.runs_something(arguments):
-        _prepared = compose.check(arguments, CONF, "measure")
-    import hydra
-
-    hydra.main(version_base="1.3", config_path=str(CONF), config_name="measure")(_job)()
+    _launch("measure")
 
 
 def _job(cfg: DictConfig) -> None:

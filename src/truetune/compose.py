@@ -51,13 +51,17 @@ def runs_something(arguments: argparse.Namespace) -> bool:
     return not (arguments.help or arguments.hydra_help or arguments.info or arguments.shell_completion)
 
 
+def is_sweep(arguments: argparse.Namespace) -> bool:
+    return bool(arguments.multirun) or "hydra.mode=MULTIRUN" in arguments.overrides
+
+
 def check(arguments: argparse.Namespace, conf: Path, job: Job = "train") -> Prepared | None:
     """Composes and checks every job of the command line; returns what a single run has prepared."""
     from truetune.build import prepare
 
     secret.refuse(arguments.overrides)
     jobs = list(itertools.islice(_jobs(arguments), MOST_JOBS_CHECKED))
-    many = arguments.multirun or "hydra.mode=MULTIRUN" in arguments.overrides
+    many = is_sweep(arguments)
     prepared: Prepared | None = None
     read: dict[str, Dataset] = {}
     for overrides in jobs:

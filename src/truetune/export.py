@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from truetune.errors import UserError
-from truetune.models.folder import MANIFEST, verify, written
+from truetune.models.folder import MANIFEST, beside, verify, written
 from truetune.onnx_export import check_installed, write_onnx
 from truetune.record import read_run
 from truetune.report.summary import number, rows
@@ -36,16 +35,13 @@ def export(run_dir: Path, out: Path, *, onnx: bool = False) -> Path:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out.absolute()}: exists and is not empty; name a new folder")
     out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
-    try:
+    with beside(out, f".{out.name}.") as temporary:
         shutil.copytree(source, temporary, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MANIFEST))
         (temporary / "README.md").write_text(card(run), encoding="utf-8")
         if onnx:
             write_onnx(temporary)
         temporary.chmod(0o755)
         temporary.replace(out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return out
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
-from truetune.errors import UserError
+from truetune.errors import UserError, first_line
 from truetune.settings import near
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def check(cfg: DictConfig, overrides: Sequence[str]) -> None:
             value = cfg.hydra[key]
             node[key] = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
     except OmegaConfBaseException as error:
-        raise UserError(f"{error.full_key or 'hydra'}: {str(error).splitlines()[0]}") from None
+        raise UserError(f"{error.full_key or 'hydra'}: {first_line(error)}") from None
     for part in PLUGINS:
         if not isinstance(node[part], dict) or "_target_" not in node[part]:
             raise UserError(f"hydra.{part}={node[part]}: names no {part}; hydra/{part} may be {_listed(part)}")

@@ -55,13 +55,15 @@ def write_onnx(folder: Path) -> None:
 def _logits_only(model: Any) -> nn.Module:
     from torch import Tensor, nn
 
+    from truetune.models.language_model import forward
+
     class Logits(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.model = model
 
         def forward(self, input_ids: Tensor) -> Tensor:
-            return self.model(input_ids=input_ids, use_cache=False).logits
+            return forward(self.model, input_ids)
 
     return Logits().eval()
 

@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 from lightning import Trainer, seed_everything
 from rich.console import Console
 
@@ -16,12 +15,13 @@ from truetune.atomic import remove_torn
 from truetune.build import Run
 from truetune.data.curation import Context, curate
 from truetune.data.dataset import Dataset
-from truetune.data.module import TokenizedData, steps_per_epoch
+from truetune.data.module import TokenizedData
 from truetune.data.tokens import Encoded, Encoder, OverLong, encode
 from truetune.errors import Diverged, UserError
 from truetune.export import save_model
 from truetune.models.adaptation import Trained
 from truetune.models.chat import with_template
+from truetune.models.folder import IN_USE, owned
 from truetune.models.language_model import LanguageModel, check_packing
 from truetune.probes.baseline import measure_base
 from truetune.probes.knowledge import groups, summary
@@ -31,6 +31,7 @@ from truetune.ranks import rank
 from truetune.record import Measurement, delta
 from truetune.report.summary import print_table
 from truetune.state import State
+from truetune.steps import steps_per_epoch
 from truetune.training.base import load_base
 from truetune.training.callbacks import Alarm, Measuring, StepLog, epochs_to_measure
 from truetune.training.fit import fit, load_best, make_trainer, quiet
@@ -48,13 +49,9 @@ def run(job: Run, console: Console) -> dict[str, Any]:
     """Returns what run.json holds; the run folder is locked while it works."""
     if rank() > 0:
         return _beside_rank_0(job, console)
-    lock = FileLock(job.run_dir / ".lock")
-    try:
-        with lock.acquire(timeout=0):
-            remove_torn(job.run_dir, deep=True)
-            return _run(job, console)
-    except Timeout:
-        raise UserError(f"{job.run_dir}: another run is working in this folder; choose another hydra.run.dir") from None
+    with owned(job.run_dir, IN_USE):
+        remove_torn(job.run_dir, deep=True)
+        return _run(job, console)
 
 
 def _beside_rank_0(job: Run, console: Console) -> dict[str, Any]:

@@ -13,11 +13,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from truetune.atomic import write_atomic
 from truetune.checkpoints import LAST
 from truetune.errors import UserError, first_line
+from truetune.models.folder import owned
 
 LOG, TABLE = "output.log", "sweep.json"
 
@@ -65,12 +64,9 @@ class Jobs:
     def _work(self, waiting: list[Job], say: Callable[[str], None]) -> None:
         STARTED[self.folder] = self
         self.folder.mkdir(parents=True, exist_ok=True)
-        try:
-            with FileLock(self.folder / ".lock").acquire(timeout=0):
-                self._write()
-                self._run_all(waiting, say)
-        except Timeout:
-            raise UserError(f"{self.folder}: another truetune works on this sweep; wait for it to end") from None
+        with owned(self.folder, "another truetune works on this sweep; wait for it to end"):
+            self._write()
+            self._run_all(waiting, say)
 
     def _run_all(self, waiting: list[Job], say: Callable[[str], None]) -> None:
         running: dict[int, tuple[Job, subprocess.Popen[bytes], float]] = {}

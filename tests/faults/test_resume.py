@@ -23,10 +23,11 @@ from training.small import TEXTS, TINY, WORDS, language_model, rows
 
 from truetune import compose, resume
 from truetune.checkpoints import LAST
-from truetune.data.module import TokenizedData, steps_per_epoch
+from truetune.data.module import TokenizedData
 from truetune.errors import UserError
 from truetune.models.tokenizers import word_level
 from truetune.state import State
+from truetune.steps import steps_per_epoch
 from truetune.training.callbacks import Measuring, StepLog
 from truetune.training.fit import fit
 from truetune.training.module import FineTuning

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from truetune.balance.answers import normalise
+from truetune.balance.answers import key
 
 Same = Callable[[str, str], bool]
 
@@ -17,7 +17,7 @@ class NormalisedMatch:
     """Equal after normalisation; answers of no words are compared as they stand."""
 
     def __call__(self, one: str, other: str) -> bool:
-        return (normalise(one) or one.strip().lower()) == (normalise(other) or other.strip().lower())
+        return key(one) == key(other)
 
 
 same_answer = NormalisedMatch()

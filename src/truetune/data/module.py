@@ -159,15 +159,5 @@ class PretrainingStream(IterableDataset[Batch]):
             yield collate([row(example) for example in examples], self.encoder.pad)
 
 
-def steps_per_epoch(rows: int, batch_size: int, accumulate: int, devices: int, limit: float = 1.0) -> int:
-    """Optimizer steps; the trainer's own estimate builds the loader early and loses its state (Lightning #20550).
-
-    `limit` is Lightning's limit_train_batches: a share of the batches if it is a float, else their number.
-    """
-    batches = math.ceil(math.ceil(rows / devices) / batch_size)
-    limited = int(batches * limit) if isinstance(limit, float) else min(batches, limit)
-    return math.ceil(max(1, limited) / accumulate)
-
-
 def to_device(batch: Batch, device: torch.device) -> Batch:
     return {key: value.to(device) if isinstance(value, torch.Tensor) else value for key, value in batch.items()}  # pyright: ignore[reportReturnType]

@@ -36,15 +36,13 @@ class Place:
 
 def truthful_qa(row: Row, place: Place) -> list[Question]:
     """TruthfulQA's CSV (Lin et al. 2022): the best answer first; incorrect ones are the alternatives of MC1 and MC2."""
-    best, correct, incorrect = (str(row.get(f"{which} Answer{s}") or "") for which, s in _TRUTHFUL)
+    columns = ("Best Answer", "Correct Answers", "Incorrect Answers")
+    best, correct, incorrect = (str(row.get(name) or "") for name in columns)
     answers = [best, *correct.split("; ")]
     if not any(answer.strip() for answer in answers):
         raise BadRow(place.source, "no answer in this row; write one or remove the row")
     wrong = tuple(part.strip() for part in incorrect.split("; ") if part.strip())
     return [place.question(row["Question"], answers, wrong=wrong, population=str(row.get("Category") or "asked"))]
-
-
-_TRUTHFUL = (("Best", ""), ("Correct", "s"), ("Incorrect", "s"))
 
 
 def truthful_mc(row: Row, place: Place) -> list[Question]:

@@ -10,11 +10,13 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from truetune.atomic import TORN, file_digest, remove_torn, sync_folder, writing
+from truetune.errors import UserError
 
 MANIFEST = "manifest.json"
+IN_USE = "another run is working in this folder; choose another hydra.run.dir"
 
 
 def cached(folder: Path, build: Callable[[Path], None], say: Callable[[str], None]) -> Path:
@@ -41,20 +43,39 @@ def cached(folder: Path, build: Callable[[Path], None], say: Callable[[str], Non
 
 
 @contextmanager
-def written(folder: Path, prefix: str) -> Generator[Path]:
-    """A temporary folder beside `folder`, which it becomes at the end, or nothing is left of it."""
+def owned(folder: Path, refusal: str) -> Generator[None]:
+    """Locks a folder that is worked in; raises UserError with the words of `refusal` if another process does."""
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(f"{folder}: {refusal}") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def beside(folder: Path, prefix: str) -> Generator[Path]:
+    """A temporary folder beside `folder`; what has not been moved away from it by the end is removed."""
     with writing(folder):
         temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=prefix, suffix=TORN))
         try:
             yield temporary
-            commit(temporary, folder)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
-def lock_is_held(lock: FileLock) -> bool:
-    from filelock import Timeout
+@contextmanager
+def written(folder: Path, prefix: str) -> Generator[Path]:
+    """A temporary folder beside `folder`, which it becomes at the end, or nothing is left of it."""
+    with beside(folder, prefix) as temporary:
+        yield temporary
+        commit(temporary, folder)
 
+
+def lock_is_held(lock: FileLock) -> bool:
     try:
         lock.acquire(timeout=0)
     except Timeout:

@@ -77,7 +77,7 @@ def _item(question: Question, logs: Sequence[float]) -> Item:
         answers=question.answers,
         answer=texts[best],
         outcome="right" if _first_is_best(logs, true) else "wrong",
-        confidence=round(math.exp(scores[best] - max(scores)) / sum(math.exp(s - max(scores)) for s in scores), 6),
+        confidence=round(1 / sum(math.exp(score - scores[best]) for score in scores), 6),
         population=question.population,
         cluster=question.cluster,
     )

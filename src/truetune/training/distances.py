@@ -10,7 +10,7 @@ from torch import Tensor
 
 from truetune.data.tokens import Batch
 from truetune.models.language_model import Frozen
-from truetune.training.objectives import Micro, kl_nats
+from truetune.training.objectives import Micro, kl_to, pull
 
 
 @dataclass
@@ -24,8 +24,7 @@ class SelfReplay:
         said_BT = micro.is_target_BT & (micro.weights_BT[:, 1:] == 0)
         if not said_BT.any():
             return micro.logits_BTV.sum() * 0
-        base_BTV = self.reference.logits(micro.input_ids_BT, micro.attention_mask_BT, micro.position_ids_BT)
-        return kl_nats(base_BTV[:, :-1][said_BT], micro.logits_BTV[:, :-1][said_BT]).sum()
+        return kl_to(self.reference, micro, said_BT)
 
 
 class SelfDistill:
@@ -37,9 +36,7 @@ class SelfDistill:
         self.weight, self._teacher = weight, teacher(epochs)
 
     def __call__(self, micro: Micro) -> Tensor:
-        teacher_BTV = self._teacher.logits(micro.input_ids_BT, micro.attention_mask_BT, micro.position_ids_BT)
-        target_BT = micro.is_target_BT
-        return kl_nats(teacher_BTV[:, :-1][target_BT], micro.logits_BTV[:, :-1][target_BT]).sum()
+        return kl_to(self._teacher, micro, micro.is_target_BT)
 
 
 class Ewc:
@@ -59,13 +56,7 @@ class Ewc:
         self.fisher = _to_mean_one(fisher(reference, old_texts(texts, max_tokens)))
 
     def __call__(self, micro: Micro) -> Tensor:
-        terms = [
-            (self.fisher[name].to(p.device) * (p - self._start[name].to(p.device)).pow(2)).sum()
-            for name, p in micro.model.named_parameters()
-            if p.requires_grad and name in self.fisher
-        ]
-        # The window's division by its target tokens is undone: the penalty is per step, not per token.
-        return torch.stack(terms).sum() / 2 * micro.target_tokens
+        return pull(micro, self._start, self.fisher)
 
 
 def fisher(reference: Frozen, texts: Iterable[Batch], seed: int = 0) -> dict[str, Tensor]:

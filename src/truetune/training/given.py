@@ -16,6 +16,7 @@ from truetune.data.tokens import Batch, Encoder, collate
 from truetune.errors import UserError
 from truetune.models.language_model import Frozen, LanguageModel
 from truetune.probes.decoding import sampled_answers
+from truetune.steps import steps_per_epoch
 from truetune.training.fit import fit
 from truetune.training.module import FineTuning, OptimizerFactory
 from truetune.training.objectives import NextToken
@@ -58,7 +59,7 @@ class Given:
             [NextToken()],
             self.optimizer(),
             Constant(warmup_steps=0),
-            steps_per_epoch=-(-len(rows) // self.batch_size),
+            steps_per_epoch=steps_per_epoch(len(rows), self.batch_size, accumulate=1, devices=1),
             total_epochs=epochs,
         )
         chosen = ("accelerator", "precision", "gradient_clip_val", "gradient_clip_algorithm", "deterministic")

@@ -100,6 +100,12 @@ def _nll(head: Callable[[Tensor], Tensor], states_ND: Tensor, labels_N: Tensor, 
     return (F.cross_entropy(head(states_ND).float(), labels_N, reduction="none") * weights_N).sum()
 
 
+def kl_to(reference: Frozen, micro: Micro, chosen_BT: Tensor) -> Tensor:
+    """Sum of KL(reference || model) at the chosen ones of the T - 1 predictions."""
+    base_BTV = reference.logits(micro.input_ids_BT, micro.attention_mask_BT, micro.position_ids_BT)
+    return kl_nats(base_BTV[:, :-1][chosen_BT], micro.logits_BTV[:, :-1][chosen_BT]).sum()
+
+
 @dataclass
 class KlToBase:
     """KL(base || tuned): stay close to the base where it has an opinion (Li & Hoiem 2016, learning without forgetting).
@@ -112,9 +118,18 @@ class KlToBase:
     positions: Literal["target", "all"] = "target"
 
     def __call__(self, micro: Micro) -> Tensor:
-        base_BTV = self.reference.logits(micro.input_ids_BT, micro.attention_mask_BT, micro.position_ids_BT)
-        chosen_BT = micro.is_target_BT if self.positions == "target" else micro.is_real_BT
-        return kl_nats(base_BTV[:, :-1][chosen_BT], micro.logits_BTV[:, :-1][chosen_BT]).sum()
+        return kl_to(self.reference, micro, micro.is_target_BT if self.positions == "target" else micro.is_real_BT)
+
+
+def pull(micro: Micro, start: Mapping[str, Tensor], importance: Mapping[str, Tensor] | None = None) -> Tensor:
+    """Half the sum of (theta - start)^2, each times its importance, once a step whatever its token count."""
+    terms: list[Tensor] = []
+    for name, parameter in micro.model.named_parameters():
+        if parameter.requires_grad and name in start:
+            squares = (parameter - start[name].to(parameter.device)).pow(2)
+            terms.append((squares if importance is None else importance[name].to(parameter.device) * squares).sum())
+    # The window's division by its target tokens is undone: the penalty is per step, not per token.
+    return torch.stack(terms).sum() / 2 * micro.target_tokens
 
 
 @dataclass
@@ -125,11 +140,4 @@ class L2Sp:
     weight: float
 
     def __call__(self, micro: Micro) -> Tensor:
-        start: Mapping[str, Tensor] = self.reference.parameters()
-        squares = [
-            (parameter - start[name].to(parameter.device)).pow(2).sum()
-            for name, parameter in micro.model.named_parameters()
-            if parameter.requires_grad and name in start
-        ]
-        # The window's division by its target tokens is undone: the penalty is per step, not per token.
-        return torch.stack(squares).sum() / 2 * micro.target_tokens
+        return pull(micro, self.reference.parameters())
