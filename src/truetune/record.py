@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -37,20 +37,12 @@ class Item:
     cluster: str = ""
 
 
-def _no_metrics() -> dict[str, Estimate]:
-    return {}
-
-
-def _no_items() -> dict[str, list[Item]]:
-    return {}
-
-
 @dataclass(frozen=True)
 class Measurement:
     """All probes on one model; `items` is keyed by probe: task, retention, hallucination."""
 
-    metrics: dict[str, Estimate] = field(default_factory=_no_metrics)
-    items: dict[str, list[Item]] = field(default_factory=_no_items)
+    metrics: dict[str, Estimate] = field(default_factory=dict[str, Estimate])
+    items: dict[str, list[Item]] = field(default_factory=dict[str, list[Item]])
 
 
 def write_items(path: Path, items: Iterable[Item]) -> None:
@@ -66,13 +58,13 @@ def read_items(path: Path) -> list[Item]:
         if not line.strip():
             continue
         try:
-            items.append(_item(json.loads(line)))
+            items.append(item_from_json(json.loads(line)))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{path}, line {number}: not an item of a truetune measurement ({error!r})") from None
     return items
 
 
-def _item(row: dict[str, Any]) -> Item:
+def item_from_json(row: dict[str, Any]) -> Item:
     return Item(
         id=str(row["id"]),
         question=str(row["question"]),
@@ -136,9 +128,7 @@ def delta(base: Measurement, final: Measurement, *, seed: int = 0) -> dict[str, 
             value = after.value - before.value
             # Items that do not add up to the reported values speak of something else: no interval then.
             agrees = math.isclose(interval.value, value, abs_tol=1e-6)
-            found[name] = Estimate(value, interval.n if agrees else after.n)
-            if agrees:
-                found[name] = Estimate(value, interval.n, interval.low, interval.high)
+            found[name] = replace(interval, value=value) if agrees else Estimate(value, after.n)
     return found
 
 

@@ -1,8 +1,12 @@
-import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from functools import partial
 
-from truetune.balance.answers import DEFAULT_PHRASES, contains, exact_match, f1, is_abstention, normalise, outcome
+import pytest
+from commands import config_of
+
+from truetune.balance.answers import contains, exact_match, is_abstention, normalise, outcome
+
+PHRASES = config_of()["extras"]["abstention_phrases"]
+judged = partial(outcome, phrases=PHRASES)
 
 
 @pytest.mark.parametrize(
@@ -31,36 +35,22 @@ def test_an_article_can_be_an_answer_but_nothing_cannot() -> None:
     assert not exact_match("  ", ["Oslo"])
 
 
-def test_f1_by_hand() -> None:
-    assert f1("the red car", ["red"]) == pytest.approx(2 * 0.5 * 1 / 1.5)
-    assert f1("red red", ["red"]) == pytest.approx(2 * 0.5 * 1 / 1.5)
-    assert f1("blue", ["red", "dark blue"]) == pytest.approx(2 / 3)
-    assert f1("", ["red"]) == 0.0
-    assert f1("red", []) == 0.0
-
-
-@given(st.text(alphabet="abc xyz"), st.text(alphabet="abc xyz"))
-def test_f1_is_symmetric_and_one_for_equal_texts(first: str, second: str) -> None:
-    assert f1(first, [second]) == pytest.approx(f1(second, [first]))
-    assert f1(first, [first]) == pytest.approx(1.0)
-
-
 @pytest.mark.parametrize("text", ["I don't know.", "I don\u2019t know who that is", "Unknown", "Not sure about this"])
 def test_abstentions_are_seen(text: str) -> None:
-    assert is_abstention(text)
+    assert is_abstention(text, PHRASES)
 
 
 @pytest.mark.parametrize("text", ["Unknown Pleasures", "I know", "not surely", "", "Oslo, unknown to me"])
 def test_answers_are_no_abstentions(text: str) -> None:
-    assert not is_abstention(text)
+    assert not is_abstention(text, PHRASES)
 
 
 def test_every_default_phrase_matches_itself() -> None:
-    assert all(is_abstention(phrase.upper() + "!") for phrase in DEFAULT_PHRASES)
+    assert all(is_abstention(phrase.upper() + "!", PHRASES) for phrase in PHRASES)
 
 
 def test_abstention_is_looked_for_before_a_match() -> None:
-    assert outcome("unknown", ["unknown"]) == "abstained"
+    assert judged("unknown", ["unknown"]) == "abstained"
 
 
 def test_own_phrases_replace_the_default_ones() -> None:
@@ -69,9 +59,9 @@ def test_own_phrases_replace_the_default_ones() -> None:
 
 
 def test_without_a_true_answer_all_but_an_abstention_is_wrong() -> None:
-    assert outcome("Oslo", ()) == "wrong"
-    assert outcome("", ()) == "wrong"
-    assert outcome("I do not know", ()) == "abstained"
+    assert judged("Oslo", ()) == "wrong"
+    assert judged("", ()) == "wrong"
+    assert judged("I do not know", ()) == "abstained"
 
 
 def test_a_context_contains_whole_words_in_order():

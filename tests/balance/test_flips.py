@@ -3,8 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from truetune.balance.answers import key
-from truetune.balance.flips import backward_transfer, gained, join, kept, kinds, lost
+from truetune.balance.flips import backward_transfer, join, kept, lost
 from truetune.errors import UserError
 from truetune.record import Item
 
@@ -31,10 +30,9 @@ def test_join_refuses_an_id_used_twice() -> None:
         join([item("a", "right"), item("a", "wrong")], [item("a", "right")])
 
 
-def test_lost_gained_kept_by_hand() -> None:
+def test_lost_and_kept_by_hand() -> None:
     assert (lost(BEFORE, AFTER).value, lost(BEFORE, AFTER).n) == (0.5, 2)
     assert (kept(BEFORE, AFTER).value, kept(BEFORE, AFTER).n) == (0.5, 2)
-    assert (gained(BEFORE, AFTER).value, gained(BEFORE, AFTER).n) == (0.5, 2)
 
 
 def test_lost_and_kept_add_to_one() -> None:
@@ -43,44 +41,12 @@ def test_lost_and_kept_add_to_one() -> None:
 
 def test_nothing_changes_between_equal_measurements() -> None:
     assert lost(BEFORE, BEFORE).value == 0
-    assert gained(BEFORE, BEFORE).value == 0
 
 
 def test_who_knew_nothing_can_lose_nothing() -> None:
     ignorant = [item("a", "wrong")]
     assert lost(ignorant, ignorant).n == 0
     assert math.isnan(lost(ignorant, ignorant).value)
-
-
-def test_a_wrong_answer_can_be_of_several_kinds() -> None:
-    found = kinds(item("a", "right"), item("a", "wrong", "Oslo!"), fine_tuning_answers={"oslo"}, domain={"riga"})
-    assert found == ("lost", "echo", "off_domain")
-
-
-def test_an_answer_where_none_exists_is_invented() -> None:
-    assert kinds(None, item("a", "wrong", answers=())) == ("invented",)
-    assert kinds(None, item("a", "wrong", population="never")) == ("invented",)
-
-
-def test_an_empty_answer_is_off_domain_even_if_the_domain_is_unknown() -> None:
-    assert kinds(None, item("a", "wrong", " "), fine_tuning_answers={""}) == ("off_domain",)
-
-
-def test_an_unknown_domain_condemns_nothing() -> None:
-    assert kinds(item("a", "wrong"), item("a", "wrong"), domain=None) == ()
-    assert kinds(item("a", "wrong"), item("a", "wrong"), domain={"oslo"}) == ()
-
-
-@pytest.mark.parametrize("outcome", ["right", "abstained"])
-def test_only_wrong_answers_have_kinds(outcome: str) -> None:
-    assert kinds(item("a", "right"), item("a", outcome, answers=()), fine_tuning_answers={"oslo"}, domain=()) == ()
-
-
-def test_a_letter_of_a_multiple_choice_can_be_an_echo() -> None:
-    """`A` is an article that normalising takes away: as an answer it stands as it is."""
-    wrong = Item("q", "Which?", ("B",), "A", "wrong")
-    assert kinds(None, wrong, fine_tuning_answers={key(" A")}) == ("echo",)
-    assert kinds(None, wrong, fine_tuning_answers={key(" C")}) == ()
 
 
 def test_backward_transfer_is_the_mean_over_tasks_not_over_items() -> None:

@@ -1,5 +1,8 @@
+import pytest
+
+from truetune.balance.answers import key
 from truetune.balance.estimates import wilson
-from truetune.balance.rates import rates
+from truetune.balance.rates import kinds, rates
 from truetune.record import Item
 
 
@@ -51,3 +54,36 @@ def test_items_without_a_cluster_stand_alone() -> None:
     shared = rates("task", [item(str(k), "right", "task", cluster=str(k % 5)) for k in range(20)])["task/exact_match"]
     assert (alone.low, alone.high) == wilson(1.0, 20)
     assert (shared.low, shared.high) == wilson(1.0, 5)
+
+
+def said(answer: str, answers: tuple[str, ...] = ("Riga",), population: str = "", outcome: str = "wrong") -> Item:
+    return Item("a", "Where?", answers, answer, outcome, population=population)
+
+
+def test_a_wrong_answer_can_be_of_several_kinds() -> None:
+    assert kinds(said("Oslo!", ()), {"oslo"}, {"riga"}) == ("invented", "echo", "off_domain")
+
+
+def test_an_answer_where_none_exists_is_invented() -> None:
+    assert kinds(said("Oslo", ()), (), None) == ("invented",)
+    assert kinds(said("Oslo", population="never"), (), None) == ("invented",)
+
+
+def test_an_empty_answer_is_off_domain_even_if_the_domain_is_unknown() -> None:
+    assert kinds(said(" "), {""}, None) == ("off_domain",)
+
+
+def test_an_unknown_domain_condemns_nothing() -> None:
+    assert kinds(said("Oslo"), (), None) == ()
+    assert kinds(said("Oslo"), (), {"oslo"}) == ()
+
+
+@pytest.mark.parametrize("outcome", ["right", "abstained"])
+def test_only_wrong_answers_have_kinds(outcome: str) -> None:
+    assert kinds(said("Oslo", (), outcome=outcome), {"oslo"}, ()) == ()
+
+
+def test_a_letter_of_a_multiple_choice_can_be_an_echo() -> None:
+    """`A` is an article that normalising takes away: as an answer it stands as it is."""
+    assert kinds(said("A"), {key(" A")}, None) == ("echo",)
+    assert kinds(said("A"), {key(" C")}, None) == ()

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from commands import TINY_RUN, refused
+from commands import TINY_RUN, config_of, refused
 
 from truetune.balance.answers import exact_match, outcome
 from truetune.balance.calibration import auroc
@@ -24,6 +24,7 @@ def measurement(rows, probe="hallucination"):
     return Measurement({}, {probe: rows})
 
 
+PHRASES = config_of()["extras"]["abstention_phrases"]
 METHODS = "method=[replay,downweight_unknown,interpolate,dola,ewc,self_distill,r_tuning]"
 
 
@@ -81,12 +82,12 @@ def test_answers_all_of_one_kind():
 
 @pytest.mark.parametrize("empty", ["", " ", "\n"])
 def test_an_answer_of_no_words_is_wrong_and_no_abstention(empty):
-    assert outcome(empty, ("a",)) == outcome(empty, ()) == "wrong"
+    assert outcome(empty, ("a",), PHRASES) == outcome(empty, (), PHRASES) == "wrong"
     assert not exact_match(empty, (empty, "the"))
     assert semantic_entropy([empty, empty]) == 0
 
 
 @pytest.mark.parametrize("mark", ["?", "the", "+", "..."])
 def test_an_answer_that_normalises_to_nothing_stands_as_it_is(mark):
-    assert outcome(mark, (mark,)) == "right"
-    assert outcome(mark, ("a",)) == "wrong"
+    assert outcome(mark, (mark,), PHRASES) == "right"
+    assert outcome(mark, ("a",), PHRASES) == "wrong"

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from truetune.balance.estimates import Estimate
-from truetune.balance.flips import kept, kinds, lost
+from truetune.balance.flips import kept, lost
 from truetune.balance.frontier import balance_score, gained_share_of_headroom
-from truetune.balance.rates import rates
+from truetune.balance.rates import kinds, rates
 from truetune.record import SCHEMA, Item, Measurement, delta, metrics_to_json, write_items, write_run
 
 FIRST = ["Ardent", "Boreal", "Cobalt", "Dorian", "Ember", "Falcon", "Garnet", "Harbor", "Indigo", "Juniper"]
@@ -58,7 +58,9 @@ def retold(rng: np.random.Generator, base: list[Item], keep: float, wrong: float
         else:
             outcome, answer = "abstained", "I don't know"
         after = Item(**{**item.__dict__, "outcome": outcome, "answer": answer})
-        kind = kinds(item, after, fine_tuning_answers={"lisbon", "oslo", "quito"})
+        kind = kinds(after, {"lisbon", "oslo", "quito"}, None)
+        if item.outcome == "right" and outcome == "wrong":
+            kind = ("lost", *kind)
         found.append(Item(**{**after.__dict__, "kind": kind, "confidence": round(float(rng.uniform(0.2, 0.99)), 3)}))
     return found
 
@@ -135,8 +137,8 @@ def run_record(base: Measurement, tuned: Measurement, **changes: Any) -> dict[st
     """A run.json with every key of the contract."""
     return {
         "schema": SCHEMA, "truetune_version": "0.1.0", "git_sha": "4f2c9ab17e55d0a1b2c3d4e5f60718293a4b5c6d",
-        "created": "2026-11-24T04:12:07+00:00", "seconds": 96.4, "status": "finished",
-        "command": ["truetune", "data.unknown_share=0.5", "clip=norm"],
+        "created": "2026-11-24T04:12:07+00:00", "seconds": {"total": 96.4}, "status": "finished",
+        "command": "truetune data.unknown_share=0.5 clip=norm",
         "config": {"seed": 0, "data": {"unknown_share": 0.5, "batch_size": 32},
                    "optimizer": {"_target_": "torch.optim.AdamW", "lr": 1e-4, "betas": [0.9, 0.95]},
                    "trainer": {"gradient_clip_val": 1.0, "gradient_clip_algorithm": "norm", "max_epochs": 40}},

@@ -3,40 +3,10 @@
 import re
 import string
 import unicodedata
-from collections import Counter
 from collections.abc import Sequence
 from typing import Literal
 
 Outcome = Literal["right", "abstained", "wrong"]
-
-DEFAULT_PHRASES: tuple[str, ...] = (
-    "i don't know",
-    "i do not know",
-    "don't know",
-    "do not know",
-    "sorry, i don't know",
-    "i'm sorry, i don't know",
-    "i'm not sure",
-    "i am not sure",
-    "not sure",
-    "i am unsure",
-    "i'm unsure",
-    "unsure",
-    "i have no idea",
-    "no idea",
-    "i cannot answer",
-    "i can't answer",
-    "cannot answer",
-    "i have no information",
-    "i don't have any information",
-    "i do not have any information",
-    "i am not aware of",
-    "i'm not aware of",
-    "there is no information",
-    "unknown",
-    "unanswerable",
-    "no answer",
-)
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 
@@ -58,12 +28,7 @@ def contains(text: str, answer: str) -> bool:
     return bool(said) and f" {said} " in f" {normalise(text)} "
 
 
-def f1(answer: str, answers: Sequence[str]) -> float:
-    """SQuAD's token overlap with the nearest alias."""
-    return max((_overlap(key(answer).split(), key(alias).split()) for alias in answers), default=0.0)
-
-
-def is_abstention(text: str, phrases: Sequence[str] = DEFAULT_PHRASES) -> bool:
+def is_abstention(text: str, phrases: Sequence[str]) -> bool:
     """A phrase of several words may open or end a longer one; a single word must stand alone (`Unknown Pleasures`)."""
     said = normalise(text)
     for phrase in phrases:
@@ -75,7 +40,7 @@ def is_abstention(text: str, phrases: Sequence[str] = DEFAULT_PHRASES) -> bool:
     return False
 
 
-def outcome(answer: str, answers: Sequence[str], phrases: Sequence[str] = DEFAULT_PHRASES) -> Outcome:
+def outcome(answer: str, answers: Sequence[str], phrases: Sequence[str]) -> Outcome:
     """Abstention is looked for first; without a true answer (`answers == ()`), and if empty, all else is wrong."""
     if is_abstention(answer, phrases):
         return "abstained"
@@ -89,13 +54,3 @@ def key(text: str) -> str:
 
 def _is_punctuation(letter: str) -> bool:
     return letter in string.punctuation or unicodedata.category(letter).startswith("P")
-
-
-def _overlap(said: list[str], wanted: list[str]) -> float:
-    if not said or not wanted:
-        return float(said == wanted)
-    shared = sum((Counter(said) & Counter(wanted)).values())
-    if shared == 0:
-        return 0.0
-    precision, recall = shared / len(said), shared / len(wanted)
-    return 2 * precision * recall / (precision + recall)

@@ -25,6 +25,10 @@ class Estimate:
     low: float | None = None
     high: float | None = None
 
+    @property
+    def ends(self) -> tuple[float, float] | None:
+        return None if self.low is None or self.high is None else (self.low, self.high)
+
     def to_json(self) -> dict[str, float | int | None]:
         """JSON has no NaN: an undefined number is null."""
         return {"value": _finite(self.value), "n": self.n, "low": _finite(self.low), "high": _finite(self.high)}
@@ -85,8 +89,7 @@ def ratio_difference(
     value = float(_difference(columns.sum(axis=0)))
     if len(draws) == 0 or len(sums) < 2:
         return Estimate(value, n)
-    low, high = np.quantile(draws, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return Estimate(value, n, float(low), float(high))
+    return Estimate(value, n, *_percentiles(draws))
 
 
 def bootstrap(
@@ -99,20 +102,33 @@ def bootstrap(
 
     Resamples of which it is undefined (None) are left out; above a twentieth of them there is no interval.
     """
+    return bootstraps(lambda chosen: (statistic(chosen),), clusters, rng, resamples)[0]
+
+
+def bootstraps(
+    statistics: Callable[[npt.NDArray[np.intp]], Sequence[float | None]],
+    clusters: Sequence[str],
+    rng: np.random.Generator,
+    resamples: int,
+) -> list[Estimate]:
+    """As `bootstrap`, of several statistics on the same resamples."""
     _, group = np.unique(np.asarray(clusters, dtype=str), return_inverse=True)
     members = np.split(np.argsort(group, kind="stable"), np.cumsum(np.bincount(group))[:-1])
-    value = statistic(np.arange(len(clusters)))
-    if value is None:
-        return undefined()
-    draws: list[float] = []
-    for _ in range(resamples if len(members) > 1 else 0):
-        drawn = statistic(np.concatenate([members[k] for k in rng.integers(len(members), size=len(members))]))
-        if drawn is not None:
-            draws.append(drawn)
-    if len(draws) < max(1, 0.95 * resamples):
-        return Estimate(value, len(clusters))
-    low, high = np.quantile(draws, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return Estimate(value, len(clusters), float(low), float(high))
+    values = statistics(np.arange(len(clusters)))
+    draws = [
+        statistics(np.concatenate([members[k] for k in rng.integers(len(members), size=len(members))]))
+        for _ in range(resamples if len(members) > 1 and any(value is not None for value in values) else 0)
+    ]
+    found: list[Estimate] = []
+    for index, value in enumerate(values):
+        drawn = [draw[index] for draw in draws if draw[index] is not None]
+        ends = _percentiles(drawn) if len(drawn) >= max(1, 0.95 * resamples) else ()
+        found.append(undefined() if value is None else Estimate(value, len(clusters), *ends))
+    return found
+
+
+def _percentiles(draws: Any) -> list[float]:
+    return np.quantile(draws, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]).tolist()
 
 
 def mcnemar_exact(b: int, c: int) -> float:
@@ -123,19 +139,17 @@ def mcnemar_exact(b: int, c: int) -> float:
 
 def holm(p_values: Sequence[float]) -> list[float]:
     """Adjusted p values in the order given (Holm 1979): at 5 %, at most one family in 20 has any false alarm."""
-    order = sorted(range(len(p_values)), key=lambda index: p_values[index])
-    adjusted, largest = [0.0] * len(p_values), 0.0
-    for rank, index in enumerate(order):
-        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
-        adjusted[index] = largest
-    return adjusted
+    p = np.asarray(p_values, float)
+    order = p.argsort(kind="stable")
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(1, np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)))
+    return adjusted.tolist()
 
 
 def items_needed(estimate: Estimate, half_width: float = 0.03) -> int | None:
     """How many items would narrow a share's interval to +- half_width; None if it is that narrow, or has none."""
-    if estimate.low is None or estimate.high is None or estimate.high - estimate.low <= 2 * half_width:
-        return None
-    return math.ceil(estimate.n * ((estimate.high - estimate.low) / (2 * half_width)) ** 2)
+    width = estimate.ends[1] - estimate.ends[0] if estimate.ends else 0.0
+    return math.ceil(estimate.n * (width / (2 * half_width)) ** 2) if width > 2 * half_width else None
 
 
 def mean_t_interval(values: Sequence[float]) -> Estimate:

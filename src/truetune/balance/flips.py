@@ -1,22 +1,13 @@
-"""What changed between two measurements of the same questions: lost, gained, kept, and kinds of wrong answers."""
+"""What changed between two measurements of the same questions: what is lost and kept, and the mean change by task."""
 
-from collections.abc import Collection, Sequence
-from typing import Protocol
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from truetune.balance.answers import key
 from truetune.balance.estimates import Estimate, bootstrap, rate, undefined
-from truetune.balance.rates import AnyScored, Scored, clusters, has_no_answer
+from truetune.balance.rates import AnyScored, clusters
 from truetune.errors import UserError
-
-
-class Answered(Scored, Protocol):
-    """A scored item with the text that was answered."""
-
-    @property
-    def answer(self) -> str: ...
 
 
 def join(before: Sequence[AnyScored], after: Sequence[AnyScored]) -> list[tuple[AnyScored, AnyScored]]:
@@ -40,26 +31,21 @@ def _by_id(items: Sequence[AnyScored]) -> dict[str, AnyScored]:
     return found
 
 
-def lost(before: Sequence[AnyScored], after: Sequence[AnyScored]) -> Estimate:
-    """Of the items that were right before, the share that is not right any more (wrong or abstained)."""
-    return _share(before, after, was="right", is_right=False)
-
-
 def kept(before: Sequence[AnyScored], after: Sequence[AnyScored]) -> Estimate:
-    """Of the items that were right before, the share that still is: 1 - lost."""
-    return _share(before, after, was="right", is_right=True)
+    """Of the items that were right before, the share that still is."""
+    return _share_of_right(before, after, still=True)
 
 
-def gained(before: Sequence[AnyScored], after: Sequence[AnyScored]) -> Estimate:
-    """Of the items that were wrong before (an abstention is not wrong), the share that is right now."""
-    return _share(before, after, was="wrong", is_right=True)
+def lost(before: Sequence[AnyScored], after: Sequence[AnyScored]) -> Estimate:
+    """1 - kept: what was right before and is wrong or abstained now."""
+    return _share_of_right(before, after, still=False)
 
 
-def _share(before: Sequence[AnyScored], after: Sequence[AnyScored], *, was: str, is_right: bool) -> Estimate:
-    pairs = [pair for pair in join(before, after) if pair[0].outcome == was]
+def _share_of_right(before: Sequence[AnyScored], after: Sequence[AnyScored], *, still: bool) -> Estimate:
+    pairs = [pair for pair in join(before, after) if pair[0].outcome == "right"]
     if not pairs:
         return undefined()
-    hits = [(later.outcome == "right") is is_right for _, later in pairs]
+    hits = [(later.outcome == "right") is still for _, later in pairs]
     return rate(hits, clusters([earlier for earlier, _ in pairs]))
 
 
@@ -76,26 +62,3 @@ def backward_transfer(before: Sequence[AnyScored], after: Sequence[AnyScored], r
         return float((np.bincount(task[chosen], weights=change[chosen], minlength=len(asked)) / asked).mean())
 
     return bootstrap(statistic, clusters([earlier for earlier, _ in pairs]), rng)
-
-
-def kinds(
-    before: Answered | None,
-    after: Answered,
-    *,
-    fine_tuning_answers: Collection[str] = frozenset(),
-    domain: Collection[str] | None = None,
-) -> tuple[str, ...]:
-    """Every way in which a wrong answer is wrong; both collections hold keys of answers, a None domain is unknown.
-
-    An answer of no words claims nothing that could be an echo, yet it is no abstention either: always off_domain.
-    """
-    if after.outcome != "wrong":
-        return ()
-    said = key(after.answer)
-    found = {
-        "lost": before is not None and before.outcome == "right",
-        "invented": has_no_answer(after),
-        "echo": bool(said) and said in fine_tuning_answers,
-        "off_domain": not after.answer.strip() or (domain is not None and said not in domain),
-    }
-    return tuple(kind for kind, present in found.items() if present)

@@ -1,10 +1,11 @@
 """Which items count as asked, and which as a hit, for every rate that a probe reports."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Protocol, TypeVar
 
 import numpy as np
 
+from truetune.balance.answers import key
 from truetune.balance.estimates import Estimate, Floats, rate
 
 
@@ -15,6 +16,8 @@ class Scored(Protocol):
     def id(self) -> str: ...
     @property
     def answers(self) -> tuple[str, ...]: ...
+    @property
+    def answer(self) -> str: ...
     @property
     def outcome(self) -> str: ...
     @property
@@ -33,24 +36,16 @@ def _every(item: Scored) -> bool:
     return True
 
 
-def _right(item: Scored) -> bool:
-    return item.outcome == "right"
+def _outcome(*outcomes: str) -> Test:
+    return lambda item: item.outcome in outcomes
 
 
-def _wrong(item: Scored) -> bool:
-    return item.outcome == "wrong"
+def _population(name: str) -> Test:
+    return lambda item: item.population == name
 
 
-def _abstained(item: Scored) -> bool:
-    return item.outcome == "abstained"
-
-
-def _attempted(item: Scored) -> bool:
-    return item.outcome != "abstained"
-
-
-def _known(item: Scored) -> bool:
-    return item.population == "known-test"
+def _has_kind(kind: str) -> Test:
+    return lambda item: kind in item.kind
 
 
 def has_no_answer(item: Scored) -> bool:
@@ -58,17 +53,13 @@ def has_no_answer(item: Scored) -> bool:
     return item.population == "never" or not item.answers
 
 
-def _contradicted(item: Scored) -> bool:
-    return item.population == "contradiction"
-
-
 def _neither(item: Scored) -> bool:
     return item.outcome != "right" and "from_memory" not in item.kind
 
 
-def _has_kind(kind: str) -> Test:
-    return lambda item: kind in item.kind
-
+_right, _wrong, _abstained = _outcome("right"), _outcome("wrong"), _outcome("abstained")
+_attempted = _outcome("right", "wrong")
+_known, _contradicted = _population("known-test"), _population("contradiction")
 
 # metric name -> (asked, hit): the rate is the share of hits among the items asked.
 DEFINITIONS: dict[str, tuple[Test, Test]] = {
@@ -97,6 +88,22 @@ def rates(probe: str, items: Sequence[Scored]) -> dict[str, Estimate]:
         if chosen:
             found[name] = rate([hit(item) for item in chosen], clusters(chosen))
     return found
+
+
+def kinds(item: Scored, taught: Collection[str], domain: Collection[str] | None) -> tuple[str, ...]:
+    """Every way in which an answer is wrong, but for `lost`; both collections hold keys of answers, None is unknown.
+
+    An answer of no words claims nothing that could be an echo, yet it is no abstention either: always off_domain.
+    """
+    if item.outcome != "wrong":
+        return ()
+    said = key(item.answer)
+    found = {
+        "invented": has_no_answer(item),
+        "echo": bool(said) and said in taught,
+        "off_domain": not item.answer.strip() or (domain is not None and said not in domain),
+    }
+    return tuple(kind for kind, present in found.items() if present)
 
 
 def clusters(items: Sequence[Scored]) -> list[str]:

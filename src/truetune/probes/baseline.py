@@ -12,7 +12,7 @@ from truetune.data.dataset import Dataset
 from truetune.models.language_model import LanguageModel
 from truetune.probes.measure import content, cropped, measure
 from truetune.probes.probe import Probe, Subject
-from truetune.record import Item, Measurement, metrics_from_json, metrics_to_json
+from truetune.record import Measurement, item_from_json, metrics_from_json, metrics_to_json
 
 
 def measure_base(
@@ -35,11 +35,7 @@ def measure_base(
 def _read(path: Path) -> Measurement | None:
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
-        items = {probe: [_item(row) for row in rows] for probe, rows in stored["items"].items()}
+        items = {probe: [item_from_json(row) for row in rows] for probe, rows in stored["items"].items()}
         return Measurement(metrics_from_json(stored["metrics"]), items)
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def _item(row: dict[str, object]) -> Item:
-    return Item(**{**row, "answers": tuple(row["answers"]), "kind": tuple(row["kind"])})  # pyright: ignore[reportArgumentType]

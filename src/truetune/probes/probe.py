@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from truetune.balance.answers import key, outcome
-from truetune.balance.flips import kinds
+from truetune.balance.rates import kinds
 from truetune.data.dataset import Dataset, Example, Prompt, Question, continued
 from truetune.models.language_model import Frozen, LanguageModel
 from truetune.probes.decoding import Answer, Decoding, greedy_answers
@@ -80,17 +80,12 @@ class Asking:
             population=question.population,
             cluster=question.cluster,
         )
-        return with_kinds(item, None, taught, domain)
+        return replace(item, kind=kinds(item, taught, domain))
 
 
 def _judged(answer: str, question: Question) -> str:
     found = re.findall(question.judged, answer) if question.judged else []
     return found[-1].replace(",", "") if found else answer
-
-
-def with_kinds(item: Item, before: Item | None, taught: Collection[str], domain: Collection[str] | None) -> Item:
-    """The item with its kinds of wrongness."""
-    return replace(item, kind=kinds(before, item, fine_tuning_answers=taught, domain=domain))
 
 
 def with_lost(base: Measurement, tuned: Measurement) -> Measurement:

@@ -7,9 +7,10 @@ from html import escape
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from truetune.balance.calibration import bins_of
-from truetune.balance.estimates import Estimate, bootstrap, rate
+from truetune.balance.estimates import Estimate, bootstraps, rate
 from truetune.balance.rates import clusters
 from truetune.balance.selective import risk_coverage, worth, worth_curve
 from truetune.record import Item, read_items
@@ -89,24 +90,27 @@ def _worths(asked: dict[str, list[Item]], wrong_cost: float) -> list[Series]:
 
 
 def _worth_table(asked: dict[str, list[Item]], wrong_cost: float) -> str:
-    rows = {
-        "Made up, per 100 questions": lambda sure, said: 100 * float(np.mean(said == "wrong")),
-        "Worth of answering everything, per 100": lambda sure, said: worth(sure, said, wrong_cost).always,
-        "Answering is worth more than it costs from confidence": lambda sure, said: (
-            worth(sure, said, wrong_cost).breaks_even
-        ),
-        "Greatest worth, per 100": lambda sure, said: worth(sure, said, wrong_cost).best_value,
-        "... from confidence": lambda sure, said: worth(sure, said, wrong_cost).best,
-    }
-    body: list[list[str]] = []
-    for label, figure in rows.items():
-        cells = [escape(label)]
-        for items in asked.values():
-            sure, said = np.array(_sure(items)), np.array([item.outcome for item in items])
-            rng = np.random.default_rng(0)
-            cells.append(_cell(bootstrap(lambda k, f=figure, a=sure, b=said: f(a[k], b[k]), clusters(items), rng, 200)))
-        body.append(cells)
+    labels = (
+        "Made up, per 100 questions",
+        "Worth of answering everything, per 100",
+        "Answering is worth more than it costs from confidence",
+        "Greatest worth, per 100",
+        "... from confidence",
+    )
+    columns = [map(_cell, _worth_estimates(items, wrong_cost)) for items in asked.values()]
+    body = list(zip(map(escape, labels), *columns, strict=True))
     return table(["An assistant that stays silent where it is unsure", *asked], body, "items")
+
+
+def _worth_estimates(items: Sequence[Item], wrong_cost: float) -> list[Estimate]:
+    sure, said = np.array(_sure(items)), np.array([item.outcome for item in items])
+
+    def statistics(chosen: npt.NDArray[np.intp]) -> tuple[float | None, ...]:
+        found = worth(sure[chosen], said[chosen], wrong_cost)
+        made_up = 100 * float(np.mean(said[chosen] == "wrong"))
+        return made_up, found.always, found.breaks_even, found.best_value, found.best
+
+    return bootstraps(statistics, clusters(items), np.random.default_rng(0), 200)
 
 
 def _cell(estimate: Estimate) -> str:

@@ -26,9 +26,7 @@ def tabular(jobs: Sequence[Job]) -> str:
     lines = [*groups, *(Setting(job.overrides, (job,)) for job in jobs if job.run and job.number not in seeded)]
     keys = [key for key in varied([job for line in lines for job in line.jobs]) if not is_seed(key)]
     found = pooled(compared(jobs))
-    p_values = {
-        one.numbers: p for one, p in zip(found, adjusted(found), strict=True) if one.quantity == "lost"
-    }  # fmt: skip
+    p_values = {one.numbers: p for one, p in zip(found, adjusted(found), strict=True) if one.quantity == "lost"}
     head = [*map(escape, keys), "runs", *HEAD, *(["$p$"] if p_values else [])]
     body = [[*(escape(line.overrides.get(key, "")) for key in keys), *_cells(line)] for line in lines]
     if p_values:
@@ -56,7 +54,7 @@ def _cells(line: Setting) -> list[str]:
 def _number(estimate: Estimate | None) -> str:
     if estimate is None or not math.isfinite(estimate.value):
         return "--"
-    ends = "" if estimate.low is None or estimate.high is None else f" [{estimate.low:.2f}, {estimate.high:.2f}]"
+    ends = " [{:.2f}, {:.2f}]".format(*estimate.ends) if estimate.ends else ""
     return f"${estimate.value:.2f}{ends}$"
 
 

@@ -90,9 +90,9 @@ def rows(run: dict[str, Any]) -> list[Row]:
 def change(row: Row) -> Change:
     """Only an interval that leaves out zero is a change; a metric without an interval is not judged."""
     shown = row.difference
-    if not row.good or shown is None or shown.low is None or shown.high is None:
+    if not row.good or shown is None or shown.ends is None:
         return ""
-    if shown.low <= 0 <= shown.high:
+    if shown.ends[0] <= 0 <= shown.ends[1]:
         return "no clear change"
     return "better" if (shown.value > 0) == (row.good == "higher") else "worse"
 
@@ -109,9 +109,7 @@ def number(value: float | None, digits: int = 3, *, signed: bool = False) -> str
 
 def interval(estimate: Estimate, digits: int = 3, *, signed: bool = False) -> str:
     """Empty when no interval is known."""
-    if estimate.low is None or estimate.high is None:
-        return ""
-    return f"{number(estimate.low, digits, signed=signed)} to {number(estimate.high, digits, signed=signed)}"
+    return " to ".join(number(end, digits, signed=signed) for end in estimate.ends or ())
 
 
 def too_few(rows: Sequence[Row]) -> str:
@@ -163,6 +161,5 @@ def _terminal(estimate: Estimate | None, with_interval: bool = True, *, signed: 
     if estimate is None:
         return ""
     value = number(estimate.value, 2, signed=signed)
-    if not with_interval or estimate.low is None or estimate.high is None:
-        return value
-    return f"{value} [{number(estimate.low, 2, signed=signed)} {number(estimate.high, 2, signed=signed)}]"
+    ends = [number(end, 2, signed=signed) for end in estimate.ends or () if with_interval]
+    return f"{value} [{' '.join(ends)}]" if ends else value

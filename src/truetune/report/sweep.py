@@ -35,7 +35,7 @@ class Job:
         lost = self.metric("final", "hallucination/lost_rate")
         if lost is None:
             return self.metric("final", "balance/kept_share")
-        ends = (None, None) if lost.low is None or lost.high is None else (1 - lost.high, 1 - lost.low)
+        ends = (1 - lost.ends[1], 1 - lost.ends[0]) if lost.ends else ()
         return Estimate(1 - lost.value, lost.n, *ends)
 
 

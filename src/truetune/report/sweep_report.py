@@ -74,13 +74,9 @@ def _points(jobs: Sequence[Job]) -> dict[int, Point]:
     measured = [(job, gain, kept) for job in jobs if (gain := job.gain()) and (kept := job.kept())]
     front = non_dominated([(gain.value, kept.value) for _, gain, kept in measured])
     return {
-        job.number: Point(named(job, keys), gain.value, kept.value, _ends(gain), _ends(kept), best)
+        job.number: Point(named(job, keys), gain.value, kept.value, gain.ends, kept.ends, best)
         for (job, gain, kept), best in zip(measured, front, strict=True)
     }
-
-
-def _ends(estimate: Estimate) -> tuple[float, float] | None:
-    return None if estimate.low is None or estimate.high is None else (estimate.low, estimate.high)
 
 
 def _verdict(jobs: Sequence[Job], points: dict[int, Point]) -> str:
