@@ -9,10 +9,13 @@ from commands import TINY_MODEL, composed
 from rich.console import Console
 
 from truetune import build, cli
-from truetune.chat import chat, partners
+from truetune.chat import Partner, chat
+from truetune.chat import partners as loaded
 from truetune.data.dataset import Turn
 from truetune.errors import UserError
+from truetune.export import saved_model
 from truetune.probes.decoding import greedy_answers
+from truetune.record import read_run
 from truetune.run import run
 
 WORDS = (*TINY_MODEL, "model.context_length=96", "trainer.max_epochs=2", "trainer.accelerator=cpu", "optimizer.lr=1e-2")
@@ -51,11 +54,15 @@ def elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
+def partners(run_dir) -> tuple[Partner, Partner]:
+    return loaded(run_dir, read_run(run_dir)["config"], saved_model(run_dir))
+
+
 def said(run_dir, prompt=None, typed="", **options):
     out = io.StringIO()
     stdin, sys.stdin = sys.stdin, io.StringIO(typed)
     try:
-        chat(run_dir, prompt, 4, Console(file=out, width=120, **options))
+        chat(partners(run_dir), prompt, 4, Console(file=out, width=120, **options))
     finally:
         sys.stdin = stdin
     return out.getvalue()
@@ -63,7 +70,7 @@ def said(run_dir, prompt=None, typed="", **options):
 
 def test_a_prompt_gets_both_answers_with_their_probability(runs):
     text = said(runs["messages"], "Say 3.")
-    base, tuned = partners(runs["messages"], Console())
+    base, tuned = partners(runs["messages"])
     for partner in (base, tuned):
         (answer,) = greedy_answers(partner.lm, [(Turn("user", "Say 3."),)], max_new_tokens=4, batch_size=1)
         assert f"{partner.name}: " in text
@@ -73,7 +80,7 @@ def test_a_prompt_gets_both_answers_with_their_probability(runs):
 
 
 def test_a_question_is_put_as_it_was_taught(runs):
-    _, tuned = partners(runs["questions"], Console())
+    _, tuned = partners(runs["questions"])
     pieces = []
     answer = tuned.answer("What is 3?", 4, pieces.append)
     (expected,) = greedy_answers(tuned.lm, ["Question: What is 3?\nAnswer:"], max_new_tokens=4, batch_size=1)
@@ -84,7 +91,7 @@ def test_a_question_is_put_as_it_was_taught(runs):
 
 
 def test_a_conversation_is_remembered_until_it_begins_again(runs):
-    base, tuned = partners(runs["messages"], Console())
+    base, tuned = partners(runs["messages"])
     first = tuned.answer("Say 3.", 4, lambda _: None)
     second = tuned.answer("And 4?", 4, lambda _: None)
     history = (Turn("user", "Say 3."), Turn("assistant", first.text), Turn("user", "And 4?"))

@@ -18,10 +18,7 @@ from truetune.probes.baseline import measure_base
 from truetune.probes.measure import compare, cropped, measure
 from truetune.probes.probe import Subject, true_answers
 from truetune.record import Measurement
-from truetune.report.summary import print_table
-from truetune.state import State
-from truetune.training.fit import quiet
-from truetune.training.progress import speaker
+from truetune.state import State, begin
 
 DRIFT = "retention/kl_to_base_nats_per_token"
 
@@ -29,22 +26,10 @@ DRIFT = "retention/kl_to_base_nats_per_token"
 def audit(job: Run, console: Console) -> dict[str, Any]:
     """Returns what run.json holds; the folder is locked while it works."""
     with owned(job.run_dir, IN_USE):
-        return _audit(job, console)
-
-
-def _audit(job: Run, console: Console) -> dict[str, Any]:
-    if job.config["extras"]["threads"] is not None:
-        torch.set_num_threads(job.config["extras"]["threads"])
-    quiet()
-    state, say = State(), speaker(console)
-    for note in job.prepared.data.notes:
-        say(note)
-    with state.recording(job):
-        _measure(job, state, say)
-    page = state.page(job.run_dir)
-    print_table(state.record, Console())
-    say(f"report: {page.absolute()}")
-    return state.record
+        state, say = State(), begin(job, console)
+        with state.recording(job):
+            _measure(job, state, say)
+        return state.finish(job, say)
 
 
 def _measure(job: Run, state: State, say: Callable[[str], None]) -> None:
@@ -81,8 +66,7 @@ def _measure(job: Run, state: State, say: Callable[[str], None]) -> None:
 def _load(builder: Any, data: Dataset, say: Callable[[str], None]) -> LanguageModel:
     lm: LanguageModel = builder.load()
     if data.has_conversations:
-        lm, note = with_template(lm, data.chat_template)
-        say(note)
+        lm = with_template(lm, data.chat_template, say)
     model: Any = lm.model
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     return lm

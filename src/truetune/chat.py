@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,10 @@ from truetune import build
 from truetune.data.dataset import Dataset, Prompt, Turn
 from truetune.data.formats import fill
 from truetune.errors import UserError
-from truetune.export import saved_model
 from truetune.models.chat import with_template
 from truetune.models.language_model import LanguageModel
 from truetune.models.pretrained import Pretrained
 from truetune.probes.decoding import Answer, greedy_answers
-from truetune.record import read_run
 from truetune.training.base import load_base
 from truetune.training.fit import quiet
 
@@ -54,13 +52,8 @@ class Partner:
         return answer
 
 
-def chat(run_dir: Path, prompt: str | None, max_new_tokens: int | None, console: Console) -> None:
-    """With a prompt, prints both answers; without one, asks for prompts until the input ends.
-
-    Raises UserError for a run that kept no model, or whose data or base are gone.
-    """
-    quiet()
-    pair = partners(run_dir.absolute(), console)
+def chat(pair: tuple[Partner, Partner], prompt: str | None, max_new_tokens: int | None, console: Console) -> None:
+    """With a prompt, prints both answers; without one, asks for prompts until the input ends."""
     if prompt is not None:
         _both(pair, prompt, max_new_tokens, console)
         return
@@ -78,17 +71,21 @@ def chat(run_dir: Path, prompt: str | None, max_new_tokens: int | None, console:
             _both(pair, said, max_new_tokens, console)
 
 
-def partners(run_dir: Path, console: Console) -> tuple[Partner, Partner]:
-    """(base, tuned), each with the template that the run taught."""
-    config, folder = read_run(run_dir)["config"], saved_model(run_dir)
-    os.chdir(_typed_in(run_dir))  # relative paths were meant from there
+def partners(run_dir: Path, config: Mapping[str, Any], model: Path) -> tuple[Partner, Partner]:
+    """(base, tuned), each with the template that the run taught; raises UserError if the run's data or base are gone.
+
+    Both paths are absolute: relative ones in `config` were meant from where the run was typed, so that is where we go.
+    """
+    quiet()
+    os.chdir(_typed_in(run_dir))
     source = {key: value for key, value in config["data"].items() if key not in build.LOADER_KEYS}
     data: Dataset = build.make(source, "data").load()
     builder: Any = build.make(config["model"], "model")
-    base = load_base(builder, data, Path(config["paths"]["cache_dir"]), Console(stderr=True, quiet=True))
-    tuned = Pretrained(str(folder)).load()
+    silent = Console(stderr=True, quiet=True)
+    base = load_base(builder, data, Path(config["paths"]["cache_dir"]), silent)
+    tuned = Pretrained(str(model)).load()
     if data.has_conversations:
-        base, tuned = (with_template(lm, data.chat_template)[0] for lm in (base, tuned))
+        base, tuned = (with_template(lm, data.chat_template, silent.print) for lm in (base, tuned))
     return Partner("base", base, data), Partner("tuned", tuned, data)
 
 

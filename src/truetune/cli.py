@@ -9,6 +9,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -30,32 +31,41 @@ LONGEST = 1000  # characters of an error
 _prepared: Prepared | None = None
 
 
+def _guarded(main: Callable[[], None]) -> Callable[[], NoReturn]:
+    """The exit-code contract, around everything."""
+
+    @wraps(main)
+    def command() -> NoReturn:
+        debug = "--debug" in sys.argv
+        if debug:
+            sys.argv.remove("--debug")
+        for name in ("SIGTERM", "SIGUSR1"):  # the second is a cluster's warning; set here, Lightning does not requeue
+            if hasattr(signal, name):
+                signal.signal(getattr(signal, name), _terminated)
+        try:
+            main()
+        except EXPECTED as error:
+            if debug:
+                traceback.print_exc()
+            raise SystemExit(_say(error)) from None
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            raise SystemExit(130) from None
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise SystemExit(1) from None
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            raise SystemExit(_say(UserError(f"{error.filename}: the name is too long; choose a shorter one"))) from None
+        raise SystemExit(0)
+
+    return command
+
+
+@_guarded
 def train() -> None:
     """`truetune`: a run, or with -m a sweep."""
-    _guarded(_train)
-
-
-def measure() -> None:
-    """`truetune-measure`: any model and, with a baseline, what it gained and lost against it."""
-    _guarded(_measure)
-
-
-def report() -> None:
-    """`truetune-report`: pages again, from what runs recorded."""
-    _guarded(_report)
-
-
-def export() -> None:
-    """`truetune-export`: a run's tuned model as a Hugging Face folder."""
-    _guarded(_export)
-
-
-def chat() -> None:
-    """`truetune-chat`: a run's base and tuned model, asked the same."""
-    _guarded(_chat)
-
-
-def _train() -> None:
     from truetune import compose, resume, sweep, versions
 
     versions.check()
@@ -86,7 +96,9 @@ def _launch(job: Job) -> None:
     hydra.main(version_base="1.3", config_path=str(CONF), config_name=job)(_job)()
 
 
-def _measure() -> None:
+@_guarded
+def measure() -> None:
+    """`truetune-measure`: any model and, with a baseline, what it gained and lost against it."""
     from truetune import compose, versions
 
     versions.check()
@@ -126,7 +138,9 @@ def _start(job: Run) -> None:
     work(job, console)
 
 
-def _report() -> None:
+@_guarded
+def report() -> None:
+    """`truetune-report`: pages again, from what runs recorded."""
     parser = _Parser(prog="truetune-report", description="(Re)make report.html, or frontier.html and sweep.csv.")
     parser.add_argument("folders", nargs="+", metavar="RUN_OR_SWEEP_DIR")
     folders = parser.parse_args().folders
@@ -138,18 +152,22 @@ def _report() -> None:
         print(render(Path(folder)).absolute())
 
 
-def _export() -> None:
+@_guarded
+def export() -> None:
+    """`truetune-export`: a run's tuned model as a Hugging Face folder."""
     parser = _Parser(prog="truetune-export", description="Write a run's tuned model as a Hugging Face folder.")
     parser.add_argument("run", type=Path, help="a run folder")
     parser.add_argument("out", type=Path, help="a folder that does not exist yet")
     parser.add_argument("--onnx", action="store_true", help="add model.onnx, for onnxruntime and what reads ONNX")
     words = parser.parse_args()
-    from truetune.export import export
+    from truetune import export
 
-    print(export(words.run, words.out, onnx=words.onnx).absolute())
+    print(export.export(words.run, words.out, onnx=words.onnx).absolute())
 
 
-def _chat() -> None:
+@_guarded
+def chat() -> None:
+    """`truetune-chat`: a run's base and tuned model, asked the same."""
     parser = _Parser(prog="truetune-chat", description="Ask a run's base and its tuned model the same, side by side.")
     parser.add_argument("run", type=Path, help="a run folder")
     parser.add_argument("--prompt", metavar="TEXT", help="print both answers and exit")
@@ -160,45 +178,18 @@ def _chat() -> None:
     from truetune.export import saved_model
     from truetune.record import read_run
 
-    read_run(words.run)  # before torch is imported
-    saved_model(words.run)
+    config, model = read_run(words.run)["config"], saved_model(words.run)  # before torch is imported
     from rich.console import Console
 
-    from truetune.chat import chat
+    from truetune import chat
 
-    chat(words.run, words.prompt, words.max_new_tokens, Console())
+    pair = chat.partners(words.run.absolute(), config, model.absolute())
+    chat.chat(pair, words.prompt, words.max_new_tokens, Console())
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}; {self.prog} --help shows the usage")
-
-
-def _guarded(main: Callable[[], None]) -> NoReturn:
-    """The exit-code contract, around everything."""
-    debug = "--debug" in sys.argv
-    if debug:
-        sys.argv.remove("--debug")
-    for name in ("SIGTERM", "SIGUSR1"):  # the second is a cluster's warning; set here, Lightning does not requeue
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), _terminated)
-    try:
-        main()
-    except EXPECTED as error:
-        if debug:
-            traceback.print_exc()
-        raise SystemExit(_say(error)) from None
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        raise SystemExit(130) from None
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(1) from None
-    except OSError as error:
-        if error.errno != errno.ENAMETOOLONG:
-            raise
-        raise SystemExit(_say(UserError(f"{error.filename}: the name is too long; choose a shorter one"))) from None
-    raise SystemExit(0)
 
 
 def _terminated(*_: object) -> NoReturn:

@@ -29,12 +29,11 @@ from truetune.probes.measure import compare, follow, measure, selection, values
 from truetune.probes.probe import Probe, Subject
 from truetune.ranks import rank
 from truetune.record import Measurement, delta
-from truetune.report.summary import print_table
-from truetune.state import State
+from truetune.state import State, begin
 from truetune.steps import steps_per_epoch
 from truetune.training.base import load_base
 from truetune.training.callbacks import Alarm, Measuring, StepLog, epochs_to_measure
-from truetune.training.fit import fit, load_best, make_trainer, quiet
+from truetune.training.fit import fit, load_best, make_trainer
 from truetune.training.given import Given, drawn_texts
 from truetune.training.module import FineTuning
 from truetune.training.objectives import Objective
@@ -63,24 +62,15 @@ def _beside_rank_0(job: Run, console: Console) -> dict[str, Any]:
 
 
 def _run(job: Run, console: Console) -> dict[str, Any]:
-    if job.config["extras"]["threads"] is not None:
-        torch.set_num_threads(job.config["extras"]["threads"])
-    quiet()
-    state, say = State(), speaker(console)
-    data = job.prepared.data
-    for note in data.notes:
-        say(note)
+    state, say, data = State(), begin(job, console), job.prepared.data
     devices = _rehearse(job).world_size
     with state.recording(job):
         with state.timed("base"):
             base = load_base(job.prepared.builder, data, job.cache, console)
             if data.has_conversations:
-                base, note = with_template(base, data.chat_template)
-                say(note)
+                base = with_template(base, data.chat_template, say)
         _train_and_measure(job, data, base, state, console, devices)
-    page = state.page(job.run_dir)
-    print_table(state.record, Console())
-    say(f"report: {page.absolute()}")
+    state.finish(job, say)
     say(f"curves: tensorboard --logdir {job.run_dir}")
     return state.record
 

@@ -11,6 +11,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+from rich.console import Console
+
 from truetune.atomic import refusal, write_atomic
 from truetune.balance.memorising import UNKNOWN, memorising_since
 from truetune.checkpoints import LAST
@@ -18,6 +21,9 @@ from truetune.errors import Diverged, Unwritable
 from truetune.ranks import rank
 from truetune.record import Measurement, delta, metrics_to_json, write_items, write_run
 from truetune.report import run_report
+from truetune.report.summary import print_table
+from truetune.training.fit import quiet
+from truetune.training.progress import speaker
 from truetune.versions import about
 
 if TYPE_CHECKING:
@@ -30,6 +36,17 @@ STATUS: dict[type[BaseException], str] = {
     KeyboardInterrupt: "interrupted",
     SystemExit: "interrupted",  # SIGTERM
 }
+
+
+def begin(job: Run, console: Console) -> Callable[[str], None]:
+    """Keeps to the run's threads, silences libraries, says what was noted of the data; returns what to speak with."""
+    if job.config["extras"]["threads"] is not None:
+        torch.set_num_threads(job.config["extras"]["threads"])
+    quiet()
+    say = speaker(console)
+    for note in job.prepared.data.notes:
+        say(note)
+    return say
 
 
 @dataclass
@@ -110,12 +127,14 @@ class State:
         }
         write_run(job.run_dir, self.record)
 
-    def page(self, run_dir: Path) -> Path:
-        """The report, which is then among the record's files."""
-        page = run_report.render(run_dir)
-        self.record["files"] = _files(run_dir)
-        write_run(run_dir, self.record)
-        return page
+    def finish(self, job: Run, say: Callable[[str], None]) -> dict[str, Any]:
+        """The report, which is then among the record's files, and the table in the terminal; returns the record."""
+        page = run_report.render(job.run_dir)
+        self.record["files"] = _files(job.run_dir)
+        write_run(job.run_dir, self.record)
+        print_table(self.record, Console())
+        say(f"report: {page.absolute()}")
+        return self.record
 
 
 def _files(run_dir: Path) -> list[str]:

@@ -138,14 +138,15 @@ def test_a_text_that_begins_twice_is_refused(tokenizer):
 def test_which_template_is_used():
     lm = language_model()
     with pytest.raises(UserError, match=r"data\.chat_template=null: the tokenizer of test has no chat template"):
-        with_template(lm, None)
-    plain, note = with_template(lm, "auto")
+        with_template(lm, None, print)
+    notes = []
+    plain = with_template(lm, "auto", notes.append)
     assert plain.tokenizer.chat_template == "{{- bos_token -}}" + PLAIN
-    assert "the plain one" in note
+    assert "the plain one" in notes[0]
     assert plain.digest != lm.digest
-    own, note = with_template(lm, None)
-    assert (own.digest, note) == (plain.digest, "chat template: the tokenizer's own")
-    other, note = with_template(lm, CHATML)
+    own = with_template(lm, None, notes.append)
+    assert (own.digest, notes[1]) == (plain.digest, "chat template: the tokenizer's own")
+    other = with_template(lm, CHATML, notes.append)
     assert other.tokenizer.chat_template == CHATML
     assert other.digest not in (lm.digest, plain.digest)
 

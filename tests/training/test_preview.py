@@ -45,7 +45,7 @@ def test_a_terminal_shows_colours():
 
 
 def test_the_turns_of_a_conversation_can_be_told_apart():
-    lm, _ = with_template(language_model(), "{% for m in messages %}{{ ' ' + m.content + ' ' }}{% endfor %}")
+    lm = with_template(language_model(), "{% for m in messages %}{{ ' ' + m.content + ' ' }}{% endfor %}", print)
     turns = (Turn("user", "w1"), Turn("assistant", "w2"), Turn("user", "w3"))
     row = Encoder(lm.tokenizer).row(Example("c", "?", "w4", "here", turns=turns))
     assert shown([row], lm.tokenizer).splitlines()[1] == "w1|[w2]w3|[w4][<eos>]"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
@@ -25,8 +25,8 @@ PLAIN = (
 )
 
 
-def with_template(lm: LanguageModel, template: str | None) -> tuple[LanguageModel, str]:
-    """The model with the template that its conversations are written in, and which that is, in words.
+def with_template(lm: LanguageModel, template: str | None, say: Callable[[str], None]) -> LanguageModel:
+    """The model with the template that its conversations are written in; says which that is.
 
     `auto` takes the tokenizer's own or else the plain one, None the tokenizer's own; any other text is a template.
     """
@@ -44,8 +44,9 @@ def with_template(lm: LanguageModel, template: str | None) -> tuple[LanguageMode
         begins_with_bos = tokenizer("a").input_ids[:1] == [tokenizer.bos_token_id]
         tokenizer.chat_template = ("{{- bos_token -}}" if begins_with_bos else "") + PLAIN
         said = "the plain one (User: ... Assistant: ...), for the tokenizer has none"
+    say(f"chat template: {said}")
     digest = sha256(f"{lm.digest} {tokenizer.chat_template}".encode()).hexdigest()
-    return replace(lm, digest=digest), f"chat template: {said}"
+    return replace(lm, digest=digest)
 
 
 def pieces(tokenizer: PreTrainedTokenizerBase, turns: Turns, *, ask: bool) -> list[tuple[str, bool]]:

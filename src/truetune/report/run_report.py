@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from html import escape
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from truetune.atomic import write_atomic
 from truetune.balance.flips import join
@@ -16,6 +16,7 @@ from truetune.report.confidence import confidence_of
 from truetune.report.page import balance_table, definitions, details, header, page, section, table
 from truetune.report.summary import number, rows, too_few
 from truetune.report.verdict import caution, verdict
+from truetune.settings import leaves
 
 WORST = 20
 SHARE = (0.0, 1.0)
@@ -91,6 +92,7 @@ def render(run_dir: Path) -> Path:
     """Writes report.html in the run's folder and says where."""
     run = read_run(run_dir)
     pairs, final = _recorded(run_dir)
+    wrong_cost = float((run["config"].get("extras") or {}).get("wrong_cost", 1.0))
     names, title = _paths(run["config"]), "/".join(run_dir.resolve().parts[-2:])
     body = [
         header(title, _facts(run), verdict(run), caution(run)),
@@ -101,7 +103,7 @@ def render(run_dir: Path) -> Path:
             "questions about one entity being alike. ↑ higher is better, ↓ lower is better." + too_few(rows(run)),
         ),
         section("While it trained", _curves(run)),
-        section("When it should rather say nothing", confidence_of(run_dir, _wrong_cost(run)), CONFIDENCE),
+        section("When it should rather say nothing", confidence_of(run_dir, wrong_cost), CONFIDENCE),
         section("Worst regressions", _regressions(pairs), _regression_note(pairs)),
         section("Kinds of wrong answers", _kinds(final), "One answer can be of several kinds."),
         section("How it was made", _made(run) + details(f"Configuration, {len(names)} settings", definitions(names))),
@@ -109,10 +111,6 @@ def render(run_dir: Path) -> Path:
     target = run_dir / "report.html"
     write_atomic(target, page(f"truetune: {title}", body))
     return target
-
-
-def _wrong_cost(run: dict[str, Any]) -> float:
-    return float((run["config"].get("extras") or {}).get("wrong_cost", 1.0))
 
 
 def _recorded(run_dir: Path) -> tuple[list[tuple[Item, Item]], list[Item]]:
@@ -129,10 +127,9 @@ def _recorded(run_dir: Path) -> tuple[list[tuple[Item, Item]], list[Item]]:
 
 
 def _facts(run: dict[str, Any]) -> list[str]:
-    seconds: Any = run["seconds"].get("total") if isinstance(run["seconds"], dict) else run["seconds"]
-    took = f"{seconds:,.0f} s" if isinstance(seconds, (int, float)) else ""
-    sha = f"git {str(run['git_sha'])[:10]}" if run["git_sha"] else ""
-    return [str(run["status"]), _moment(str(run["created"])), took, f"truetune {run['truetune_version']}", sha]
+    took, version = f"{run['seconds']['total']:,.0f} s", f"truetune {run['truetune_version']}"
+    sha = f"git {run['git_sha'][:10]}" if run["git_sha"] else ""
+    return [run["status"], _moment(run["created"]), took, version, sha]
 
 
 def _moment(created: str) -> str:
@@ -143,13 +140,12 @@ def _moment(created: str) -> str:
 
 
 def _curves(run: dict[str, Any]) -> str:
-    charts: list[str] = []
+    drawn = ""
     if not run["history"]:  # an audit, or a run that stopped before its first step
         return ""
     for title, quantity, y_range, lines in CURVES:
         series = [Series(name, _points(run, metric)) for metric, name in lines.items()]
-        charts.append(line_chart(title, series, x_label="step", y_label=quantity, y_range=y_range))
-    drawn = "".join(charts)
+        drawn += line_chart(title, series, x_label="step", y_label=quantity, y_range=y_range)
     return f'<div class="charts">{drawn}</div>' if drawn else ""
 
 
@@ -208,18 +204,11 @@ def _kinds(items: Sequence[Item]) -> str:
 
 
 def _made(run: dict[str, Any]) -> str:
-    command = run["command"]
-    text = " ".join(str(part) for part in cast("list[Any]", command)) if isinstance(command, list) else str(command)
-    facts = [("git sha", str(run["git_sha"] or "unknown")), *_paths(run["machine"], "machine")]
+    facts = [("git sha", run["git_sha"] or "unknown"), *_paths(run["machine"], "machine.")]
     versions = details("Versions", definitions(_paths(run["versions"])))
-    return f"<pre>{escape(text)}</pre>{definitions(facts)}{versions}"
+    return f"<pre>{escape(run['command'])}</pre>{definitions(facts)}{versions}"
 
 
 def _paths(value: Any, prefix: str = "") -> list[tuple[str, str]]:
     """Nested settings as dotted names, the way they are overridden on the command line."""
-    if isinstance(value, dict) and value:
-        nested = cast("dict[str, Any]", value)
-        return [
-            pair for key, item in nested.items() for pair in _paths(item, f"{prefix}.{key}" if prefix else str(key))
-        ]
-    return [(prefix, "null" if value is None else str(value))] if prefix else []
+    return [(key, "null" if item is None else str(item)) for key, item in leaves(value, prefix, empty=True)]
