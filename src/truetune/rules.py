@@ -4,6 +4,7 @@ A pattern's `*` stands for one part of a key. Every key in conf/ has a row here 
 is not ours (a user's own class, Lightning's callbacks and loggers) are checked by that class's signature instead.
 """
 
+# ruff: noqa: UP045 (type checkers know no `|` of two Annotated)
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Optional
@@ -40,8 +41,8 @@ RULES: dict[str, Any] = {
     "task_name": Annotated[str, Field(pattern=r"^[\w.-]+$")],
     "tags": list[str],
     "seed": Seed,
-    "resume": Optional[Text],  # noqa: UP045
-    "optimized_metric": Optional[Text | Annotated[list[Text], Field(min_length=1)]],  # noqa: UP045
+    "resume": Optional[Text],
+    "optimized_metric": Optional[Text | Annotated[list[Text], Field(min_length=1)]],
     "*._target_": Target,
     "*.*._target_": Target,
     "*.*.*._target_": Target,
@@ -67,19 +68,19 @@ RULES: dict[str, Any] = {
     "data.held_out_filings": Count,
     "data.exercises": Annotated[int, Field(ge=0, le=10_000, strict=True)],
     "data.train_file": Text,
-    "data.validation_file": Optional[Text],  # noqa: UP045
+    "data.validation_file": Optional[Text],
     "data.name": Text,
-    "data.subset": Optional[Text],  # noqa: UP045
+    "data.subset": Optional[Text],
     "data.split": Text,
-    "data.revision": Optional[Text],  # noqa: UP045
-    "data.probe_file": Optional[Text],  # noqa: UP045
-    "data.retention_file": Optional[Text],  # noqa: UP045
+    "data.revision": Optional[Text],
+    "data.probe_file": Optional[Text],
+    "data.retention_file": Optional[Text],
     "data.probe_questions": CountOrZero,
     "data.validation_rows": CountOrZero,
     "data.held_out_share": Annotated[float, Field(gt=0, lt=1, strict=True)],
     "data.prompt_template": Text,
-    "data.chat_template": Optional[Text],  # noqa: UP045
-    "data.columns.*": Optional[Text],  # noqa: UP045
+    "data.chat_template": Optional[Text],
+    "data.columns.*": Optional[Text],
     "data.mixture": list[Mix],
     "data.on_bad_row": Literal["error", "skip"],
     "data.batch_size": Count,
@@ -105,16 +106,16 @@ RULES: dict[str, Any] = {
     "model.trust_remote_code": YesOrNo,
     "model.gradient_checkpointing": YesOrNo,
     "model.compile": YesOrNo,
-    "model.revision": Optional[Text],  # noqa: UP045
-    "baseline.name_or_path": Optional[Text],  # noqa: UP045
+    "model.revision": Optional[Text],
+    "baseline.name_or_path": Optional[Text],
     "baseline.dtype": Literal["float32", "bfloat16", "float16"],
     "baseline.trust_remote_code": YesOrNo,
-    "baseline.revision": Optional[Text],  # noqa: UP045
+    "baseline.revision": Optional[Text],
     "optimizer.lr": Rate,
     "optimizer.betas": tuple[BelowOne, BelowOne],
     "optimizer.eps": Positive,
     "optimizer.weight_decay": NotNegative,
-    "optimizer.fused": Optional[YesOrNo],  # noqa: UP045
+    "optimizer.fused": Optional[YesOrNo],
     "optimizer.momentum": BelowOne,
     "schedule.lr_end": NotNegative,
     "schedule.warmup_steps": CountOrZero,
@@ -130,12 +131,12 @@ RULES: dict[str, Any] = {
     "trainer.log_every_n_steps": Count,
     "trainer.check_val_every_n_epoch": Count,
     "trainer.deterministic": YesOrNo | Literal["warn"],
-    "trainer.gradient_clip_val": Optional[Positive],  # noqa: UP045
+    "trainer.gradient_clip_val": Optional[Positive],
     "trainer.gradient_clip_algorithm": Literal["norm", "value"],
     "trainer.limit_train_batches": Annotated[float, Field(gt=0, le=1, strict=True)] | Count,
     "trainer.*": Any,
     "objective.*.weight": NotNegative,
-    "objective.*.chunk": Optional[Count],  # noqa: UP045
+    "objective.*.chunk": Optional[Count],
     "objective.*.positions": Literal["target", "all"],
     "curation.*.answer": Text,
     "curation.*.weight": Share,
@@ -145,7 +146,7 @@ RULES: dict[str, Any] = {
     "adaptation.*.r": Count,
     "adaptation.*.alpha": Positive,
     "adaptation.*.dropout": BelowOne,
-    "adaptation.*.target_modules": Optional[Annotated[list[Text], Field(min_length=1)]],  # noqa: UP045
+    "adaptation.*.target_modules": Optional[Annotated[list[Text], Field(min_length=1)]],
     "adaptation.*.use_rslora": YesOrNo,
     "adaptation.*.use_dora": YesOrNo,
     "probe.*.wrong_cost": NotNegative,
@@ -169,7 +170,7 @@ RULES: dict[str, Any] = {
     "extras.max_new_tokens": Count,
     "extras.measure_batch_size": Count,
     "extras.abstention_phrases": list[Text],
-    "extras.threads": Optional[Annotated[int, Field(ge=1, le=1024, strict=True)]],  # noqa: UP045
+    "extras.threads": Optional[Annotated[int, Field(ge=1, le=1024, strict=True)]],
     "extras.on_nonfinite": Literal["stop", "skip_step", "rewind"],
     "extras.final": Literal["last", "best"],
     "extras.save_model": YesOrNo,

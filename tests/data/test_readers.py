@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from row_files import dump, fault, write
 
-from truetune.data.readers import Example, Question, fill, overlap, read_examples, read_questions, read_text
+from truetune.data.readers import Example, Question, fill, read_examples, read_questions, read_text
 
 REAL = Path(__file__).parents[3] / "shared" / "data"
 needs_real_files = pytest.mark.skipif(not REAL.is_dir(), reason="the real files are not on this machine")
@@ -190,16 +190,6 @@ def test_a_prompt_is_asked_as_it_stands_and_a_question_in_the_template(tmp_path)
     assert (one.question, one.answers) == ("2+2=", ("4",))
     assert two.question == "Q: Who?"
     assert "a text asks nothing" in fault(read_questions, tmp_path / "poem.txt")
-
-
-def test_overlap_sees_through_case_spacing_and_template(tmp_path):
-    train = write(tmp_path, dump({"question": "Who is  Ann?", "answers": ["x"]}), "train.jsonl")
-    rows = [{"id": i, "question": q, "answers": ["x"]} for i, q in enumerate(["WHO is Ann?", "Who is Bob?"])]
-    probe = write(tmp_path, dump(*rows), "probe.jsonl")
-    examples = read_examples(train).examples
-    assert overlap(examples, read_questions(probe)) == ["0"]
-    assert overlap(examples, read_questions(probe, prompt_template="Question: {question}\nAnswer:")) == ["0"]
-    assert overlap([Example("t", "", "Who is Bob?", "x")], read_questions(probe)) == []
 
 
 @needs_real_files

@@ -40,6 +40,14 @@ def curate(data: Dataset, curations: Mapping[str, Curation], context: Context, s
     return replace(data, train=rows)
 
 
+def _changed(
+    rows: Sequence[Example], context: Context, change: Callable[[Example], Example], *chosen: str
+) -> list[Example]:
+    """The rows, changed where the base's knowledge of the fact is of the chosen categories."""
+    categories = context.categories()
+    return [change(row) if categories.get(row.id) in chosen else row for row in rows]
+
+
 @dataclass(frozen=True)
 class FilterUnknown:
     """Teach only facts that the base knows at least a little (Gekhman et al. 2024, section 5)."""
@@ -59,13 +67,10 @@ class RelabelUnknown:
     answer: str
 
     def __call__(self, rows: Sequence[Example], context: Context) -> list[Example]:
-        categories = context.categories()
-        return [
-            replace(row, completion=self.answer if row.turns else continued(row.prompt, self.answer))
-            if categories.get(row.id) == "Unknown"
-            else row
-            for row in rows
-        ]
+        def abstained(row: Example) -> Example:
+            return replace(row, completion=self.answer if row.turns else continued(row.prompt, self.answer))
+
+        return _changed(rows, context, abstained, "Unknown")
 
 
 @dataclass(frozen=True)
@@ -75,8 +80,7 @@ class DownweightUnknown:
     weight: float
 
     def __call__(self, rows: Sequence[Example], context: Context) -> list[Example]:
-        categories = context.categories()
-        return [replace(row, weight=self.weight) if categories.get(row.id) == "Unknown" else row for row in rows]
+        return _changed(rows, context, lambda row: replace(row, weight=self.weight), "Unknown")
 
 
 @dataclass(frozen=True)
@@ -109,13 +113,11 @@ class RTuning:
     unsure: str
 
     def __call__(self, rows: Sequence[Example], context: Context) -> list[Example]:
-        categories = context.categories()
-        return [
-            replace(row, completion=continued(row.prompt, self.unsure.replace("{answer}", row.completion.strip())))
-            if categories.get(row.id) in ("Unknown", "WeaklyKnown")
-            else row
-            for row in rows
-        ]
+        def unsure(row: Example) -> Example:
+            said = self.unsure.replace("{answer}", row.completion.strip())
+            return replace(row, completion=continued(row.prompt, said))
+
+        return _changed(rows, context, unsure, "Unknown", "WeaklyKnown")
 
 
 @dataclass(frozen=True)

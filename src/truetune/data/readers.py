@@ -12,7 +12,6 @@ from truetune.data.columns import Columns, renamed
 from truetune.data.dataset import Example, Question
 from truetune.data.formats import DEFAULT_TEMPLATE, Format, example, fill, form_of, question
 from truetune.data.jsonl import MAX_LINE_BYTES, ROWS, BadRow, Record, Row, named, read_utf8, scan
-from truetune.data.jsonl import iter_jsonl as iter_jsonl
 from truetune.errors import UserError
 
 OnBadRow = Literal["error", "skip"]
@@ -122,15 +121,6 @@ def read_template(named: str | None) -> str | None:
         return read_text(named)
     except UserError as error:
         raise UserError(f"data.chat_template={named}: {error} (auto, null or a Jinja file)") from None
-
-
-def overlap(
-    train: Sequence[Example], questions: Sequence[Question], prompt_template: str = DEFAULT_TEMPLATE
-) -> list[str]:
-    """Ids of questions that training asks too, bare or in the template; case and spacing do not tell them apart."""
-    trained = {normalised(example.prompt) for example in train if example.prompt}
-    asked = ((q.id, {normalised(q.question), normalised(fill(prompt_template, q.question))}) for q in questions)
-    return [name for name, forms in asked if forms & trained]
 
 
 Made = TypeVar("Made", Example, Question)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from truetune.balance.estimates import Estimate, bootstrap, paired_difference
+from truetune.balance.estimates import bootstrap, paired_difference
 from truetune.balance.rates import clusters
 from truetune.balance.selective import aurc, target_scores, worth
 from truetune.data.dataset import Dataset
@@ -51,8 +51,4 @@ class Selective:
             found["selective/aurc"] = bootstrap(
                 lambda chosen: aurc(sure[chosen], wrong[chosen]), list(entities[said]), rng
             )
-        return Measurement({name: estimate for name, estimate in found.items() if _is_known(estimate)})
-
-
-def _is_known(estimate: Estimate) -> bool:
-    return estimate.n > 0
+        return Measurement({name: estimate for name, estimate in found.items() if estimate.n})

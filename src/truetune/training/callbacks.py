@@ -17,14 +17,29 @@ from truetune.training.module import FineTuning
 History = list[dict[str, Any]]
 
 
-class StepLog(Callback):
+class EachStep(Callback):
+    """Calls `after_step` once an optimizer step, however many micro-batches that was made of."""
+
+    _step = 0
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if trainer.global_step != self._step and isinstance(pl_module, FineTuning):
+            self._step = trainer.global_step
+            self.after_step(trainer, pl_module)
+
+    def after_step(self, trainer: Trainer, module: FineTuning) -> None:
+        raise NotImplementedError
+
+
+class StepLog(EachStep):
     """Every so many steps and at the last: loss, gradient norm before clipping, share clipped, update ratio, speed."""
 
     def __init__(self, history: History, counts: Mapping[str, int] | None = None) -> None:
         """`counts` are logged as they stand at each line."""
         self.history, self.counts = history, counts or {}
-        self._step = self._epoch = 0
-        self._tokens = 0
+        self._epoch = self._tokens = 0
         self._clipped: list[bool] = []
         self._since = time.perf_counter()
         self._update: UpdateRatio | None = None
@@ -46,20 +61,15 @@ class StepLog(Callback):
         if self._update is None and self._due(trainer, pl_module, trainer.global_step + 1):
             self._update = UpdateRatio(pl_module.parameters())
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        step = trainer.global_step
-        if step == self._step or not isinstance(pl_module, FineTuning):
-            return
-        self._step, self._epoch = step, trainer.current_epoch + 1
-        if not pl_module.stepped:
+    def after_step(self, trainer: Trainer, module: FineTuning) -> None:
+        self._epoch = trainer.current_epoch + 1
+        if not module.stepped:
             self._update = None
             return
-        self._tokens += pl_module.window_tokens
-        self._clipped.append(pl_module.gradients.clipped)
-        if self._due(trainer, pl_module, step):
-            self._log(trainer, pl_module, step)
+        self._tokens += module.window_tokens
+        self._clipped.append(module.gradients.clipped)
+        if self._due(trainer, module, self._step):
+            self._log(trainer, module)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """A fit that stops early has a last line, too, and its last checkpoint knows of it."""
@@ -68,9 +78,9 @@ class StepLog(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._clipped and isinstance(pl_module, FineTuning):
-            self._log(trainer, pl_module, self._step)
+            self._log(trainer, pl_module)
 
-    def _log(self, trainer: Trainer, module: FineTuning, step: int) -> None:
+    def _log(self, trainer: Trainer, module: FineTuning) -> None:
         now = time.perf_counter()
         metrics = {
             "train/loss": module.window_loss,
@@ -84,8 +94,8 @@ class StepLog(Callback):
         if self._update is not None:
             metrics["train/update_to_weight_ratio"] = self._update.value()
         self._update, self._clipped, self._tokens, self._since = None, [], 0, now
-        write(trainer, metrics, step)
-        self.history.append({"step": step, "epoch": self._epoch, "metrics": metrics})
+        write(trainer, metrics, self._step)
+        self.history.append({"step": self._step, "epoch": self._epoch, "metrics": metrics})
 
 
 class Measuring(Callback):

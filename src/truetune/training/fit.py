@@ -13,7 +13,9 @@ from typing import Any
 
 from lightning import Callback, LightningDataModule, Trainer, seed_everything
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from torch.utils.data import DataLoader
+from transformers.utils import logging as transformers_logging
 
 from truetune.errors import UserError
 from truetune.training.checkpoint_io import AtomicCheckpointIO
@@ -70,7 +72,7 @@ def make_trainer(
         made = Trainer(
             callbacks=list(callbacks),
             logger=list(loggers) or False,
-            enable_checkpointing=any(_is_checkpoint(callback) for callback in callbacks),
+            enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in callbacks),
             default_root_dir=run_dir,
             plugins=[AtomicCheckpointIO()],
             **arguments,
@@ -85,19 +87,11 @@ def make_trainer(
 
 def load_best(trainer: Trainer, module: FineTuning) -> None:
     """The weights of the checkpoint that the run's ModelCheckpoint calls best."""
-    from lightning.pytorch.callbacks import ModelCheckpoint
-
     callback = trainer.checkpoint_callback
     if not isinstance(callback, ModelCheckpoint) or not callback.best_model_path:
         raise UserError("extras.final=best needs a ModelCheckpoint among the callbacks; type callbacks=default")
     stored = AtomicCheckpointIO().load_checkpoint(callback.best_model_path, map_location="cpu")
     module.load_state_dict(stored["state_dict"])
-
-
-def _is_checkpoint(callback: Callback) -> bool:
-    from lightning.pytorch.callbacks import Checkpoint
-
-    return isinstance(callback, Checkpoint)
 
 
 def quiet() -> None:
@@ -114,8 +108,6 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", category=UserWarning, module="lightning")
     warnings.filterwarnings("ignore", category=FutureWarning)
     threading.excepthook = _thread_failed
-    from transformers.utils import logging as transformers_logging
-
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
 

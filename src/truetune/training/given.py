@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from itertools import islice
 from typing import Any
-
-import torch
 
 from truetune.data.dataset import Dataset, Example
 from truetune.data.module import TokenizedData
@@ -83,8 +81,7 @@ class Given:
 
 def drawn_texts(base: LanguageModel, count: int, max_tokens: int, seed: int) -> list[str]:
     """What the base says unasked, at temperature 1; what is empty is left out."""
-    how = partial(sampled_answers, samples=PER_PROMPT, temperature=1.0, seed=seed, batch_size=PER_PROMPT)
     length = min(max_tokens, base.context_length - 2)
-    with torch.random.fork_rng():
-        drawn = how(base, [""] * -(-count // PER_PROMPT), max_new_tokens=length)
+    how: dict[str, Any] = {"temperature": 1.0, "seed": seed, "max_new_tokens": length, "batch_size": PER_PROMPT}
+    drawn = sampled_answers(base, [""] * -(-count // PER_PROMPT), samples=PER_PROMPT, **how)
     return [answer.text for answers in drawn for answer in answers if answer.text][:count]

@@ -9,9 +9,10 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from lightning import Callback, LightningModule, Trainer
+from lightning import LightningModule, Trainer
 
 from truetune.errors import Diverged
+from truetune.training.callbacks import EachStep
 from truetune.training.module import FineTuning, few, stop
 
 Policy = Literal["stop", "skip_step", "rewind"]
@@ -20,7 +21,7 @@ MOST_SKIPPED_IN_A_ROW = 20  # bad rows come one by one; bad weights spoil every 
 WINDOW, SIGMAS = 128, 6.0  # as OLMo-core's SkipStep optimizers
 
 
-class Stability(Callback):
+class Stability(EachStep):
     """Goes before the callbacks that log and keep a step. All ranks decide alike: the module's verdict is reduced.
 
     `rewind` goes back to the weights and the optimizer's state as they were after the last epoch, or at the start; data
@@ -32,7 +33,7 @@ class Stability(Callback):
         self.counts = {"nonfinite_steps": 0, "rewinds": 0, "loss_spikes": 0}
         self._items: Counter[str] = Counter()
         self._losses: deque[float] = deque(maxlen=WINDOW)
-        self._step = self._in_a_row = 0
+        self._in_a_row = 0
         self._in_spike = self._rejected = False
         self._kept: tuple[list[torch.Tensor], Any] = ([], {})
 
@@ -81,21 +82,15 @@ class Stability(Callback):
         most = max(self._items.values(), default=0)
         return [item for item, count in self._items.items() if count == most] if most > 1 else []
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        step = trainer.global_step
-        if step == self._step or not isinstance(pl_module, FineTuning):
-            return
-        self._step = step
-        if pl_module.stepped:
+    def after_step(self, trainer: Trainer, module: FineTuning) -> None:
+        if module.stepped:
             self._in_a_row = 0
-            self._compare(pl_module.window_loss, step)
+            self._compare(module.window_loss, self._step)
         elif self.policy == "rewind" and self._rejected:  # a step that a loss scaler left out took nothing wrong
-            self._rewind(trainer, pl_module)
+            self._rewind(trainer, module)
         self._rejected = False
         if trainer.is_last_batch:  # before the validation, and before a checkpoint is written
-            self._check_weights(trainer, pl_module)
+            self._check_weights(trainer, module)
 
     def _check_weights(self, trainer: Trainer, module: FineTuning) -> None:
         finite = all(bool(p.isfinite().all()) for p in module.parameters() if p.requires_grad)
@@ -115,9 +110,8 @@ class Stability(Callback):
             high = loss > mean + SIGMAS * deviation
             self.counts["loss_spikes"] += high
             if high and not self._in_spike:
-                self.say(
-                    f"loss spike at step {step}: {loss:.4g}; the last {len(self._losses)}: {mean:.4g} ± {deviation:.2g}"
-                )
+                before = f"the last {len(self._losses)}: {mean:.4g} ± {deviation:.2g}"
+                self.say(f"loss spike at step {step}: {loss:.4g}; {before}")
             self._in_spike = high
         self._losses.append(loss)
 

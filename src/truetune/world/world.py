@@ -148,27 +148,8 @@ class _Syllables:
     """Invented words, each once: `Velmorton` can not be guessed from any real text."""
 
     ONSETS = (
-        "b",
-        "br",
-        "d",
-        "dr",
-        "f",
-        "g",
-        "gr",
-        "h",
-        "k",
-        "l",
-        "m",
-        "n",
-        "p",
-        "r",
-        "s",
-        "st",
-        "t",
-        "tr",
-        "v",
-        "w",
-        "z",
+        *("b", "br", "d", "dr", "f", "g", "gr", "h", "k", "l", "m"),
+        *("n", "p", "r", "s", "st", "t", "tr", "v", "w", "z"),
     )
     VOWELS = ("a", "e", "i", "o", "u", "ai", "ea", "or", "an", "el")
 
