@@ -8,6 +8,9 @@ import pytest
 from commands import CONF, TINY_WORLD, checked, complaint, refusal, typed
 from omegaconf import OmegaConf
 
+from truetune import cli, versions
+from truetune.errors import UserError
+
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
@@ -171,3 +174,18 @@ def test_a_sweep_over_other_keys_reads_its_data_once(monkeypatch):
     assert len(read) == 1
     checked("-m", "data.new_share=0.25,0.5", "clip=none,norm", *TINY_WORLD)
     assert read[1:] == [0.25, 0.5]
+
+
+def test_an_argument_that_the_trainer_does_not_have_is_said_before_torch_is_imported(folder):
+    assert refusal("+trainer.max_epoch=1").startswith(
+        "trainer.max_epoch: lightning's Trainer has no such argument; did you mean max_epochs"
+    )
+
+
+def test_a_rank_that_fails_says_which_it_is(monkeypatch, capsys):
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr(versions, "check", lambda: (_ for _ in ()).throw(UserError("the disk of this node is full")))
+    with pytest.raises(SystemExit) as ended:
+        cli.train()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "error: rank 1: the disk of this node is full\n"

@@ -205,6 +205,9 @@ def _kinds(items: Sequence[Item]) -> str:
 
 def _made(run: dict[str, Any]) -> str:
     facts = [("git sha", run["git_sha"] or "unknown"), *_paths(run["machine"], "machine.")]
+    for change in run.get("changes", []):
+        for key, (was, now) in change["changed"].items():
+            facts.append((f"{key}, from step {change['step']} on", f"{now} (was {was})"))
     versions = details("Versions", definitions(_paths(run["versions"])))
     return f"<pre>{escape(run['command'])}</pre>{definitions(facts)}{versions}"
 
