@@ -11,12 +11,7 @@ from omegaconf import OmegaConf
 from truetune import cli, versions
 from truetune.errors import UserError
 
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("TRUETUNE_LOGS", raising=False)
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 def test_help_is_our_own_text_and_lists_the_groups(folder):

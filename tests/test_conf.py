@@ -20,11 +20,8 @@ NEEDED = {
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    """A folder with data files, as the place where the command is typed."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("TRUETUNE_LOGS", raising=False)
-    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+def folder(folder, tmp_path, monkeypatch):
+    """With data files."""
     (tmp_path / "rows.jsonl").write_text("".join(f'{{"prompt": "{n}", "completion": " x"}}\n' for n in range(8)))
     (tmp_path / "poem.txt").write_text("a line of a poem\n\n" * 500)
     (tmp_path / "hub").mkdir()

@@ -72,9 +72,10 @@ def events(first):
 
 def test_the_record_has_every_key_and_every_file_that_it_lists(first):
     record = first.record
-    assert set(record) == {*KEYS, "memorising_unknown_since", "stability"}
+    assert set(record) == {*KEYS, "memorising_unknown_since", "stability", "changes"}
     assert record["status"] == "finished"
     assert {"checkpoints/last.ckpt", "csv/metrics.csv", "model/model.safetensors"} < set(record["files"])
+    assert {"report.html", "run.json", "items/task.final.jsonl"} < set(record["files"])
     assert [name for name in record["files"] if not (first.dir / name).is_file()] == []
     assert record["config"]["data"]["companies"] == 6
     assert f"hydra.run.dir={first.dir.name}" in record["command"]
@@ -280,9 +281,3 @@ def test_the_exported_folder_is_the_runs_model(first, folder):
     card = (folder / "exported" / "README.md").read_text()
     final, base = (first.record[block]["task/nll_nats_per_token"]["value"] for block in ("final", "base"))
     assert f"| Task loss, nats per token | {base:.3f} | {final:.3f} | 64 |" in card
-
-
-def test_the_record_names_every_file_of_the_run_the_page_among_them(first):
-    listed = first.record["files"]
-    assert {"report.html", "run.json", "items/task.final.jsonl"} <= set(listed)
-    assert all((first.dir / name).is_file() for name in listed)

@@ -26,11 +26,7 @@ def refused(value):
 PRINTS = ["--cfg", "hydra", "--package", "hydra.run"]  # a job that ends within a second, with exit code 0
 
 
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("TRUETUNE_LOGS", raising=False)
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 def test_a_failing_job_stops_no_other_and_says_why(folder):

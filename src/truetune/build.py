@@ -94,16 +94,24 @@ class Run:
             found.append(make(node, f"objective.{name}", **{word: getattr(given, word) for word in wanted}))
         return found
 
+    def _made(self, group: str, **extra: Any) -> dict[str, Any]:
+        return {name: make(node, f"{group}.{name}", **extra) for name, node in (self.config.get(group) or {}).items()}
+
     def decoding(self) -> Any:
         """How the tuned model answers the probes, if not greedily; at most one."""
-        made = [make(node, f"decoding.{name}") for name, node in (self.config.get("decoding") or {}).items()]
-        return made[0] if made else None
+        return next(iter(self._made("decoding").values()), None)
 
     def curations(self) -> dict[str, Curation]:
-        return {name: make(node, f"curation.{name}") for name, node in self.config["curation"].items()}
+        return self._made("curation")
 
     def adaptations(self) -> list[Adaptation]:
-        return [make(node, f"adaptation.{name}") for name, node in self.config["adaptation"].items()]
+        return list(self._made("adaptation").values())
+
+    def callbacks(self) -> list[Any]:
+        return list(self._made("callbacks").values())
+
+    def loggers(self) -> list[Any]:
+        return list(self._made("logger").values())
 
     def examiner(self) -> Examiner:
         from truetune.probes.knowledge import Examiner
@@ -123,13 +131,7 @@ class Run:
         extras = self.config["extras"]
         phrases = tuple(extras["abstention_phrases"])
         asking = Asking(extras["max_new_tokens"], extras["measure_batch_size"], phrases)
-        return [make(node, f"probe.{name}", asking=asking) for name, node in self.config["probe"].items()]
-
-    def callbacks(self) -> list[Any]:
-        return [make(node, f"callbacks.{name}") for name, node in self.config.get("callbacks", {}).items()]
-
-    def loggers(self) -> list[Any]:
-        return [make(node, f"logger.{name}") for name, node in self.config.get("logger", {}).items()]
+        return list(self._made("probe", asking=asking).values())
 
 
 def prepare(cfg: DictConfig, job: Job = "train", read: dict[str, Dataset] | None = None) -> Prepared:

@@ -115,21 +115,15 @@ def _jobs(arguments: argparse.Namespace) -> Iterator[list[str]]:
         ) from None
     choices: list[list[str]] = []
     for override in parsed:
-        if override.is_sweep_override():
-            if not arguments.multirun:
-                raise UserError(f"{override.input_line}: several values make a sweep; add -m")
-            key = override.get_key_element()
-            choices.append(
-                [f"{key}={value}" for value in override.sweep_string_iterator()] if _is_finite(override) else []
-            )
-        else:
+        if not override.is_sweep_override():
             choices.append([override.input_line or ""])
+        elif not arguments.multirun:
+            raise UserError(f"{override.input_line}: several values make a sweep; add -m")
+        elif override.is_choice_sweep() or override.is_range_sweep():
+            key = override.get_key_element()
+            choices.append([f"{key}={value}" for value in override.sweep_string_iterator()])
     for combination in itertools.product(*[choice for choice in choices if choice]):
         yield list(combination)
-
-
-def _is_finite(override: Any) -> bool:
-    return override.is_choice_sweep() or override.is_range_sweep()
 
 
 def _folder_is_free(cfg: DictConfig, overrides: list[str]) -> None:

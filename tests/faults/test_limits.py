@@ -14,12 +14,7 @@ from truetune.data.readers import read_examples, read_questions
 from truetune.errors import UserError
 from truetune.record import read_run
 
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("TRUETUNE_LOGS", raising=False)
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 def written(path, count, text="x"):

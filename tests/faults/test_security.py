@@ -32,11 +32,9 @@ class Bomb:
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("TRUETUNE_LOGS", raising=False)
-    yield tmp_path
-    assert not (tmp_path / "canary").exists()
+def no_canary(folder):
+    yield
+    assert not (folder / "canary").exists()
 
 
 @pytest.fixture

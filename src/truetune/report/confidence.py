@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from truetune.balance.calibration import bins_of
-from truetune.balance.estimates import Estimate, bootstraps, rate
+from truetune.balance.estimates import Estimate, Floats, bootstraps, rate
 from truetune.balance.rates import clusters
 from truetune.balance.selective import risk_coverage, worth, worth_curve
 from truetune.record import Item, read_items
@@ -30,24 +30,33 @@ def confidence_of(run_dir: Path, wrong_cost: float) -> str:
     answered = {name: items for name, items in answered.items() if items}
     if not answered:
         return ""
+    reliability = [Series(name, tuple((s, e.value) for s, e in _bins(items))) for name, items in answered.items()]
+    risks = [
+        _series(name, *risk_coverage(_sure(items), [item.outcome == "wrong" for item in items]))
+        for name, items in answered.items()
+    ]
+    worths = [
+        _series(name, *worth_curve(_sure(items), [item.outcome for item in items], wrong_cost))
+        for name, items in asked.items()
+    ]
     charts = [
         line_chart(
             "Reliability of the answers given",
-            [Series("perfect", ((0.0, 0.0), (1.0, 1.0))), *_reliability(answered)],
+            [Series("perfect", ((0.0, 0.0), (1.0, 1.0))), *reliability],
             x_label="confidence",
             y_label="share right",
             y_range=SHARE,
         ),
         line_chart(
             "Risk if only the surest are answered",
-            _risk(answered),
+            risks,
             x_label="share of answers given",
             y_label="share wrong",
             y_range=SHARE,
         ),
         line_chart(
             f"Worth per 100 questions, a wrong answer costing {wrong_cost:g}",
-            _worths(asked, wrong_cost),
+            worths,
             x_label="answers from this confidence on",
             y_label="right answers",
         ),
@@ -69,24 +78,8 @@ def _bins(items: Sequence[Item]) -> list[tuple[float, Estimate]]:
     return [(sure, rate(hits)) for sure, hits in found]
 
 
-def _reliability(answered: dict[str, list[Item]]) -> list[Series]:
-    return [Series(name, tuple((s, e.value) for s, e in _bins(items))) for name, items in answered.items()]
-
-
-def _risk(answered: dict[str, list[Item]]) -> list[Series]:
-    found: list[Series] = []
-    for name, items in answered.items():
-        coverage, risk = risk_coverage(_sure(items), [item.outcome == "wrong" for item in items])
-        found.append(Series(name, tuple(zip(coverage.tolist(), risk.tolist(), strict=True))))
-    return found
-
-
-def _worths(asked: dict[str, list[Item]], wrong_cost: float) -> list[Series]:
-    found: list[Series] = []
-    for name, items in asked.items():
-        thresholds, values = worth_curve(_sure(items), [item.outcome for item in items], wrong_cost)
-        found.append(Series(name, tuple(zip(thresholds.tolist(), values.tolist(), strict=True))))
-    return found
+def _series(name: str, x: Floats, y: Floats) -> Series:
+    return Series(name, tuple(zip(x.tolist(), y.tolist(), strict=True)))
 
 
 def _worth_table(asked: dict[str, list[Item]], wrong_cost: float) -> str:

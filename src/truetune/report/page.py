@@ -5,7 +5,13 @@ from html import escape
 
 from truetune.balance.estimates import Estimate
 from truetune.report.style import STYLE
-from truetune.report.summary import Row, change, interval, number
+from truetune.report.summary import Direction, Row, change, interval, number
+
+GOOD: dict[Direction, tuple[str, str]] = {
+    "higher": (" ↑", "higher is better"),
+    "lower": (" ↓", "lower is better"),
+    "": ("", "neither way is better in itself"),
+}
 
 
 def page(title: str, body: Sequence[str]) -> str:
@@ -58,10 +64,7 @@ def balance_table(rows: Sequence[Row]) -> str:
     compared = any(row.base for row in rows)
     body: list[list[str]] = []
     for row in rows:
-        arrow = {"higher": " ↑", "lower": " ↓", "": ""}[row.good]
-        hint = {"higher": "higher is better", "lower": "lower is better", "": "neither way is better in itself"}[
-            row.good
-        ]
+        arrow, hint = GOOD[row.good]
         name = f'<span title="{hint}">{escape(row.label)}<span class="arrow">{arrow}</span></span>'
         label = f"{name}<code>{escape(row.metric)}</code>"
         judged = change(row)
