@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from commands import CONF, TINY_WORLD, checked, complaint, refusal, typed
@@ -184,3 +185,17 @@ def test_a_rank_that_fails_says_which_it_is(monkeypatch, capsys):
         cli.train()
     assert ended.value.code == 2
     assert capsys.readouterr().err == "error: rank 1: the disk of this node is full\n"
+
+
+def test_a_rank_that_a_cluster_has_started_leaves_the_run_folder_to_rank_0(monkeypatch, folder):
+    launched = []
+    monkeypatch.setattr(cli, "_launch", lambda job: launched.append(sys.argv[1:]))
+    monkeypatch.setattr(sys, "argv", ["truetune", "seed=1"])
+    monkeypatch.setenv("RANK", "1")
+    with pytest.raises(SystemExit):
+        cli.train()
+    (words,) = launched
+    assert words[:2] == ["seed=1", "hydra.output_subdir=null"]
+    assert words[2].startswith("hydra.run.dir=")
+    assert not Path(words[2].partition("=")[2].strip("'")).exists()
+    assert list(folder.iterdir()) == []

@@ -5,7 +5,7 @@ from itertools import pairwise, permutations
 import numpy as np
 import pytest
 
-from truetune.balance.selective import aurc, gains, risk_coverage, target_scores, worth, worth_curve
+from truetune.balance.selective import aurc, risk_coverage, target_scores, worth, worth_curve
 
 
 def by_definition(confidence, wrong):
@@ -85,7 +85,8 @@ def test_the_curve_is_the_gain_at_each_threshold(cost):
     rng = np.random.default_rng(2)
     sure, said = np.round(rng.random(80), 1), rng.choice(["right", "wrong", "abstained"], 80)
     thresholds, values = worth_curve(sure, said, cost)
-    assert values == pytest.approx([100 * gains(sure, said, cost, t).mean() for t in thresholds])
+    each = np.select([said == "right", said == "wrong"], [1, -cost], 0)
+    assert values == pytest.approx([100 * np.where(sure >= t, each, 0).mean() for t in thresholds])
     found = worth(sure, said, cost)
     assert found.best_value == pytest.approx(max(values.max(), 0))
     assert (values[thresholds < (1 if found.breaks_even is None else found.breaks_even)] <= 0).all()

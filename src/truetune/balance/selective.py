@@ -32,14 +32,8 @@ def target_scores(confidence: npt.ArrayLike, outcomes: npt.ArrayLike, t: float) 
     """Right 1, wrong -t / (1 - t), nothing said 0; an answer below confidence t is not given (Kalai et al. 2025)."""
     if not 0 <= t < 1:
         raise ValueError(f"a confidence target is in [0, 1), got {t}")
-    return gains(confidence, outcomes, t / (1 - t), t)
-
-
-def gains(confidence: npt.ArrayLike, outcomes: npt.ArrayLike, wrong_cost: float, threshold: float) -> Floats:
-    """Per question: a right answer is worth 1, a wrong one costs `wrong_cost`; below the threshold nothing is said."""
-    said = np.asarray(confidence, dtype=float) >= threshold
-    worth = _worth(outcomes, wrong_cost)
-    return np.where(said, worth, 0.0)
+    said = np.asarray(confidence, dtype=float) >= t
+    return np.where(said, _worth(outcomes, t / (1 - t)), 0.0)
 
 
 @dataclass(frozen=True)
