@@ -122,3 +122,13 @@ def test_a_fit_shorter_than_its_interval_still_has_its_last_line(limits, last):
 def test_the_last_line_is_written_once():
     history, *_ = logged(3)
     assert [row["step"] for row in history] == [3, 6, 9]
+
+
+def test_groups_of_parameters_keep_their_own_settings():
+    def grouped(parameters):
+        matrices, gains = ([p for p in parameters if (p.ndim > 1) == wanted] for wanted in (True, False))
+        return torch.optim.AdamW([{"params": matrices, "weight_decay": 0.3}, {"params": gains, "weight_decay": 0}], 0.1)
+
+    lm = language_model()
+    module = train(lm, rows(lm), optimizer=grouped)
+    assert [group["weight_decay"] for group in module.optimizers().param_groups] == [0.3, 0]

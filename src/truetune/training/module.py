@@ -173,8 +173,8 @@ class FineTuning(LightningModule):
         """The configuration decides, not what a checkpoint held of it: what is typed on resuming takes effect."""
         optimizer: Any = self.optimizers()
         scheduler: Any = self.lr_schedulers()
-        for group in optimizer.param_groups:
-            group.update(optimizer.defaults, initial_lr=optimizer.defaults["lr"])
+        for group, configured in zip(optimizer.param_groups, self._groups, strict=True):
+            group.update(configured, initial_lr=configured["lr"])
         scheduler.base_lrs = [group["initial_lr"] for group in optimizer.param_groups]
         for group, factor in zip(optimizer.param_groups, scheduler.lr_lambdas, strict=True):
             group["lr"] = group["initial_lr"] * factor(scheduler.last_epoch)
@@ -200,6 +200,7 @@ class FineTuning(LightningModule):
     def configure_optimizers(self) -> Any:
         optimizer = self._optimizer([p for p in self.parameters() if p.requires_grad])
         peak = float(optimizer.param_groups[0]["lr"])
+        self._groups = [{key: group[key] for key in group if key != "params"} for group in optimizer.param_groups]
 
         def factor(step: int) -> float:
             return self._schedule(Progress(step, self.steps_per_epoch, self.total_epochs), peak) / peak
