@@ -1,6 +1,6 @@
 """What changed between two measurements of the same questions: lost, gained, kept, and kinds of wrong answers."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Container, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -82,7 +82,7 @@ def kinds(
     before: Answered | None,
     after: Answered,
     *,
-    fine_tuning_answers: Collection[str] = frozenset(),
+    fine_tuning_answers: Container[str] = frozenset(),
     domain: Collection[str] | None = None,
 ) -> tuple[str, ...]:
     """Every way in which a wrong answer is wrong; both collections hold keys of answers, a None domain is unknown.

@@ -2,27 +2,42 @@
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_left, insort
 from collections.abc import Sequence
 
+import numpy as np
+
+from truetune.data.stored import Lazy
 from truetune.data.tokens import Row
 
 
-def pack(rows: Sequence[Row]) -> list[list[Row]]:
+class Packs(Lazy[list[Row]]):
+    def __init__(self, rows: Sequence[Row], members: Sequence[Sequence[int]]) -> None:
+        self._rows, self._members = rows, members
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def at(self, place: int) -> list[Row]:
+        return [self._rows[index] for index in self._members[place]]
+
+
+def pack(rows: Sequence[Row]) -> Packs:
     """Packs no longer than the longest row, so that packing takes no more memory than leaving it out.
 
     Best fit, the longest first: each goes where the least room is left. The same rows give the same packs.
     """
-    ordered = sorted(rows, key=lambda row: -len(row.input_ids))
-    packs: list[list[Row]] = []
+    lengths = array("i", (len(row.input_ids) for row in rows))
+    longest = max(lengths)
+    packs: list[array[int]] = []
     rooms: list[tuple[int, int]] = []  # (tokens left, which pack), in order
-    for row in ordered:
-        length = len(row.input_ids)
-        place = bisect_left(rooms, (length, -1))
+    for member in map(int, np.argsort(np.negative(lengths), kind="stable")):
+        place = bisect_left(rooms, (lengths[member], -1))
         if place == len(rooms):
-            rooms.append((len(ordered[0].input_ids), len(packs)))
-            packs.append([])
+            rooms.append((longest, len(packs)))
+            packs.append(array("q"))
         left, index = rooms.pop(place)
-        packs[index].append(row)
-        insort(rooms, (left - length, index))
-    return packs
+        packs[index].append(member)
+        insort(rooms, (left - lengths[member], index))
+    return Packs(rows, packs)
