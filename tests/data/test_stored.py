@@ -59,7 +59,7 @@ def test_a_row_is_added_after_some_were_read():
 def test_a_choice_is_that_of_the_list():
     rows, order = made(50), list(range(50))
     random.Random(1).shuffle(order)
-    chosen = Chosen(examples(rows), stored.array("q", order))
+    chosen = Chosen(examples(rows), stored.array("I", order))
     assert list(chosen) == [rows[n] for n in order]
     odd = chosen.where(lambda row: int(row.completion) % 2 == 1, start=10)
     assert list(odd) == [rows[n] for n in order[10:] if n % 2]

@@ -61,7 +61,7 @@ class Files:
 
     def _split(self, reading: Reading) -> Dataset:
         notes = _notes(self.train_file, reading)
-        order = array("q", range(len(reading.examples)))
+        order = array("I", range(len(reading.examples)))
         random.Random(f"split-{self.seed}").shuffle(order)
         rows = Chosen(reading.examples, order)
         held_out: list[Example] = []
@@ -80,7 +80,7 @@ class Files:
             raise UserError(
                 f"{self.train_file}: no row is left to train on; lower data.probe_questions or data.validation_rows"
             )
-        notes += [*_alike("probe", questions, rows), *_alike("validation", map(_asked, validation), rows)]
+        notes += _alike({"probe": questions, "validation": map(_asked, validation)}, rows)
         return Dataset(
             train=stored(chain(rows, self._mixed(len(rows), notes))) if self.mixture else rows,
             validation=validation,
@@ -174,16 +174,20 @@ def _without(rows: Chosen[Example], asked: Sequence[str], why: str, notes: list[
     return kept
 
 
-def _alike(split: str, held_out: Iterable[Question], train: Sequence[Example]) -> list[str]:
-    asked = [q for q in held_out if q.question]
-    found = near_duplicates([q.question for q in asked], (row.prompt for row in train)) if asked else {}
-    if not found:
-        return []
-    first, like = next(iter(found.items()))
-    return [
-        f"{len(found)} of {len(asked)} {split} prompts are nearly those of training rows (at least {ALIKE:g} of their "
-        f"three-word runs shared), the first: {asked[first].source} and {train[like].source}"
-    ]
+def _alike(held_out: Mapping[str, Iterable[Question]], train: Sequence[Example]) -> Iterator[str]:
+    """A note for each split that has nearly the prompts of training rows."""
+    asked = {split: [q for q in questions if q.question] for split, questions in held_out.items()}
+    prompts = [[q.question for q in questions] for questions in asked.values()]
+    for (split, questions), found in zip(
+        asked.items(), near_duplicates(prompts, (r.prompt for r in train)), strict=True
+    ):
+        if found:
+            first, like = next(iter(found.items()))
+            yield (
+                f"{len(found)} of {len(questions)} {split} prompts are nearly those of training rows (at least "
+                f"{ALIKE:g} of their three-word runs shared), the first: {questions[first].source} and "
+                f"{train[like].source}"
+            )
 
 
 def _asked(row: Example) -> Question:

@@ -8,7 +8,7 @@ from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from hashlib import sha256
-from itertools import chain
+from itertools import chain, islice
 from typing import Any
 
 import torch
@@ -54,23 +54,23 @@ class EpochOrder(Sampler[int]):
         return math.ceil(self.size / self.ranks)
 
     def __iter__(self) -> Iterator[int]:
-        order, rng = array("q", range(self.size)), random.Random(f"order-{self.seed}-{self.epoch}")
+        order, rng = array("I", range(self.size)), random.Random(f"order-{self.seed}-{self.epoch}")
         rng.shuffle(order)
         if self.lengths is not None:
             order = self._grouped(order, self.lengths, rng)
         order.extend([self.size] * (-len(order) % self.ranks))
         done, self.done = self.done, 0
-        return iter(order[self.rank + done * self.ranks :: self.ranks])
+        return islice(order, self.rank + done * self.ranks, None, self.ranks)
 
     def _grouped(self, order: array[int], lengths: Sequence[int], rng: random.Random) -> array[int]:
         """Sorted within pools of many batches, so that batches stay random; a short last batch stays the last."""
         size, pool = self.batch_size, self.batch_size * BATCHES_PER_POOL
-        pools = (order[start : start + pool] for start in range(0, len(order), pool))
-        order = array("q", (index for pool in pools for index in sorted(pool, key=lambda index: lengths[index])))
+        for start in range(0, len(order), pool):
+            order[start : start + pool] = array("I", sorted(order[start : start + pool], key=lambda n: lengths[n]))
         last = len(order) - len(order) % size
-        batches = array("q", range(0, last, size))
+        batches = array("I", range(0, last, size))
         rng.shuffle(batches)
-        return array("q", (index for start in chain(batches, [last]) for index in order[start : start + size]))
+        return array("I", (index for start in chain(batches, [last]) for index in order[start : start + size]))
 
 
 class TokenizedData(LightningDataModule):

@@ -7,20 +7,24 @@ from bisect import bisect_left, insort
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from truetune.data.stored import Lazy
 from truetune.data.tokens import Row
 
 
 class Packs(Lazy[list[Row]]):
-    def __init__(self, rows: Sequence[Row], members: Sequence[Sequence[int]]) -> None:
-        self._rows, self._members = rows, members
+    """`members` are the rows of the first pack, then those of the next; `ends` is where each pack ends in them."""
+
+    def __init__(self, rows: Sequence[Row], members: NDArray[np.int64], ends: NDArray[np.int64]) -> None:
+        self._rows, self._members, self._ends = rows, members, ends
 
     def __len__(self) -> int:
-        return len(self._members)
+        return len(self._ends)
 
     def at(self, place: int) -> list[Row]:
-        return [self._rows[index] for index in self._members[place]]
+        start = self._ends[place - 1] if place else 0
+        return [self._rows[int(member)] for member in self._members[start : self._ends[place]]]
 
 
 def pack(rows: Sequence[Row]) -> Packs:
@@ -28,16 +32,19 @@ def pack(rows: Sequence[Row]) -> Packs:
 
     Best fit, the longest first: each goes where the least room is left. The same rows give the same packs.
     """
-    lengths = array("i", (len(row.input_ids) for row in rows))
-    longest = max(lengths)
-    packs: list[array[int]] = []
+    lengths = np.fromiter((len(row.input_ids) for row in rows), np.int32, len(rows))
+    ordered = np.argsort(-lengths, kind="stable")
+    longest, shortest = int(lengths.max()), int(lengths.min())
+    packs = array("I")  # of the rows as they are ordered
     rooms: list[tuple[int, int]] = []  # (tokens left, which pack), in order
-    for member in map(int, np.argsort(np.negative(lengths), kind="stable")):
-        place = bisect_left(rooms, (lengths[member], -1))
+    count = 0
+    for length in map(int, lengths[ordered]):
+        place = bisect_left(rooms, (length, -1))
         if place == len(rooms):
-            rooms.append((longest, len(packs)))
-            packs.append(array("q"))
+            rooms.append((longest, count))
+            count += 1
         left, index = rooms.pop(place)
-        packs[index].append(member)
-        insort(rooms, (left - lengths[member], index))
-    return Packs(rows, packs)
+        packs.append(index)
+        if left - length >= shortest:
+            insort(rooms, (left - length, index))
+    return Packs(rows, ordered[np.argsort(packs, kind="stable")], np.cumsum(np.bincount(packs)))

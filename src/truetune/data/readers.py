@@ -24,7 +24,7 @@ Paths = str | Path | Sequence[str | Path]
 class Reading:
     """Rows read, rows skipped and blank lines add up to the lines of the files; skipped rows are (source, reason)."""
 
-    examples: Sequence[Example]
+    examples: Stored[Example]
     format: str
     rows_read: int
     rows_skipped: list[tuple[str, str]]
@@ -50,13 +50,14 @@ def read_examples(
     taken as it stands. A .txt file is one example.
     """
     fill(prompt_template, "")
-    gathered = _Gathered(stored(), example, prompt_template, on_bad_row, columns or {})
+    examples = stored()
+    gathered = _Gathered(examples, example, prompt_template, on_bad_row, columns or {})
     for file in data_files(path):
         if file.suffix.lower() == ".txt":
             gathered.keep(Example(file.stem, "", read_text(file), str(file)), "text")
         else:
             gathered.read(file, scan(file, max_line_bytes))
-    return gathered.reading(gathered.kept)
+    return gathered.reading(examples)
 
 
 def read_records(
@@ -64,9 +65,10 @@ def read_records(
 ) -> Reading:
     """As `read_examples`, of rows that come from no file; `name` is that of the data set."""
     fill(prompt_template, "")
-    gathered = _Gathered(stored(), example, prompt_template, on_bad_row, columns)
+    examples = stored()
+    gathered = _Gathered(examples, example, prompt_template, on_bad_row, columns)
     gathered.read(Path(name), records)
-    return gathered.reading(gathered.kept)
+    return gathered.reading(examples)
 
 
 def read_questions(
@@ -153,7 +155,7 @@ class _Gathered(Generic[Made]):
     ids: Seen = field(default_factory=Seen)
     places: dict[str, str] | None = None  # of each id, from the first one on that comes again
 
-    def reading(self, examples: Sequence[Example]) -> Reading:
+    def reading(self, examples: Stored[Example]) -> Reading:
         return Reading(examples, ", ".join(self.formats), len(examples), self.skipped, self.blank)
 
     def read(self, file: Path, records: Iterable[Record]) -> None:

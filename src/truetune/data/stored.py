@@ -91,20 +91,23 @@ class Stored(Lazy[T]):
 
 
 class Chosen(Lazy[T]):
-    """Some of the rows in an order of their own, at 8 bytes each."""
+    """Some of the rows in an order of their own, at 4 bytes each."""
 
-    def __init__(self, rows: Sequence[T], order: array[int]) -> None:
+    def __init__(self, rows: Lazy[T], order: array[int]) -> None:
         self._rows, self._order = rows, order
 
     def __len__(self) -> int:
         return len(self._order)
 
     def at(self, place: int) -> T:
-        return self._rows[self._order[place]]
+        return self._rows.at(self._order[place])
+
+    def __iter__(self) -> Iterator[T]:
+        return map(self._rows.at, self._order)
 
     def where(self, wanted: Callable[[T], bool], start: int = 0) -> Chosen[T]:
         """Those from `start` on that are wanted."""
-        return Chosen(self._rows, array("q", (n for n in islice(self._order, start, None) if wanted(self._rows[n]))))
+        return Chosen(self._rows, array("I", (n for n in islice(self._order, start, None) if wanted(self._rows.at(n)))))
 
 
 class Seen:
