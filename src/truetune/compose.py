@@ -181,6 +181,8 @@ def _in_one_line(error: Exception, overrides: list[str], conf: Path, job: Job) -
         return f"{key[1]}: no such key{near(key[1], others)} ({COMMAND[job]} --cfg job shows all{adds})"
     if choice := re.search(r"Could not find '([^']+)'", text):
         group, _, name = choice[1].rpartition("/")
+        if extra := hydra_node.EXTRAS.get(name):
+            return f"{group}={name} needs a package; type: pip install 'truetune[{extra}]'"
         found = hydra_node.choices(group) or sorted(path.stem for path in (conf / group).glob("*.yaml"))
         return f"{group}={name}: no such choice{near(name, found)}; {group} may be {', '.join(found)}"
     reason = f": {first_line(error.__cause__)}" if error.__cause__ else ""
