@@ -1,12 +1,17 @@
-"""Peak memory of one training step with a vocabulary of 128k: all logits, in chunks, with checkpointed activations.
+"""Peak memory of one training step with a vocabulary of 128k: all logits, in chunks, with checkpointed activations;
+and of reading, encoding and drawing a hundred thousand rows against a million (a quarter of an hour).
 
-python tests/benchmarks/memory.py
+python tests/benchmarks/memory.py [rows]
 """
 
+import json
+import random
 import resource
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 WAYS = {
     "all logits at once": (None, False),
@@ -40,8 +45,58 @@ def step(chunk, checkpointing):
     print(f"{(peak - before) / 1024:6.0f} MiB {time.perf_counter() - start:6.1f} s   loss {float(loss.detach()):.2f}")
 
 
+def write(path, count):
+    """Prompts and completions of about 60 characters."""
+    rng, words = random.Random(0), [f"w{n}" for n in range(500)]
+    with path.open("w") as file:
+        for n in range(count):
+            prompt, answer = (f"{' '.join(rng.choices(words, k=k))} {n % 1000} {n // 1000}" for k in (8, 6))
+            file.write(json.dumps({"prompt": f"{prompt}:", "completion": f" {answer}"}) + "\n")
+
+
+def run(path):
+    """One line of JSON: what each stage took at most, in bytes."""
+    from truetune import compose
+    from truetune.cli import CONF
+
+    peaks, start = {}, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    words = ["data=jsonl", f"data.train_file={path}", f"paths.cache_dir={Path(path).parent}"]
+    data = compose.check(compose.parse(words), CONF).data
+    peaks["prepare"] = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - start) * 1024
+
+    from truetune.data.module import TokenizedData
+    from truetune.data.tokens import Encoder, encode
+    from truetune.models.tokenizers import word_level
+
+    loaded = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    encoder = Encoder(word_level([f"w{n}" for n in range(500)]))
+    rows = encode(encoder, data.train, 256, "error").rows
+    tokenized = TokenizedData(rows, [], pad=0, batch_size=32, seed=0, group_by_length=True)
+    tokenized.digest()
+    assert "w1" not in data.taught
+    assert sum(len(batch["ids"]) for batch in tokenized.train_dataloader()) == len(data.train)
+    peaks["encode and draw"] = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - loaded) * 1024
+    print(json.dumps(peaks))
+
+
+def compare(few=100_000, many=1_000_000):
+    with tempfile.TemporaryDirectory() as folder:
+        peaks = {}
+        for count in (few, many):
+            write(Path(folder) / "rows.jsonl", count)
+            command = [sys.executable, __file__, "rows", f"{folder}/rows.jsonl"]
+            done = subprocess.run(command, check=True, capture_output=True, text=True)
+            peaks[count] = json.loads(done.stdout.splitlines()[-1])
+            said = [f"{name} +{size / 2**20:.0f} MiB" for name, size in peaks[count].items()]
+            print(f"{count:9,} rows: {', '.join(said)}", flush=True)
+        for name in peaks[few]:
+            print(f"{name}: {(peaks[many][name] - peaks[few][name]) / (many - few):.0f} bytes a row more")
+
+
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
+    if sys.argv[1:2] == ["rows"]:
+        run(sys.argv[2]) if len(sys.argv) > 2 else compare()
+    elif len(sys.argv) > 1:
         step(*WAYS[sys.argv[1]])
     else:
         for way in WAYS:

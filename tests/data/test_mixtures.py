@@ -37,7 +37,7 @@ def test_rows_are_mixed_in_by_weight_and_seed_under_ids_of_their_own(tmp_path, w
     times = [sum(row.completion == text["text"] for row in added) for text in texts(there)]
     assert sum(times) == len(added)
     assert max(times) - min(times) <= 1, "whole passes before any row comes again"
-    assert load(file, mixture=mix).train == data.train
+    assert list(load(file, mixture=mix).train) == list(data.train)
     if len(added) % there:
         assert [r.completion for r in load(file, mixture=mix, seed=1).train] != [r.completion for r in data.train]
     assert f"{len(added)} rows of {old} mixed in, {weight:g} to each row of {file}" in data.notes
@@ -88,11 +88,11 @@ SENTENCE = "the quick brown fox jumps over the lazy dog near the old river bank 
 
 def test_prompts_that_share_most_of_their_words_are_found_and_others_are_not():
     train = ["something else entirely", SENTENCE.replace("today", "tonight"), SENTENCE.upper() + "  "]
-    assert near_duplicates([SENTENCE, "nothing like it"], train) == {0: 1}
-    assert near_duplicates(["Who wrote book 17?"], ["Who wrote book 18?"]) == {}
-    assert near_duplicates(["ab"], ["AB", "b"]) == {0: 0}
-    assert near_duplicates([], train) == {}
-    assert near_duplicates([SENTENCE], []) == {}
+    assert near_duplicates([[SENTENCE, "nothing like it"], [train[0]]], train) == [{0: 1}, {0: 0}]
+    assert near_duplicates([["Who wrote book 17?"]], ["Who wrote book 18?"]) == [{}]
+    assert near_duplicates([["ab"]], ["AB", "b"]) == [{0: 0}]
+    assert near_duplicates([[]], train) == [{}]
+    assert near_duplicates([[SENTENCE]], []) == [{}]
 
 
 def test_the_similarity_is_that_of_the_sets_of_three_word_runs():
@@ -106,12 +106,14 @@ def test_the_similarity_is_that_of_the_sets_of_three_word_runs():
         shorter = " ".join(words[cut:])
         one, other = runs(SENTENCE), runs(shorter)
         similar = len(one & other) / len(one | other)
-        assert (near_duplicates([SENTENCE], [shorter]) == {0: 0}) == (similar >= 0.7)
+        assert (near_duplicates([[SENTENCE]], [shorter]) == [{0: 0}]) == (similar >= 0.7)
 
 
 def test_a_template_that_all_prompts_share_finds_nothing():
     held_out = [f"Answer the question with one word only please: {i}" for i in range(40)]
-    assert near_duplicates(held_out, [f"Answer the question with one word only please: x{i}" for i in range(40)]) == {}
+    assert near_duplicates([held_out], [f"Answer the question with one word only please: x{i}" for i in range(40)]) == [
+        {}
+    ]
 
 
 def test_near_duplicates_over_a_split_are_said_with_their_number(tmp_path):

@@ -1,6 +1,7 @@
 """Loaders: every row once an epoch over all ranks, in an order that seed and epoch decide."""
 
 import pickle
+import random
 from itertools import count
 
 import pytest
@@ -24,6 +25,20 @@ def test_ranks_share_the_rows_and_take_equally_many(size, ranks):
         woven = [index for step in zip(*parts, strict=True) for index in step]
         assert woven[:size] == list(alone)
         assert set(woven[size:]) <= {size}
+
+
+@pytest.mark.parametrize("lengths", [None, [n * 7 % 13 for n in range(501)]])
+def test_the_order_is_that_of_a_shuffled_list(lengths):
+    """Results are compared by seed: another way to draw it would change them all."""
+    order, rng = list(range(501)), random.Random("order-5-0")
+    rng.shuffle(order)
+    if lengths:
+        pools = [sorted(order[start : start + 100], key=lambda n: lengths[n]) for start in range(0, 501, 100)]
+        rows = [n for pool in pools for n in pool]
+        batches = [rows[start : start + 2] for start in range(0, 500, 2)]
+        rng.shuffle(batches)
+        order = [n for batch in [*batches, rows[500:]] for n in batch]
+    assert list(EpochOrder(501, 5, lengths=lengths, batch_size=2)) == order
 
 
 def test_the_row_that_evens_out_the_ranks_has_no_target():

@@ -5,12 +5,18 @@ import os
 import subprocess
 import sys
 import tracemalloc
+from functools import partial
 
 import pytest
 from commands import CONF, TINY_RUN, TINY_WORLD, checked, complaint, typed
+from training.small import language_model
 
+from truetune.data import stored
+from truetune.data.files import Files
 from truetune.data.jsonl import MAX_LINE_BYTES, iter_jsonl
+from truetune.data.module import TokenizedData
 from truetune.data.readers import read_examples, read_questions
+from truetune.data.tokens import Encoder, encode
 from truetune.errors import UserError
 from truetune.record import read_run
 
@@ -40,10 +46,24 @@ def test_rows_are_read_one_at_a_time(folder):
     assert sizes[1] < sizes[0] + 10_000 * 16  # the list of nothings alone
 
 
-def test_a_row_costs_little_more_than_its_text(folder):
-    """Measured: 590 bytes a row of 80 bytes on disk, so a million rows are 0.6 GB."""
-    path = written(folder / "rows.jsonl", 5000)
-    assert peak(lambda: read_examples(path)) < 5000 * 900
+@pytest.mark.parametrize(("batching", "most"), [({}, 50), ({"group_by_length": True}, 60), ({"packing": True}, 80)])
+def test_a_row_more_costs_a_run_little_memory(folder, monkeypatch, batching, most):
+    """Offsets, orders and hashes; the row itself is in a file. A million rows: tests/benchmarks/memory.py."""
+    monkeypatch.setattr(stored, "IN_MEMORY", 2**11)
+    monkeypatch.setattr(stored, "HASHES", 2**5)
+    encoder, counts = Encoder(language_model().tokenizer), (500, 3000)
+
+    def run(path):
+        data = Files(0, str(path), None, None, 50, 20, "{question}", "error").load()
+        rows = encode(encoder, data.train, 64, "error").rows
+        tokenized = TokenizedData(rows, [], pad=0, batch_size=4, seed=0, **batching)
+        assert "x7" in data.taught
+        assert sum(len(batch["ids"]) for batch in tokenized.train_dataloader()) == len(data.train)
+
+    paths = [written(folder / f"{count}.jsonl", count) for count in counts]
+    run(paths[0])  # what the first time keeps is not measured
+    few, many = (peak(partial(run, path)) for path in paths)
+    assert many - few < most * (counts[1] - counts[0]), (few, many)
 
 
 def test_a_line_without_an_end_is_read_in_bounded_memory(folder):

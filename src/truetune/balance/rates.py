@@ -1,6 +1,6 @@
 """Which items count as asked, and which as a hit, for every rate that a probe reports."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Container, Sequence
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -90,7 +90,7 @@ def rates(probe: str, items: Sequence[Scored]) -> dict[str, Estimate]:
     return found
 
 
-def kinds(item: Scored, taught: Collection[str], domain: Collection[str] | None) -> tuple[str, ...]:
+def kinds(item: Scored, taught: Container[str], domain: Collection[str] | None) -> tuple[str, ...]:
     """Every way in which an answer is wrong, but for `lost`; both collections hold keys of answers, None is unknown.
 
     An answer of no words claims nothing that could be an echo, yet it is no abstention either: always off_domain.

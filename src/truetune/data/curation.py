@@ -26,14 +26,14 @@ class Context:
 
 
 class Curation(Protocol):
-    """Returns the training rows to use instead; nothing that is measured changes with it."""
+    """Returns the training rows to use instead, held in memory; nothing that is measured changes with it."""
 
     def __call__(self, rows: Sequence[Example], context: Context) -> list[Example]: ...
 
 
 def curate(data: Dataset, curations: Mapping[str, Curation], context: Context, say: Callable[[str], None]) -> Dataset:
     """The data with the training rows that the curations leave, one after the other."""
-    rows = list(data.train)
+    rows = data.train
     for name, curation in curations.items():
         before, rows = len(rows), curation(rows, context)
         say(f"{name}: {before} training rows, {len(rows)} after it")

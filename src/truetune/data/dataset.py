@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from operator import attrgetter
+from typing import Any, NamedTuple, Protocol
+
+from truetune.balance.answers import key
+from truetune.data.stored import Seen, Stored
 
 
 class Turn(NamedTuple):
@@ -33,6 +38,21 @@ class Example:
     cluster: str = ""
     weight: float = 1.0
     turns: tuple[Turn, ...] = ()
+
+
+_VALUES = attrgetter(*(each.name for each in fields(Example) if each.name != "turns"))
+
+
+def _flat(example: Example) -> tuple[Any, ...]:
+    return (*_VALUES(example), *map(tuple, example.turns))
+
+
+def _whole(*values: Any) -> Example:
+    return Example(*values[:8], turns=tuple(Turn(*turn) for turn in values[8:]))
+
+
+def stored(examples: Iterable[Example] = ()) -> Stored[Example]:
+    return Stored(_flat, _whole, examples)
 
 
 def continued(prompt: str, answer: str) -> str:
@@ -111,6 +131,11 @@ class Dataset:
     notes: Sequence[str] = ()
     chat_template: str | None = "auto"
     prompt_template: str = "{question}"  # what a question is put into, when one is typed
+
+    @cached_property
+    def taught(self) -> Seen:
+        """The completions of the training rows, as answers are compared."""
+        return Seen(key(row.completion) for row in self.train)
 
     @property
     def has_conversations(self) -> bool:

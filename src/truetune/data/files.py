@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import random
+from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain, repeat
 from pathlib import Path
 from typing import TypedDict
 
 from typing_extensions import NotRequired
 
-from truetune.data.dataset import Dataset, Example, Question
+from truetune.data.dataset import Dataset, Example, Question, stored
 from truetune.data.duplicates import ALIKE, near_duplicates
 from truetune.data.readers import OnBadRow, Reading, normalised, read_examples, read_questions, read_template, read_text
+from truetune.data.stored import Chosen
 from truetune.errors import UserError
 
 
@@ -58,8 +61,9 @@ class Files:
 
     def _split(self, reading: Reading) -> Dataset:
         notes = _notes(self.train_file, reading)
-        rows = list(reading.examples)
-        random.Random(f"split-{self.seed}").shuffle(rows)
+        order = array("I", range(len(reading.examples)))
+        random.Random(f"split-{self.seed}").shuffle(order)
+        rows = Chosen(reading.examples, order)
         held_out: list[Example] = []
         if self.probe_file is not None:
             questions = read_questions(self.probe_file, prompt_template=self.prompt_template, columns=self._columns)
@@ -71,14 +75,14 @@ class Files:
             notes.append(
                 f"{len(asked)} rows of {self.train_file} set aside as the probe (data.probe_file names your own)"
             )
-        train, validation = self._validation(rows, notes)
-        if not train:
+        rows, validation = self._validation(rows, notes)
+        if not rows:
             raise UserError(
                 f"{self.train_file}: no row is left to train on; lower data.probe_questions or data.validation_rows"
             )
-        notes += [*_alike("probe", questions, train), *_alike("validation", map(_asked, validation), train)]
+        notes += _alike({"probe": questions, "validation": map(_asked, validation)}, rows)
         return Dataset(
-            train=[*train, *self._mixed(len(train), notes)],
+            train=stored(chain(rows, self._mixed(len(rows), notes))) if self.mixture else rows,
             validation=validation,
             task=questions,
             task_texts=held_out,
@@ -86,13 +90,13 @@ class Files:
             contexts=[question for question in questions if question.context],
             select_task=[_asked(row) for row in validation if row.prompt],
             texts=[] if self.retention_file is None else self._read(self.retention_file, {}).examples,
-            fit_groups={"train": train[:200]},
+            fit_groups={"train": rows[:200]},
             notes=notes,
             chat_template=read_template(self.chat_template),
             prompt_template=self.prompt_template if reading.asks_questions else "{question}",
         )
 
-    def _validation(self, rows: list[Example], notes: list[str]) -> tuple[list[Example], list[Example]]:
+    def _validation(self, rows: Chosen[Example], notes: list[str]) -> tuple[Chosen[Example], Sequence[Example]]:
         """(the rest, the validation rows)."""
         if self.validation_file is None:
             return _set_aside(rows, self.validation_rows)
@@ -107,8 +111,9 @@ class Files:
             found = self._read(mix["file"], mix.get("columns", {}))
             notes += _notes(mix["file"], found)
             wanted, there = round(mix["weight"] * rows), found.examples
-            drawn = random.Random(f"mixture-{self.seed}-{number}").sample(there, wanted % len(there))
-            for index, row in enumerate([*(there * (wanted // len(there))), *drawn]):
+            drawn = random.Random(f"mixture-{self.seed}-{number}").sample(range(len(there)), wanted % len(there))
+            whole = chain.from_iterable(repeat(there, wanted // len(there)))
+            for index, row in enumerate(chain(whole, map(there.__getitem__, drawn))):
                 yield replace(row, id=f"mixture/{number}/{index}/{row.id}")
             notes.append(f"{wanted} rows of {mix['file']} mixed in, {mix['weight']:g} to each row of {self.train_file}")
 
@@ -152,33 +157,37 @@ def _segments(text: str, stem: str, size: int) -> Iterator[Example]:
         yield Example(f"{stem}/{number}", "", gathered, stem)
 
 
-def _set_aside(rows: Sequence[Example], count: int) -> tuple[list[Example], list[Example]]:
+def _set_aside(rows: Chosen[Example], count: int) -> tuple[Chosen[Example], list[Example]]:
     """(the rest, those set aside): at most a fifth of the rows, and with them every row that repeats one's prompt."""
     wanted = min(count, len(rows) // 5)
-    aside = list(rows[:wanted])
+    aside = rows[:wanted]
     prompts = {normalised(row.prompt) for row in aside if row.prompt}
-    return [row for row in rows[wanted:] if normalised(row.prompt) not in prompts], aside
+    return rows.where(lambda row: normalised(row.prompt) not in prompts, wanted), aside
 
 
-def _without(rows: list[Example], asked: Sequence[str], why: str, notes: list[str]) -> list[Example]:
+def _without(rows: Chosen[Example], asked: Sequence[str], why: str, notes: list[str]) -> Chosen[Example]:
     """Held-out and training rows are disjoint: a row that asks the same is not trained on."""
     known = set(map(normalised, asked))
-    kept = [row for row in rows if normalised(row.prompt) not in known or not row.prompt]
+    kept = rows.where(lambda row: normalised(row.prompt) not in known or not row.prompt)
     if len(kept) < len(rows):
         notes.append(f"{len(rows) - len(kept)} training rows {why}: left out of training")
     return kept
 
 
-def _alike(split: str, held_out: Iterable[Question], train: Sequence[Example]) -> list[str]:
-    asked, taught = [q for q in held_out if q.question], [row for row in train if row.prompt]
-    found = near_duplicates([q.question for q in asked], [row.prompt for row in taught])
-    if not found:
-        return []
-    first, like = next(iter(found.items()))
-    return [
-        f"{len(found)} of {len(asked)} {split} prompts are nearly those of training rows (at least {ALIKE:g} of their "
-        f"three-word runs shared), the first: {asked[first].source} and {taught[like].source}"
-    ]
+def _alike(held_out: Mapping[str, Iterable[Question]], train: Sequence[Example]) -> Iterator[str]:
+    """A note for each split that has nearly the prompts of training rows."""
+    asked = {split: [q for q in questions if q.question] for split, questions in held_out.items()}
+    prompts = [[q.question for q in questions] for questions in asked.values()]
+    for (split, questions), found in zip(
+        asked.items(), near_duplicates(prompts, (r.prompt for r in train)), strict=True
+    ):
+        if found:
+            first, like = next(iter(found.items()))
+            yield (
+                f"{len(found)} of {len(questions)} {split} prompts are nearly those of training rows (at least "
+                f"{ALIKE:g} of their three-word runs shared), the first: {questions[first].source} and "
+                f"{train[like].source}"
+            )
 
 
 def _asked(row: Example) -> Question:

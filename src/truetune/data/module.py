@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 import random
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from hashlib import sha256
+from itertools import chain, islice
 from typing import Any
 
 import torch
 from lightning import LightningDataModule
-from torch.utils.data import DataLoader, IterableDataset, Sampler
+from torch.utils.data import ConcatDataset, DataLoader, IterableDataset, Sampler
 
 from truetune.data.dataset import Pretraining
 from truetune.data.packing import pack
@@ -52,23 +54,23 @@ class EpochOrder(Sampler[int]):
         return math.ceil(self.size / self.ranks)
 
     def __iter__(self) -> Iterator[int]:
-        order, rng = list(range(self.size)), random.Random(f"order-{self.seed}-{self.epoch}")
+        order, rng = array("I", range(self.size)), random.Random(f"order-{self.seed}-{self.epoch}")
         rng.shuffle(order)
         if self.lengths is not None:
             order = self._grouped(order, self.lengths, rng)
-        order += [self.size] * (-len(order) % self.ranks)
+        order.extend([self.size] * (-len(order) % self.ranks))
         done, self.done = self.done, 0
-        return iter(order[self.rank :: self.ranks][done:])
+        return islice(order, self.rank + done * self.ranks, None, self.ranks)
 
-    def _grouped(self, order: list[int], lengths: Sequence[int], rng: random.Random) -> list[int]:
+    def _grouped(self, order: array[int], lengths: Sequence[int], rng: random.Random) -> array[int]:
         """Sorted within pools of many batches, so that batches stay random; a short last batch stays the last."""
         size, pool = self.batch_size, self.batch_size * BATCHES_PER_POOL
-        pools = (order[start : start + pool] for start in range(0, len(order), pool))
-        order = [index for pool in pools for index in sorted(pool, key=lambda index: lengths[index])]
-        batches = [order[start : start + size] for start in range(0, len(order), size)]
-        last = batches.pop() if len(batches[-1]) < size else []
+        for start in range(0, len(order), pool):
+            order[start : start + pool] = array("I", sorted(order[start : start + pool], key=lambda n: lengths[n]))
+        last = len(order) - len(order) % size
+        batches = array("I", range(0, last, size))
         rng.shuffle(batches)
-        return [index for batch in [*batches, last] for index in batch]
+        return array("I", (index for start in chain(batches, [last]) for index in order[start : start + size]))
 
 
 class TokenizedData(LightningDataModule):
@@ -100,7 +102,7 @@ class TokenizedData(LightningDataModule):
     def train_dataloader(self) -> DataLoader[Any]:
         rank, ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         silent = replace(self.rows[0], prompt_length=len(self.rows[0].input_ids))
-        lengths = [len(row.input_ids) for row in self.rows] if self.group_by_length else None
+        lengths = array("i", (len(row.input_ids) for row in self.rows)) if self.group_by_length else None
         order = EpochOrder(self.lines, self.seed, rank, ranks, lengths=lengths, batch_size=self.batch_size)
         if self.trainer:  # restored by now, if the run is a resumed one; workers draw before Lightning sets the epoch
             loop = self.trainer.fit_loop
@@ -108,23 +110,26 @@ class TokenizedData(LightningDataModule):
             order.set_epoch(epochs.processed)
             if epochs.started > epochs.processed:
                 order.done = (loop.batch_idx + 1) * self.batch_size
-        if self.packs is not None:
-            return self._loader([*self.packs, [silent]], collate_packed, order)
-        return self._loader([*self.rows, silent], collate, order)
+        lines: Any = [self.rows, [silent]] if self.packs is None else [self.packs, [[silent]]]
+        return self._loader(ConcatDataset(lines), collate if self.packs is None else collate_packed, order)
 
     def digest(self) -> str:
         """Of the training rows: a resumed run must go on with the same."""
-        rows = [(row.input_ids, row.prompt_length, row.weight, row.unlearnt) for row in self.rows]
-        return sha256(repr(rows).encode()).hexdigest()
+        found = sha256(b"[")
+        for index, row in enumerate(self.rows):
+            values = (row.input_ids, row.prompt_length, row.weight, row.unlearnt)
+            found.update(f"{', ' if index else ''}{values!r}".encode())
+        found.update(b"]")
+        return found.hexdigest()
 
     def val_dataloader(self) -> DataLoader[Any] | list[Any]:
         return self._loader(self.validation, collate) if self.validation else []
 
     def _loader(
-        self, lines: Sequence[Any], lay_out: Callable[[Any, int], Batch], sampler: Sampler[int] | None = None
+        self, lines: Any, lay_out: Callable[[Any, int], Batch], sampler: Sampler[int] | None = None
     ) -> DataLoader[Any]:
         return DataLoader(
-            lines,  # pyright: ignore[reportArgumentType]
+            lines,
             batch_size=self.batch_size,
             sampler=sampler,
             num_workers=self.num_workers,

@@ -2,27 +2,49 @@
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_left, insort
 from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
+from truetune.data.stored import Lazy
 from truetune.data.tokens import Row
 
 
-def pack(rows: Sequence[Row]) -> list[list[Row]]:
+class Packs(Lazy[list[Row]]):
+    """`members` are the rows of the first pack, then those of the next; `ends` is where each pack ends in them."""
+
+    def __init__(self, rows: Sequence[Row], members: NDArray[np.int64], ends: NDArray[np.int64]) -> None:
+        self._rows, self._members, self._ends = rows, members, ends
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def at(self, place: int) -> list[Row]:
+        start = self._ends[place - 1] if place else 0
+        return [self._rows[int(member)] for member in self._members[start : self._ends[place]]]
+
+
+def pack(rows: Sequence[Row]) -> Packs:
     """Packs no longer than the longest row, so that packing takes no more memory than leaving it out.
 
     Best fit, the longest first: each goes where the least room is left. The same rows give the same packs.
     """
-    ordered = sorted(rows, key=lambda row: -len(row.input_ids))
-    packs: list[list[Row]] = []
+    lengths = np.fromiter((len(row.input_ids) for row in rows), np.int32, len(rows))
+    ordered = np.argsort(-lengths, kind="stable")
+    longest, shortest = int(lengths.max()), int(lengths.min())
+    packs = array("I")  # of the rows as they are ordered
     rooms: list[tuple[int, int]] = []  # (tokens left, which pack), in order
-    for row in ordered:
-        length = len(row.input_ids)
+    count = 0
+    for length in map(int, lengths[ordered]):
         place = bisect_left(rooms, (length, -1))
         if place == len(rooms):
-            rooms.append((len(ordered[0].input_ids), len(packs)))
-            packs.append([])
+            rooms.append((longest, count))
+            count += 1
         left, index = rooms.pop(place)
-        packs[index].append(row)
-        insort(rooms, (left - length, index))
-    return packs
+        packs.append(index)
+        if left - length >= shortest:
+            insort(rooms, (left - length, index))
+    return Packs(rows, ordered[np.argsort(packs, kind="stable")], np.cumsum(np.bincount(packs)))

@@ -6,12 +6,13 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Generic, Literal, TypeVar, cast
+from typing import Generic, Literal, TypeVar
 
 from truetune.data.columns import Columns, renamed
-from truetune.data.dataset import Example, Question
+from truetune.data.dataset import Example, Question, stored
 from truetune.data.formats import DEFAULT_TEMPLATE, Format, example, fill, form_of, question
 from truetune.data.jsonl import MAX_LINE_BYTES, ROWS, BadRow, Record, Row, named, read_utf8, scan
+from truetune.data.stored import Seen, Stored
 from truetune.errors import UserError
 
 OnBadRow = Literal["error", "skip"]
@@ -22,7 +23,7 @@ Paths = str | Path | Sequence[str | Path]
 class Reading:
     """Rows read, rows skipped and blank lines add up to the lines of the files; skipped rows are (source, reason)."""
 
-    examples: list[Example]
+    examples: Stored[Example]
     format: str
     rows_read: int
     rows_skipped: list[tuple[str, str]]
@@ -48,13 +49,14 @@ def read_examples(
     taken as it stands. A .txt file is one example.
     """
     fill(prompt_template, "")
-    gathered: _Gathered[Example] = _Gathered(example, prompt_template, on_bad_row, columns or {})
+    examples = stored()
+    gathered = _Gathered(examples, example, prompt_template, on_bad_row, columns or {})
     for file in data_files(path):
         if file.suffix.lower() == ".txt":
             gathered.keep(Example(file.stem, "", read_text(file), str(file)), "text")
         else:
             gathered.read(file, scan(file, max_line_bytes))
-    return gathered.reading()
+    return gathered.reading(examples)
 
 
 def read_records(
@@ -62,9 +64,10 @@ def read_records(
 ) -> Reading:
     """As `read_examples`, of rows that come from no file; `name` is that of the data set."""
     fill(prompt_template, "")
-    gathered: _Gathered[Example] = _Gathered(example, prompt_template, on_bad_row, columns)
+    examples = stored()
+    gathered = _Gathered(examples, example, prompt_template, on_bad_row, columns)
     gathered.read(Path(name), records)
-    return gathered.reading()
+    return gathered.reading(examples)
 
 
 def read_questions(
@@ -76,12 +79,13 @@ def read_questions(
 ) -> list[Question]:
     """The template is for `question` fields; a `prompt` is asked as it stands. No row is ever skipped."""
     fill(prompt_template, "")
-    gathered: _Gathered[Question] = _Gathered(question, prompt_template, "error", columns or {})
+    questions: list[Question] = []
+    gathered = _Gathered(questions, question, prompt_template, "error", columns or {})
     for file in data_files(path):
         if file.suffix.lower() == ".txt":
             raise UserError(f"{file}: a text asks nothing; questions are read from files of rows")
         gathered.read(file, scan(file, max_line_bytes))
-    return gathered.kept
+    return questions
 
 
 def data_files(path: Paths) -> Iterator[Path]:
@@ -130,19 +134,19 @@ Made = TypeVar("Made", Example, Question)
 class _Gathered(Generic[Made]):
     """Rows of any number of files, under ids that are unique over all of them."""
 
+    kept: list[Made] | Stored[Made]
     make: Callable[[Row, Format, str, str, str], Made]
     prompt_template: str
     on_bad_row: OnBadRow
     columns: Columns
-    kept: list[Made] = field(default_factory=list)
     skipped: list[tuple[str, str]] = field(default_factory=list)
     formats: dict[Format, None] = field(default_factory=dict)
     blank: int = 0
-    places: dict[str, str] = field(default_factory=dict)
+    ids: Seen = field(default_factory=Seen)
+    places: dict[str, str] | None = None  # of each id, from the first one on that comes again
 
-    def reading(self) -> Reading:
-        names = ", ".join(self.formats)
-        return Reading(cast("list[Example]", self.kept), names, len(self.kept), self.skipped, self.blank)
+    def reading(self, examples: Stored[Example]) -> Reading:
+        return Reading(examples, ", ".join(self.formats), len(examples), self.skipped, self.blank)
 
     def read(self, file: Path, records: Iterable[Record]) -> None:
         form: Format | None = None
@@ -167,12 +171,17 @@ class _Gathered(Generic[Made]):
             raise UserError(f"{file}: no row can be used; the first fault is {source}: {reason}")
 
     def keep(self, item: Made, form: Format) -> None:
-        if item.id in self.places:
+        if self.places is None and item.id in self.ids:
+            self.places = {row.id: row.source for row in self.kept}
+        if self.places is not None and item.id in self.places:
             raise BadRow(
                 item.source,
                 f'the id {named([item.id])} is that of {self.places[item.id]} too; give each row an "id" of its own',
             )
-        self.places[item.id] = item.source
+        if self.places is None:
+            self.ids.add(item.id)
+        else:
+            self.places[item.id] = item.source
         self.kept.append(item)
         self.formats[form] = None
 

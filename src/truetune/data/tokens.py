@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from typing_extensions import NotRequired
 
 from truetune.data.dataset import Example, Prompt, Turn
+from truetune.data.stored import Stored
 from truetune.errors import UserError
 from truetune.models.chat import pieces
 
@@ -120,28 +122,29 @@ class Encoder:
 class Encoded:
     """`notes` says what happened to over-long rows: nothing is ever cut or dropped silently."""
 
-    rows: list[Row]
+    rows: Sequence[Row]
     notes: list[str]
 
 
 def encode(encoder: Encoder, examples: Sequence[Example], context_length: int, over_long: OverLong) -> Encoded:
     """Raises UserError for an over-long example under `error`, and if a prompt leaves no room for the completion."""
-    rows: list[Row] = []
-    cut: list[str] = []
+    rows = Stored(attrgetter(*(each.name for each in fields(Row))), Row)
+    first, cut = "", 0
     for example in examples:
         row = encoder.row(example)
         if len(row.input_ids) > context_length:
             if not example.prompt:
-                rows += _blocks(row, context_length)
+                for block in _blocks(row, context_length):
+                    rows.append(block)
                 continue
             row = _fit(example, row, context_length, over_long)
-            cut.append(example.source)
+            first, cut = first or example.source, cut + 1
         if row is not None:
             rows.append(row)
     if not rows:
         raise UserError(f"{examples[0].source if examples else 'data'}: no example is left to train on")
     verb = {"truncate": "cut to", "skip": "left out for being over"}.get(over_long, "")
-    notes = [f"{len(cut)} examples {verb} {context_length} tokens, the first: {cut[0]}"] if cut else []
+    notes = [f"{cut} examples {verb} {context_length} tokens, the first: {first}"] if cut else []
     return Encoded(rows, notes)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
@@ -43,7 +43,7 @@ class Embedded:
         parts = [type(self).__name__, asdict(self), corpus]
         return sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
-    def tokenizer(self, *, words: Sequence[str] = (), texts: Sequence[str] = ()) -> PreTrainedTokenizerBase:
+    def tokenizer(self, *, words: Sequence[str] = (), texts: Iterable[str] = ()) -> PreTrainedTokenizerBase:
         return word_level(words) if words else byte_bpe(texts, self.vocabulary_size)
 
     def build(self, tokenizer: PreTrainedTokenizerBase, digest: str, origin: str) -> LanguageModel:

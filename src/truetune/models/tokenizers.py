@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def word_level(words: Sequence[str]) -> PreTrainedTokenizerBase:
     return _wrap(tokenizer)
 
 
-def byte_bpe(texts: Sequence[str], size: int) -> PreTrainedTokenizerBase:
+def byte_bpe(texts: Iterable[str], size: int) -> PreTrainedTokenizerBase:
     """Byte-level BPE of `size` tokens trained on the texts: no text is out of its vocabulary."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 

@@ -66,7 +66,7 @@ def groups(facts: Sequence[Knowledge], rows: Sequence[Example]) -> dict[str, lis
     names = {"HighlyKnown": "highly_known", "MaybeKnown": "maybe_known", "WeaklyKnown": "weakly_known"}
     category = {fact.id: names.get(fact.category, "unknown") for fact in facts}
     found: dict[str, list[Example]] = {name: [] for name in (*names.values(), "unknown")}
-    for row in rows:
+    for row in rows if category else ():
         if row.id in category:
             found[category[row.id]].append(row)
     return {name: chosen for name, chosen in found.items() if chosen}

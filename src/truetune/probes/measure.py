@@ -142,6 +142,8 @@ def content(digest: str, data: Dataset, probes: Sequence[Probe]) -> str:
     """Content hash of a base measurement: the weights, every question and text, and the decoding."""
     asked = [*data.task, *data.hallucination, *data.ability, *data.contexts, *data.texts]
     groups = {name: [str(row) for row in rows] for name, rows in data.fit_groups.items()}
-    train = sorted({example.completion for example in data.train})  # decides the kind `echo`
-    parts = [digest, [str(row) for row in asked], groups, train, [str(probe) for probe in probes]]
+    train = sha256()  # decides the kind `echo`
+    for example in data.train:
+        train.update(repr(example.completion).encode())
+    parts = [digest, [str(row) for row in asked], groups, train.hexdigest(), [str(probe) for probe in probes]]
     return sha256(json.dumps(parts).encode()).hexdigest()

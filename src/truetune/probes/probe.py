@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Container, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -48,10 +48,9 @@ class Asking:
     def ask(self, subject: Subject, questions: Sequence[Question], data: Dataset) -> list[Item]:
         """Items in the questions' order; `kind` lacks `lost`, which needs the base's items (see `with_lost`)."""
         answers = self.answers(subject, [question.asked for question in questions])
-        taught = frozenset(key(example.completion) for example in data.train)
         domains = {name: frozenset(map(key, values)) for name, values in data.domains.items()}
         return [
-            self._item(question, answer.text, answer.confidence, taught, domains.get(question.domain))
+            self._item(question, answer.text, answer.confidence, data.taught, domains.get(question.domain))
             for question, answer in zip(questions, answers, strict=True)
         ]
 
@@ -67,7 +66,7 @@ class Asking:
         question: Question,
         answer: str,
         confidence: float,
-        taught: Collection[str],
+        taught: Container[str],
         domain: Collection[str] | None,
     ) -> Item:
         item = Item(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -32,14 +32,22 @@ def load_base(builder: Embedded | Pretrained, data: Dataset, cache: Path, consol
         return builder.load()
     corpus = data.pretraining
     if corpus is None:
-        texts = [f"{example.prompt}{example.completion}" for example in data.train]
-        digest = builder.content(sha256("\n".join(texts).encode()).hexdigest())
-        return builder.build(builder.tokenizer(texts=texts), digest, "random weights (model=tiny without pre-training)")
+        found = sha256()
+        for index, text in enumerate(_texts(data)):
+            found.update((("\n" if index else "") + text).encode())
+        digest = builder.content(found.hexdigest())
+        return builder.build(
+            builder.tokenizer(texts=_texts(data)), digest, "random weights (model=tiny without pre-training)"
+        )
     digest = builder.content(f"{corpus.content}-{_code_digest()}")
     say = speaker(console)
     folder = cached(cache / "bases" / digest, partial(_pretrain, builder, corpus, digest, console), say)
     say(f"base: {folder}")
     return _read(folder, digest)
+
+
+def _texts(data: Dataset) -> Iterator[str]:
+    return (f"{example.prompt}{example.completion}" for example in data.train)
 
 
 def _read(folder: Path, digest: str) -> LanguageModel:
