@@ -112,8 +112,6 @@ def _devices(given: Any) -> int:
 
 def together(config: Mapping[str, Any]) -> None:
     trainer, model, schedule = config["trainer"], config["model"], config["schedule"]
-    if config["data"].get("packing") and config["data"].get("group_by_length"):
-        raise UserError("data.packing=true leaves no padding to save; type data.group_by_length=false")
     if {"hidden_size", "heads"} <= model.keys() and model["hidden_size"] % (2 * model["heads"]):
         raise UserError(
             f"model.hidden_size={model['hidden_size']} must divide by twice model.heads={model['heads']} "
