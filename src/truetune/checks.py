@@ -50,6 +50,8 @@ CONTRADICTIONS = (
 
 def methods(config: Mapping[str, Any]) -> None:
     chosen = {*config["curation"], *config["adaptation"], *config["objective"]}
+    if "quant_type" in config["model"] and "lora" not in chosen:
+        raise UserError("model=qlora: weights of 4 bits cannot be trained themselves; add method=lora")
     for one, other in CONTRADICTIONS:
         if {one, other} <= chosen:
             raise UserError(f"method: {one} and {other} contradict each other; choose one of them")

@@ -105,6 +105,8 @@ RULES: dict[str, Any] = {
     "model.trust_remote_code": YesOrNo,
     "model.gradient_checkpointing": YesOrNo,
     "model.compile": YesOrNo,
+    "model.quant_type": Literal["nf4", "fp4"],
+    "model.double_quant": YesOrNo,
     "model.revision": Optional[Text],  # noqa: UP045
     "baseline.name_or_path": Optional[Text],  # noqa: UP045
     "baseline.dtype": Literal["float32", "bfloat16", "float16"],

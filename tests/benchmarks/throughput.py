@@ -3,8 +3,8 @@
 python tests/benchmarks/throughput.py GSM8K.jsonl [--rows 128] [--repeats 3] [--arms truetune,bare]
 
 A Llama of 29 M random weights, prompts masked, batches of 8, AdamW, clip 1.0, no network. Each arm is a process of its
-own with one thread; all arms follow each other in every round, and ratios are taken within a round. The clock starts with
-the fit and stops after its last step: loading and measuring are left out. All tokens are counted by the same tokenizer.
+own with one thread; all arms follow each other in every round, and ratios are taken within a round. The clock starts
+with the fit and stops after its last step: loading and measuring are left out. One tokenizer counts everybody's tokens.
 """
 
 import argparse
