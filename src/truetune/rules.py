@@ -71,6 +71,8 @@ RULES: dict[str, Any] = {
     "data.name": Text,
     "data.subset": Optional[Text],  # noqa: UP045
     "data.split": Text,
+    "data.validation_split": Optional[Text],  # noqa: UP045
+    "data.probe_split": Optional[Text],  # noqa: UP045
     "data.revision": Optional[Text],  # noqa: UP045
     "data.probe_file": Optional[Text],  # noqa: UP045
     "data.retention_file": Optional[Text],  # noqa: UP045

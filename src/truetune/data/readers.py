@@ -85,6 +85,14 @@ def read_questions(
     return gathered.kept
 
 
+def ask_records(name: str, records: Iterable[Record], *, prompt_template: str, columns: Columns) -> list[Question]:
+    """As `read_questions`, of rows that come from no file."""
+    fill(prompt_template, "")
+    gathered: _Gathered[Question] = _Gathered(question, prompt_template, "error", columns)
+    gathered.read(Path(name), records)
+    return gathered.kept
+
+
 def data_files(path: Paths) -> Iterator[Path]:
     """A folder stands for its files of rows in the order of their names."""
     given = [path] if isinstance(path, (str, Path)) else list(path)
