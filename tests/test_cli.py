@@ -3,10 +3,14 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from commands import CONF, TINY_WORLD, checked, complaint, refusal, typed
 from omegaconf import OmegaConf
+
+from truetune import cli
+from truetune.errors import UserError
 
 
 @pytest.fixture(autouse=True)
@@ -172,3 +176,32 @@ def test_a_sweep_over_other_keys_reads_its_data_once(monkeypatch):
     assert len(read) == 1
     checked("-m", "data.new_share=0.25,0.5", "clip=none,norm", *TINY_WORLD)
     assert read[1:] == [0.25, 0.5]
+
+
+def test_an_argument_that_the_trainer_does_not_have_is_said_before_torch_is_imported(folder):
+    assert refusal("+trainer.max_epoch=1").startswith(
+        "trainer.max_epoch: lightning's Trainer has no such argument; did you mean max_epochs"
+    )
+
+
+def test_a_rank_that_fails_says_which_it_is(monkeypatch, capsys):
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr(cli, "_train", lambda: (_ for _ in ()).throw(UserError("the disk of this node is full")))
+    with pytest.raises(SystemExit) as ended:
+        cli.train()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "error: rank 1: the disk of this node is full\n"
+
+
+def test_a_rank_that_a_cluster_has_started_leaves_the_run_folder_to_rank_0(monkeypatch, folder):
+    launched = []
+    monkeypatch.setattr(cli, "_launch", lambda job: launched.append(sys.argv[1:]))
+    monkeypatch.setattr(sys, "argv", ["truetune", "seed=1"])
+    monkeypatch.setenv("RANK", "1")
+    with pytest.raises(SystemExit):
+        cli.train()
+    (words,) = launched
+    assert words[:2] == ["seed=1", "hydra.output_subdir=null"]
+    assert words[2].startswith("hydra.run.dir=")
+    assert not Path(words[2].partition("=")[2].strip("'")).exists()
+    assert list(folder.iterdir()) == []

@@ -4,7 +4,7 @@ import pytest
 from commands import CONF, TINY_WORLD, checked, composed, config_of, refusal, typed
 from omegaconf import OmegaConf
 
-from truetune import settings
+from truetune import compose, settings
 from truetune.models.pretrained import Pretrained
 from truetune.rules import RULES
 
@@ -54,6 +54,15 @@ def test_no_file_is_forgotten():
 def test_every_file_composes_and_passes_the_checks(choice):
     prepared = checked(*words_for(choice))
     assert len(prepared.data.train) > 0
+
+
+@pytest.mark.parametrize("choice", [choice for choice in choices() if choice.startswith("experiment=")])
+def test_every_value_that_an_experiment_sweeps_over_passes_the_checks(choice):
+    arguments = compose.parse([choice])
+    swept = compose.compose(CONF, [choice], arguments).hydra.sweeper.params or {}
+    for key, values in swept.items():
+        for value in values.split(",") if key != "seed" else ["0"]:
+            checked(choice, f"{key}={value}", *([] if key == "data.new_share" else TINY_WORLD))
 
 
 def test_the_main_job_is_the_closed_world():

@@ -1,17 +1,20 @@
 """A sweep's jobs are processes of their own: one that fails costs the others nothing, and all of them are listed."""
 
 import csv
+import importlib.util
 import json
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from commands import TINY_RUN, typed
+from commands import TINY_RUN, refusal, typed
 from omegaconf import OmegaConf
 
 from truetune.errors import UserError
 from truetune.sweep import LOG, Job, Jobs, quoted, resumed
+
+SUBMITIT = importlib.util.find_spec("submitit") is not None
 
 
 def read(folder):
@@ -285,6 +288,25 @@ def test_a_search_is_told_the_metrics_of_each_run(folder):
     reached = [[run[name]["value"] for name in ("task/exact_match", "task/nll_nats_per_token")] for run in runs]
     assert all(solution["values"] in reached for solution in best["solutions"])
     assert best["solutions"]
+
+
+@pytest.mark.skipif(not os.environ.get("TRUETUNE_LONG"), reason="long: TRUETUNE_LONG=1")
+def test_a_cluster_runs_the_jobs(folder):
+    """By submitit's stand-in for SLURM, which needs no cluster."""
+    pytest.importorskip("submitit")
+    words = ["-m", "hydra/launcher=submitit_local", "hydra.sweep.dir=cluster", "seed=0,1", *TINY_RUN]
+    result = typed(*words, cwd=folder)
+    assert result.returncode == 0, result.stderr
+    page = typed("cluster", cwd=folder, command="truetune-report")
+    assert page.stdout.strip() == str(folder / "cluster" / "frontier.html")
+    assert len((folder / "cluster" / "sweep.csv").read_text().splitlines()) == 3
+
+
+@pytest.mark.skipif(SUBMITIT, reason="the package is here")
+def test_a_launcher_without_its_package_says_what_to_install():
+    assert refusal("-m", "launcher=submitit", "seed=0,1").startswith(
+        "hydra/launcher=submitit_slurm needs a package; type: pip install 'truetune[slurm]'"
+    )
 
 
 def test_the_command_resumes_a_sweep(swept):

@@ -147,6 +147,7 @@ def prepare(cfg: DictConfig, job: Job = "train", read: dict[str, Dataset] | None
     checks.probes(config)
     if job == "train":
         checks.together(config)
+        checks.trainer(config)
         checks.methods(config)
         checks.abstentions(config)
     for key, target in targets(config, ""):

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import ast
+import importlib.util
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 from truetune.balance.answers import is_abstention, normalise
 from truetune.errors import UserError
+from truetune.settings import near
 from truetune.steps import batches_per_epoch, steps_per_epoch
 
 Job = Literal["train", "measure"]
@@ -110,6 +114,19 @@ def length(config: Mapping[str, Any], rows: int, *, more: bool) -> list[str]:
 def _devices(given: Any) -> int:
     """`auto` may be any number: one, as far as a check without torch can tell."""
     return len(given) if isinstance(given, list) else given if isinstance(given, int) else 1
+
+
+def trainer(config: Mapping[str, Any]) -> None:
+    """Its arguments are read from Lightning's source: to import that takes seconds."""
+    made = importlib.util.find_spec("lightning")
+    if made is None or made.origin is None:
+        return
+    source = (Path(made.origin).parent / "pytorch" / "trainer" / "trainer.py").read_text(encoding="utf-8")
+    defined = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef))
+    known = [argument.arg for node in defined if node.name == "__init__" for argument in node.args.kwonlyargs]
+    for key in config["trainer"]:
+        if key not in ("_target_", *known):
+            raise UserError(f"trainer.{key}: lightning's Trainer has no such argument{near(key, known)}")
 
 
 def together(config: Mapping[str, Any]) -> None:

@@ -7,8 +7,10 @@ import errno
 import os
 import signal
 import sys
+import tempfile
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -60,18 +62,29 @@ def _train() -> None:
 
     versions.check()
     arguments = compose.parse(sys.argv[1:])
-    folder: Path | None = None
-    if rank() == 0:  # the other ranks are given what rank 0 made of it
-        folder = resume.sweep_folder(arguments)
-    if folder:
+    if "hydra.output_subdir=null" in arguments.overrides:  # rank 0 has started this one, with what it made of the words
+        _launch("train")
+    elif folder := resume.sweep_folder(arguments):
         sweep.resumed(folder, sweep.to_stderr)
     else:
-        if rank() == 0:
-            sys.argv[1:] = resume.expanded(sys.argv[1:], arguments)
-        _launch("train")
+        sys.argv[1:] = resume.expanded(sys.argv[1:], arguments)
+        with _beside_rank_0() as words:
+            sys.argv += words
+            _launch("train")
     for jobs in sweep.STARTED.values():
         if not sweep.finish(jobs, sweep.to_stderr):
             raise SystemExit(1)
+
+
+@contextmanager
+def _beside_rank_0() -> Generator[list[str]]:
+    """More words for a rank that torchrun or srun has started: the run folder is rank 0's, so this one works aside."""
+    if rank() == 0:
+        yield []
+        return
+    named = any(word.startswith("hydra.run.dir=") for word in sys.argv)
+    with tempfile.TemporaryDirectory(prefix="truetune.") as aside:
+        yield ["hydra.output_subdir=null", *([] if named else [f"hydra.run.dir='{aside}'"])]
 
 
 def _launch(job: Job) -> None:

@@ -72,7 +72,7 @@ def check(arguments: argparse.Namespace, conf: Path, job: Job = "train") -> Prep
         if many and cfg.get("resume"):
             raise UserError("resume takes up a single run; leave -m out")
         if not many and rank() == 0:  # the other ranks work in the folder of rank 0
-            _folder_is_free(cfg)
+            _folder_is_free(cfg, overrides)
         try:
             prepared = prepare(cfg, job, read)
         except UserError as error:
@@ -132,7 +132,7 @@ def _is_finite(override: Any) -> bool:
     return override.is_choice_sweep() or override.is_range_sweep()
 
 
-def _folder_is_free(cfg: DictConfig) -> None:
+def _folder_is_free(cfg: DictConfig, overrides: list[str]) -> None:
     """Hydra would overwrite `.hydra/config.yaml` of a finished run before we could say no."""
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
@@ -145,7 +145,7 @@ def _folder_is_free(cfg: DictConfig) -> None:
         raise UserError("hydra.run.dir= is empty; name a folder, or leave it out to get one below paths.log_dir")
     folder = Path(str(named))
     if cfg.get("resume"):
-        resume.check(cfg, folder)
+        resume.check(cfg, folder, overrides)
     used = (folder / "run.json").exists() and not cfg.get("resume")
     if used or ((folder / ".hydra").exists() and _is_locked(folder)):
         way_out = "wait for that run to end" if cfg.get("resume") else "choose another hydra.run.dir"
@@ -181,6 +181,8 @@ def _in_one_line(error: Exception, overrides: list[str], conf: Path, job: Job) -
         return f"{key[1]}: no such key{near(key[1], others)} ({COMMAND[job]} --cfg job shows all{adds})"
     if choice := re.search(r"Could not find '([^']+)'", text):
         group, _, name = choice[1].rpartition("/")
+        if extra := hydra_node.EXTRAS.get(name):
+            return f"{group}={name} needs a package; type: pip install 'truetune[{extra}]'"
         found = hydra_node.choices(group) or sorted(path.stem for path in (conf / group).glob("*.yaml"))
         elsewhere = [file.parent.relative_to(conf).as_posix() for file in conf.rglob("*.yaml") if file.stem == name]
         hint = f"; type {elsewhere[0]}={name}" if len(elsewhere) == 1 else near(name, found)

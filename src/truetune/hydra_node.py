@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 PLUGINS = ("launcher", "sweeper")
 HELD = ("job", "overrides", "runtime")  # what Hydra notes down of what was typed
 ALLOWED = ("hydra", "hydra_plugins", "truetune", "optuna")
+EXTRAS = {"submitit_slurm": "slurm", "submitit_local": "slurm", "optuna": "optuna"}  # choices that a plugin brings
 LOGGING = ("logging", "colorlog")
 
 

@@ -1,48 +1,78 @@
-"""`truetune resume=RUN_DIR`, or a checkpoint in it: an interrupted run's command line, typed again on its behalf."""
+"""`truetune resume=RUN_DIR`, or a checkpoint in it: an interrupted run's command line, typed again on its behalf.
+
+What stands behind `resume=` was typed for this session, and may differ from what the run started with.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from truetune.checkpoints import LAST, check_digest
 from truetune.errors import UserError
-from truetune.settings import leaves
+from truetune.settings import changes
 from truetune.sweep import TABLE, quoted
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+# What may be typed anew, and the keys that it may change. All else would make another run of it.
+CHANGEABLE = {
+    "clip": "trainer.gradient_clip_",
+    "schedule": "schedule.",
+    **{key: key for key in ("optimizer.lr", "optimizer.weight_decay", "extras.on_nonfinite", "extras.final")},
+    **{f"trainer.{key}": f"trainer.{key}" for key in ("max_epochs", "max_steps", "max_time", "log_every_n_steps")},
+    **{f"trainer.gradient_clip_{key}": f"trainer.gradient_clip_{key}" for key in ("val", "algorithm")},
+    **{f"extras.{key}": f"extras.{key}" for key in ("measure_points", "save_model", "threads", "preview")},
+}
+LONGER = ("trainer.max_epochs", "trainer.max_steps", "trainer.max_time")
+
 
 def sweep_folder(arguments: argparse.Namespace) -> Path | None:
     """The folder that is to be resumed, if it is a sweep's."""
-    asked = _asked(arguments)
+    asked, typed = _asked(arguments)
     folder = Path(asked.partition("=")[2]).absolute() if asked else None
-    return folder if folder and (folder / TABLE).is_file() else None
+    if folder is None or not (folder / TABLE).is_file():
+        return None
+    if typed:
+        raise UserError(f"a sweep is resumed as it was typed; resume one of its jobs to change {_key(typed[0])}")
+    return folder
 
 
-def _asked(arguments: argparse.Namespace) -> str | None:
+def _asked(arguments: argparse.Namespace) -> tuple[str | None, list[str]]:
+    """The word that asks to resume, and the others."""
     asked = [word for word in arguments.overrides if word.startswith("resume=") and word != "resume=null"]
     if not asked:
-        return None
+        return None, []
     others = [word for word in arguments.overrides if word not in asked]
-    if others or len(asked) > 1 or arguments.multirun:
-        word = others[0].partition("=")[0] if others else "anything else" if len(asked) > 1 else "-m"
-        raise UserError(f"resume goes on with the run's own configuration; start a new run to change {word}")
-    return asked[0]
+    new = [word for word in others if not _may_change(_key(word))]
+    if new or len(asked) > 1 or arguments.multirun:
+        word = _key(new[0]) if new else "-m" if arguments.multirun else "anything else"
+        allowed = ", ".join([*list(CHANGEABLE)[:4], "trainer.max_epochs"])
+        raise UserError(f"a resumed run may change {allowed} and the like; start a new run to change {word}")
+    return asked[0], others
+
+
+def _key(word: str) -> str:
+    return word.lstrip("+~").partition("=")[0]
+
+
+def _may_change(key: str) -> bool:
+    return key in CHANGEABLE or (key.startswith("schedule.") and key != "schedule._target_")
 
 
 def expanded(argv: list[str], arguments: argparse.Namespace) -> list[str]:
     """`resume=DIR` becomes the overrides that DIR has recorded; anything else stays as it is."""
-    asked = _asked(arguments)
+    asked, typed = _asked(arguments)
     if asked is None:
         return argv
     named = Path(asked.partition("=")[2]).absolute()
     folder = named.parents[1] if named.suffix == ".ckpt" else named
-    recorded = _recorded(folder, asked)
+    recorded = _recorded(folder, asked, typed)
     checkpoint = named if named.suffix == ".ckpt" else folder / LAST
     if checkpoint.parent.is_symlink():
         raise UserError(f"{checkpoint.parent}: a link, which no run makes; move the folder itself back there")
@@ -51,26 +81,30 @@ def expanded(argv: list[str], arguments: argparse.Namespace) -> list[str]:
             missing = checkpoint.relative_to(folder)
             raise UserError(f"{folder}: there is no checkpoint ({missing}) to go on from; start a new run")
         check_digest(checkpoint)
-    flags = [word for word in argv if word != asked]
-    return [*flags, *recorded, f"hydra.run.dir={quoted(folder)}", f"resume={quoted(named)}"]
+    flags = [word for word in argv if word != asked and word not in typed]
+    return [*flags, *recorded, f"hydra.run.dir={quoted(folder)}", f"resume={quoted(named)}", *typed]
 
 
-def _recorded(folder: Path, typed: str) -> list[str]:
-    """The overrides of the run; its relative paths were meant from where it was typed, so that is where we go."""
+def _recorded(folder: Path, asked: str, typed: list[str]) -> list[str]:
+    """The run's overrides that are not typed anew; its relative paths were meant from where it was typed."""
     from omegaconf import OmegaConf
 
-    if not folder.is_dir() or typed == "resume=":
-        raise UserError(f"{typed}: no such run folder; type resume=RUN_DIR")
+    if not folder.is_dir() or asked == "resume=":
+        raise UserError(f"{asked}: no such run folder; type resume=RUN_DIR")
     try:
         found: Any = OmegaConf.to_container(OmegaConf.load(folder / ".hydra" / "overrides.yaml"))
         home = Path(str(OmegaConf.select(OmegaConf.load(folder / ".hydra" / "hydra.yaml"), "hydra.runtime.cwd")))
     except (OSError, ValueError, AttributeError) as error:
         raise UserError(f"{folder}: not the folder of a run (.hydra/overrides.yaml: {error})") from None
-    if _status(folder) == "finished":
-        raise UserError(f"{folder}: this run has finished; there is nothing to resume")
+    keys = [_key(word) for word in typed]
+    if _status(folder) == "finished" and not set(LONGER) & set(keys):
+        raise UserError(
+            f"{folder}: this run has finished; there is nothing to resume (trainer.max_epochs=... adds epochs)"
+        )
     if home.is_dir():
         os.chdir(home)
-    return [str(word) for word in found if not str(word).startswith("resume=")]
+    anew = ("resume", *keys, *(CHANGEABLE[key] for key in keys if key in ("clip", "schedule")))
+    return [word for word in map(str, found) if _key(word) not in anew and not _key(word).startswith(anew)]
 
 
 def _status(folder: Path) -> str:
@@ -80,17 +114,19 @@ def _status(folder: Path) -> str:
         return "interrupted"  # killed before it could say so
 
 
-def check(cfg: DictConfig, folder: Path) -> None:
+def check(cfg: DictConfig, folder: Path, overrides: Sequence[str]) -> None:
     """The files of conf/ may have been edited since; and `resume` written into one of them is no request."""
     from omegaconf import OmegaConf
 
     record = folder / ".hydra" / "config.yaml"
     if folder.absolute() not in (Path(str(cfg.resume)), *Path(str(cfg.resume)).parents[1:2]) or not record.is_file():
         raise UserError(f"resume={cfg.resume}: type it on the command line, as truetune resume=RUN_DIR")
-    now, then = (dict(leaves(_unresolved(node))) for node in (cfg, OmegaConf.load(record)))
-    for key in [*now, *then]:
-        if key != "resume" and not key.startswith("hydra.") and now.get(key) != then.get(key):
-            raise UserError(f"{key} was {then.get(key)} when the run started and is {now.get(key)} now; put it back")
+    places = [at for at, word in enumerate(overrides) if word.startswith("resume=")]
+    typed = tuple(CHANGEABLE.get(key, key) for key in map(_key, overrides[places[-1] + 1 :] if places else ()))
+    now, then = (_unresolved(node) for node in (cfg, OmegaConf.load(record)))
+    for key, (was, is_now) in changes(then, now).items():
+        if not (typed and key.startswith(typed)):
+            raise UserError(f"{key} was {was} when the run started and is {is_now} now; put it back")
 
 
 def _unresolved(node: Any) -> Any:

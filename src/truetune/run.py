@@ -157,7 +157,7 @@ def _fit(
         logger.log_metrics(state.history[0]["metrics"], 0)
     words = f"fine-tuning on {len(data.rows)} rows, {module.total_epochs} epochs"
     progress = ProgressLine(console, words, module.steps_per_epoch * module.total_epochs)
-    resumable = Resumable(job.run_dir, state, data.digest(), speaker(console))
+    resumable = Resumable(job.run_dir, state, data.digest(), job.recorded, speaker(console))
     stability = Stability(job.config["extras"]["on_nonfinite"], speaker(console))
     state.stability = stability.report
     watching = [stability, measuring, StepLog(state.history, stability.counts)]

@@ -100,6 +100,13 @@ def leaves(config: Mapping[str, Any], prefix: str = "", *, empty: bool = False) 
             yield key, value
 
 
+def changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Keys whose values differ, with both; None where one has no such key."""
+    old, new = dict(leaves(then)), dict(leaves(now))
+    keys = [key for key in [*new, *old] if key != "resume" and not key.startswith("hydra.")]
+    return {key: (old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)}
+
+
 def _targets(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for key, value in leaves(config):
         if key.endswith("._target_"):

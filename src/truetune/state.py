@@ -44,6 +44,7 @@ class State:
     started: float = field(default_factory=time.time)
     seconds: dict[str, float] = field(default_factory=dict)
     earlier: dict[str, float] = field(default_factory=dict)  # seconds of the sessions that a resumed run had before
+    changes: list[dict[str, Any]] = field(default_factory=list)  # of the configuration, typed on resuming
     stability: Callable[[], dict[str, Any]] = dict
     record: dict[str, Any] = field(default_factory=dict)
     _open: set[str] = field(default_factory=set)
@@ -105,6 +106,7 @@ class State:
             "delta": metrics_to_json(delta(self.base, self.final)),
             "history": self.history,
             "stability": self.stability(),
+            "changes": self.changes,
             "memorising_unknown_since": memorising_since(self.history, self.unknown_high),
             "files": _files(job.run_dir),
         }

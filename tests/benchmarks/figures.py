@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from statistics import median
 
 ROOT = Path(__file__).parents[2]
 TRUETUNE = [sys.executable, "-m", "truetune"]
@@ -24,6 +25,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         job(Path(folder), "cold", 180)
         job(Path(folder), "cached", 60)
+        resuming(Path(folder))
+        checkpoints(Path(folder))
     lines = [line for path in (ROOT / "src").rglob("*.py") for line in path.read_text().splitlines()]
     code = [line for line in lines if line.strip() and not line.strip().startswith("#")]
     print(f"source: {len(lines)} lines, {len(code)} without blank lines and comments (goal: 2,200)")
@@ -36,6 +39,34 @@ def job(folder: Path, name: str, goal: int) -> None:
     measuring = spent["measure"] + spent["measure_while_training"]
     print(f"main job, {name} base: {seconds:.0f} s (goal: {goal} s), peak memory {peak / 2**30:.2f} GiB (goal: 2)")
     print(f"  of it measuring: {measuring:.1f} s, {measuring / seconds:.0%} (goal: 10 %)")
+
+
+def resuming(folder: Path) -> None:
+    """One epoch more of a run, against a new run of one epoch."""
+    common, run = [*TRUETUNE, f"paths.log_dir={folder}"], folder / "resumed"
+    timed([*common, f"hydra.run.dir={run}", "trainer.max_epochs=1"])
+    new = timed([*common, f"hydra.run.dir={folder}/new", "trainer.max_epochs=1"])[0]
+    more = timed([*TRUETUNE, f"resume={run}", "trainer.max_epochs=2"])[0]
+    print(f"resumed for one epoch more: {more:.1f} s, a new run of one epoch: {new:.1f} s")
+
+
+def checkpoints(folder: Path) -> None:
+    """Ours (SHA-256, fsync, rename) against Lightning's own, in turn."""
+    import torch
+    from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+
+    from truetune.training.checkpoint_io import AtomicCheckpointIO
+
+    stored = torch.load(folder / "cached" / "checkpoints" / "last.ckpt", weights_only=True)
+    seconds: dict[str, list[float]] = {"ours": [], "lightning": []}
+    for turn in range(20):
+        for name, written in (("ours", AtomicCheckpointIO()), ("lightning", TorchCheckpointIO())):
+            since = time.perf_counter()
+            written.save_checkpoint(stored, folder / f"{name}{turn}.ckpt")
+            seconds[name].append(time.perf_counter() - since)
+    for name, times in seconds.items():
+        size = (folder / f"{name}0.ckpt").stat().st_size / 2**20
+        print(f"checkpoint, {name}: {1000 * median(times):.0f} ms, {size:.1f} MiB")
 
 
 def timed(command: list[str]) -> tuple[float, int]:

@@ -9,7 +9,7 @@ import tracemalloc
 import pytest
 from commands import CONF, TINY_RUN, TINY_WORLD, checked, complaint, typed
 
-from truetune.data.jsonl import iter_jsonl
+from truetune.data.jsonl import MAX_LINE_BYTES, iter_jsonl
 from truetune.data.readers import read_examples, read_questions
 from truetune.errors import UserError
 from truetune.record import read_run
@@ -67,6 +67,23 @@ def test_a_line_without_an_end_is_read_in_bounded_memory(folder):
     reading = read_examples(path, max_line_bytes=cap, on_bad_row="skip")
     assert [example.prompt for example in reading.examples] == ["p", "q"]
     assert [source for source, _ in reading.rows_skipped] == [f"{path}:2"]
+
+
+@pytest.mark.skipif(not os.environ.get("TRUETUNE_LONG"), reason="long: TRUETUNE_LONG=1")
+def test_a_line_of_two_gigabytes_is_one_bad_row(folder):
+    path = folder / "huge.jsonl"
+    with path.open("wb") as file:
+        file.write(b'{"prompt": "p", "completion": " c"}\n')
+        file.truncate(2 * 2**30)  # a hole: no disk is used
+        file.seek(0, 2)
+        file.write(b'\n{"prompt": "q", "completion": " c"}\n')
+
+    def read():
+        reading = read_examples(path, on_bad_row="skip")
+        assert [source for source, _ in reading.rows_skipped] == [f"{path}:2"]
+        assert [example.source for example in reading.examples] == [f"{path}:1", f"{path}:3"]
+
+    assert peak(read) < 6 * MAX_LINE_BYTES
 
 
 def test_a_text_of_ten_megabytes_is_a_row_like_any_other(folder):

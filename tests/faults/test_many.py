@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import psutil
 import pytest
@@ -90,3 +91,15 @@ def test_jobs_of_two_processes_train_what_each_was_told(tmp_path, monkeypatch):
     assert runs[1]["final"] == read_run(tmp_path / "alone" / "0")["final"]
     assert runs[0]["final"] != runs[1]["final"]
     assert [run["config"]["optimizer"]["lr"] for run in runs] == [1e-3, 1e-2]
+
+
+def test_processes_that_torchrun_starts_share_one_folder_and_resume_it(tmp_path):
+    torchrun = [Path(sys.executable).with_name("torchrun"), "--nproc-per-node", "2", "--no-python"]
+    truetune = Path(sys.executable).with_name("truetune")
+    for words in ([*TINY_RUN, "trainer=ddp_sim"], ["trainer.max_epochs=2"]):
+        again = [f"resume={path}" for path in (tmp_path / "logs").glob("train/runs/*")]
+        subprocess.run([*torchrun, truetune, *again, *words], cwd=tmp_path, check=True, capture_output=True)
+        (run,) = (tmp_path / "logs" / "train" / "runs").iterdir()
+    record = read_run(run)
+    assert record["config"]["trainer"]["devices"] == 2
+    assert record["changes"][0]["changed"] == {"trainer.max_epochs": [1, 2]}

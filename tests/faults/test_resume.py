@@ -160,14 +160,15 @@ def test_what_is_no_run_to_resume_is_refused(stopped):
     assert complaint(missing) == "resume=nowhere: no such run folder; type resume=RUN_DIR"
     assert "no such run folder" in refused("resume=")
     assert "not the folder of a run" in refused("resume=.")
-    assert refused("resume=run", "optimizer.lr=1") == (
-        "resume goes on with the run's own configuration; start a new run to change optimizer.lr"
-    )
+    assert "start a new run to change data.batch_size" in refused("resume=run", "optimizer.lr=1", "data.batch_size=1")
+    assert "start a new run to change optimizer" in refused("resume=run", "optimizer=sgd")
     assert "to change -m" in refused("-m", "resume=run")
     assert "type it on the command line" in refused(f"++resume={stopped}")
     assert "leave -m out" in refused("-m", "seed=1,2", f"++resume={stopped}")
     (stopped / "run.json").write_text('{"status": "finished"}')
-    assert refused("resume=run") == f"{stopped}: this run has finished; there is nothing to resume"
+    assert refused("resume=run") == (
+        f"{stopped}: this run has finished; there is nothing to resume (trainer.max_epochs=... adds epochs)"
+    )
     (stopped / "run.json").write_text('{"status": "interrupted"}')
     (stopped / "checkpoints" / "last.ckpt").unlink()
     assert f"{stopped}: there is no checkpoint (checkpoints/last.ckpt) to go on from" in refused("resume=run")
@@ -184,6 +185,25 @@ def test_an_edited_default_is_refused(stopped):
     record = stopped / ".hydra" / "config.yaml"
     record.write_text(record.read_text().replace("seed: 0 ", "seed: 7 ").replace("\nseed: 0\n", "\nseed: 7\n"))
     assert refused("resume=run") == "seed was 7 when the run started and is 0 now; put it back"
+
+
+def test_what_is_typed_anew_takes_the_place_of_what_was_typed(stopped):
+    record = stopped / ".hydra" / "overrides.yaml"
+    record.write_text("- optimizer.lr=0.001\n- schedule=cosine\n- schedule.lr_end=0\n- trainer.gradient_clip_val=2\n")
+    words = ["resume=run", "schedule=step_decay", "clip=none", "trainer.max_epochs=40"]
+    words = resume.expanded(words, compose.parse(words))
+    assert words == ["optimizer.lr=0.001", f"hydra.run.dir='{stopped}'", f"resume='{stopped}'", *words[3:]]
+    assert words[3:] == ["schedule=step_decay", "clip=none", "trainer.max_epochs=40"]
+    arguments = compose.parse(words)
+    assert compose.check(arguments, CONF) is not None
+    cfg = compose.compose(CONF, arguments.overrides, arguments)
+    assert (cfg.trainer.gradient_clip_val, cfg.trainer.max_epochs, cfg.schedule.every) == (None, 40, 5)
+
+
+def test_a_changed_default_is_refused_beside_a_typed_change(stopped):
+    record = stopped / ".hydra" / "config.yaml"
+    record.write_text(record.read_text().replace("max_epochs: 20", "max_epochs: 7"))
+    assert "trainer.max_epochs was 7 when the run started" in refused("resume=run", "optimizer.lr=1")
 
 
 class Draw(Callback):
@@ -227,7 +247,7 @@ def fitted(
     module = FineTuning(lm.model, [NextToken()], optimizer, Cosine(0.0, 2), steps_per_epoch=steps, total_epochs=epochs)
     history, draw, said = [], Draw(last, sent), []
     watching = [Measuring(frozenset(), lambda full: {}, history), StepLog(history), draw, *callbacks]
-    resumable = Resumable(folder, State(history=history), tokenized.digest(), said.append)
+    resumable = Resumable(folder, State(history=history), tokenized.digest(), {}, said.append)
     kept = ModelCheckpoint(folder / "checkpoints", "last", save_on_train_epoch_end=True, enable_version_counter=False)
     trainer = {
         "max_epochs": epochs,
@@ -368,7 +388,7 @@ def test_changed_rows_and_a_moved_folder_are_refused(tmp_path):
 
 
 def test_a_second_ctrl_c_leaves_at_once(tmp_path):
-    resumable = Resumable(tmp_path, State(), "", print)
+    resumable = Resumable(tmp_path, State(), "", {}, print)
     resumable._ask(signal.SIGINT, None)
     resumable._ask(signal.SIGTERM, None)  # a sweep's parent passes the first one on
     with pytest.raises(KeyboardInterrupt):

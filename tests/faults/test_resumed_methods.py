@@ -7,6 +7,8 @@ import torch
 from faults.kills import differences, outcome
 from faults.tiny import ran
 
+from truetune.errors import UserError
+from truetune.training.schedules import linear_per_epoch
 from truetune.training.stability import Stability
 
 WORDS = ("trainer.max_epochs=3", "data.batch_size=8", "trainer.log_every_n_steps=1")  # six batches an epoch
@@ -57,3 +59,30 @@ def test_a_resumed_run_ends_as_if_never_stopped(cache, method):
         record, _ = ran(folder / "run", *words, resume=folder / "run")
         assert differences(outcome(folder), whole) == []
         assert record["seconds"]["total"] > record["seconds"]["fine_tune"] > 0
+
+
+def test_what_is_typed_on_resuming_takes_effect_and_is_recorded(cache):
+    (cache / "typed").mkdir()
+    (cache / "typed" / "cache").symlink_to(cache)
+    folder, words = cache / "typed" / "run", (*WORDS, "optimizer.lr=1e-3", "schedule=cosine", "clip=none")
+    with pytest.raises(SystemExit):
+        stopped(7, folder, *words)
+    anew = ("optimizer.lr=1e-4", "schedule=linear_per_epoch", "trainer.gradient_clip_val=1e-6", "trainer.max_epochs=4")
+    record, said = ran(folder, *WORDS, *anew, resume=folder)
+    (change,) = record["changes"]
+    assert change["step"] == 7
+    assert change["changed"]["optimizer.lr"] == (1e-3, 1e-4)
+    assert change["changed"]["trainer.max_epochs"] == (3, 4)
+    assert "from step 7 on: optimizer.lr=0.0001 (was 0.001)" in said
+    steps = {entry["step"]: entry["metrics"] for entry in record["history"] if "train/loss" in entry["metrics"]}
+    assert max(steps) == 24
+    assert steps[7]["train/learning_rate"] > 5e-4
+    assert steps[8]["train/learning_rate"] == pytest.approx(linear_per_epoch(1, 4, 1e-4, 0.0))
+    assert steps[19]["train/learning_rate"] == pytest.approx(linear_per_epoch(3, 4, 1e-4, 0.0))
+    assert (steps[7]["train/clipped_fraction"], steps[8]["train/clipped_fraction"]) == (0, 1)
+    assert "(was 0.001)" in (folder / "report.html").read_text()
+    record, _ = ran(folder, *WORDS, *anew[:3], "trainer.max_epochs=5", resume=folder)
+    assert [change["step"] for change in record["changes"]] == [7, 24]  # a finished run may have more epochs
+    assert record["history"][-1]["step"] == 30
+    with pytest.raises(UserError, match="max_epochs"):
+        ran(folder, *WORDS, *anew[:3], "trainer.max_epochs=2", resume=folder)

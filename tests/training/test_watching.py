@@ -1,5 +1,6 @@
-"""The alarm on memorised unknown facts, and the checkpoints on the frontier."""
+"""The alarm on memorised unknown facts, the checkpoints on the frontier, and the runs of a sweep that end early."""
 
+import json
 from types import SimpleNamespace
 
 import pytest
@@ -13,6 +14,7 @@ from truetune.training.fit import fit
 from truetune.training.frontier import FrontierCheckpoint
 from truetune.training.module import FineTuning
 from truetune.training.objectives import NextToken
+from truetune.training.pruning import MedianPruning
 from truetune.training.schedules import Constant
 
 
@@ -44,10 +46,9 @@ def test_the_alarm_is_said_once():
 POINTS = [(0.1, 0.9), (0.1, 0.8), (0.5, 0.6), (0.5, 0.6), (0.5, 0.7), (0.9, 0.2)]
 
 
-@pytest.fixture
-def fitted(tmp_path):
-    """A real fit whose selection metrics are those of POINTS, epoch by epoch."""
-    points = iter(POINTS)
+def fit_that_measures(points, callback):
+    """A real fit whose selection metrics are the given ones, epoch by epoch; the epochs that were done."""
+    points, history = iter(points), []
 
     def measured(_):
         gained, kept = next(points)
@@ -58,10 +59,16 @@ def fitted(tmp_path):
         lm.model, [NextToken()], lambda p: torch.optim.SGD(p, lr=0.1), Constant(0), steps_per_epoch=1,
         total_epochs=len(POINTS),
     )  # fmt: skip
-    callback = FrontierCheckpoint(str(tmp_path))
     data = TokenizedData(rows(lm)[:2], [], pad=0, batch_size=2, seed=0)
     options = {"max_epochs": len(POINTS), "accelerator": "cpu"}
-    fit(module, data, seed=0, trainer=options, callbacks=[Measuring(frozenset(), measured, []), callback])
+    fit(module, data, seed=0, trainer=options, callbacks=[Measuring(frozenset(), measured, history), callback])
+    return len(history)
+
+
+@pytest.fixture
+def fitted(tmp_path):
+    callback = FrontierCheckpoint(str(tmp_path))
+    fit_that_measures(POINTS, callback)
     return callback, tmp_path
 
 
@@ -79,3 +86,32 @@ def test_checkpoints_that_another_beats_are_removed(fitted):
     assert again.points == callback.points
     stored = torch.load(folder / sorted(left)[0], weights_only=True)
     assert "optimizer_states" not in stored
+
+
+def sibling(sweep, number, scores, status="finished"):
+    history = [{"epoch": 0, "metrics": {}}, {"epoch": 2, "metrics": {"train/loss": 9.0}}]
+    history += [{"epoch": epoch, "metrics": {"val/score": score}} for epoch, score in enumerate(scores, start=1)]
+    (sweep / str(number)).mkdir(parents=True)
+    (sweep / str(number) / "run.json").write_text(json.dumps({"status": status, "history": history}))
+
+
+@pytest.mark.parametrize(
+    ("others", "sweep", "epochs"),
+    [
+        ([0.5, 0.6], True, 3),  # the best so far is 0.5 from the third epoch on, where the median is 0.55
+        ([0.4, 0.6], True, 6),  # 0.5 is not below the median of 0.5
+        ([0.6], True, 6),  # too few to be measured against
+        ([0.5, 0.6], False, 6),
+    ],
+)
+def test_a_run_of_a_sweep_ends_below_the_median_of_the_others(tmp_path, capsys, others, sweep, epochs):
+    for number, score in enumerate(others):
+        sibling(tmp_path, number, [0.1, 0.1, *[score] * 4])
+    sibling(tmp_path, 7, [0.9] * 6, status="interrupted")
+    sibling(tmp_path, 8, [0.9] * 6)  # its own folder, of an attempt before
+    if sweep:
+        (tmp_path / "multirun.yaml").touch()
+    points = [*POINTS[:5], (0.5, 0.2)]
+    assert fit_that_measures(points, MedianPruning(str(tmp_path / "8"), runs=2, epochs=2)) == epochs
+    said = "pruned: the best balance of 3 epochs is 0.500, the median of 2 other runs 0.550\n"
+    assert capsys.readouterr().err == (said if epochs == 3 else "")

@@ -211,6 +211,9 @@ def _made(run: dict[str, Any]) -> str:
     command = run["command"]
     text = " ".join(str(part) for part in cast("list[Any]", command)) if isinstance(command, list) else str(command)
     facts = [("git sha", str(run["git_sha"] or "unknown")), *_paths(run["machine"], "machine")]
+    for change in run.get("changes", []):
+        for key, (was, now) in change["changed"].items():
+            facts.append((f"{key}, from step {change['step']} on", f"{now} (was {was})"))
     versions = details("Versions", definitions(_paths(run["versions"])))
     return f"<pre>{escape(text)}</pre>{definitions(facts)}{versions}"
 

@@ -178,6 +178,16 @@ class FineTuning(LightningModule):
                     "resume with the model that the run started from"
                 )
 
+    def on_train_start(self) -> None:
+        """The configuration decides, not what a checkpoint held of it: what is typed on resuming takes effect."""
+        optimizer: Any = self.optimizers()
+        scheduler: Any = self.lr_schedulers()
+        for group in optimizer.param_groups:
+            group.update(optimizer.defaults, initial_lr=optimizer.defaults["lr"])
+        scheduler.base_lrs = [group["initial_lr"] for group in optimizer.param_groups]
+        for group, factor in zip(optimizer.param_groups, scheduler.lr_lambdas, strict=True):
+            group["lr"] = group["initial_lr"] * factor(scheduler.last_epoch)
+
     @property
     def learning_rate(self) -> float:
         optimizer: Any = self.optimizers()

@@ -20,6 +20,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from truetune.checkpoints import LAST
 from truetune.errors import UserError
 from truetune.ranks import gathered
+from truetune.settings import changes
 from truetune.state import State
 from truetune.training.callbacks import History
 
@@ -35,8 +36,10 @@ class Resumable(Checkpoint):
     measurement: between an epoch's last step and its end nothing can be taken up again.
     """
 
-    def __init__(self, run_dir: Path, state: State, data: str, say: Callable[[str], None]) -> None:
-        self.run_dir, self.state, self.data, self.say = run_dir, state, data, say
+    def __init__(
+        self, run_dir: Path, state: State, data: str, config: dict[str, Any], say: Callable[[str], None]
+    ) -> None:
+        self.run_dir, self.state, self.data, self.config, self.say = run_dir, state, data, config, say
         self._asked = 0
         self._handlers: dict[int, Any] = {}
         self._random: dict[str, Any] | None = None
@@ -50,12 +53,14 @@ class Resumable(Checkpoint):
             "seconds": self.state.spent(),
             "stopped": bool(trainer.should_stop),
             "data": self.data,
+            "config": json.dumps(self.config),
+            "changes": json.dumps(self.state.changes),
             "folder": str(self.run_dir.resolve()),
         }
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         stored = checkpoint.get(KEY)
-        if stored is None or "seconds" not in stored:
+        if stored is None or "config" not in stored:
             raise UserError(f"{self.run_dir}: this checkpoint was made by an older truetune; start a new run")
         if stored["data"] != self.data:
             raise UserError(f"{self.run_dir}: the training rows have changed since this run started; start a new run")
@@ -66,6 +71,12 @@ class Resumable(Checkpoint):
             raise UserError(f"{self.run_dir}: this run was made by {was}, not {trainer.world_size}; use as many again")
         self.state.history[:] = json.loads(stored["history"])
         self.state.earlier = stored["seconds"]
+        changed = changes(json.loads(stored["config"]), json.loads(json.dumps(self.config)))
+        self.state.changes = json.loads(stored["changes"])
+        if changed:
+            self.state.changes.append({"step": checkpoint["global_step"], "changed": changed})
+        for key, (was, is_now) in changed.items():
+            self.say(f"from step {checkpoint['global_step']} on: {key}={is_now} (was {was})")
         trainer.should_stop = stored["stopped"]
         self._random = random = stored["random"][trainer.global_rank]
         set_random_state(random)  # nothing may be left to train, but something to measure

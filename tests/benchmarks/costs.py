@@ -1,0 +1,62 @@
+"""What each method and each probe costs: seconds and memory against plain, side by side in one run.
+
+python tests/benchmarks/costs.py [LOGS]      about eight minutes on an otherwise idle machine
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from studies import METHODS
+
+PROBES = ("[task,retention,hallucination]", "full")
+EPOCHS = 4
+
+
+def main(logs: Path) -> None:
+    words = ["extras.threads=1", "extras.save_model=false", "callbacks=none", f"trainer.max_epochs={EPOCHS}"]
+    plain = run(logs, "plain", words)
+    print(f"plain: an epoch {plain['epoch']:.1f} s, peak memory {plain['memory']:.0f} MiB")
+    print(
+        "\n| method | an epoch, of plain's | before it, s | after it, s | memory over plain's, MiB |\n"
+        "|---|---|---|---|---|"
+    )
+    for method in METHODS:
+        found = run(logs, method, [*words, f"method={method}"])
+        cells = [f"{found['epoch'] / plain['epoch']:.2f}", f"{found['before']:.1f}", f"{found['after']:.1f}"]
+        print(f"| {method} | {' | '.join(cells)} | {found['memory'] - plain['memory']:+.0f} |", flush=True)
+    for probe in PROBES:
+        found = run(logs, "probe", [f"probe={probe}", "extras.threads=1"])
+        share = found["measuring"] / found["total"]
+        print(
+            f"\nprobe={probe}: measuring takes {found['measuring']:.1f} s of {found['total']:.0f}, {share:.0%}"
+            " (goal: 15 %)"
+        )
+
+
+def run(logs: Path, name: str, words: list[str]) -> dict[str, float]:
+    folder = logs / "costs" / name
+    command = [sys.executable, "-m", "truetune", *words, f"hydra.run.dir={folder}", f"paths.log_dir={logs}"]
+    subprocess.run(["rm", "-rf", folder], check=True)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _, code, usage = os.wait4(process.pid, 0)
+    if code != 0:
+        raise SystemExit(f"{' '.join(command)} failed")
+    record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    seconds = record["seconds"]
+    whole = seconds["fine_tune"] - seconds["measure_while_training"]
+    return {
+        "epoch": whole / EPOCHS,
+        "before": seconds["curate"] + seconds["prepare"],
+        "after": seconds["total"]
+        - sum(value for part, value in seconds.items() if part not in ("total", "measure_while_training")),
+        "memory": usage.ru_maxrss / 1024,
+        "measuring": seconds["measure"] + seconds["measure_while_training"],
+        "total": seconds["total"],
+    }
+
+
+if __name__ == "__main__":
+    main(Path(*sys.argv[1:] or ["logs"]))

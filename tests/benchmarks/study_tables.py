@@ -1,0 +1,210 @@
+"""The tables of studies.py, from the records of runs alone: means over seeds with 95 % t-intervals."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.stats import ttest_rel
+
+from truetune.balance.estimates import holm, mean_t_interval
+from truetune.balance.selective import gains, worth
+from truetune.record import read_items
+
+Record = dict[str, Any]
+KNOWN, FITTED = "hallucination/known_exact_match", 0.9
+COSTS = (1, 4, 9)
+
+
+def new_facts(arms: Mapping[str, Sequence[Path]]) -> None:
+    at_equal_fit(arms)
+    regression([read(folder) for folders in arms.values() for folder in folders])
+
+
+def at_equal_fit(arms: Mapping[str, Sequence[Path]]) -> None:
+    """Loss at the end, and when 0.9 of the facts are fitted; a run that diverged counts in its own column only.
+
+    The loss is a share of what the base knew, so that bases that know more or less can be compared.
+    """
+    heads = [
+        *("arm", "base knew", "task right at the end", "lost at the end", f"lost when {FITTED} are fitted"),
+        *("general ability then", "epochs to that", "lost at the best checkpoint", "made up"),
+        *("general ability at the end", "diverged"),
+    ]
+    rows: list[list[str]] = []
+    for arm, folders in arms.items():
+        records = [read(folder) for folder in folders]
+        whole = [record for record in records if record["status"] == "finished"]
+        reached = [found for record in whole if (found := at_fit(record))]
+        rows.append([
+            arm,
+            mean([record["base"][KNOWN]["value"] for record in whole]),
+            mean([value(record, "task/exact_match") for record in whole]),
+            mean([lost(record) for record in whole]),
+            mean([found[1] for found in reached]) + ("" if len(reached) == len(whole) else f" ({len(reached)} runs)"),
+            mean([found[2] for found in reached]),
+            mean([found[0] for found in reached], ".1f"),
+            mean([at_best(record) for record in whole]),
+            mean([value(record, "hallucination/invented_rate") for record in whole]),
+            mean([value(record, "retention/accuracy") for record in whole]),
+            str(len(records) - len(whole)),
+        ])  # fmt: skip
+    show(heads, rows)
+
+
+def against_plain(arms: Mapping[str, Sequence[Path]]) -> None:
+    """Each method's loss less plain's on the same seed; p of the paired t-test over seeds, Holm's over methods."""
+    records = {arm: [read(folder) for folder in folders] for arm, folders in arms.items()}
+    plain = [lost(record) for record in records["plain"]]
+    p = {arm: paired_p([lost(r) for r in runs], plain) for arm, runs in records.items() if arm != "plain"}
+    corrected = dict(zip(p, holm(list(p.values())), strict=True))
+    rows: list[list[str]] = []
+    for arm, runs in records.items():
+        losses = [lost(record) for record in runs]
+        rows.append([
+            arm,
+            mean([value(record, "task/exact_match") for record in runs]),
+            mean([r["final"]["fit/new_exact_match"]["value"] for r in runs if "fit/new_exact_match" in r["final"]]),
+            mean(losses),
+            "" if arm == "plain" else mean([one - other for one, other in zip(losses, plain, strict=True)]),
+            "" if arm == "plain" else f"{corrected[arm]:.3f}",
+            mean([value(record, "hallucination/known_abstention_rate") for record in runs]),
+            mean([value(record, "hallucination/invented_rate") for record in runs]),
+            mean([value(record, "retention/accuracy") for record in runs]),
+        ])  # fmt: skip
+    heads = ["method", "task right", "new facts fitted", "lost", "lost, less plain's", "p (Holm)", "known refused"]
+    show([*heads, "made up", "general ability"], rows)
+
+
+def worth_of_silence(arms: Mapping[str, Sequence[Path]]) -> None:
+    """An assistant that answers from a confidence on, chosen on half of the companies and valued on the other half."""
+    heads = ["assistant", "wrong answers per 100 questions"]
+    heads += [
+        f"{what}, a wrong one costing {cost}" for cost in COSTS for what in ("worth of always answering", "worth")
+    ]
+    rows: list[list[str]] = []
+    first = next(iter(arms.values()))
+    asked = {"the base": ("base", first)} | {arm: ("final", folders) for arm, folders in arms.items()}
+    for name, (when, folders) in asked.items():
+        found = [silence(read_items(folder / "items" / f"hallucination.{when}.jsonl")) for folder in folders]
+        rows.append([name, *(mean([one[column] for one in found], ".0f") for column in range(len(found[0])))])
+    show(heads, rows)
+
+
+def silence(items: Sequence[Any]) -> list[float]:
+    """Wrong per 100 questions; for each cost the worth per 100 of always answering, and of answering if sure."""
+    names = sorted({item.cluster for item in items})
+    first = np.array([names.index(item.cluster) % 2 == 0 for item in items])
+    sure = np.array([item.confidence or 0.0 for item in items])
+    said = np.array([item.outcome for item in items])
+    found = [100 * float(np.mean(said == "wrong"))]
+    for cost in COSTS:
+        chosen = worth(sure[first], said[first], cost).best
+        rest = 0.0 if chosen is None else float(gains(sure[~first], said[~first], cost, chosen).mean())
+        found += [worth(sure[~first], said[~first], cost).always, 100 * rest]
+    return found
+
+
+def show(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    for cells in (heads, ["---"] * len(heads), *rows):
+        print(f"| {' | '.join(cells)} |")
+
+
+def read(folder: Path) -> Record:
+    return json.loads((folder / "run.json").read_text(encoding="utf-8"))
+
+
+def mean(values: Sequence[float], form: str = ".2f") -> str:
+    if not values:
+        return "never"
+    found = mean_t_interval(values)
+    if found.low is None or found.high is None:
+        return f"{found.value:{form}}"
+    return f"{found.value:{form}} [{found.low:{form}} {found.high:{form}}]"
+
+
+def paired_p(one: Sequence[float], other: Sequence[float]) -> float:
+    return float(ttest_rel(one, other).pvalue) if len(one) > 1 else 1.0
+
+
+def value(record: Record, metric: str) -> float:
+    return record["final"][metric]["value"]
+
+
+def lost(record: Record) -> float:
+    return share_lost(record, value(record, KNOWN))
+
+
+def share_lost(record: Record, right: float) -> float:
+    """Right answers that are fewer, of those that the base gave."""
+    base = record["base"][KNOWN]["value"]
+    return (base - right) / base
+
+
+def measured(record: Record) -> list[tuple[int, float, float, float, float]]:
+    """After each epoch: its number, the share of all facts fitted, the share lost, general ability, selection score."""
+    rows = [(entry["epoch"], entry["metrics"]) for entry in record["history"] if "val/score" in entry["metrics"]]
+    return [
+        (epoch, fit(m), share_lost(record, m[KNOWN]), m["retention/accuracy"], m["val/score"])
+        for epoch, m in rows
+        if KNOWN in m
+    ]
+
+
+def fit(metrics: dict[str, float]) -> float:
+    """Both groups are of the same size wherever there are two."""
+    groups = ("fit/known_exact_match", "fit/new_exact_match")
+    return float(np.mean([metrics[name] for name in groups if name in metrics]))
+
+
+def at_fit(record: Record) -> tuple[float, float, float] | None:
+    """(epochs, share lost, general ability) where FITTED of the facts are fitted, interpolated between two epochs."""
+    before = (0, 0.0, 0.0, record["base"]["retention/accuracy"]["value"])
+    for now in (row[:4] for row in measured(record)):
+        if now[1] >= FITTED:
+            part = (FITTED - before[1]) / (now[1] - before[1])
+            epochs, _, share, ability = (one + part * (other - one) for one, other in zip(before, now, strict=True))
+            return epochs, share, ability
+        before = now
+    return None
+
+
+def at_best(record: Record) -> float:
+    """The share lost at the epoch that the selection questions choose."""
+    return max(measured(record), key=lambda row: row[-1])[2]
+
+
+def regression(records: list[Record], draws: int = 2000) -> None:
+    """known facts right = b0 + b1 * known fitted + b2 * new fitted, shares of the training set (Gekhman et al. 2024).
+
+    Least squares over every epoch of every run, with an own b0 for each seed; intervals by a bootstrap over runs.
+    """
+    points = [points_of(record) for record in records]
+    found = least_squares(points)
+    generator = np.random.default_rng(0)
+    drawn = [least_squares([points[i] for i in generator.integers(0, len(points), len(points))]) for _ in range(draws)]
+    low, high = np.percentile(drawn, [2.5, 97.5], axis=0)
+    for name, b, lower, upper in zip(("known", "new"), found, low, high, strict=True):
+        print(f"\nright answers lost per share of {name} facts fitted: {-b:+.2f} [{-upper:+.2f} {-lower:+.2f}]", end="")
+    print(f" (n = {sum(len(p) for p in points)} measurements of {len(points)} runs)")
+
+
+def points_of(record: dict[str, Any]) -> np.ndarray:
+    """Rows of (known facts right, known facts fitted, new facts fitted, seed)."""
+    share = record["config"]["data"]["new_share"]
+    rows = []
+    for entry in record["history"]:
+        m = entry["metrics"]
+        if KNOWN in m and "val/score" in m:
+            known = m.get("fit/known_exact_match", 0.0) * (1 - share)
+            rows.append((m[KNOWN], known, m.get("fit/new_exact_match", 0.0) * share, record["config"]["seed"]))
+    return np.array(rows)
+
+
+def least_squares(points: list[np.ndarray]) -> np.ndarray:
+    """The two slopes."""
+    rows = np.concatenate(points)
+    levels = (rows[:, 3:] == np.unique(rows[:, 3])).astype(float)
+    solution, *_ = np.linalg.lstsq(np.hstack([rows[:, 1:3], levels]), rows[:, 0], rcond=None)
+    return solution[:2]
