@@ -54,6 +54,8 @@ CONTRADICTIONS = (
 
 def methods(config: Mapping[str, Any]) -> None:
     chosen = {*config["curation"], *config["adaptation"], *config["objective"]}
+    if "quant_type" in config["model"] and "lora" not in chosen:
+        raise UserError("model=qlora: weights of 4 bits cannot be trained themselves; add method=lora")
     for one, other in CONTRADICTIONS:
         if {one, other} <= chosen:
             raise UserError(f"method: {one} and {other} contradict each other; choose one of them")
@@ -129,8 +131,6 @@ def trainer(config: Mapping[str, Any]) -> None:
 
 def together(config: Mapping[str, Any]) -> None:
     trainer, model, schedule = config["trainer"], config["model"], config["schedule"]
-    if config["data"].get("packing") and config["data"].get("group_by_length"):
-        raise UserError("data.packing=true leaves no padding to save; type data.group_by_length=false")
     if {"hidden_size", "heads"} <= model.keys() and model["hidden_size"] % (2 * model["heads"]):
         raise UserError(
             f"model.hidden_size={model['hidden_size']} must divide by twice model.heads={model['heads']} "

@@ -178,7 +178,9 @@ def _in_one_line(error: Exception, overrides: list[str], conf: Path, job: Job) -
         if extra := hydra_node.EXTRAS.get(name):
             return f"{group}={name} needs a package; type: pip install 'truetune[{extra}]'"
         found = hydra_node.choices(group) or sorted(path.stem for path in (conf / group).glob("*.yaml"))
-        return f"{group}={name}: no such choice{near(name, found)}; {group} may be {', '.join(found)}"
+        elsewhere = [file.parent.relative_to(conf).as_posix() for file in conf.rglob("*.yaml") if file.stem == name]
+        hint = f"; type {elsewhere[0]}={name}" if len(elsewhere) == 1 else near(name, found)
+        return f"{group}={name}: no such choice{hint}; {group} may be {', '.join(found)}"
     reason = f": {first_line(error.__cause__)}" if error.__cause__ else ""
     return " ".join(f"{first_line(error)}{reason}".split()) + f" (from: {' '.join(overrides)})"
 

@@ -23,6 +23,7 @@ from truetune.models.adaptation import Trained
 from truetune.models.chat import with_template
 from truetune.models.folder import IN_USE, owned
 from truetune.models.language_model import LanguageModel, check_packing
+from truetune.models.pretrained import Pretrained
 from truetune.probes.baseline import measure_base
 from truetune.probes.knowledge import groups, summary
 from truetune.probes.measure import compare, follow, measure, selection, values
@@ -187,6 +188,7 @@ def _module(
         steps_per_epoch=steps,
         total_epochs=trainer["max_epochs"],
         compiled=getattr(job.prepared.builder, "compile", False),
+        at_targets=isinstance(job.prepared.builder, Pretrained),
     )
     return module, tokenized
 

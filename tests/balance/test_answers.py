@@ -2,8 +2,10 @@ from functools import partial
 
 import pytest
 from commands import config_of
+from hypothesis import given
+from hypothesis import strategies as st
 
-from truetune.balance.answers import contains, exact_match, is_abstention, normalise, outcome
+from truetune.balance.answers import contains, exact_match, is_abstention, normalise, outcome, token_f1
 
 PHRASES = config_of()["extras"]["abstention_phrases"]
 judged = partial(outcome, phrases=PHRASES)
@@ -33,6 +35,20 @@ def test_an_article_can_be_an_answer_but_nothing_cannot() -> None:
     assert not exact_match("A", ["the"])
     assert not exact_match("", [""])
     assert not exact_match("  ", ["Oslo"])
+
+
+def test_f1_by_hand() -> None:
+    assert token_f1("the red car", ["red"]) == pytest.approx(2 * 0.5 * 1 / 1.5)
+    assert token_f1("red red", ["red"]) == pytest.approx(2 * 0.5 * 1 / 1.5)
+    assert token_f1("blue", ["red", "dark blue"]) == pytest.approx(2 / 3)
+    assert token_f1("", ["red"]) == 0.0
+    assert token_f1("red", []) == 0.0
+
+
+@given(st.text(alphabet="abc xyz"), st.text(alphabet="abc xyz"))
+def test_f1_is_symmetric_and_one_for_equal_texts(first: str, second: str) -> None:
+    assert token_f1(first, [second]) == pytest.approx(token_f1(second, [first]))
+    assert token_f1(first, [first]) == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("text", ["I don't know.", "I don\u2019t know who that is", "Unknown", "Not sure about this"])

@@ -26,7 +26,7 @@ def step(chunk, checkpointing):
     from transformers import LlamaConfig, LlamaForCausalLM
 
     from truetune.data.tokens import Row, collate
-    from truetune.models.language_model import forward, head, states
+    from truetune.models.language_model import body, forward, head, states
     from truetune.training.objectives import Micro, NextToken
 
     torch.manual_seed(0)
@@ -38,7 +38,7 @@ def step(chunk, checkpointing):
     batch = collate(rows, 0)
     parts = [batch[name] for name in ("labels", "input_ids", "attention_mask", "weights")]
     before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
-    made = forward(model, batch["input_ids"]) if chunk is None else states(model, batch["input_ids"])
+    made = forward(model, batch["input_ids"]) if chunk is None else states(body(model), batch["input_ids"])
     loss = NextToken(chunk=chunk)(Micro(model, made, *parts, None, None if chunk is None else head(model)))
     loss.backward()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

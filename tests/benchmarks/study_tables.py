@@ -9,7 +9,7 @@ import numpy as np
 from scipy.stats import ttest_rel
 
 from truetune.balance.estimates import holm, mean_t_interval
-from truetune.balance.selective import gains, worth
+from truetune.balance.selective import worth
 from truetune.record import read_items
 
 Record = dict[str, Any]
@@ -101,8 +101,8 @@ def silence(items: Sequence[Any]) -> list[float]:
     found = [100 * float(np.mean(said == "wrong"))]
     for cost in COSTS:
         chosen = worth(sure[first], said[first], cost).best
-        rest = 0.0 if chosen is None else float(gains(sure[~first], said[~first], cost, chosen).mean())
-        found += [worth(sure[~first], said[~first], cost).always, 100 * rest]
+        given = np.where(sure[~first] >= (np.inf if chosen is None else chosen), said[~first], "abstained")
+        found += [worth(sure[~first], answers, cost).always for answers in (said[~first], given)]
     return found
 
 

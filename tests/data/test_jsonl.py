@@ -135,7 +135,8 @@ def test_a_json_array_is_read_and_its_rows_numbered(tmp_path):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ('{"text": "a"}\n{"text": "b"}\n', ":2:1: malformed JSON: Extra data; a file with one object per line"),
+        ('{"text": "a"} {"text": "b"}\n', ":1:15: malformed JSON: Extra data; write an array, or one object per line"),
+        ('{"text": "a"}\n{"text": "b"\n', ":2:"),
         ('[{"text": "a"},\n]', ":2:1: malformed JSON"),
         ('{"text": "a"}', "one object without a list of objects"),
         ('{"train": [{"text": "a"}], "test": [{"text": "b"}]}', 'several lists of objects ("train", "test")'),

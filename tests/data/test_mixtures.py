@@ -165,6 +165,24 @@ def test_a_data_set_of_the_library_is_split_like_a_file(tmp_path):
     assert one.train[0].completion.startswith("Who wrote book")
 
 
+def test_splits_hold_the_validation_rows_and_the_questions(tmp_path):
+    rows = facts(30)
+    asked = [{"question": "Who wrote nothing?", "answers": []}, *facts(4, "song"), {**rows[7]}]
+    for name, part in {"train": rows, "validation": [*facts(3, "poem"), rows[2]], "test": asked}.items():
+        write(tmp_path, dump(*part), f"{name}.jsonl")
+    data = hub(tmp_path, validation_split="validation", probe_split="test")
+    assert [len(data.task), len(data.validation), len(data.train)] == [6, 4, 28]
+    assert [question.answers for question in data.task][:2] == [(), ("Ann 0",)]
+    assert data.task[0].source == f"{tmp_path}/test:row 1"
+    assert len({row.id for row in [*data.train, *data.validation]}) == 32
+    assert f"1 training rows ask a question of {tmp_path}/test: left out of training" in data.notes
+    assert f"1 training rows repeat a row of {tmp_path}/validation: left out of training" in data.notes
+    assert len(hub(tmp_path, split="validation", validation_rows=0, probe_split="test").train) == 4
+    said = fault(hub, tmp_path, probe_split="test", probe_file="rows.jsonl")
+    assert said == "data.probe_file=rows.jsonl and data.probe_split=test: leave one of the two out"
+    assert "data.split=nope" in fault(hub, tmp_path, probe_split="nope")
+
+
 def test_a_data_set_that_is_not_there_is_one_line(tmp_path, monkeypatch):
     datasets = pytest.importorskip("datasets")
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)

@@ -192,3 +192,4 @@ def test_less_is_padded():
 
     assert padded(group_by_length=True) < padded()
     assert padded(packing=True) < padded()
+    assert padded(packing=True, group_by_length=True) == padded(packing=True), "packs are not sorted by rows' lengths"

@@ -75,6 +75,32 @@ def test_squad(load):
     assert "2 questions, 1 of them without a true answer, recognised as SQuAD's JSON" in found.notes[0]
 
 
+def test_the_layouts_of_the_hub(load):
+    targets = {"choices": ["Yes", "It is", "No"], "labels": [1, 1, 0]}
+    found = load("mc.jsonl", json.dumps({"question": "Is it?", "mc1_targets": targets, "mc2_targets": targets}) + "\n")
+    assert (found.hallucination[0].answers, found.hallucination[0].wrong) == (("Yes", "It is"), ("No",))
+    row = {"category": "Law", "question": "Is it?", "best_answer": "Yes.", "correct_answers": ["It is.", "Yes."]}
+    found = load("generation.jsonl", json.dumps({**row, "incorrect_answers": ["No."]}) + "\n")
+    (asked,) = found.hallucination
+    assert (asked.answers, asked.wrong, asked.population) == (("Yes.", "It is."), ("No.",), "Law")
+    rows = [
+        {"id": f"{n}", "context": "Ann sang.", "question": "Who?", "answers": {"text": t}}
+        for n, t in enumerate((["Ann"], []))
+    ]
+    found = load("squad.json", "".join(json.dumps(row) + "\n" for row in rows))
+    assert [(q.id, q.question, q.answers) for q in found.hallucination] == [
+        ("0", "Ann sang.\n\nQ: Who?", ("Ann",)),
+        ("1", "Ann sang.\n\nQ: Who?", ()),
+    ]
+    found = load("popqa.jsonl", json.dumps({"question": "Which city?", "possible_answers": ["Rome"]}) + "\n")
+    assert found.hallucination[0].answers == ("Rome",)
+
+
+def test_halu_eval_as_it_is_published_is_one_object_a_line_in_a_json_file(load):
+    row = {"knowledge": "Ann wrote it.", "question": "Who?", "right_answer": "Ann", "hallucinated_answer": "Bob"}
+    assert len(load("qa_data.json", 2 * (json.dumps(row) + "\n")).hallucination) == 2
+
+
 def test_gsm8k(load):
     found = load("gsm.jsonl", json.dumps({"question": "How many?", "answer": "1,000 + 2\n#### 1,002"}) + "\n")
     assert found.hallucination[0].answers == ("1002",)
@@ -106,6 +132,8 @@ def test_the_last_number_is_judged(load, answer, outcome):
             '{"question": "Q", "answer": "#### x"}\n',
             'f.jsonl:1: field "answer": found no number behind ####',
         ),
+        ("f.jsonl", '{"question": "Q", "answer": "A", "hallucination": "yes"}\n', "f.jsonl:1: an answer and whether"),
+        ("f.jsonl", '{"question": "Q", "answers": {"text": "A"}, "context": "C"}\n', "expected an object with a list"),
         ("f.json", {"data": [{"paragraphs": [{"qas": [{}]}]}]}, "not an article of SQuAD ('answers')"),
         ("f.json", [{"question": "Q", "mc1_targets": [], "mc2_targets": {}}], "expected objects of answers and 0 or 1"),
     ],

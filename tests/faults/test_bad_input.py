@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from commands import TINY_RUN, TINY_WORLD, checked, complaint, composed, refusal, refused, typed
+from commands import TINY_RUN, TINY_WORLD, checked, complaint, composed, config_of, refusal, refused, typed
 from filelock import FileLock
 from rich.console import Console
 from tokenizers.processors import TemplateProcessing
@@ -413,3 +413,10 @@ def test_a_model_in_pieces_is_refused_with_the_reason(strategy):
     said = refused(f"+trainer.strategy={strategy}")
     assert said.startswith(f"trainer.strategy={strategy}: the probes ask a whole model")
     assert "trainer=ddp" in said
+
+
+def test_fsdp_is_a_choice_that_is_refused_and_that_lightning_knows():
+    from lightning.pytorch.strategies import FSDPStrategy, StrategyRegistry
+
+    assert refused("trainer=fsdp").startswith("trainer.strategy=fsdp: the probes ask a whole model")
+    assert isinstance(StrategyRegistry.get(config_of("trainer=fsdp")["trainer"]["strategy"]), FSDPStrategy)

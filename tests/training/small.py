@@ -66,7 +66,20 @@ def recording(seen, lr=0.1):
     return make
 
 
-def train(lm, data, *, batch=9, epochs=1, objectives=None, optimizer=None, schedule=None, callbacks=(), **trainer):
+def train(
+    lm,
+    data,
+    *,
+    batch=9,
+    epochs=1,
+    objectives=None,
+    optimizer=None,
+    schedule=None,
+    callbacks=(),
+    compiled=False,
+    at_targets=False,
+    **trainer,
+):
     """The module after a fit on the CPU; `batch` rows a micro-batch, in order."""
     batches = -(-len(data) // batch)
     steps = -(-batches // trainer.get("accumulate_grad_batches", 1))
@@ -77,6 +90,8 @@ def train(lm, data, *, batch=9, epochs=1, objectives=None, optimizer=None, sched
         schedule or Constant(),
         steps_per_epoch=steps,
         total_epochs=epochs,
+        compiled=compiled,
+        at_targets=at_targets,
     )
     loader = DataLoader(data, batch_size=batch, collate_fn=Collate(0))
     options = {"max_epochs": epochs, "accelerator": "cpu", **trainer}

@@ -1,17 +1,17 @@
-"""The loss made piece by piece: the same loss and gradient, and never all logits."""
+"""The loss made piece by piece, or at the targets only: the same loss and gradient, and never all logits."""
 
 from dataclasses import replace
 
 import pytest
 import torch
-from training.small import language_model, recording, rows, train
+from training.small import gradient, language_model, recording, rows, train
 from transformers import Gemma2Config, Gemma2ForCausalLM
 
 from truetune.data.packing import pack
 from truetune.data.tokens import collate, collate_packed
 from truetune.errors import UserError
 from truetune.models.adaptation import Lora
-from truetune.models.language_model import Frozen, check_head
+from truetune.models.language_model import Frozen, body, forward, head, parts_into_head, states
 from truetune.training.objectives import KlToBase, L2Sp, NextToken
 
 
@@ -48,16 +48,41 @@ def test_no_more_logits_are_held_than_were_asked_for(monkeypatch):
     assert len(sizes[2:]) == 2 * -(-sum(row.target_tokens for row in rows(lm)) // 4), "each again for its gradient"
 
 
-def test_packed_rows_and_adapters(monkeypatch):
-    from truetune.models.language_model import forward, head, states
+def test_logits_at_the_targets_only_give_the_loss_and_gradient_of_all():
+    lm, sizes, seen = language_model(), [], []
+    loss, expected = gradient(lm, rows(lm))
+    lm.model.lm_head.register_forward_hook(lambda module, inputs, logits: sizes.append(logits.numel() // 16))
+    module = train(lm, rows(lm), at_targets=True, optimizer=recording(seen), gradient_clip_val=None)
+    assert sizes[2:] == [sum(row.target_tokens for row in rows(lm))]  # the first two passes are the check's
+    torch.testing.assert_close(torch.tensor(module.window_loss, dtype=loss.dtype), loss, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(seen[0][1], list(expected), rtol=1e-6, atol=1e-6)
 
+
+def test_what_needs_all_logits_gets_them():
+    lm, shapes = language_model(), []
+    objectives = [NextToken(), KlToBase(Frozen(lm.model), 1.0)]
+    lm.model.lm_head.register_forward_hook(lambda module, inputs, logits: shapes.append(logits.ndim))
+    train(lm, rows(lm), objectives=objectives, at_targets=True)
+    assert shapes == [3]
+
+
+def test_a_compiled_body_gives_the_same_step():
+    options = {"objectives": [NextToken(chunk=3)], "batch": 9}
+    seen, compiled = [], []
+    train(language_model(), rows(language_model()), optimizer=recording(seen), **options)
+    train(language_model(), rows(language_model()), optimizer=recording(compiled), compiled=True, **options)
+    torch.testing.assert_close(compiled[0][1], seen[0][1], rtol=1e-4, atol=1e-5)
+
+
+def test_packed_rows_and_adapters():
     lm = language_model()
     for batch in (collate(rows(lm), 0), collate_packed(pack(rows(lm)), 0)):
-        arguments = (lm.model, batch["input_ids"], batch.get("position_ids"))
-        torch.testing.assert_close(head(lm.model)(states(*arguments)), forward(*arguments))
+        arguments = (batch["input_ids"], batch.get("position_ids"))
+        parted = head(lm.model)(states(body(lm.model), *arguments))
+        torch.testing.assert_close(parted, forward(lm.model, *arguments))
     pytest.importorskip("peft")
     adapted = Lora(2, 4, 0.0, None, False, False).prepare(lm.model)
-    check_head(adapted)
+    assert parts_into_head(adapted)
     loss, gradients = step(replace(lm, model=adapted), 3)
     assert loss > 0
     assert any(gradient.abs().sum() > 0 for gradient in gradients)
@@ -66,8 +91,10 @@ def test_packed_rows_and_adapters(monkeypatch):
 def test_a_model_that_caps_its_logits_is_refused():
     sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     config = Gemma2Config(vocab_size=32, num_key_value_heads=1, head_dim=8, final_logit_softcapping=0.05, **sizes)
+    lm = replace(language_model(), model=Gemma2ForCausalLM(config))
     with pytest.raises(UserError, match=r"objective\.next_token\.chunk: Gemma2ForCausalLM does more than"):
-        check_head(Gemma2ForCausalLM(config))
+        train(lm, rows(lm), objectives=[NextToken(chunk=4)])
+    assert train(lm, rows(lm), at_targets=True).window_loss > 0
 
 
 def test_what_needs_all_logits_is_refused_beside_it():

@@ -3,6 +3,7 @@
 import re
 import string
 import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 from typing import Literal
 
@@ -26,6 +27,17 @@ def contains(text: str, answer: str) -> bool:
     """Whether the answer's words stand in the text one after the other; an answer of no words stands nowhere."""
     said = normalise(answer)
     return bool(said) and f" {said} " in f" {normalise(text)} "
+
+
+def token_f1(answer: str, answers: Sequence[str]) -> float:
+    """SQuAD's overlap of words with the nearest of the true answers (Rajpurkar et al. 2016)."""
+    return max((_overlap(key(answer).split(), key(alias).split()) for alias in answers), default=0.0)
+
+
+def _overlap(said: list[str], wanted: list[str]) -> float:
+    """2 * shared / all words, the harmonic mean of precision and recall."""
+    shared = sum((Counter(said) & Counter(wanted)).values())
+    return 2 * shared / (len(said) + len(wanted)) if shared else float(said == wanted)
 
 
 def is_abstention(text: str, phrases: Sequence[str]) -> bool:

@@ -45,7 +45,7 @@ def undefined() -> Estimate:
     return Estimate(math.nan, 0)
 
 
-def rate(hits: Sequence[bool], clusters: Sequence[str] | None = None) -> Estimate:
+def rate(hits: Sequence[float], clusters: Sequence[str] | None = None) -> Estimate:
     """Wilson's interval; correlated items (a cluster per entity) count as n / design effect (Korn & Graubard 1998)."""
     if not hits:
         raise ValueError("rate() needs at least one observation")

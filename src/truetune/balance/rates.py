@@ -5,7 +5,7 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
-from truetune.balance.answers import key
+from truetune.balance.answers import key, token_f1
 from truetune.balance.estimates import Estimate, Floats, rate
 
 
@@ -57,13 +57,22 @@ def _neither(item: Scored) -> bool:
     return item.outcome != "right" and "from_memory" not in item.kind
 
 
+def _has_answer(item: Scored) -> bool:
+    return not has_no_answer(item)
+
+
+def _overlap(item: Scored) -> float:
+    return token_f1(item.answer, item.answers)
+
+
 _right, _wrong, _abstained = _outcome("right"), _outcome("wrong"), _outcome("abstained")
 _attempted = _outcome("right", "wrong")
 _known, _contradicted = _population("known-test"), _population("contradiction")
 
-# metric name -> (asked, hit): the rate is the share of hits among the items asked.
-DEFINITIONS: dict[str, tuple[Test, Test]] = {
+# metric name -> (asked, hit): the rate is the share of hits, or the mean of scores in [0, 1], among the items asked.
+DEFINITIONS: dict[str, tuple[Test, Callable[[Scored], float]]] = {
     "task/exact_match": (_every, _right),
+    "task/token_f1": (_has_answer, _overlap),
     "retention/accuracy": (_every, _right),
     "faithfulness/unsupported_rate": (_attempted, _has_kind("unsupported")),
     "faithfulness/context_rate": (_contradicted, _right),

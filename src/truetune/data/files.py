@@ -65,9 +65,9 @@ class Files:
         random.Random(f"split-{self.seed}").shuffle(order)
         rows = Chosen(reading.examples, order)
         held_out: list[Example] = []
-        if self.probe_file is not None:
-            questions = read_questions(self.probe_file, prompt_template=self.prompt_template, columns=self._columns)
-            rows = _without(rows, [q.question for q in questions], f"ask a question of {self.probe_file}", notes)
+        if probe := self._probe():
+            name, questions = probe
+            rows = _without(rows, [q.question for q in questions], f"ask a question of {name}", notes)
         else:
             rows, asked = _set_aside(rows, self.probe_questions)
             questions = [_asked(row) for row in asked if row.prompt]
@@ -96,14 +96,30 @@ class Files:
             prompt_template=self.prompt_template if reading.asks_questions else "{question}",
         )
 
+    def _probe(self) -> tuple[str, list[Question]] | None:
+        """Where questions of their own come from, and which; None if rows are to be set aside."""
+        if self.probe_file is None:
+            return None
+        template, columns = self.prompt_template, self._columns
+        return self.probe_file, read_questions(self.probe_file, prompt_template=template, columns=columns)
+
+    def _validated(self) -> tuple[str, Reading] | None:
+        """As `_probe`, of validation rows."""
+        return (
+            None
+            if self.validation_file is None
+            else (self.validation_file, self._read(self.validation_file, self._columns))
+        )
+
     def _validation(self, rows: Chosen[Example], notes: list[str]) -> tuple[Chosen[Example], Sequence[Example]]:
         """(the rest, the validation rows)."""
-        if self.validation_file is None:
+        own = self._validated()
+        if own is None:
             return _set_aside(rows, self.validation_rows)
-        reading = self._read(self.validation_file, self._columns)
-        notes += _notes(self.validation_file, reading)
+        name, reading = own
+        notes += _notes(name, reading)
         asked = [row.prompt for row in reading.examples if row.prompt]
-        return _without(rows, asked, f"repeat a row of {self.validation_file}", notes), reading.examples
+        return _without(rows, asked, f"repeat a row of {name}", notes), reading.examples
 
     def _mixed(self, rows: int, notes: list[str]) -> Iterator[Example]:
         """Whole passes over a file that is too small, and a draw by seed for the rest."""

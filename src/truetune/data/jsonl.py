@@ -139,14 +139,17 @@ def _line(raw: bytes, source: str, offset: int) -> Row | BadRow | None:
 
 
 def _array(path: Path) -> Iterator[Record]:
-    """A .json file is parsed at once: it is held in memory whole."""
+    """A .json file is parsed at once: it is held in memory whole. Some hold one object per line all the same."""
     text = read_utf8(path)
     if not text.strip():
         return
     try:
         value = _decode(text)
     except json.JSONDecodeError as error:
-        hint = "; a file with one object per line must be named .jsonl" if error.msg == "Extra data" else ""
+        if error.msg == "Extra data" and error.colno == 1:
+            yield from _lines(path, MAX_LINE_BYTES)
+            return
+        hint = "; write an array, or one object per line" if error.msg == "Extra data" else ""
         raise UserError(f"{path}:{error.lineno}:{error.colno}: malformed JSON: {error.msg}{hint}") from None
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: {_refusal(error)}") from None

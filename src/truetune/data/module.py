@@ -102,7 +102,8 @@ class TokenizedData(LightningDataModule):
     def train_dataloader(self) -> DataLoader[Any]:
         rank, ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         silent = replace(self.rows[0], prompt_length=len(self.rows[0].input_ids))
-        lengths = array("i", (len(row.input_ids) for row in self.rows)) if self.group_by_length else None
+        grouped = self.group_by_length and self.packs is None
+        lengths = array("i", (len(row.input_ids) for row in self.rows)) if grouped else None
         order = EpochOrder(self.lines, self.seed, rank, ranks, lengths=lengths, batch_size=self.batch_size)
         if self.trainer:  # restored by now, if the run is a resumed one; workers draw before Lightning sets the epoch
             loop = self.trainer.fit_loop

@@ -88,6 +88,14 @@ def read_questions(
     return questions
 
 
+def ask_records(name: str, records: Iterable[Record], *, prompt_template: str, columns: Columns) -> list[Question]:
+    """As `read_questions`, of rows that come from no file."""
+    fill(prompt_template, "")
+    questions: list[Question] = []
+    _Gathered(questions, question, prompt_template, "error", columns).read(Path(name), records)
+    return questions
+
+
 def data_files(path: Paths) -> Iterator[Path]:
     """A folder stands for its files of rows in the order of their names."""
     given = [path] if isinstance(path, (str, Path)) else list(path)

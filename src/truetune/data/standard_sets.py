@@ -45,12 +45,18 @@ def truthful_qa(row: Row, place: Place) -> list[Question]:
     return [place.question(row["Question"], answers, wrong=wrong, population=str(row.get("Category") or "asked"))]
 
 
+def truthful_generation(row: Row, place: Place) -> list[Question]:
+    """As the CSV, in the hub's columns, whose answers are lists."""
+    correct, wrong = _texts(row, "correct_answers", place), _texts(row, "incorrect_answers", place)
+    answers = [str(row["best_answer"]), *correct]
+    return [
+        place.question(row["question"], answers, wrong=tuple(wrong), population=str(row.get("category") or "asked"))
+    ]
+
+
 def truthful_mc(row: Row, place: Place) -> list[Question]:
     """TruthfulQA's multiple-choice JSON: the true answer of MC1 first, then those of MC2, with MC2's false ones."""
-    one, many = (row[name] for name in ("mc1_targets", "mc2_targets"))
-    if not isinstance(one, dict) or not isinstance(many, dict):
-        raise BadRow(place.source, "mc1_targets and mc2_targets: expected objects of answers and 0 or 1")
-    both = cast("list[dict[str, int]]", [one, many])
+    both = [_labelled(row[name], place) for name in ("mc1_targets", "mc2_targets")]
     true = [answer for targets in both for answer, label in targets.items() if label]
     wrong = dict.fromkeys(answer for targets in both for answer, label in targets.items() if not label)
     return [place.question(row["question"], true, wrong=tuple(wrong))]
@@ -58,14 +64,8 @@ def truthful_mc(row: Row, place: Place) -> list[Question]:
 
 def pop_qa(row: Row, place: Place) -> list[Question]:
     """PopQA's TSV (Mallen et al. 2023): the aliases are a JSON list in one column."""
-    try:
-        answers: Any = json.loads(str(row["possible_answers"]))
-    except ValueError:
-        answers = None
-    if not isinstance(answers, list) or not answers:
-        raise BadRow(place.source, 'possible_answers: expected a JSON list of texts, such as ["Rome"]')
-    found = [str(answer) for answer in cast("list[object]", answers)]
-    return [place.question(row["question"], found, population=str(row.get("prop") or "asked"))]
+    answers = _texts(row, "possible_answers", place)
+    return [place.question(row["question"], answers, population=str(row.get("prop") or "asked"))]
 
 
 def halu_eval(row: Row, place: Place) -> list[Question]:
@@ -73,6 +73,22 @@ def halu_eval(row: Row, place: Place) -> list[Question]:
     wrong = (str(row["hallucinated_answer"]),)
     context = str(row.get("knowledge") or "")
     return [place.question(row["question"], [str(row["right_answer"])], wrong=wrong, context=context)]
+
+
+def labelled_answers(row: Row, place: Place) -> list[Question]:
+    """HaluEval's rows of one answer each: a hallucinated one is not what is right."""
+    raise BadRow(
+        place.source,
+        "an answer and whether it is a hallucination, not what is right; take HaluEval's qa_data.json, which has both",
+    )
+
+
+def squad_rows(row: Row, place: Place) -> list[Question]:
+    """SQuAD as the hub has it: a question a row, impossible where no answer is given."""
+    given: Any = row["answers"]
+    if not isinstance(given, dict) or not isinstance(given.get("text"), list):
+        raise BadRow(place.source, 'field "answers": expected an object with a list "text"')
+    return [place.question(row["question"], [str(text) for text in given["text"]], f"{row['context']}\n\n")]
 
 
 def squad(row: Row, place: Place) -> list[Question]:
@@ -103,20 +119,53 @@ def gsm8k(row: Row, place: Place) -> list[Question]:
     return [place.question(row["question"], [number], judged=FINAL_NUMBER)]
 
 
+def _texts(row: Row, name: str, place: Place) -> list[str]:
+    """A list of texts, or the JSON of one."""
+    found: Any = row[name]
+    try:
+        found = json.loads(found) if isinstance(found, str) else found
+    except ValueError:
+        found = None
+    if not isinstance(found, list) or not found:
+        raise BadRow(place.source, f'{name}: expected a JSON list of texts, such as ["Rome"]')
+    return [str(text) for text in cast("list[object]", found)]
+
+
+def _labelled(targets: object, place: Place) -> dict[str, int]:
+    """Answers and 0 or 1, as one object, or as the hub has them, as two lists `choices` and `labels`."""
+    if isinstance(targets, dict):
+        found: dict[str, Any] = cast("dict[str, Any]", targets)
+        if found.keys() == {"choices", "labels"} and isinstance(found["choices"], list):
+            found = dict(zip(found["choices"], found["labels"], strict=False))
+        if all(label in (0, 1) for label in found.values()):
+            return found
+    raise BadRow(place.source, "mc1_targets and mc2_targets: expected objects of answers and 0 or 1")
+
+
 SETS: Mapping[str, tuple[tuple[str, ...], Callable[[Row, Place], list[Question]]]] = {
     "TruthfulQA's CSV": (("Question", "Best Answer", "Correct Answers"), truthful_qa),
+    "TruthfulQA's rows": (("question", "best_answer", "correct_answers", "incorrect_answers"), truthful_generation),
     "TruthfulQA's multiple-choice JSON": (("question", "mc1_targets", "mc2_targets"), truthful_mc),
     "PopQA's TSV": (("question", "possible_answers"), pop_qa),
     "HaluEval's QA rows": (("question", "right_answer", "hallucinated_answer"), halu_eval),
+    "HaluEval's labelled answers": (("question", "answer", "hallucination"), labelled_answers),
     "SQuAD's JSON": (("paragraphs",), squad),
+    "SQuAD's rows": (("context", "question", "answers"), squad_rows),
     "GSM8K's rows": (("question", "answer"), gsm8k),
 }
+
+
+def _is_of(reader: Callable[[Row, Place], list[Question]], first: Row) -> bool:
+    """Where fields alone would not tell a set from plain rows."""
+    if reader is gsm8k:
+        return "#### " in str(first["answer"])
+    return reader is not squad_rows or isinstance(first["answers"], dict)
 
 
 def recognised(first: Row) -> str | None:
     """The set that a file with this first row is, if it is one."""
     for name, (fields, reader) in SETS.items():
-        if all(field in first for field in fields) and (reader is not gsm8k or "#### " in str(first["answer"])):
+        if all(field in first for field in fields) and _is_of(reader, first):
             return name
     return None
 

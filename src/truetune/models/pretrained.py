@@ -47,7 +47,7 @@ class Pretrained:
         try:
             tokenizer = AutoTokenizer.from_pretrained(self.name_or_path, **options)
             model = AutoModelForCausalLM.from_pretrained(
-                self.name_or_path, dtype=getattr(torch, self.dtype), use_safetensors=True, **options
+                self.name_or_path, dtype=getattr(torch, self.dtype), use_safetensors=True, **options, **self._storage()
             )
         except Exception as error:  # tokenizers raises bare ones, safetensors and transformers a dozen kinds
             raise UserError(f"{self.named}: cannot be loaded: {first_line(error)}") from error
@@ -59,6 +59,10 @@ class Pretrained:
         set_special_tokens(tokenizer)
         check_vocabulary(tokenizer, _rows(model.get_input_embeddings()), self.named)
         return LanguageModel(model.train(), tokenizer, self._digest(model), f"{self.name_or_path}")
+
+    def _storage(self) -> dict[str, Any]:
+        """Further arguments of `from_pretrained`."""
+        return {}
 
     def check(self) -> None:
         """What can be said of a folder without loading it: no torch."""
@@ -102,7 +106,7 @@ class Pretrained:
 
     def _digest(self, model: Any) -> str:
         """SHA-256 over the weights' bytes, so that a renamed folder is the same base and an edited one is not."""
-        digest = sha256(f"{self.dtype}".encode())
+        digest = sha256(f"{self.dtype}{self._storage() or ''}".encode())
         folder = Path(self.name_or_path)
         if folder.is_dir():
             for path in sorted(p for p in folder.iterdir() if p.suffix in {".safetensors", ".json", ".model", ".txt"}):

@@ -14,7 +14,7 @@ from truetune.record import Measurement
 
 @dataclass(frozen=True)
 class Task:
-    """`task/exact_match` of greedy answers, and `task/nll_nats_per_token` of the first true answer."""
+    """`task/exact_match` and `task/token_f1` of greedy answers; `task/nll_nats_per_token` of the first true one."""
 
     asking: Asking
     name: str = "task"

@@ -18,6 +18,7 @@ Change = Literal["better", "worse", "no clear change", ""]
 # metric -> (label, which way is good); "" where more is neither good nor bad in itself.
 LABELS: dict[str, tuple[str, Direction]] = {
     "task/exact_match": ("Task questions right", "higher"),
+    "task/token_f1": ("Task answers, word overlap (F1)", "higher"),
     "task/nll_nats_per_token": ("Task loss, nats per token", "lower"),
     "fit/known_exact_match": ("Known training facts right", ""),
     "fit/new_exact_match": ("New training facts right", ""),

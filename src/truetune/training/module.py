@@ -14,10 +14,10 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from truetune.data.tokens import Batch
 from truetune.errors import Diverged, UserError
-from truetune.models.language_model import check_head, forward, head, states
+from truetune.models.language_model import body, forward, head, parts_into_head, states
 from truetune.ranks import gathered
 from truetune.training.clipping import GradientStatistics, gradient_statistics
-from truetune.training.objectives import L2Sp, Micro, NextToken, Objective
+from truetune.training.objectives import CHUNK, L2Sp, Micro, NextToken, Objective
 from truetune.training.schedules import Progress, Schedule
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
@@ -35,18 +35,28 @@ def few(ids: Sequence[str], shown: int = 8) -> str:
     return ", ".join(ids[:shown]) + (f" and {len(ids) - shown} more" if len(ids) > shown else "")
 
 
-def _check_chunks(model: nn.Module, objectives: Sequence[Objective], compiled: bool) -> None:
+def _at_targets(model: nn.Module, objectives: Sequence[Objective], wanted: bool) -> bool:
+    """Whether logits are made at target positions only; raises UserError if chunks are asked for and cannot be."""
+    chunks = any(getattr(objective, "chunk", None) is not None for objective in objectives)
+    if not chunks and not wanted:
+        return False
     others = [type(objective).__name__ for objective in objectives if not isinstance(objective, (NextToken, L2Sp))]
-    if others or compiled:
-        what = f"{others[0]} needs all logits at once" if others else "model.compile=true compiles the head, too"
-        raise UserError(f"objective.next_token.chunk: {what}; leave one of the two out")
-    check_head(model)
+    possible = not others and parts_into_head(model)
+    if chunks and others:
+        raise UserError(f"objective.next_token.chunk: {others[0]} needs all logits at once; leave one of the two out")
+    if chunks and not possible:
+        raise UserError(
+            f"objective.next_token.chunk: {type(model).__name__} does more than apply a head to its states, so its "
+            "logits cannot be made piece by piece; leave the key out"
+        )
+    return possible
 
 
 class FineTuning(LightningModule):
     """Gradients are sums over tokens until the window is complete, then divided once by its target tokens on all ranks.
 
     So 1 x 8, 2 x 4 and 8 x 1 rows take the same step, whatever the rows' lengths and however short the last window.
+    With `at_targets`, logits are made only where there is something to learn, if model and objectives allow it.
     """
 
     def __init__(
@@ -59,14 +69,14 @@ class FineTuning(LightningModule):
         steps_per_epoch: int,
         total_epochs: int,
         compiled: bool = False,
+        at_targets: bool = False,
     ) -> None:
         super().__init__()
         self.model = model
-        self._called: list[Any] = [torch.compile(model) if compiled else model]  # no module of its own: no second name
         self._objectives, self._optimizer, self._schedule = list(objectives), optimizer, schedule
-        self._in_chunks = any(getattr(objective, "chunk", None) is not None for objective in objectives)
-        if self._in_chunks:
-            _check_chunks(model, objectives, compiled)
+        self._at_targets = _at_targets(model, objectives, at_targets)
+        called = body(model) if self._at_targets else model
+        self._called: list[Any] = [torch.compile(called) if compiled else called]  # no module: no second name
         self.steps_per_epoch, self.total_epochs = steps_per_epoch, total_epochs
         self.on_nonfinite: Callable[[str, list[str]], None] = stop  # given the words and the items; raises to stop
         self.stepped = False
@@ -82,10 +92,9 @@ class FineTuning(LightningModule):
         self._ids: list[list[str]] = []
 
     def forward(self, batch: Batch) -> Tensor:
-        """Unshifted logits, shape (batch, positions, vocabulary); in chunks, the states that they are made of."""
-        if self._in_chunks:
-            return states(self.model, batch["input_ids"], batch.get("position_ids"))
-        return forward(self._called[0], batch["input_ids"], batch.get("position_ids"))
+        """Unshifted logits, shape (batch, positions, vocabulary), or the states that they are made of."""
+        made = states if self._at_targets else forward
+        return made(self._called[0], batch["input_ids"], batch.get("position_ids"))
 
     def _micro(self, batch: Batch) -> Micro:
         return Micro(
@@ -96,7 +105,7 @@ class FineTuning(LightningModule):
             batch["attention_mask"],
             batch["weights"],
             batch.get("position_ids"),
-            head(self.model) if self._in_chunks else None,
+            head(self.model) if self._at_targets else None,
         )
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -187,7 +196,7 @@ class FineTuning(LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """`val/loss`: nll in nats per target token, over all validation rows."""
         micro = self._micro(batch)
-        self._validation[0] += float(NextToken()(micro))
+        self._validation[0] += float(NextToken(chunk=CHUNK)(micro))
         self._validation[1] += int(micro.target_tokens)
 
     def on_validation_epoch_start(self) -> None:

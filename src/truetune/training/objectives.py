@@ -75,7 +75,8 @@ def kl_nats(p_logits_NV: Tensor, q_logits_NV: Tensor) -> Tensor:
 class NextToken:
     """Maximum likelihood of the completion; an example's own weight scales its tokens.
 
-    With `chunk`, the logits of so many target tokens are held at once, and made again for the gradient.
+    With `chunk`, the logits of so many target tokens are held at once, and made again for the gradient; given states
+    and no chunk, those of all target tokens, and of no other.
     """
 
     weight: float = 1.0
@@ -83,15 +84,18 @@ class NextToken:
 
     def __call__(self, micro: Micro) -> Tensor:
         if micro.head is not None:
-            return self._in_chunks(micro, micro.head)
+            return self._at_targets(micro, micro.head)
         labels_BT = micro.labels_BT[:, 1:]
         nll_N = nll_nats(micro.logits_BTV[:, :-1].flatten(0, 1), labels_BT.flatten())
         return (nll_N.view_as(labels_BT) * micro.weights_BT[:, 1:]).sum()
 
-    def _in_chunks(self, micro: Micro, head: Callable[[Tensor], Tensor]) -> Tensor:
-        chosen_BT, size = micro.is_target_BT, self.chunk or CHUNK
+    def _at_targets(self, micro: Micro, head: Callable[[Tensor], Tensor]) -> Tensor:
+        chosen_BT = micro.is_target_BT
         states_ND, labels_N = micro.logits_BTV[:, :-1][chosen_BT], micro.labels_BT[:, 1:][chosen_BT]
-        parts = (part.split(size) for part in (states_ND, labels_N, micro.weights_BT[:, 1:][chosen_BT]))
+        whole = (states_ND, labels_N, micro.weights_BT[:, 1:][chosen_BT])
+        if self.chunk is None:
+            return _nll(head, *whole)
+        parts = (part.split(self.chunk) for part in whole)
         sums: list[Tensor] = [checkpoint(_nll, head, *part, use_reentrant=False) for part in zip(*parts, strict=True)]
         return torch.stack(sums).sum()
 

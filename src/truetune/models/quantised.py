@@ -1,0 +1,56 @@
+"""A pretrained model whose frozen weights take 4 bits each, for low-rank updates to be trained beside them."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import sys
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from truetune.errors import UserError
+from truetune.models.pretrained import Pretrained
+
+PACKAGES = ("bitsandbytes", "accelerate", "peft")
+
+
+@dataclass(frozen=True)
+class Quantised(Pretrained):
+    """QLoRA (Dettmers et al. 2023): what `dtype` names is computed in, `double_quant` quantises the scales as well."""
+
+    dtype: str = "bfloat16"
+    quant_type: Literal["nf4", "fp4"] = "nf4"
+    double_quant: bool = True
+
+    def check(self) -> None:
+        super().check()
+        for package in PACKAGES:
+            if importlib.util.find_spec(package) is None:
+                raise UserError(f"model=qlora needs the package {package}; type: pip install 'truetune[qlora]'")
+        if not has_cuda():
+            raise UserError(
+                "model=qlora: weights of 4 bits need a CUDA device, and this machine has none; "
+                "type model=pretrained method=lora"
+            )
+
+    def _storage(self) -> dict[str, Any]:
+        import torch
+        from transformers import BitsAndBytesConfig
+
+        return {
+            "quantization_config": BitsAndBytesConfig(
+                load_in_4bit=True,
+                bnb_4bit_quant_type=self.quant_type,
+                bnb_4bit_use_double_quant=self.double_quant,
+                bnb_4bit_compute_dtype=getattr(torch, self.dtype),
+            )
+        }
+
+
+def has_cuda() -> bool:
+    """Whether the driver's library is there: no torch."""
+    try:
+        ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,244 @@
+"""Target tokens a second of one epoch of fine-tuning: truetune, TRL, HF Trainer and a bare loop, side by side.
+
+python tests/benchmarks/throughput.py GSM8K.jsonl [--rows 128] [--repeats 3] [--arms truetune,bare]
+
+A Llama of 29 M random weights, prompts masked, batches of 8, AdamW, clip 1.0, no network. Each arm is a process of its
+own with one thread; all arms follow each other in every round, and ratios are taken within a round. The clock starts
+with the fit and stops after its last step: loading and measuring are left out. It counts CPU seconds, which on a quiet
+machine are seconds. One tokenizer counts everybody's tokens.
+"""
+
+import argparse
+import importlib.util
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+
+clock = time.process_time  # a busy machine takes no part of it
+BATCH, LR, CLIP = 8, 1e-4, 1.0
+SIZES = {"hidden_size": 512, "intermediate_size": 1376, "num_hidden_layers": 8, "num_attention_heads": 8}
+GOALS = (  # (faster, slower, at least so many times as fast)
+    ("truetune", "trl", 2.2),
+    ("truetune", "hf", 1.7),
+    ("truetune_bf16", "trl", 3.0),
+    ("truetune_bf16", "trl_best", 1.2),
+    ("truetune_packed", "trl_packed", 1.2),
+    ("truetune_bf16", "hf_best", 1.2),
+    ("truetune", "bare", 0.97),
+)
+
+
+def texts(path, count=None):
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()[:count]]
+    return [(f"Question: {row['question']}\nAnswer:", f" {row['answer']}") for row in lines]
+
+
+def prepare(folder, file, rows):
+    """Writes the rows and the model with its tokenizer, trained on the whole file."""
+    from transformers import LlamaConfig, LlamaForCausalLM, set_seed
+
+    from truetune.models.tokenizers import byte_bpe
+
+    every = texts(file)
+    lines = [json.dumps({"prompt": prompt, "completion": completion}) for prompt, completion in every]
+    (folder / "rows.jsonl").write_text("\n".join(lines[:rows]) + "\n")
+    (folder / "probe.jsonl").write_text(lines[-1] + "\n")
+    tokenizer = byte_bpe([prompt + completion for prompt, completion in every], 8000)
+    set_seed(0)
+    ids = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
+    sizes = {**SIZES, "vocab_size": len(tokenizer), "max_position_embeddings": 1024, "tie_word_embeddings": True}
+    LlamaForCausalLM(LlamaConfig(**sizes, **ids, pad_token_id=tokenizer.pad_token_id)).save_pretrained(folder / "model")
+    tokenizer.save_pretrained(folder / "model")
+
+
+def load(folder):
+    from truetune.data.dataset import Example
+    from truetune.data.tokens import Encoder
+    from truetune.models.pretrained import Pretrained
+
+    lm = Pretrained(str(folder / "model")).load()
+    encoder = Encoder(lm.tokenizer)
+    lines = map(json.loads, (folder / "rows.jsonl").read_text().splitlines())
+    return lm, [encoder.row(Example(f"{n}", r["prompt"], r["completion"], "")) for n, r in enumerate(lines)]
+
+
+def truetune(folder, *words):
+    """The command as a user types it; the rate is the one that it records itself, by this clock."""
+    from truetune import cli
+    from truetune.training import callbacks
+
+    callbacks.time = SimpleNamespace(perf_counter=clock)
+    with tempfile.TemporaryDirectory(dir=folder) as out:
+        common = (
+            *("model=pretrained", f"model.name_or_path={folder / 'model'}", "data=jsonl"),
+            *(f"data.train_file={folder / 'rows.jsonl'}", f"data.probe_file={folder / 'probe.jsonl'}"),
+            *("data.validation_rows=0", f"data.batch_size={BATCH}", f"optimizer.lr={LR}", "trainer.max_epochs=1"),
+            *(
+                "trainer.accelerator=cpu",
+                "trainer.log_every_n_steps=1000",
+                "extras.threads=1",
+                "extras.max_new_tokens=1",
+            ),
+            *("extras.save_model=false", f"paths.log_dir={out}", f"hydra.run.dir={out}/run"),
+        )
+        sys.argv = ["truetune", *common, *words]
+        try:
+            cli.train()
+        except SystemExit as end:
+            if end.code:
+                raise
+        record = json.loads((Path(out) / "run" / "run.json").read_text())
+    lines = [e["metrics"] for e in record["history"] if "train/target_tokens_per_second" in e["metrics"]]
+    assert len(lines) == 1, "one line for the whole epoch"
+    return lines[0]["train/target_tokens_per_second"]
+
+
+def bare(folder):
+    """truetune's maths without truetune's loop."""
+    import torch
+    import torch.nn.functional as F
+
+    from truetune.data.module import TokenizedData
+    from truetune.models.language_model import body, head, states
+
+    lm, rows = load(folder)
+    data = TokenizedData(rows, [], pad=lm.tokenizer.pad_token_id, batch_size=BATCH, seed=0, group_by_length=True)
+    start = clock()
+    optimizer = torch.optim.AdamW(lm.model.parameters(), lr=LR, weight_decay=0.0)
+    for batch in data.train_dataloader():
+        labels_BT = batch["labels"][:, 1:]
+        chosen_BT = labels_BT != -100
+        hidden_ND = states(body(lm.model), batch["input_ids"])[:, :-1][chosen_BT]
+        F.cross_entropy(head(lm.model)(hidden_ND), labels_BT[chosen_BT]).backward()
+        torch.nn.utils.clip_grad_norm_(lm.model.parameters(), CLIP)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    return sum(row.target_tokens for row in rows) / (clock() - start)
+
+
+def clocked(trainer, rows):
+    from transformers import TrainerCallback
+
+    class Clock(TrainerCallback):
+        def on_step_end(self, args, state, control, **_):
+            self.end = clock()
+
+    watch = Clock()
+    trainer.add_callback(watch)
+    start = clock()
+    trainer.train()
+    assert trainer.state.epoch == 1
+    return sum(row.target_tokens for row in rows) / (watch.end - start)
+
+
+def arguments(folder, **options):
+    common = {"per_device_train_batch_size": BATCH, "num_train_epochs": 1, "learning_rate": LR, "max_grad_norm": CLIP}
+    quiet = {"report_to": "none", "use_cpu": True, "disable_tqdm": True, "save_strategy": "no", "seed": 0}
+    return {"output_dir": str(folder / "out"), **common, **quiet, **options}
+
+
+def hf(folder, **options):
+    from transformers import DataCollatorForSeq2Seq, Trainer, TrainingArguments
+
+    lm, rows = load(folder)
+    data = [{"input_ids": r.input_ids, "attention_mask": [1] * len(r.input_ids), "labels": r.labels} for r in rows]
+    settings = TrainingArguments(**arguments(folder, **options))
+    collate = DataCollatorForSeq2Seq(lm.tokenizer)
+    return clocked(Trainer(lm.model, settings, data_collator=collate, train_dataset=data), rows)
+
+
+def trl(folder, **options):
+    from datasets import Dataset
+    from trl import SFTConfig, SFTTrainer
+
+    lm, rows = load(folder)
+    lines = list(map(json.loads, (folder / "rows.jsonl").read_text().splitlines()))
+    data, settings = Dataset.from_list(lines), SFTConfig(**arguments(folder, **options))
+    made = SFTTrainer(lm.model, settings, train_dataset=data, processing_class=lm.tokenizer)
+    return clocked(made, rows)
+
+
+GROUPED = {"train_sampling_strategy": "group_by_length", "bf16": True}
+ARMS = {
+    "trl": trl,
+    "trl_best": partial(trl, gradient_checkpointing=False, **GROUPED),
+    "trl_packed": partial(trl, gradient_checkpointing=False, packing=True, max_length=512, bf16=True),
+    "hf": hf,
+    "hf_best": partial(hf, **GROUPED),
+    "bare": bare,
+    "truetune": truetune,
+    "truetune_bf16": lambda folder: truetune(folder, "trainer.precision=bf16-mixed"),
+    "truetune_packed": lambda folder: truetune(folder, "trainer.precision=bf16-mixed", "data.packing=true"),
+}
+
+
+def has_bf16():
+    import torch
+
+    return torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+def possible(wanted):
+    for name in wanted:
+        package = (
+            name.split("_")[0] if name.startswith("trl") else "accelerate" if name.startswith("hf") else "truetune"
+        )
+        if importlib.util.find_spec(package) is None:
+            print(f"{name}: skipped: the package {package} is not installed")
+        elif ("_" in name) and not has_bf16():
+            print(f"{name}: skipped: this processor has no bf16")
+        else:
+            yield name
+
+
+def compare(file, rows, repeats, wanted):
+    arms = list(possible(wanted))
+    rates = {name: [] for name in arms}
+    with tempfile.TemporaryDirectory() as folder:
+        prepare(Path(folder), file, rows)
+        for _ in range(repeats):
+            for name in arms:
+                command = [sys.executable, __file__, str(file), "--one", name, "--folder", folder]
+                done = subprocess.run(command, capture_output=True, text=True, check=False)
+                if done.returncode:
+                    sys.exit(f"{name} failed:\n{done.stderr[-3000:]}")
+                rates[name].append(float(done.stdout.splitlines()[-1]))
+                print(f"{name:16} {rates[name][-1]:8.1f} target tokens/s", flush=True)
+    print(f"\n| arm | target tokens/s, median of {repeats} [lowest highest] |\n|---|---|")
+    for name, found in rates.items():
+        print(f"| {name} | {statistics.median(found):.0f} [{min(found):.0f} {max(found):.0f}] |")
+    print("\n| ratio | median [lowest highest] | goal |\n|---|---|---|")
+    for one, other, goal in GOALS:
+        if one in rates and other in rates:
+            found = [a / b for a, b in zip(rates[one], rates[other], strict=True)]
+            middle = statistics.median(found)
+            verdict = "" if middle >= goal else ", missed"
+            print(f"| {one} / {other} | {middle:.2f} [{min(found):.2f} {max(found):.2f}] | {goal}{verdict} |")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("file", type=Path, help="GSM8K's train.jsonl")
+    parser.add_argument("--rows", type=int, default=128)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--arms", default=",".join(ARMS))
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    if not given.file.is_file():
+        print(f"skipped: no such file: {given.file} (GSM8K's rows, with question and answer)")
+    elif given.one:
+        import torch
+
+        torch.set_num_threads(1)
+        print(ARMS[given.one](given.folder))
+    else:
+        compare(given.file, given.rows, given.repeats, given.arms.split(","))
