@@ -54,8 +54,6 @@ CONTRADICTIONS = (
 
 def methods(config: Mapping[str, Any]) -> None:
     chosen = {*config["curation"], *config["adaptation"], *config["objective"]}
-    if "quant_type" in config["model"] and "lora" not in chosen:
-        raise UserError("model=qlora: weights of 4 bits cannot be trained themselves; add method=lora")
     for one, other in CONTRADICTIONS:
         if {one, other} <= chosen:
             raise UserError(f"method: {one} and {other} contradict each other; choose one of them")
@@ -131,6 +129,8 @@ def trainer(config: Mapping[str, Any]) -> None:
 
 def together(config: Mapping[str, Any]) -> None:
     trainer, model, schedule = config["trainer"], config["model"], config["schedule"]
+    if "quant_type" in model and "lora" not in config["adaptation"]:
+        raise UserError("model=qlora: weights of 4 bits cannot be trained themselves; add method=lora")
     if {"hidden_size", "heads"} <= model.keys() and model["hidden_size"] % (2 * model["heads"]):
         raise UserError(
             f"model.hidden_size={model['hidden_size']} must divide by twice model.heads={model['heads']} "

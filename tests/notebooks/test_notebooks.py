@@ -31,7 +31,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def executed(notebook: Path, start: Path, **environment: str) -> nbformat.NotebookNode:
     inherited = {name: value for name, value in os.environ.items() if name not in ("TRUETUNE_RUN", "MPLBACKEND")}
     book = nbformat.read(notebook, as_version=4)
-    client = NotebookClient(book, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(start)}})
+    client = NotebookClient(book, timeout=900, kernel_name="python3", resources={"metadata": {"path": str(start)}})
     client.execute(env={**inherited, "PYTHONWARNINGS": "error::SyntaxWarning", **environment})
     return book
 

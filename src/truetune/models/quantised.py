@@ -24,14 +24,14 @@ class Quantised(Pretrained):
 
     def check(self) -> None:
         super().check()
-        for package in PACKAGES:
-            if importlib.util.find_spec(package) is None:
-                raise UserError(f"model=qlora needs the package {package}; type: pip install 'truetune[qlora]'")
         if not has_cuda():
             raise UserError(
                 "model=qlora: weights of 4 bits need a CUDA device, and this machine has none; "
                 "type model=pretrained method=lora"
             )
+        for package in PACKAGES:
+            if importlib.util.find_spec(package) is None:
+                raise UserError(f"model=qlora needs the package {package}; type: pip install 'truetune[qlora]'")
 
     def _storage(self) -> dict[str, Any]:
         import torch
