@@ -38,7 +38,7 @@ def test_a_machine_without_a_device_or_the_packages_is_told_so(folder, monkeypat
     found(monkeypatch)
     with pytest.raises(UserError, match=r"model=qlora: .* need a CUDA device, .* type model=pretrained method=lora$"):
         Quantised(str(folder)).check()
-    found(monkeypatch, packages=False)
+    found(monkeypatch, packages=False, cuda=True)
     with pytest.raises(UserError, match=r"needs the package bitsandbytes; type: pip install 'truetune\[qlora\]'"):
         Quantised(str(folder)).check()
     found(monkeypatch, cuda=True)
