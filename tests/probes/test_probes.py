@@ -218,10 +218,13 @@ def test_a_base_is_measured_once_and_again_if_the_file_is_damaged(before, after,
     first = measure_base(before, DATA, PROBES, tmp_path, said.append)
     assert measure_base(before, DATA, PROBES, tmp_path, said.append) == first
     assert said == ["measuring the untouched base"]
-    (file,) = (tmp_path / "baselines").iterdir()
+    (file,) = (tmp_path / "baselines").glob("*.json")
     file.write_text(file.read_text()[:-20])
+    torn = file.with_name(f".{file.name}.abc.tmp")
+    torn.touch()  # as a process leaves it that is killed while it writes
     assert measure_base(before, DATA, PROBES, tmp_path, said.append) == first
     assert len(said) == 2
+    assert not torn.exists()
     changed = replace(DATA, task=DATA.task[:1])
     assert measure_base(before, changed, PROBES, tmp_path, said.append) != first
     assert measure_base(after, DATA, PROBES, tmp_path, said.append) != first

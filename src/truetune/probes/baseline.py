@@ -7,7 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from truetune.atomic import write_atomic
+from filelock import FileLock
+
+from truetune.atomic import remove_torn, write_atomic, writing
 from truetune.data.dataset import Dataset
 from truetune.models.language_model import LanguageModel
 from truetune.probes.measure import content, cropped, measure
@@ -22,14 +24,29 @@ def measure_base(
     for note in cropped(base, data, probes):
         say(note)
     path = cache / "baselines" / f"{content(base.digest, data, probes)}.json"
-    found = _read(path)
-    if found is not None:
+    return _read(path) or _measured(base, data, probes, path, say)
+
+
+def _measured(
+    base: LanguageModel, data: Dataset, probes: Sequence[Probe], path: Path, say: Callable[[str], None]
+) -> Measurement:
+    """By one process at a time: another that wants the same waits, and reads it."""
+    lock = FileLock(path.with_name(f".{path.stem}.lock"))
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    try:
+        found = _read(path)
+        if found is not None:
+            return found
+        remove_torn(path.parent, f".{path.name}.*")  # of a process that was killed while it wrote
+        say("measuring the untouched base")
+        found = measure(Subject(base), data, probes)
+        rows = {probe: [asdict(item) for item in items] for probe, items in found.items.items()}
+        write_atomic(path, json.dumps({"metrics": metrics_to_json(found.metrics), "items": rows}))
         return found
-    say("measuring the untouched base")
-    found = measure(Subject(base), data, probes)
-    rows = {probe: [asdict(item) for item in items] for probe, items in found.items.items()}
-    write_atomic(path, json.dumps({"metrics": metrics_to_json(found.metrics), "items": rows}))
-    return found
+    finally:
+        lock.release()
 
 
 def _read(path: Path) -> Measurement | None:
