@@ -9,6 +9,7 @@ Studies: new_facts, clipping, methods, architectures, analyst.
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -87,6 +88,7 @@ def place(logs: Path, words: list[str], seed: int) -> Path:
 def run(logs: Path, folder: Path, words: list[str]) -> None:
     if finished(folder):
         return
+    shutil.rmtree(folder, ignore_errors=True)  # of a run that was interrupted
     common = [word for word in COMMON if not (word.startswith("callbacks=") and "method=early_stop" in words)]
     paths = [f"hydra.run.dir={folder}", f"paths.log_dir={logs}"]
     print(" ".join(words), flush=True)
