@@ -6,6 +6,7 @@ import ast
 import importlib.util
 import math
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -115,16 +116,21 @@ def _devices(given: Any) -> int:
 
 
 def trainer(config: Mapping[str, Any]) -> None:
-    """Its arguments are read from Lightning's source: to import that takes seconds."""
-    made = importlib.util.find_spec("lightning")
-    if made is None or made.origin is None:
-        return
-    source = (Path(made.origin).parent / "pytorch" / "trainer" / "trainer.py").read_text(encoding="utf-8")
-    defined = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef))
-    known = [argument.arg for node in defined if node.name == "__init__" for argument in node.args.kwonlyargs]
-    for key in config["trainer"]:
+    known = _trainer_arguments()
+    for key in config["trainer"] if known else ():
         if key not in ("_target_", *known):
             raise UserError(f"trainer.{key}: lightning's Trainer has no such argument{near(key, known)}")
+
+
+@cache
+def _trainer_arguments() -> tuple[str, ...]:
+    """Read from Lightning's source: to import that takes seconds. Empty if it is not found."""
+    made = importlib.util.find_spec("lightning")
+    if made is None or made.origin is None:
+        return ()
+    source = (Path(made.origin).parent / "pytorch" / "trainer" / "trainer.py").read_text(encoding="utf-8")
+    defined = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef))
+    return tuple(each.arg for node in defined if node.name == "__init__" for each in node.args.kwonlyargs)
 
 
 def together(config: Mapping[str, Any]) -> None:

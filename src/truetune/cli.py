@@ -78,7 +78,7 @@ def train() -> None:
         sweep.resumed(folder, sweep.to_stderr)
     else:
         sys.argv[1:] = resume.expanded(sys.argv[1:], arguments)
-        with _beside_rank_0() as words:
+        with _aside() as words:
             sys.argv += words
             _launch("train")
     for jobs in sweep.STARTED.values():
@@ -87,14 +87,14 @@ def train() -> None:
 
 
 @contextmanager
-def _beside_rank_0() -> Generator[list[str]]:
+def _aside() -> Generator[list[str]]:
     """More words for a rank that torchrun or srun has started: the run folder is rank 0's, so this one works aside."""
     if rank() == 0:
         yield []
         return
     named = any(word.startswith("hydra.run.dir=") for word in sys.argv)
-    with tempfile.TemporaryDirectory(prefix="truetune.") as aside:
-        yield ["hydra.output_subdir=null", *([] if named else [f"hydra.run.dir='{aside}'"])]
+    with tempfile.TemporaryDirectory(prefix="truetune.") as folder:
+        yield ["hydra.output_subdir=null", *([] if named else [f"hydra.run.dir='{folder}'"])]
 
 
 def _launch(job: Job) -> None:

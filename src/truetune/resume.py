@@ -20,15 +20,15 @@ from truetune.sweep import TABLE, quoted
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-# What may be typed anew, and the keys that it may change. All else would make another run of it.
-CHANGEABLE = {
-    "clip": "trainer.gradient_clip_",
-    "schedule": "schedule.",
-    **{key: key for key in ("optimizer.lr", "optimizer.weight_decay", "extras.on_nonfinite", "extras.final")},
-    **{f"trainer.{key}": f"trainer.{key}" for key in ("max_epochs", "max_steps", "max_time", "log_every_n_steps")},
-    **{f"trainer.gradient_clip_{key}": f"trainer.gradient_clip_{key}" for key in ("val", "algorithm")},
-    **{f"extras.{key}": f"extras.{key}" for key in ("measure_points", "save_model", "threads", "preview")},
-}
+# What may be typed anew: groups, each with how the keys begin that it sets, and single keys. All else would make
+# another run of it.
+GROUPS = {"clip": "trainer.gradient_clip_", "schedule": "schedule."}
+KEYS = (
+    *("optimizer.lr", "optimizer.weight_decay", "trainer.max_epochs", "trainer.max_steps", "trainer.max_time"),
+    *("trainer.log_every_n_steps", "trainer.gradient_clip_val", "trainer.gradient_clip_algorithm"),
+    *("extras.on_nonfinite", "extras.final", "extras.measure_points", "extras.save_model", "extras.threads"),
+    "extras.preview",
+)
 LONGER = ("trainer.max_epochs", "trainer.max_steps", "trainer.max_time")
 
 
@@ -52,7 +52,7 @@ def _asked(arguments: argparse.Namespace) -> tuple[str | None, list[str]]:
     new = [word for word in others if not _may_change(_key(word))]
     if new or len(asked) > 1 or arguments.multirun:
         word = _key(new[0]) if new else "-m" if arguments.multirun else "anything else"
-        allowed = ", ".join([*list(CHANGEABLE)[:4], "trainer.max_epochs"])
+        allowed = ", ".join([*GROUPS, *KEYS[:3]])
         raise UserError(f"a resumed run may change {allowed} and the like; start a new run to change {word}")
     return asked[0], others
 
@@ -62,7 +62,12 @@ def _key(word: str) -> str:
 
 
 def _may_change(key: str) -> bool:
-    return key in CHANGEABLE or (key.startswith("schedule.") and key != "schedule._target_")
+    return key in (*GROUPS, *KEYS) or (key.startswith("schedule.") and key != "schedule._target_")
+
+
+def _set_by(words: Sequence[str]) -> tuple[str, ...]:
+    """How the keys begin that typed words set."""
+    return tuple(GROUPS.get(key, key) for key in map(_key, words))
 
 
 def expanded(argv: list[str], arguments: argparse.Namespace) -> list[str]:
@@ -103,8 +108,8 @@ def _recorded(folder: Path, asked: str, typed: list[str]) -> list[str]:
         )
     if home.is_dir():
         os.chdir(home)
-    anew = ("resume", *keys, *(CHANGEABLE[key] for key in keys if key in ("clip", "schedule")))
-    return [word for word in map(str, found) if _key(word) not in anew and not _key(word).startswith(anew)]
+    anew = ("resume", *keys, *_set_by(typed))
+    return [word for word in map(str, found) if not _key(word).startswith(anew)]
 
 
 def _status(folder: Path) -> str:
@@ -122,10 +127,10 @@ def check(cfg: DictConfig, folder: Path, overrides: Sequence[str]) -> None:
     if folder.absolute() not in (Path(str(cfg.resume)), *Path(str(cfg.resume)).parents[1:2]) or not record.is_file():
         raise UserError(f"resume={cfg.resume}: type it on the command line, as truetune resume=RUN_DIR")
     places = [at for at, word in enumerate(overrides) if word.startswith("resume=")]
-    typed = tuple(CHANGEABLE.get(key, key) for key in map(_key, overrides[places[-1] + 1 :] if places else ()))
+    typed = _set_by(overrides[places[-1] + 1 :] if places else ())
     now, then = (_unresolved(node) for node in (cfg, OmegaConf.load(record)))
     for key, (was, is_now) in changes(then, now).items():
-        if not (typed and key.startswith(typed)):
+        if not key.startswith(typed):
             raise UserError(f"{key} was {was} when the run started and is {is_now} now; put it back")
 
 

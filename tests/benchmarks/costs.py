@@ -5,6 +5,7 @@ python tests/benchmarks/costs.py [LOGS]      about eight minutes on an otherwise
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -39,7 +40,7 @@ def main(logs: Path) -> None:
 def run(logs: Path, name: str, words: list[str]) -> dict[str, float]:
     folder = logs / "costs" / name
     command = [sys.executable, "-m", "truetune", *words, f"hydra.run.dir={folder}", f"paths.log_dir={logs}"]
-    subprocess.run(["rm", "-rf", folder], check=True)
+    shutil.rmtree(folder, ignore_errors=True)
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     _, code, usage = os.wait4(process.pid, 0)
     if code != 0:

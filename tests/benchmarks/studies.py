@@ -16,13 +16,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import study_tables
+from omegaconf import OmegaConf
+
+from truetune.cli import CONF
 
 SEEDS = tuple(int(seed) for seed in os.environ.get("SEEDS", "0,1,2,3,4").split(","))
 COMMON = ["extras.threads=1", "extras.save_model=false", "callbacks=none", "extras.measure_points=100"]
-METHODS = (
-    *("filter_unknown", "relabel_unknown", "downweight_unknown", "r_tuning", "replay", "self_replay"),
-    *("kl_to_base", "self_distill", "l2_sp", "ewc", "lora", "freeze", "interpolate", "early_stop", "dola"),
-)
+_, *METHODS = OmegaConf.load(CONF / "experiment" / "methods.yaml").hydra.sweeper.params.method.split(",")  # plain first
 SCHEDULES = ("linear_per_epoch", "cosine", "step_decay")
 
 

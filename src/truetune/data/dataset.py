@@ -44,11 +44,11 @@ _VALUES = attrgetter(*(each.name for each in fields(Example) if each.name != "tu
 
 
 def _flat(example: Example) -> tuple[Any, ...]:
-    return (*_VALUES(example), *map(tuple, example.turns))
+    return (tuple(map(tuple, example.turns)), *_VALUES(example))
 
 
-def _whole(*values: Any) -> Example:
-    return Example(*values[:8], turns=tuple(Turn(*turn) for turn in values[8:]))
+def _whole(turns: tuple[tuple[str, str], ...], *values: Any) -> Example:
+    return Example(*values, turns=tuple(Turn(*turn) for turn in turns))
 
 
 def stored(examples: Iterable[Example] = ()) -> Stored[Example]:

@@ -105,11 +105,9 @@ class Files:
 
     def _validated(self) -> tuple[str, Reading] | None:
         """As `_probe`, of validation rows."""
-        return (
-            None
-            if self.validation_file is None
-            else (self.validation_file, self._read(self.validation_file, self._columns))
-        )
+        if self.validation_file is None:
+            return None
+        return self.validation_file, self._read(self.validation_file, self._columns)
 
     def _validation(self, rows: Chosen[Example], notes: list[str]) -> tuple[Chosen[Example], Sequence[Example]]:
         """(the rest, the validation rows)."""

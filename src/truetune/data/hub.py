@@ -36,16 +36,18 @@ class Hub(Files):
                 raise UserError(f"data.{what}_file={file} and data.{what}_split={split}: leave one of the two out")
         return self._split(self._rows(self.split))
 
+    @property
+    def _options(self) -> dict[str, Any]:
+        return {"prompt_template": self.prompt_template, "columns": self._columns}
+
     def _rows(self, split: str) -> Reading:
-        options: dict[str, Any] = {"prompt_template": self.prompt_template, "columns": self._columns}
-        return read_records(self._called(split), self._records(split), on_bad_row=self.on_bad_row, **options)
+        return read_records(self._called(split), self._records(split), on_bad_row=self.on_bad_row, **self._options)
 
     def _probe(self) -> tuple[str, list[Question]] | None:
         split = self.probe_split
         if split is None:
             return super()._probe()
-        options: dict[str, Any] = {"prompt_template": self.prompt_template, "columns": self._columns}
-        return self._called(split), ask_records(self._called(split), self._records(split), **options)
+        return self._called(split), ask_records(self._called(split), self._records(split), **self._options)
 
     def _validated(self) -> tuple[str, Reading] | None:
         split = self.validation_split

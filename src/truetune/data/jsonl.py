@@ -114,7 +114,7 @@ def _skip_rest(file: BinaryIO, raw: bytes) -> int:
     """Reads to the end of a line in pieces that never add up in memory; returns the length of the whole line."""
     size = len(raw)
     while raw and not raw.endswith(b"\n"):
-        raw = file.readline(2**20)
+        raw = file.readline(2**16)
         size += len(raw)
     return size
 

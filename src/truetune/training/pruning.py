@@ -34,8 +34,8 @@ class MedianPruning(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         epoch = trainer.current_epoch + 1
         self.best = max(self.best, float(trainer.callback_metrics[SCORE]))
-        others = self._others(epoch) if rank() == 0 else []
-        poor = epoch >= self.epochs and len(others) >= self.runs and self.best < median(others)
+        others = self._others(epoch) if rank() == 0 and epoch >= self.epochs else []
+        poor = len(others) >= max(self.runs, 1) and self.best < median(others)
         if trainer.strategy.reduce_boolean_decision(poor, all=False):
             trainer.should_stop = True
             if rank() == 0:
