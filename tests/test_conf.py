@@ -49,6 +49,8 @@ def test_no_file_is_forgotten():
 
 @pytest.mark.parametrize("choice", [choice for choice in choices() if choice not in (ONLY_MEASURED, *REFUSED)])
 def test_every_file_composes_and_passes_the_checks(choice):
+    if choice == "launcher=submitit":
+        pytest.importorskip("submitit", reason="of the extra [slurm]; without it: tests/test_sweep.py")
     prepared = checked(*words_for(choice))
     assert len(prepared.data.train) > 0
 

@@ -24,4 +24,10 @@ class Diverged(Exception):
     exit_code = 3
 
 
-EXPECTED = (UserError, Unwritable, Diverged)
+class RankFailed(Exception):
+    """Another process of a distributed run has ended and said why, exit code 1."""
+
+    exit_code = 1
+
+
+EXPECTED = (UserError, Unwritable, Diverged, RankFailed)

@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -26,7 +27,7 @@ def test_two_processes_and_one_end_at_the_same_weights(tmp_path, monkeypatch):
     two = [*WORDS, "data.batch_size=5", "trainer=ddp_sim", "trainer.max_epochs=2", "hydra.run.dir=two"]
     done = typed(*two, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("fine-tuning on") == 1
+    assert len(re.findall(r"fine-tuning on .* \d+ steps$", done.stderr, re.M)) == 1
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith("two")] == ["two"]
     monkeypatch.chdir(tmp_path)
     cfg = composed(*WORDS, "data.batch_size=10")
@@ -51,7 +52,10 @@ def test_a_rank_that_dies_ends_the_run_and_its_checkpoint_is_whole(tmp_path):
     (other,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     os.kill(int(other), signal.SIGKILL)
     since = time.monotonic()
-    process.communicate(timeout=60)
+    said = process.communicate(timeout=60)[1].decode()
     assert time.monotonic() - since < 30
-    assert process.returncode not in (0, 2, 3)
+    assert "Traceback" not in said
+    if process.returncode != -signal.SIGKILL:  # by Lightning, whose watch over the ranks may be the first to see it
+        assert process.returncode == 1
+        assert "error: rank 1 has ended with exit code -9; what it said is above" in said
     AtomicCheckpointIO().load_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")

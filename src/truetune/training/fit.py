@@ -17,11 +17,12 @@ from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from torch.utils.data import DataLoader
 from transformers.utils import logging as transformers_logging
 
-from truetune.errors import UserError
+from truetune.errors import RankFailed, UserError
 from truetune.training.checkpoint_io import AtomicCheckpointIO
 from truetune.training.module import FineTuning
 
 SECONDS_TO_END = 10
+BACKENDS = ("gloo", "NCCL")  # whose errors say no more than that a connection is lost
 
 
 def fit(
@@ -50,7 +51,10 @@ def fit(
     except MisconfigurationException as error:
         raise UserError(f"trainer: {' '.join(str(error).split())}") from error
     except (Exception, SystemExit) as error:
-        _end_other_ranks(made)
+        ended = _end_other_ranks(made)
+        if ended and isinstance(error, RuntimeError) and any(name in str(error) for name in BACKENDS):
+            gone = ", ".join(f"rank {rank} has ended with exit code {code}" for rank, code in ended.items())
+            raise RankFailed(f"{gone}; what it said is above, and the last checkpoint is whole") from error
         if not isinstance(error, SystemExit) or not isinstance(error.__context__, KeyboardInterrupt):
             raise
         signal.signal(signal.SIGINT, signal.default_int_handler)  # Lightning ignores SIGINT from here on and exits 1
@@ -112,13 +116,23 @@ def quiet() -> None:
     transformers_logging.set_verbosity_error()
 
 
-def _end_other_ranks(trainer: Trainer) -> None:
-    """Of the processes that rank 0 has started: one that waits for a rank that is gone would wait for ever."""
-    for process in getattr(trainer.strategy.launcher, "procs", []):
+def _end_other_ranks(trainer: Trainer) -> dict[int, int]:
+    """Of the processes that rank 0 has started: one that waits for a rank that is gone would wait for ever.
+
+    Returns the exit codes of those that had failed by themselves. Lightning, which would kill this process for them
+    before it has written its record, watches none from here on.
+    """
+    failed: dict[int, int] = {}
+    watched: list[Any] = getattr(trainer.strategy.launcher, "procs", [])
+    processes = list(watched)
+    watched.clear()
+    for rank, process in enumerate(processes, start=1):
         try:
-            process.wait(timeout=SECONDS_TO_END)
+            if code := process.wait(timeout=SECONDS_TO_END):
+                failed[rank] = code
         except subprocess.TimeoutExpired:
             process.kill()
+    return failed
 
 
 def _thread_failed(failure: threading.ExceptHookArgs) -> None:
