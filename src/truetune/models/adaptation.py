@@ -122,4 +122,15 @@ class Lora:
             ) from None
 
     def finish(self, trained: Trained) -> Any:
-        return trained.model.merge_and_unload()
+        model = trained.model
+        return (_dequantised(model) if hasattr(model.get_base_model(), "hf_quantizer") else model).merge_and_unload()
+
+
+def _dequantised(model: Any) -> Any:
+    """The same updates beside whole weights: merged into weights of 4 bits they would be rounded to 4 bits as well."""
+    from peft import get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+
+    settings, updates = model.peft_config["default"], get_peft_model_state_dict(model)
+    whole = get_peft_model(model.unload().dequantize(), settings)
+    set_peft_model_state_dict(whole, updates)
+    return whole
