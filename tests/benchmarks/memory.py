@@ -1,5 +1,5 @@
-"""Peak memory of one training step with a vocabulary of 128k: all logits, in chunks, with checkpointed activations;
-and of reading, encoding and drawing a hundred thousand rows against a million (four minutes).
+"""Peak memory with a vocabulary of 128k of one training step (all logits, in chunks, with checkpointed activations)
+and of measuring; and of reading, encoding and drawing a hundred thousand rows against a million (four minutes).
 
 python tests/benchmarks/memory.py [rows]
 """
@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 WAYS = {
@@ -21,28 +22,61 @@ WAYS = {
 }
 
 
-def step(chunk, checkpointing):
+MEASURES = {"16 texts of 256 tokens measured": "texts", "32 answers of 32 tokens": "answers"}
+
+
+def llama():
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": 4, "num_attention_heads": 4}
+    return LlamaForCausalLM(LlamaConfig(vocab_size=128_000, tie_word_embeddings=True, **sizes))
+
+
+def measured(what):
+    from truetune.data.dataset import Example
+    from truetune.models.language_model import LanguageModel
+    from truetune.models.tokenizers import word_level
+    from truetune.probes.decoding import greedy_answers
+    from truetune.probes.likelihood import likelihood
+
+    words = [f"w{n}" for n in range(1000)]
+    lm = LanguageModel(llama(), word_level(words), "", "")
+    texts = [Example(f"{n}", "", " ".join(random.Random(n).choices(words, k=255)), "") for n in range(16)]
+    with counting():
+        if what == "texts":
+            print(f"{likelihood(lm, texts, batch_size=16).nll_nats_per_token:.2f} nats", end="   ")
+        else:
+            greedy_answers(lm, words[:32], max_new_tokens=32, batch_size=32)
+
+
+@contextmanager
+def counting():
+    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+    yield
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(f"{(peak - before) / 1024:6.0f} MiB {time.perf_counter() - start:6.1f} s")
+
+
+def step(chunk, checkpointing):
+    import torch
 
     from truetune.data.tokens import Row, collate
     from truetune.models.language_model import body, forward, head, states
     from truetune.training.objectives import Micro, NextToken
 
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": 4, "num_attention_heads": 4}
-    model = LlamaForCausalLM(LlamaConfig(vocab_size=128_000, tie_word_embeddings=True, **sizes)).train()
+    model = llama().train()
     if checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     rows = [Row(f"{n}", torch.randint(3, 128_000, (256,)).tolist(), 1) for n in range(4)]
     batch = collate(rows, 0)
     parts = [batch[name] for name in ("labels", "input_ids", "attention_mask", "weights")]
-    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
-    made = forward(model, batch["input_ids"]) if chunk is None else states(body(model), batch["input_ids"])
-    loss = NextToken(chunk=chunk)(Micro(model, made, *parts, None, None if chunk is None else head(model)))
-    loss.backward()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(f"{(peak - before) / 1024:6.0f} MiB {time.perf_counter() - start:6.1f} s   loss {float(loss.detach()):.2f}")
+    with counting():
+        made = forward(model, batch["input_ids"]) if chunk is None else states(body(model), batch["input_ids"])
+        loss = NextToken(chunk=chunk)(Micro(model, made, *parts, None, None if chunk is None else head(model)))
+        loss.backward()
+        print(f"loss {float(loss.detach()):.2f}", end="   ")
 
 
 def write(path, count):
@@ -96,8 +130,8 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["rows"]:
         run(sys.argv[2]) if len(sys.argv) > 2 else compare()
     elif len(sys.argv) > 1:
-        step(*WAYS[sys.argv[1]])
+        step(*WAYS[sys.argv[1]]) if sys.argv[1] in WAYS else measured(MEASURES[sys.argv[1]])
     else:
-        for way in WAYS:
+        for way in (*WAYS, *MEASURES):
             print(f"{way:36}", end="", flush=True)
             subprocess.run([sys.executable, __file__, way], check=True)

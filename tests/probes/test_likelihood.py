@@ -54,6 +54,21 @@ def test_sums_are_those_of_the_rows_alone_whatever_the_batch(batch_size):
     assert found.kl_to_base_nats_per_token == pytest.approx(kl / tokens, rel=1e-4)
 
 
+def test_no_more_logits_are_held_than_are_asked_for(monkeypatch):
+    lm, base = sharp(), language_model()
+    whole = likelihood(lm, EXAMPLES, batch_size=9, base=Frozen(base.model))
+    seen = []
+    for model in (lm.model, base.model):
+        model.get_output_embeddings().register_forward_hook(lambda _m, _i, made: seen.append(made[..., 0].numel()))
+    monkeypatch.setattr("truetune.probes.likelihood.CHUNK", 5)
+    found = likelihood(lm, EXAMPLES, batch_size=9, base=Frozen(base.model))
+    assert found.target_tokens > 25
+    assert max(seen) <= 6  # the six are those that show whether the head can be parted from the model
+    assert found.row_nll_nats == pytest.approx(whole.row_nll_nats, rel=1e-5)
+    assert found.kl_to_base_nats == pytest.approx(whole.kl_to_base_nats, rel=1e-4)
+    assert found.reproduced == whole.reproduced
+
+
 def test_nll_is_the_loss_of_transformers_times_the_targets():
     lm = sharp()
     batch = collate([Encoder(lm.tokenizer).row(example) for example in EXAMPLES], 0)

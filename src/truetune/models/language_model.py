@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +49,9 @@ class Frozen:
         if position_ids is not None:
             return forward(model, input_ids, position_ids)
         return model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).logits
+
+    def at_positions(self) -> AtPositions:
+        return AtPositions(self._model)
 
     def trainable(self) -> Any:
         """A copy that takes gradients, in evaluation mode."""
@@ -100,6 +104,21 @@ def parts_into_head(model: Any) -> bool:
         return False
     finally:
         model.train(training)
+
+
+class AtPositions:
+    """Logits at chosen positions of rows padded on the right, a few at a time: all at once can outgrow the model."""
+
+    def __init__(self, model: Any) -> None:
+        self._model, self._parts = model, parts_into_head(model)
+
+    @torch.no_grad()
+    def __call__(self, input_ids: Tensor, chosen_BT: Tensor, size: int) -> Iterator[Tensor]:
+        """Shape of each: (up to `size` positions, vocabulary)."""
+        model = self._model.to(input_ids.device)
+        made = states(body(model), input_ids) if self._parts else forward(model, input_ids)
+        for part in made[chosen_BT].split(size):
+            yield head(model)(part) if self._parts else part
 
 
 @torch.no_grad()

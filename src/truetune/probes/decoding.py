@@ -114,7 +114,7 @@ def _decode(lm: LanguageModel, encoder: Encoder, prompts: list[list[int]], how: 
     input_ids = torch.tensor([[encoder.pad] * (width - len(p)) + p for p in prompts], device=device)
     attention_mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device)
     model: Any = lm.model
-    settings, own = _settings(encoder, how), model.generation_config
+    settings, own, scores = _settings(encoder, how), model.generation_config, _Scores()
     shared = _read_once(model, input_ids, attention_mask, how.samples) if how.samples > 1 else {}
     rows = {
         "input_ids": input_ids.repeat_interleave(how.samples, 0),
@@ -122,15 +122,35 @@ def _decode(lm: LanguageModel, encoder: Encoder, prompts: list[list[int]], how: 
     }
     model.generation_config = GenerationConfig()  # what is left open is taken from the model's own: penalties, beams
     try:
-        with how.decoding.processor(model) if how.decoding else nullcontext() as processor:
-            processors = {"logits_processor": [processor]} if processor else {}
+        with how.decoding.processor(model) if how.decoding else nullcontext() as changing:
+            processors = {"logits_processor": [scores, *([changing] if changing else [])]}
             made = model.generate(**rows, **shared, **processors, generation_config=settings, streamer=how.streamer)
     finally:
         model.generation_config = own
     tokens = made.sequences[:, width:]
-    log_probs = torch.stack([logits.float().log_softmax(-1) for logits in made.logits], dim=1)
-    chosen = log_probs.gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
-    return [_answer(lm, encoder, row, scores) for row, scores in zip(tokens, chosen, strict=True)]
+    return [_answer(lm, encoder, *row) for row in zip(tokens, scores.log_probs(tokens), strict=True)]
+
+
+class _Scores:
+    """Looks on as tokens are taken and keeps their log-probabilities: the logits of one step at a time are held."""
+
+    def __init__(self) -> None:
+        self._taken: list[Tensor] = []
+        self._now: Tensor | None = None
+
+    def __call__(self, input_ids: Tensor, logits_BV: Tensor) -> Tensor:
+        self._take(input_ids[:, -1])
+        self._now = logits_BV.float().log_softmax(-1)
+        return logits_BV
+
+    def _take(self, tokens_B: Tensor) -> None:
+        if self._now is not None:
+            self._taken.append(self._now.gather(1, tokens_B.unsqueeze(1)).squeeze(1))
+
+    def log_probs(self, tokens_BT: Tensor) -> Tensor:
+        """Shape: as the tokens, which are all that was taken."""
+        self._take(tokens_BT[:, -1])
+        return torch.stack(self._taken, dim=1)
 
 
 def _read_once(model: Any, input_ids: Tensor, attention_mask: Tensor, samples: int) -> dict[str, Any]:
@@ -160,7 +180,6 @@ def _settings(encoder: Encoder, how: _How) -> GenerationConfig:
         pad_token_id=encoder.pad,
         eos_token_id=encoder.eos,
         return_dict_in_generate=True,
-        output_logits=True,
         output_hidden_states=how.decoding is not None,
     )
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import repeat
 
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from truetune.data.dataset import Example
 from truetune.data.module import to_device
 from truetune.data.tokens import IGNORED, Encoder, collate
-from truetune.models.language_model import Frozen, LanguageModel
+from truetune.models.language_model import AtPositions, Frozen, LanguageModel
 from truetune.probes.decoding import evaluating
-from truetune.training.objectives import kl_nats, nll_nats
+from truetune.training.objectives import CHUNK, kl_nats, nll_nats
 
 
 @dataclass(frozen=True)
@@ -57,23 +59,35 @@ def likelihood(
     for row in rows:
         del row.input_ids[lm.context_length :]
     order = sorted(range(len(rows)), key=lambda index: len(rows[index].input_ids))
-    kl = 0.0
-    found = [(0.0, 0, False)] * len(rows)
+    kl, found = 0.0, [(0.0, 0, False)] * len(rows)
     device = next(lm.model.parameters()).device
-    model: Any = lm.model
     with evaluating(lm.model):
+        tuned, before = AtPositions(lm.model), base.at_positions() if base else None
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
             batch = to_device(collate([rows[i] for i in chosen], encoder.pad), device)
-            ids, mask, labels = batch["input_ids"], batch["attention_mask"], batch["labels"][:, 1:]
-            logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1]
-            target = labels != IGNORED
-            nll = torch.zeros(labels.shape, dtype=torch.float64, device=device)
-            nll[target] = nll_nats(logits[target], labels[target]).double()
-            if base is not None:
-                kl += float(kl_nats(base.logits(ids, mask)[:, :-1][target], logits[target]).sum())
-            right = ((logits.argmax(-1) == labels) | ~target).all(dim=1)
-            for index, *row in zip(chosen, nll.sum(1).tolist(), target.sum(1).tolist(), right.tolist(), strict=True):
+            batch_kl, *batch_rows = _batch(batch["input_ids"], batch["labels"][:, 1:], tuned, before)
+            kl += batch_kl
+            for index, *row in zip(chosen, *batch_rows, strict=True):
                 found[index] = (row[0], row[1], row[2] and whole[index])
     nlls, tokens, reproduced = (list(column) for column in zip(*found, strict=True)) if found else ([], [], [])
     return Likelihood(nlls, tokens, kl, reproduced)
+
+
+def _batch(
+    input_ids: Tensor, labels: Tensor, tuned: AtPositions, base: AtPositions | None
+) -> tuple[float, list[float], list[int], list[bool]]:
+    """The summed KL; of each row the nll, the number of its target tokens, and whether all of them are the arg max."""
+    target = labels != IGNORED
+    predicting = F.pad(target, (0, 1))  # position t predicts the label at t + 1
+    nll = torch.zeros(labels.shape, dtype=torch.float64, device=labels.device)
+    right, kl = ~target, 0.0
+    nlls, hits = [nll.new_zeros(0)], [right.new_zeros(0)]
+    parts = labels[target].split(CHUNK)
+    references = base(input_ids, predicting, CHUNK) if base else repeat(None, len(parts))
+    for said, logits, reference in zip(parts, tuned(input_ids, predicting, CHUNK), references, strict=True):
+        nlls.append(nll_nats(logits, said).double())
+        hits.append(logits.argmax(-1) == said)
+        kl += 0.0 if reference is None else float(kl_nats(reference, logits).sum())
+    nll[target], right[target] = torch.cat(nlls), torch.cat(hits)
+    return kl, nll.sum(1).tolist(), target.sum(1).tolist(), right.all(dim=1).tolist()

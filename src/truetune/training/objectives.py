@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from truetune.models.language_model import Frozen
 
 IGNORED = -100
-CHUNK = 1024  # of a validation loss
+CHUNK = 1024  # logits held at once where no gradient is wanted
 
 
 @dataclass(frozen=True)
