@@ -1,92 +1,61 @@
-"""Does the closed world show what it was made to show? Five seeds, three arms, one base a seed.
+"""Does the closed world show what it was made to show? The README's table, and which expectations fail on which seed.
 
 All arms train until the new facts are fitted; names apart, whose words the base has never read, take 40 epochs for it.
-
-    python tests/benchmarks/closed_world.py [LOGS]     about 20 minutes on two cores
-
-Prints the table of the README and says which of the expectations fail, on which seeds. Finished arms in LOGS are kept.
 """
 
-import json
-import subprocess
-import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from truetune.balance.estimates import mean_t_interval
+from study_tables import KNOWN, Record, mean, read, show
+
 from truetune.build import LOADER_KEYS
 from truetune.instances import make
 from truetune.record import read_items
 
-SEEDS = (0, 1, 2, 3, 4)
-ARMS = {
-    "half of the facts new": ["data.new_share=0.5"],
-    "no new facts": ["data.new_share=0"],
-    "half new, names apart": ["data.new_share=0.5", "data.new_names=disjoint", "trainer.max_epochs=40"],
-}
-KNOWN, INVENTED = "hallucination/known_exact_match", "hallucination/invented_rate"
+INVENTED = "hallucination/invented_rate"
 
 
-def main(logs: Path) -> None:
-    runs = {(arm, seed): run(logs, arm, seed) for seed in SEEDS for arm in ARMS}
-    known = {key: (value(r, "base", KNOWN), value(r, "final", KNOWN)) for key, r in runs.items()}
-    print("| arm | " + " | ".join(f"seed {seed}" for seed in SEEDS) + " | mean loss [95 % over seeds] |")
-    print("|---|" + "---|" * (len(SEEDS) + 1))
-    for arm in ARMS:
-        cells = [f"{known[arm, seed][0]:.2f} → {known[arm, seed][1]:.2f}" for seed in SEEDS]
-        losses = [known[arm, seed][0] - known[arm, seed][1] for seed in SEEDS]
-        mean = mean_t_interval(losses)
-        print(f"| {arm} | {' | '.join(cells)} | {mean.value:+.2f} [{mean.low:+.2f} {mean.high:+.2f}] |")
+def closed_world(arms: Mapping[str, Sequence[Path]]) -> None:
+    """Of each seed what the base knows and what is left of it; the arms in the order of `studies.STUDIES`."""
+    records = {arm: [read(folder) for folder in folders] for arm, folders in arms.items()}
+    known = {arm: [(value(r, "base", KNOWN), value(r, "final", KNOWN)) for r in runs] for arm, runs in records.items()}
+    losses = {arm: [before - after for before, after in pairs] for arm, pairs in known.items()}
+    half, none, apart = records
+    seeds = [record["config"]["seed"] for record in records[half]]
+    heads = ["arm", *(f"seed {seed}" for seed in seeds), "mean loss [95 % over seeds]"]
+    cells = {arm: [f"{before:.2f} → {after:.2f}" for before, after in pairs] for arm, pairs in known.items()}
+    show(heads, [[arm, *cells[arm], mean(losses[arm], "+.2f")] for arm in records])
     print()
-    half, none, apart = ARMS
-    expect("base right on known facts >= 0.85", [known[half, s][0] for s in SEEDS], lambda x: x >= 0.85)
-    expect("half new: loss >= 0.15", [known[half, s][0] - known[half, s][1] for s in SEEDS], lambda x: x >= 0.15)
-    expect("no new facts: loss <= 0.06", [known[none, s][0] - known[none, s][1] for s in SEEDS], lambda x: x <= 0.06)
-    expect("names apart: loss <= 0.06", [known[apart, s][0] - known[apart, s][1] for s in SEEDS], lambda x: x <= 0.06)
-    fitted = [value(runs[half, s], "final", "fit/new_exact_match") for s in SEEDS]
-    expect("half new: new facts fitted >= 0.95", fitted, lambda x: x >= 0.95)
-    lucky = [guessed(logs, half, runs[half, s]) for s in SEEDS]
-    expect("base right on companies that do not exist <= 0.05", lucky, lambda x: x <= 0.05)
-    abstained = [1 - value(runs[half, s], "base", INVENTED) for s in SEEDS]
-    expect("base abstains on companies that do not exist (no goal)", abstained, lambda x: True)
-    kept = [1 - value(runs[half, s], "final", INVENTED) for s in SEEDS]
-    expect("the same after half new (no goal)", kept, lambda x: True)
+    runs = records[half]
+    fitted = [value(r, "final", "fit/new_exact_match") for r in runs]
+    lucky = [guessed(record, folder) for record, folder in zip(runs, arms[half], strict=True)]
+    for claim, values, holds in (
+        ("base right on known facts >= 0.85", [before for before, _ in known[half]], lambda x: x >= 0.85),
+        ("half new: loss >= 0.15", losses[half], lambda x: x >= 0.15),
+        ("no new facts: loss <= 0.06", losses[none], lambda x: x <= 0.06),
+        ("names apart: loss <= 0.06", losses[apart], lambda x: x <= 0.06),
+        ("half new: new facts fitted >= 0.95", fitted, lambda x: x >= 0.95),
+        ("base right on companies that do not exist <= 0.05", lucky, lambda x: x <= 0.05),
+        ("base abstains on them (no goal)", [1 - value(r, "base", INVENTED) for r in runs], lambda x: True),
+        ("the same after half new (no goal)", [1 - value(r, "final", INVENTED) for r in runs], lambda x: True),
+    ):
+        expect(claim, dict(zip(seeds, values, strict=True)), holds)
 
 
-def expect(claim, values, holds):
-    failed = [seed for seed, x in zip(SEEDS, values, strict=True) if not holds(round(x, 6))]
+def expect(claim: str, values: Mapping[int, float], holds: Callable[[float], bool]) -> None:
+    failed = [seed for seed, x in values.items() if not holds(round(x, 6))]
     verdict = f"FAILS on seeds {failed}" if failed else "holds on every seed"
-    print(f"{claim}: {', '.join(f'{x:.3f}' for x in values)}: {verdict}")
+    print(f"{claim}: {', '.join(f'{x:.3f}' for x in values.values())}: {verdict}")
 
 
-def guessed(logs: Path, arm: str, record: dict) -> float:
+def guessed(record: Record, folder: Path) -> float:
     """Such a company has drawn facts that stand in no text: to hit one is luck, 1 in 60."""
     data = {key: value for key, value in record["config"]["data"].items() if key not in LOADER_KEYS}
     never = {e.name: e.facts.values() for e in make(data, "data").made.population("never")}
-    items = read_items(place(logs, arm, record["config"]["seed"]) / "items" / "hallucination.base.jsonl")
+    items = read_items(folder / "items" / "hallucination.base.jsonl")
     asked = [item for item in items if item.cluster in never]
     return sum(item.answer in never[item.cluster] for item in asked) / len(asked)
 
 
-def place(logs: Path, arm: str, seed: int) -> Path:
-    return logs / "benchmark" / f"{arm.replace(' ', '-').replace(',', '')}-{seed}"
-
-
-def run(logs: Path, arm: str, seed: int) -> dict:
-    folder = place(logs, arm, seed)
-    if not finished(folder):
-        words = [*ARMS[arm], f"seed={seed}", f"hydra.run.dir={folder}", f"paths.log_dir={logs}"]
-        subprocess.run([sys.executable, "-m", "truetune", *words], check=True, stdout=subprocess.DEVNULL)
-    return json.loads((folder / "run.json").read_text())
-
-
-def finished(folder: Path) -> bool:
-    record = folder / "run.json"
-    return record.exists() and json.loads(record.read_text())["status"] == "finished"
-
-
-def value(record: dict, when: str, metric: str) -> float:
+def value(record: Record, when: str, metric: str) -> float:
     return record[when][metric]["value"]
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "logs"))

@@ -4,7 +4,7 @@
 
 Every arm is a run with one thread, JOBS (2) at a time; finished ones in LOGS are kept: an interrupted study goes
 on. Prints the tables of LOG.md. SEEDS=0,1 takes fewer seeds.
-Studies: new_facts, clipping, methods, architectures, analyst.
+Studies: closed_world, new_facts, clipping, methods, architectures, analyst.
 """
 
 import json
@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import study_tables
+from closed_world import closed_world
 from omegaconf import OmegaConf
 
 from truetune.cli import CONF
@@ -49,6 +50,11 @@ def clipping_arms() -> dict[str, list[str]]:
 
 
 STUDIES: dict[str, dict[str, list[str]]] = {
+    "closed_world": {
+        "half of the facts new": ["data.new_share=0.5"],
+        "no new facts": ["data.new_share=0"],
+        "half new, names apart": ["data.new_share=0.5", "data.new_names=disjoint", "trainer.max_epochs=40"],
+    },
     "new_facts": {f"{share} new": [f"data.new_share={share}"] for share in ("0", "0.25", "0.5", "0.75", "1")},
     "clipping": clipping_arms(),
     "methods": {method: [f"method={method}"] for method in ("plain", *METHODS)},
@@ -56,6 +62,7 @@ STUDIES: dict[str, dict[str, list[str]]] = {
     "analyst": {method: [f"method={method}"] for method in ("plain", "relabel_unknown", "r_tuning", "self_replay")},
 }
 TABLES = {
+    "closed_world": closed_world,
     "new_facts": study_tables.new_facts,
     "clipping": study_tables.at_equal_fit,
     "methods": study_tables.against_plain,

@@ -27,6 +27,7 @@ BATCH, LR, CLIP = 8, 1e-4, 1.0
 SIZES = {"hidden_size": 512, "intermediate_size": 1376, "num_hidden_layers": 8, "num_attention_heads": 8}
 GOALS = (  # (faster, slower, at least so many times as fast)
     ("truetune", "trl", 2.2),
+    ("truetune", "trl_fp32", 2.2),
     ("truetune", "hf", 1.7),
     ("truetune_bf16", "trl", 3.0),
     ("truetune_bf16", "trl_best", 1.2),
@@ -168,7 +169,8 @@ def trl(folder, **options):
 
 GROUPED = {"train_sampling_strategy": "group_by_length", "bf16": True}
 ARMS = {
-    "trl": trl,
+    "trl": trl,  # computes in bf16 by default
+    "trl_fp32": partial(trl, bf16=False),
     "trl_best": partial(trl, gradient_checkpointing=False, **GROUPED),
     "trl_packed": partial(trl, gradient_checkpointing=False, packing=True, max_length=512, bf16=True),
     "hf": hf,
@@ -193,7 +195,7 @@ def possible(wanted):
         )
         if importlib.util.find_spec(package) is None:
             print(f"{name}: skipped: the package {package} is not installed")
-        elif ("_" in name) and not has_bf16():
+        elif name.endswith(("bf16", "best", "packed")) and not has_bf16():
             print(f"{name}: skipped: this processor has no bf16")
         else:
             yield name
