@@ -1,6 +1,6 @@
 """Times and sizes, measured side by side in one run on an otherwise idle machine.
 
-python tests/benchmarks/figures.py      about five minutes on two cores
+python tests/benchmarks/figures.py      about eight minutes on two cores
 """
 
 import json
@@ -27,6 +27,7 @@ def main() -> None:
         job(Path(folder), "cached", 60)
         resuming(Path(folder))
         checkpoints(Path(folder))
+        parallel(Path(folder))
     lines = [line for path in (ROOT / "src").rglob("*.py") for line in path.read_text().splitlines()]
     code = [line for line in lines if line.strip() and not line.strip().startswith("#")]
     print(f"source: {len(lines)} lines, {len(code)} without blank lines and comments (goal: 2,200)")
@@ -48,6 +49,22 @@ def resuming(folder: Path) -> None:
     new = timed([*common, f"hydra.run.dir={folder}/new", "trainer.max_epochs=1"])[0]
     more = timed([*TRUETUNE, f"resume={run}", "trainer.max_epochs=2"])[0]
     print(f"resumed for one epoch more: {more:.1f} s, a new run of one epoch: {new:.1f} s")
+
+
+def parallel(folder: Path) -> None:
+    """Four jobs of a sweep on one cached base, one after the other and two at a time."""
+    words = ["-m", "optimizer.lr=1e-4,2e-4,3e-4,4e-4", "trainer.max_epochs=8", f"paths.log_dir={folder}"]
+    ways = {
+        "one at a time, one thread": ["extras.threads=1"],
+        "one at a time, all threads": [],
+        "two at a time": ["launcher=joblib"],
+    }
+    seconds = {way: timed([*TRUETUNE, *words, *more])[0] for way, more in ways.items()}
+    together = seconds.pop("two at a time")
+    for way, alone in seconds.items():
+        print(
+            f"four jobs two at a time: {together:.0f} s; {way}: {alone:.0f} s, {alone / together:.2f} times (goal: 1.8)"
+        )
 
 
 def checkpoints(folder: Path) -> None:
