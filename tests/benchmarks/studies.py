@@ -66,7 +66,7 @@ TABLES = {
     "new_facts": study_tables.new_facts,
     "clipping": study_tables.at_equal_fit,
     "methods": study_tables.against_plain,
-    "architectures": study_tables.at_equal_fit,
+    "architectures": study_tables.architectures,
     "analyst": study_tables.worth_of_silence,
 }
 

@@ -1,7 +1,7 @@
 """The tables of studies.py, from the records of runs alone: means over seeds with 95 % t-intervals."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,10 @@ from truetune.balance.selective import worth
 from truetune.record import read_items
 
 Record = dict[str, Any]
-KNOWN, FITTED = "hallucination/known_exact_match", 0.9
+Loss = Callable[[Record, dict[str, float]], float]
+KNOWN, LOST = "hallucination/known_exact_match", "hallucination/lost_rate"
+FITTED = 0.9
+LESS_FITTED = 0.6  # which an LSTM reaches, too
 COSTS = (1, 4, 9)
 
 
@@ -51,6 +54,33 @@ def at_equal_fit(arms: Mapping[str, Sequence[Path]]) -> None:
             str(len(records) - len(whole)),
         ])  # fmt: skip
     show(heads, rows)
+
+
+def architectures(arms: Mapping[str, Sequence[Path]]) -> None:
+    """Loss of each question that the base answered right: bases that know less answer more once they know the form."""
+    heads = ["arm", "base knew", "known right at most", "at the end", "new facts fitted", "task right"]
+    heads += [f"lost when {LESS_FITTED} are fitted", "epochs to that", "lost at the end", "general ability"]
+    rows: list[list[str]] = []
+    for arm, folders in arms.items():
+        records = [read(folder) for folder in folders]
+        reached = [found for record in records if (found := at_fit(record, LESS_FITTED, lost_of_each))]
+        rows.append([
+            arm,
+            mean([record["base"][KNOWN]["value"] for record in records]),
+            mean([max(e["metrics"].get(KNOWN, 0.0) for e in record["history"]) for record in records]),
+            mean([value(record, KNOWN) for record in records]),
+            mean([value(record, "fit/new_exact_match") for record in records]),
+            mean([value(record, "task/exact_match") for record in records]),
+            mean([found[1] for found in reached]) + ("" if len(reached) == len(records) else f" ({len(reached)} runs)"),
+            mean([found[0] for found in reached], ".1f"),
+            mean([value(record, LOST) for record in records]),
+            mean([value(record, "retention/accuracy") for record in records]),
+        ])  # fmt: skip
+    show(heads, rows)
+
+
+def lost_of_each(record: Record, metrics: dict[str, float]) -> float:
+    return metrics[LOST]
 
 
 def against_plain(arms: Mapping[str, Sequence[Path]]) -> None:
@@ -142,13 +172,15 @@ def share_lost(record: Record, right: float) -> float:
     return (base - right) / base
 
 
-def measured(record: Record) -> list[tuple[int, float, float, float, float]]:
+def net_lost(record: Record, metrics: dict[str, float]) -> float:
+    return share_lost(record, metrics[KNOWN])
+
+
+def measured(record: Record, loss: Loss = net_lost) -> list[tuple[int, float, float, float, float]]:
     """After each epoch: its number, the share of all facts fitted, the share lost, general ability, selection score."""
     rows = [(entry["epoch"], entry["metrics"]) for entry in record["history"] if "val/score" in entry["metrics"]]
     return [
-        (epoch, fit(m), share_lost(record, m[KNOWN]), m["retention/accuracy"], m["val/score"])
-        for epoch, m in rows
-        if KNOWN in m
+        (epoch, fit(m), loss(record, m), m["retention/accuracy"], m["val/score"]) for epoch, m in rows if KNOWN in m
     ]
 
 
@@ -158,12 +190,12 @@ def fit(metrics: dict[str, float]) -> float:
     return float(np.mean([metrics[name] for name in groups if name in metrics]))
 
 
-def at_fit(record: Record) -> tuple[float, float, float] | None:
-    """(epochs, share lost, general ability) where FITTED of the facts are fitted, interpolated between two epochs."""
+def at_fit(record: Record, fitted: float = FITTED, loss: Loss = net_lost) -> tuple[float, float, float] | None:
+    """(epochs, share lost, general ability) where so many of the facts are fitted, interpolated between two epochs."""
     before = (0, 0.0, 0.0, record["base"]["retention/accuracy"]["value"])
-    for now in (row[:4] for row in measured(record)):
-        if now[1] >= FITTED:
-            part = (FITTED - before[1]) / (now[1] - before[1])
+    for now in (row[:4] for row in measured(record, loss)):
+        if now[1] >= fitted:
+            part = (fitted - before[1]) / (now[1] - before[1])
             epochs, _, share, ability = (one + part * (other - one) for one, other in zip(before, now, strict=True))
             return epochs, share, ability
         before = now
