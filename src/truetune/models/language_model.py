@@ -32,6 +32,17 @@ class LanguageModel:
     def copy(self) -> LanguageModel:
         return replace(self, model=copy.deepcopy(self.model))
 
+    def to(self, device: torch.device) -> LanguageModel:
+        """Moves the model itself."""
+        model: Any = self.model
+        model.to(device)
+        return self
+
+
+def fastest(accelerator: str = "auto") -> torch.device:
+    """Where to ask a model that no Trainer places: a GPU if there is one, unless `accelerator` is `cpu`."""
+    return torch.device("cuda" if accelerator != "cpu" and torch.cuda.is_available() else "cpu")
+
 
 class Frozen:
     """A reference model that is no nn.Module attribute: no state dict, optimizer or checkpoint ever holds it.
