@@ -104,7 +104,9 @@ def _train_and_measure(
         tuned = replace(tuned, model=adaptation.prepare(tuned.model))
     given = _given(job, data, base, state, say)
     with state.timed("prepare"):
-        module, tokenized = _module(job, data, tuned, job.objectives(given), say, rehearsed.world_size)
+        objectives = job.objectives(given)
+        given.reference.each_step = any(hasattr(objective, "reference") for objective in objectives)
+        module, tokenized = _module(job, data, tuned, objectives, say, rehearsed.world_size)
     if rank() == 0:
         preview(tokenized.rows[: job.config["extras"]["preview"]], tuned.tokenizer, console)
     subject = Subject(tuned, given.reference, job.decoding())
@@ -115,6 +117,7 @@ def _train_and_measure(
         state.history,
     )
     state.history.append(_at(0, 0, compare(state.base, state.base)))
+    given.reference.rest()
     loggers = job.loggers()
     trainer = _fit(job, module, tokenized, measuring, loggers, state, console)
     tuned.to(rehearsed.strategy.root_device)  # a Trainer leaves it on the CPU

@@ -26,7 +26,7 @@ GPU = torch.device("cuda", 3)
 def events(monkeypatch):
     """What is asked of a model's place, in order; nothing is moved, as there is nowhere to move to."""
     seen = []
-    monkeypatch.setattr(transformers.PreTrainedModel, "to", lambda model, to, *_: seen.append(str(to)) or model)
+    monkeypatch.setattr(transformers.PreTrainedModel, "to", lambda model, to, *_: seen.append(to) or model)
     return seen
 
 
@@ -52,8 +52,23 @@ def test_a_run_asks_the_base_and_the_tuned_model_where_it_trains(tmp_path, monke
     monkeypatch.setattr(FineTuning, "cpu", noting("end of fit", FineTuning.cpu))
     finished(tmp_path, "method=interpolate")
     before, asked = events[: events.index("base")], events[: events.index("tuned")]
-    assert before[-1] == str(GPU)
-    assert asked[len(asked) - asked[::-1].index("end of fit")] == str(GPU), "before the scores that alpha is chosen by"
+    assert before[-1] == GPU
+    assert asked[len(asked) - asked[::-1].index("end of fit")] == GPU, "before the scores that alpha is chosen by"
+
+
+@pytest.mark.parametrize(("method", "rests"), [("plain", True), ("l2_sp", False)])
+def test_the_base_is_held_once_and_on_the_gpu_only_while_it_is_asked(
+    tmp_path, monkeypatch, events, on_a_gpu, method, rests
+):
+    made, asked = [], []
+    load, measure = truetune.run.load_base, truetune.run.measure
+    monkeypatch.setattr(truetune.run, "load_base", lambda *a: made.append(load(*a)) or made[0])
+    monkeypatch.setattr(truetune.run, "measure", lambda subject, *a: asked.append(subject) or measure(subject, *a))
+    monkeypatch.setattr(FineTuning, "on_fit_start", lambda module: events.append("fit"), raising=False)
+    finished(tmp_path, f"method={method}", "trainer.accelerator=cpu")
+    assert asked[0].base._model is made[0].model
+    _, at = (place for place, event in enumerate(events) if event == "fit")  # the first one made the base
+    assert ("cpu" in events[:at]) == rests == ("cpu" in events[at:]), "before the fit, and after each measurement"
 
 
 def test_the_device_is_the_trainers(monkeypatch):
@@ -72,7 +87,7 @@ def test_the_device_is_the_trainers(monkeypatch):
 def test_an_audit_asks_on_a_gpu(monkeypatch, events):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     _load(SimpleNamespace(load=language_model), SimpleNamespace(has_conversations=False), print)
-    assert events[-1] == "cuda"
+    assert events[-1] == torch.device("cuda")
 
 
 def test_texts_go_to_the_model_that_fisher_information_is_taken_of():

@@ -52,7 +52,7 @@ class Ewc:
         texts: int,
         max_tokens: int,
     ) -> None:
-        self.weight, self._start = weight, reference.parameters()
+        self.weight, self.reference, self._start = weight, reference, reference.parameters()
         self.fisher = _to_mean_one(fisher(reference, old_texts(texts, max_tokens)))
 
     def __call__(self, micro: Micro) -> Tensor:
