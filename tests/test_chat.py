@@ -145,6 +145,14 @@ def test_both_are_asked_on_a_gpu_unless_the_run_was_told_to_stay_on_the_cpu(runs
     assert seen == ["cuda", "cuda", "cpu", "cpu"]
 
 
+def test_a_model_is_loaded_in_the_precision_that_it_was_saved_in(runs, monkeypatch):
+    folder, config = saved_model(runs["questions"]), read_run(runs["questions"])["config"]
+    model = {"_target_": "truetune.models.pretrained.Pretrained", "name_or_path": str(folder), "dtype": "bfloat16"}
+    both = loaded(runs["questions"], {**config, "model": model}, folder)
+    assert [partner.lm.model.dtype for partner in both] == [torch.bfloat16] * 2
+    assert partners(runs["questions"])[1].lm.model.dtype == torch.float32
+
+
 def test_a_missing_template_is_said(runs, tmp_path, monkeypatch):
     record = runs["messages"] / "run.json"
     kept = record.read_text()

@@ -83,7 +83,7 @@ def partners(run_dir: Path, config: Mapping[str, Any], model: Path) -> tuple[Par
     builder: Any = build.make(config["model"], "model")
     silent = Console(stderr=True, quiet=True)
     base = load_base(builder, data, Path(config["paths"]["cache_dir"]), silent)
-    tuned = Pretrained(str(model)).load()
+    tuned = Pretrained(str(model), dtype=config["model"].get("dtype", "float32")).load()
     device = fastest(config["trainer"].get("accelerator", "auto"))
     if data.has_conversations:
         base, tuned = (with_template(lm, data.chat_template, silent.print) for lm in (base, tuned))
