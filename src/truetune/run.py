@@ -119,7 +119,7 @@ def _train_and_measure(
     state.history.append(_at(0, 0, compare(state.base, state.base)))
     given.reference.rest()
     loggers = job.loggers()
-    trainer = _fit(job, module, tokenized, measuring, loggers, state, console)
+    trainer = _fit(job, module, tokenized, tuned.digest, measuring, loggers, state, console)
     tuned.to(rehearsed.strategy.root_device)  # a Trainer leaves it on the CPU
     if job.config["extras"]["final"] == "best":
         load_best(trainer, module)
@@ -141,6 +141,7 @@ def _fit(
     job: Run,
     module: FineTuning,
     data: TokenizedData,
+    base: str,
     measuring: Measuring,
     loggers: list[Any],
     state: State,
@@ -151,7 +152,7 @@ def _fit(
         logger.log_metrics(state.history[0]["metrics"], 0)
     words = f"fine-tuning on {len(data.rows)} rows, {module.total_epochs} epochs"
     progress = ProgressLine(console, words, module.steps_per_epoch * module.total_epochs)
-    resumable = Resumable(job.run_dir, state, data.digest(), job.recorded, speaker(console))
+    resumable = Resumable(job.run_dir, state, f"{data.digest()} {base}", job.recorded, speaker(console))
     stability = Stability(job.config["extras"]["on_nonfinite"], speaker(console))
     state.stability = stability.report
     watching = [stability, measuring, StepLog(state.history, stability.counts)]
