@@ -20,6 +20,7 @@ from truetune.balance.estimates import (
     rate,
     ratio_difference,
     t_quantile,
+    t_test,
     undefined,
     wilson,
 )
@@ -140,6 +141,13 @@ def test_mcnemar_is_the_binomial_test(b: int, c: int) -> None:
 @pytest.mark.parametrize("df", [*range(1, 12), 30, 101, 1000])
 def test_t_quantile_is_students(df: int) -> None:
     assert t_quantile(df) == pytest.approx(stats.t.ppf(0.975, df), rel=1e-9)
+
+
+@pytest.mark.parametrize("values", [[0.1, 0.3], [0.1, -0.3, 0.2], [1.0, 1.1, 0.9, 1.05], [0.5, 0.5], [0.0, 0.0]])
+def test_the_t_test_is_scipys(values):
+    with np.errstate(all="ignore"):
+        expected = stats.ttest_1samp(values, 0).pvalue
+    assert t_test(values) == pytest.approx(1.0 if np.isnan(expected) else expected, abs=1e-12)
 
 
 def test_mean_over_seeds_is_scipys() -> None:

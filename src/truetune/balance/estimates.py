@@ -160,9 +160,23 @@ def mean_t_interval(values: Sequence[float]) -> Estimate:
     mean = math.fsum(values) / n
     if n == 1:
         return Estimate(mean, 1)
-    spread = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1) / n)
-    half = t_quantile(n - 1) * spread
+    half = t_quantile(n - 1) * _standard_error(values, mean)
     return Estimate(mean, n, mean - half, mean + half)
+
+
+def t_test(values: Sequence[float]) -> float:
+    """Two-sided p value of Student's test that the mean over two or more seeds is 0."""
+    mean = math.fsum(values) / len(values)
+    error = _standard_error(values, mean)
+    if error == 0:
+        return float(mean == 0)
+    df = len(values) - 1
+    return 1 - _t_coverage(math.atan(abs(mean) / error / math.sqrt(df)), df)
+
+
+def _standard_error(values: Sequence[float], mean: float) -> float:
+    n = len(values)
+    return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1) / n)
 
 
 def t_quantile(df: int, confidence: float = CONFIDENCE) -> float:

@@ -73,10 +73,14 @@ class Row(NamedTuple):
 
 
 def rows(run: dict[str, Any]) -> list[Row]:
-    """In the order of `LABELS`; metrics that this version has no label for come last under their own name."""
+    """In the order of `LABELS`; metrics that this version has no label for come last under their own name.
+
+    What chose the checkpoint (`val/`) is no result.
+    """
     base, tuned, delta = (metrics_from_json(run[block]) for block in ("base", "final", "delta"))
     present = {**base, **tuned}
-    names = [name for name in LABELS if name in present] + sorted(present.keys() - LABELS.keys())
+    others = sorted(name for name in present.keys() - LABELS.keys() if not name.startswith("val/"))
+    names = [name for name in LABELS if name in present] + others
     found: list[Row] = []
     for name in names:
         label, good = LABELS.get(name, (name, ""))
