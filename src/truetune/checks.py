@@ -89,7 +89,9 @@ def selection(config: Mapping[str, Any], *, task: bool, known: bool) -> None:
             "callbacks=frontier: this data source has no selection questions on what was known; leave it out"
         )
     if "interpolate" in config["adaptation"] and not task:
-        raise UserError("adaptation.interpolate: this data source has no selection questions to choose by; leave it out")
+        raise UserError(
+            "adaptation.interpolate: this data source has no selection questions to choose by; leave it out"
+        )
 
 
 def length(config: Mapping[str, Any], rows: int, *, more: bool) -> list[str]:

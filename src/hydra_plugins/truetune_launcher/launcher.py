@@ -62,6 +62,8 @@ class ProcessLauncher(Launcher):
         found = [final[name]["value"] for name in names if name in final]
         if len(found) < len(names) or None in found:
             missing = ", ".join(name for name in names if final.get(name, {}).get("value") is None)
-            to_stderr(f"run {job.number} has no {missing} to be searched by; optimized_metric may be {', '.join(final)}")
+            to_stderr(
+                f"run {job.number} has no {missing} to be searched by; optimized_metric may be {', '.join(final)}"
+            )
             return None
         return found if len(names) > 1 else found[0]

@@ -18,12 +18,16 @@ CHUNK = 200  # resamples held in memory at once: 5,000 clusters then need 8 MB, 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value with the number of observations behind it and its 95 % interval; no interval means that none is known."""
+    """A value with the number of observations behind it and its 95 % interval; no interval means that none is known.
+
+    A difference may have a `p` (see `flips_p`).
+    """
 
     value: float
     n: int
     low: float | None = None
     high: float | None = None
+    p: float | None = None
 
     @property
     def ends(self) -> tuple[float, float] | None:
@@ -31,13 +35,20 @@ class Estimate:
 
     def to_json(self) -> dict[str, float | int | None]:
         """JSON has no NaN: an undefined number is null."""
-        return {"value": _finite(self.value), "n": self.n, "low": _finite(self.low), "high": _finite(self.high)}
+        row = {"value": _finite(self.value), "n": self.n, "low": _finite(self.low), "high": _finite(self.high)}
+        return row if self.p is None else {**row, "p": self.p}
 
     @classmethod
     def from_json(cls, row: dict[str, Any]) -> "Estimate":
         """The inverse of `to_json`: a null value is NaN again."""
         value = row.get("value")
-        return cls(math.nan if value is None else float(value), int(row.get("n") or 0), row.get("low"), row.get("high"))
+        return cls(
+            math.nan if value is None else float(value),
+            int(row.get("n") or 0),
+            row.get("low"),
+            row.get("high"),
+            row.get("p"),
+        )
 
 
 def undefined() -> Estimate:
@@ -133,8 +144,15 @@ def _percentiles(draws: Any) -> list[float]:
 
 def mcnemar_exact(b: int, c: int) -> float:
     """Two-sided p value that b items flipped one way and c the other if both ways were equally likely."""
-    tail = sum(math.comb(b + c, k) for k in range(min(b, c) + 1))
-    return min(1.0, 2 * tail / 2 ** (b + c))
+    k = np.arange(1, min(b, c) + 1)
+    logs = np.concatenate([[0.0], np.cumsum(np.log((b + c - k + 1) / k))])  # of the binomial coefficients
+    return min(1.0, 2 * math.exp(np.logaddexp.reduce(logs) - (b + c) * math.log(2)))
+
+
+def flips_p(before: Floats, after: Floats, clusters: Sequence[str]) -> float:
+    """Exact McNemar p of two measurements of the same items, each cluster counting once: it rose, fell or stayed."""
+    net = _sum_by_cluster((after - before)[:, None], clusters)[:, 0].round(9)
+    return mcnemar_exact(int((net > 0).sum()), int((net < 0).sum()))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

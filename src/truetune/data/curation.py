@@ -47,8 +47,8 @@ def _changed(
     categories = context.categories()
     if categories and {*categories.values()} <= {*chosen}:
         raise UserError(
-            f"curation.{name}: the base knows none of the {len(categories)} facts ({', '.join(chosen)} all of them), so "
-            "no row would stay as it is; leave it out"
+            f"curation.{name}: the base knows none of the {len(categories)} facts, so no row would stay as it is; "
+            "leave it out"
         )
     return [change(row) if categories.get(row.id) in chosen else row for row in rows]
 
