@@ -10,9 +10,10 @@ from typing import Any, cast
 import numpy as np
 
 from truetune.atomic import write_atomic
-from truetune.balance.estimates import Estimate, flips_p, ratio_difference, undefined
+from truetune.balance.estimates import Estimate, ratio_difference, undefined
 from truetune.balance.flips import join
 from truetune.balance.rates import DEFINITIONS, clusters, indicators
+from truetune.balance.significance import flips_p
 from truetune.errors import UserError
 
 SCHEMA = 1

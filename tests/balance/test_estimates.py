@@ -12,18 +12,16 @@ from scipy import stats
 from truetune.balance.estimates import (
     Estimate,
     bootstrap,
-    holm,
     items_needed,
-    mcnemar_exact,
     mean_t_interval,
     paired_difference,
     rate,
     ratio_difference,
     t_quantile,
-    t_test,
     undefined,
     wilson,
 )
+from truetune.balance.significance import holm, mcnemar_exact, t_test
 
 
 @pytest.mark.parametrize(("hits", "n"), [(0, 1), (0, 40), (7, 10), (40, 40), (399, 400)])

@@ -9,7 +9,8 @@ import pytest
 from fabricate import run_folder, sweep_folder
 from scipy.stats import binomtest, ttest_1samp
 
-from truetune.balance.estimates import holm, mean_t_interval
+from truetune.balance.estimates import mean_t_interval
+from truetune.balance.significance import holm
 from truetune.record import read_items, write_items
 from truetune.report import render
 from truetune.report.against import adjusted, compared, pooled

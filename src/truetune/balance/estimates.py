@@ -20,7 +20,7 @@ CHUNK = 200  # resamples held in memory at once: 5,000 clusters then need 8 MB, 
 class Estimate:
     """A value with the number of observations behind it and its 95 % interval; no interval means that none is known.
 
-    A difference may have a `p` (see `flips_p`).
+    A difference may have a `p` (see `truetune.balance.significance.flips_p`).
     """
 
     value: float
@@ -95,7 +95,7 @@ def ratio_difference(
     n = len(columns)
     if n == 0:
         raise ValueError("a paired difference needs at least one item")
-    sums = columns if clusters is None else _sum_by_cluster(columns, clusters)
+    sums = columns if clusters is None else sum_by_cluster(columns, clusters)
     draws = _resampled_differences(sums, rng)
     value = float(_difference(columns.sum(axis=0)))
     if len(draws) == 0 or len(sums) < 2:
@@ -142,28 +142,6 @@ def _percentiles(draws: Any) -> list[float]:
     return np.quantile(draws, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]).tolist()
 
 
-def mcnemar_exact(b: int, c: int) -> float:
-    """Two-sided p value that b items flipped one way and c the other if both ways were equally likely."""
-    k = np.arange(1, min(b, c) + 1)
-    logs = np.concatenate([[0.0], np.cumsum(np.log((b + c - k + 1) / k))])  # of the binomial coefficients
-    return min(1.0, 2 * math.exp(np.logaddexp.reduce(logs) - (b + c) * math.log(2)))
-
-
-def flips_p(before: Floats, after: Floats, clusters: Sequence[str]) -> float:
-    """Exact McNemar p of two measurements of the same items, each cluster counting once: it rose, fell or stayed."""
-    net = _sum_by_cluster((after - before)[:, None], clusters)[:, 0].round(9)
-    return mcnemar_exact(int((net > 0).sum()), int((net < 0).sum()))
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjusted p values in the order given (Holm 1979): at 5 %, at most one family in 20 has any false alarm."""
-    p = np.asarray(p_values, float)
-    order = p.argsort(kind="stable")
-    adjusted = np.empty_like(p)
-    adjusted[order] = np.minimum(1, np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)))
-    return adjusted.tolist()
-
-
 def items_needed(estimate: Estimate, half_width: float = 0.03) -> int | None:
     """How many items would narrow a share's interval to +- half_width; None if it is that narrow, or has none."""
     width = estimate.ends[1] - estimate.ends[0] if estimate.ends else 0.0
@@ -178,21 +156,11 @@ def mean_t_interval(values: Sequence[float]) -> Estimate:
     mean = math.fsum(values) / n
     if n == 1:
         return Estimate(mean, 1)
-    half = t_quantile(n - 1) * _standard_error(values, mean)
+    half = t_quantile(n - 1) * standard_error(values, mean)
     return Estimate(mean, n, mean - half, mean + half)
 
 
-def t_test(values: Sequence[float]) -> float:
-    """Two-sided p value of Student's test that the mean over two or more seeds is 0."""
-    mean = math.fsum(values) / len(values)
-    error = _standard_error(values, mean)
-    if error == 0:
-        return float(mean == 0)
-    df = len(values) - 1
-    return 1 - _t_coverage(math.atan(abs(mean) / error / math.sqrt(df)), df)
-
-
-def _standard_error(values: Sequence[float], mean: float) -> float:
+def standard_error(values: Sequence[float], mean: float) -> float:
     n = len(values)
     return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1) / n)
 
@@ -202,11 +170,11 @@ def t_quantile(df: int, confidence: float = CONFIDENCE) -> float:
     low, high = 0.0, math.pi / 2
     for _ in range(100):
         middle = (low + high) / 2
-        low, high = (middle, high) if _t_coverage(middle, df) < confidence else (low, middle)
+        low, high = (middle, high) if t_coverage(middle, df) < confidence else (low, middle)
     return math.sqrt(df) * math.tan(low)
 
 
-def _t_coverage(theta: float, df: int) -> float:
+def t_coverage(theta: float, df: int) -> float:
     """P(|T| < sqrt(df) tan(theta)) for Student's T."""
     odd = df % 2
     term, total = (math.cos(theta) if odd else 1.0), 0.0
@@ -219,7 +187,7 @@ def _t_coverage(theta: float, df: int) -> float:
 def _effective_n(hits: Floats, clusters: Sequence[str]) -> float:
     """All right or all wrong says nothing about how alike the items of a cluster are, so a cluster then counts once."""
     n, share = len(hits), float(hits.mean())
-    residuals = _sum_by_cluster((hits - share)[:, None], clusters)[:, 0]
+    residuals = sum_by_cluster((hits - share)[:, None], clusters)[:, 0]
     groups = len(residuals)
     if share in (0.0, 1.0) or groups == 1:
         return float(groups)
@@ -227,7 +195,7 @@ def _effective_n(hits: Floats, clusters: Sequence[str]) -> float:
     return n / max(1.0, variance / (share * (1 - share) / n))
 
 
-def _sum_by_cluster(columns: Floats, clusters: Sequence[str]) -> Floats:
+def sum_by_cluster(columns: Floats, clusters: Sequence[str]) -> Floats:
     if len(clusters) != len(columns):
         raise ValueError(f"one cluster name per item is needed, got {len(clusters)} for {len(columns)} items")
     names, group = np.unique(np.asarray(clusters, dtype=str), return_inverse=True)

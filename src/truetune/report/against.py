@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from truetune.balance.estimates import Estimate, holm, mcnemar_exact, mean_t_interval, t_test
+from truetune.balance.estimates import Estimate, mean_t_interval
 from truetune.balance.flips import join
+from truetune.balance.significance import holm, mcnemar_exact, t_test
 from truetune.errors import UserError
 from truetune.record import Item, read_items
 from truetune.report.sweep import Job, is_seed
