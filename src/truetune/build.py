@@ -120,6 +120,8 @@ class Run:
         return Examiner(
             samples=extras["knowledge_samples"],
             temperature=extras["knowledge_temperature"],
+            shots=extras["knowledge_shots"],
+            prompts=extras["knowledge_prompts"],
             max_new_tokens=extras["max_new_tokens"],
             batch_size=extras["measure_batch_size"],
             seed=self.seed,

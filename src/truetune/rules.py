@@ -182,4 +182,6 @@ RULES: dict[str, Any] = {
     "extras.label_facts": YesOrNo,
     "extras.knowledge_samples": Count,
     "extras.knowledge_temperature": Positive,
+    "extras.knowledge_shots": CountOrZero,
+    "extras.knowledge_prompts": Count,
 }
