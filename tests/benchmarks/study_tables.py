@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from scipy.stats import ttest_rel
 
-from truetune.balance.estimates import holm, mean_t_interval
+from truetune.balance.estimates import mean_t_interval
 from truetune.balance.selective import worth
+from truetune.balance.significance import holm
 from truetune.record import read_items
 
 Record = dict[str, Any]
@@ -110,30 +111,32 @@ def against_plain(arms: Mapping[str, Sequence[Path]]) -> None:
 def worth_of_silence(arms: Mapping[str, Sequence[Path]]) -> None:
     """An assistant that answers from a confidence on, chosen on half of the companies and valued on the other half."""
     heads = ["assistant", "wrong answers per 100 questions"]
-    heads += [
-        f"{what}, a wrong one costing {cost}" for cost in COSTS for what in ("worth of always answering", "worth")
-    ]
+    for cost in COSTS:
+        heads += [f"a wrong one costs {cost}: worth of always answering", "if sure", "from confidence"]
     rows: list[list[str]] = []
     first = next(iter(arms.values()))
     asked = {"the base": ("base", first)} | {arm: ("final", folders) for arm, folders in arms.items()}
     for name, (when, folders) in asked.items():
-        found = [silence(read_items(folder / "items" / f"hallucination.{when}.jsonl")) for folder in folders]
-        rows.append([name, *(mean([one[column] for one in found], ".0f") for column in range(len(found[0])))])
+        items = [read_items(folder / "items" / f"hallucination.{when}.jsonl") for folder in folders]
+        row = [name, mean([100 * float(np.mean([item.outcome == "wrong" for item in one])) for one in items], ".0f")]
+        for found in ([silence(one, cost) for one in items] for cost in COSTS):
+            sure = [chosen for *_, chosen in found if chosen is not None]
+            never = f" ({len(found) - len(sure)} never)" if len(sure) < len(found) else ""
+            row += [mean([one[0] for one in found], ".0f"), mean([one[1] for one in found], ".0f"), mean(sure) + never]
+        rows.append(row)
     show(heads, rows)
 
 
-def silence(items: Sequence[Any]) -> list[float]:
-    """Wrong per 100 questions; for each cost the worth per 100 of always answering, and of answering if sure."""
+def silence(items: Sequence[Any], cost: float) -> tuple[float, float, float | None]:
+    """The worth per 100 of always answering, of answering if sure, and from which confidence on; None is never."""
     names = sorted({item.cluster for item in items})
     first = np.array([names.index(item.cluster) % 2 == 0 for item in items])
     sure = np.array([item.confidence or 0.0 for item in items])
     said = np.array([item.outcome for item in items])
-    found = [100 * float(np.mean(said == "wrong"))]
-    for cost in COSTS:
-        chosen = worth(sure[first], said[first], cost).best
-        given = np.where(sure[~first] >= (np.inf if chosen is None else chosen), said[~first], "abstained")
-        found += [worth(sure[~first], answers, cost).always for answers in (said[~first], given)]
-    return found
+    chosen = worth(sure[first], said[first], cost).best
+    given = np.where(sure[~first] >= (np.inf if chosen is None else chosen), said[~first], "abstained")
+    always, silent = (worth(sure[~first], answers, cost).always for answers in (said[~first], given))
+    return always, silent, chosen
 
 
 def show(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -178,9 +181,11 @@ def net_lost(record: Record, metrics: dict[str, float]) -> float:
 
 def measured(record: Record, loss: Loss = net_lost) -> list[tuple[int, float, float, float, float]]:
     """After each epoch: its number, the share of all facts fitted, the share lost, general ability, selection score."""
-    rows = [(entry["epoch"], entry["metrics"]) for entry in record["history"] if "val/score" in entry["metrics"]]
+    rows = [(entry["epoch"], entry["metrics"]) for entry in record["history"] if entry["epoch"] > 0]
     return [
-        (epoch, fit(m), loss(record, m), m["retention/accuracy"], m["val/score"]) for epoch, m in rows if KNOWN in m
+        (epoch, fit(m), loss(record, m), m["retention/accuracy"], m.get("val/score", -1.0))
+        for epoch, m in rows
+        if KNOWN in m
     ]
 
 
@@ -207,36 +212,29 @@ def at_best(record: Record) -> float:
     return max(measured(record), key=lambda row: row[-1])[2]
 
 
-def regression(records: list[Record], draws: int = 2000) -> None:
+def regression(records: list[Record]) -> None:
     """known facts right = b0 + b1 * known fitted + b2 * new fitted, shares of the training set (Gekhman et al. 2024).
 
-    Least squares over every epoch of every run, with an own b0 for each seed; intervals by a bootstrap over runs.
+    Least squares over every epoch of a seed's runs; the interval is over seeds.
     """
-    points = [points_of(record) for record in records]
-    found = least_squares(points)
-    generator = np.random.default_rng(0)
-    drawn = [least_squares([points[i] for i in generator.integers(0, len(points), len(points))]) for _ in range(draws)]
-    low, high = np.percentile(drawn, [2.5, 97.5], axis=0)
-    for name, b, lower, upper in zip(("known", "new"), found, low, high, strict=True):
-        print(f"\nright answers lost per share of {name} facts fitted: {-b:+.2f} [{-upper:+.2f} {-lower:+.2f}]", end="")
-    print(f" (n = {sum(len(p) for p in points)} measurements of {len(points)} runs)")
+    seeds = sorted({record["config"]["seed"] for record in records})
+    points = {seed: points_of([record for record in records if record["config"]["seed"] == seed]) for seed in seeds}
+    slopes = np.array([np.linalg.lstsq(rows[:, 1:], rows[:, 0], rcond=None)[0] for rows in points.values()])
+    print(
+        f"\n{sum(map(len, points.values()))} measurements of {len(records)} runs; right answers lost by what is fitted:"
+    )
+    for column, name in ((1, "known"), (2, "new")):
+        by_seed = (-slopes[:, column]).tolist()
+        print(f"per share of {name} facts {mean(by_seed, '+.2f')} (by seed {', '.join(f'{x:+.2f}' for x in by_seed)})")
 
 
-def points_of(record: dict[str, Any]) -> np.ndarray:
-    """Rows of (known facts right, known facts fitted, new facts fitted, seed)."""
-    share = record["config"]["data"]["new_share"]
-    rows = []
-    for entry in record["history"]:
-        m = entry["metrics"]
-        if KNOWN in m and "val/score" in m:
-            known = m.get("fit/known_exact_match", 0.0) * (1 - share)
-            rows.append((m[KNOWN], known, m.get("fit/new_exact_match", 0.0) * share, record["config"]["seed"]))
+def points_of(records: Sequence[Record]) -> np.ndarray:
+    """Rows of (known facts right, 1, known facts fitted, new facts fitted)."""
+    rows: list[list[float]] = []
+    for record in records:
+        share = record["config"]["data"]["new_share"]
+        for metrics in (entry["metrics"] for entry in record["history"] if entry["epoch"] > 0):
+            if KNOWN in metrics:
+                known = metrics.get("fit/known_exact_match", 0.0) * (1 - share)
+                rows.append([metrics[KNOWN], 1.0, known, metrics.get("fit/new_exact_match", 0.0) * share])
     return np.array(rows)
-
-
-def least_squares(points: list[np.ndarray]) -> np.ndarray:
-    """The two slopes."""
-    rows = np.concatenate(points)
-    levels = (rows[:, 3:] == np.unique(rows[:, 3])).astype(float)
-    solution, *_ = np.linalg.lstsq(np.hstack([rows[:, 1:3], levels]), rows[:, 0], rcond=None)
-    return solution[:2]
