@@ -76,7 +76,7 @@ def _rows(lm: LanguageModel, data: Dataset) -> list[Row]:
 
 
 def _shape(lm: LanguageModel) -> tuple[int, int]:
-    return int(getattr(lm.model.config, "vocab_size", 0)), lm.context_length
+    return int(getattr(lm.model.config.get_text_config(decoder=True), "vocab_size", 0)), lm.context_length
 
 
 def _without(measurement: Measurement, ending: str) -> Measurement:

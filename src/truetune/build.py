@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from truetune.training.schedules import Schedule
 
 GIVEN = ("reference", "teacher", "old_texts")
-LOADER_KEYS = ("batch_size", "over_long", "num_workers", "group_by_length", "packing")
+LOADER_KEYS = ("batch_size", "over_long", "max_tokens", "num_workers", "group_by_length", "packing")
 
 
 @dataclass(frozen=True)

@@ -88,6 +88,7 @@ RULES: dict[str, Any] = {
     "data.on_bad_row": Literal["error", "skip"],
     "data.batch_size": Count,
     "data.over_long": OverLong,
+    "data.max_tokens": Optional[Annotated[int, Field(ge=8, strict=True)]],
     "data.num_workers": CountOrZero,
     "data.group_by_length": YesOrNo,
     "data.packing": YesOrNo,

@@ -19,7 +19,7 @@ from truetune.data.module import TokenizedData
 from truetune.data.tokens import Encoded, Encoder, OverLong, encode
 from truetune.errors import Diverged, UserError
 from truetune.export import save_model
-from truetune.models.adaptation import Trained
+from truetune.models.adaptation import Adaptation, Trained
 from truetune.models.chat import with_template
 from truetune.models.folder import IN_USE, owned
 from truetune.models.language_model import LanguageModel, check_packing
@@ -37,7 +37,6 @@ from truetune.training.callbacks import Alarm, Measuring, StepLog, epochs_to_mea
 from truetune.training.fit import fit, load_best, make_trainer
 from truetune.training.given import Given, drawn_texts
 from truetune.training.module import FineTuning
-from truetune.training.objectives import Objective
 from truetune.training.preview import preview
 from truetune.training.progress import ProgressLine, speaker
 from truetune.training.resumable import Resumable
@@ -96,19 +95,13 @@ def _train_and_measure(
     probes, say = job.probes(), speaker(console)
     with state.timed("curate"):
         data = _curated(job, data, base, state, say)
+    with state.timed("prepare"):
+        tuned, adaptations, tokenized = _prepared(job, data, base, console)
     with state.timed("measure"):
         state.base = measure_base(base, data, probes, job.cache, say)
-    tuned, adaptations = base.copy(), job.adaptations()
-    seed_everything(job.seed, verbose=False)  # an adaptation may add weights, drawn at random
-    for adaptation in adaptations:
-        tuned = replace(tuned, model=adaptation.prepare(tuned.model))
     given = _given(job, data, base, state, say)
     with state.timed("prepare"):
-        objectives = job.objectives(given)
-        given.reference.each_step = any(hasattr(objective, "reference") for objective in objectives)
-        module, tokenized = _module(job, data, tuned, objectives, say, rehearsed.world_size)
-    if rank() == 0:
-        preview(tokenized.rows[: job.config["extras"]["preview"]], tuned.tokenizer, console)
+        module = _module(job, tuned, tokenized, given, rehearsed.world_size)
     subject = Subject(tuned, given.reference, job.decoding())
     epochs = job.trainer["max_epochs"]
     measuring = Measuring(
@@ -169,25 +162,41 @@ def _fit(
     return trainer
 
 
-def _module(
-    job: Run, data: Dataset, tuned: LanguageModel, objectives: list[Objective], say: Callable[[str], None], devices: int
-) -> tuple[FineTuning, TokenizedData]:
+def _prepared(
+    job: Run, data: Dataset, base: LanguageModel, console: Console
+) -> tuple[LanguageModel, list[Adaptation], TokenizedData]:
+    """What does not fit, a row or a layer to adapt, is said before the base is measured, which can take long."""
+    tuned, adaptations = base.copy(), job.adaptations()
+    seed_everything(job.seed, verbose=False)  # an adaptation may add weights, drawn at random
+    for adaptation in adaptations:
+        tuned = replace(tuned, model=adaptation.prepare(tuned.model))
+    tokenized = _tokenized(job, data, tuned, speaker(console))
+    if rank() == 0:
+        preview(tokenized.rows[: job.config["extras"]["preview"]], tuned.tokenizer, console)
+    return tuned, adaptations, tokenized
+
+
+def _tokenized(job: Run, data: Dataset, tuned: LanguageModel, say: Callable[[str], None]) -> TokenizedData:
     loader, encoder = job.loader, Encoder(tuned.tokenizer)
     over_long: OverLong = loader.pop("over_long")
-    rows = encode(encoder, data.train, tuned.context_length, over_long)
-    held_out = Encoded([], [])
-    if data.validation:
-        held_out = encode(encoder, data.validation, tuned.context_length, over_long)
+    limits = (tuned.context_length, over_long, loader.pop("max_tokens") or None)
+    rows = encode(encoder, data.train, *limits)
+    held_out = encode(encoder, data.validation, *limits) if data.validation else Encoded([], [])
     for note in (*rows.notes, *held_out.notes):
         say(note)
     tokenized = TokenizedData(rows.rows, held_out.rows, pad=encoder.pad, seed=job.seed, **loader)
     if tokenized.packs is not None:
         check_packing(tuned)
         say(f"{len(rows.rows)} examples packed into {tokenized.lines} rows")
-    trainer = job.trainer
+    return tokenized
+
+
+def _module(job: Run, tuned: LanguageModel, tokenized: TokenizedData, given: Given, devices: int) -> FineTuning:
+    trainer, objectives = job.trainer, job.objectives(given)
+    given.reference.each_step = any(hasattr(objective, "reference") for objective in objectives)
     limit = trainer.get("overfit_batches") or trainer.get("limit_train_batches", 1.0)
-    steps = steps_per_epoch(tokenized.lines, loader["batch_size"], trainer["accumulate_grad_batches"], devices, limit)
-    module = FineTuning(
+    steps = steps_per_epoch(tokenized.lines, tokenized.batch_size, trainer["accumulate_grad_batches"], devices, limit)
+    return FineTuning(
         tuned.model,
         objectives,
         job.optimizer(),
@@ -197,7 +206,6 @@ def _module(
         compiled=getattr(job.prepared.builder, "compile", False),
         at_targets=isinstance(job.prepared.builder, Pretrained),
     )
-    return module, tokenized
 
 
 def _curated(job: Run, data: Dataset, base: LanguageModel, state: State, say: Callable[[str], None]) -> Dataset:

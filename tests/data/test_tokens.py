@@ -97,10 +97,10 @@ def test_the_seam_of_training_is_the_seam_of_asking(make, begins):
         assert int((collate([row], encoder.pad)["labels"] != IGNORED).sum()) == row.target_tokens
 
 
-def over_long(policy, prompt="a", words=12, context=8):
+def over_long(policy, prompt="a", words=12, context=8, most=None):
     encoder = Encoder(word_level(WORDS))
     short = Example("s", "a", " b", "rows.jsonl:1")
-    return encode(encoder, [short, Example("l", prompt, " b" * words, "rows.jsonl:2")], context, policy)
+    return encode(encoder, [short, Example("l", prompt, " b" * words, "rows.jsonl:2")], context, policy, most)
 
 
 def test_over_long_rows_are_refused_cut_or_left_out_and_said():
@@ -114,8 +114,18 @@ def test_over_long_rows_are_refused_cut_or_left_out_and_said():
     assert left.notes == ["1 examples left out for being over 8 tokens, the first: rows.jsonl:2"]
 
 
+def test_fewer_tokens_may_be_allowed_than_the_context_holds():
+    with pytest.raises(UserError, match=r"rows\.jsonl:2: 15 tokens, data\.max_tokens allows 6; shorten"):
+        over_long("error", most=6)
+    assert [len(row.input_ids) for row in over_long("truncate", most=6).rows] == [4, 6]
+    assert over_long("skip", most=6).notes == ["1 examples left out for being over 6 tokens, the first: rows.jsonl:2"]
+    assert [len(row.input_ids) for row in over_long("truncate", most=9).rows] == [4, 8]
+    with pytest.raises(UserError, match=r"the prompt has 10 tokens and data\.max_tokens allows 6"):
+        over_long("truncate", prompt="a " * 9, words=1, context=20, most=6)
+
+
 def test_a_prompt_that_fills_the_context_is_named():
-    with pytest.raises(UserError, match=r"rows\.jsonl:2: the prompt has 10 tokens and fills the whole context"):
+    with pytest.raises(UserError, match=r"rows\.jsonl:2: the prompt has 10 tokens and the context holds 8"):
         over_long("truncate", prompt="a " * 9, words=1)
 
 

@@ -212,9 +212,7 @@ def test_an_over_long_row_is_refused_by_its_line(folder, encoder):
 def test_a_prompt_that_fills_the_context_is_refused_by_its_line_under_error_and_truncate(folder, encoder):
     long = example(folder, "a b c d e f g", " h")
     for policy in ("error", "truncate"):
-        with pytest.raises(
-            UserError, match=r"^long\.jsonl:2: the prompt has 8 tokens and fills the whole context of 8"
-        ):
+        with pytest.raises(UserError, match=r"^long\.jsonl:2: the prompt has 8 tokens and the context holds 8"):
             encode(encoder, long, 8, policy)
 
 
@@ -378,7 +376,22 @@ def test_what_only_the_tokenizer_can_see_is_said_with_its_line(folder):
     cfg = composed(*words, "model.context_length=32")
     cfg.paths.output_dir = str(folder / "run")
     (folder / "run").mkdir()
-    with pytest.raises(UserError, match=r"^rows\.jsonl:11: the prompt has \d+ tokens .*data\.over_long=skip"):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("truetune.run.measure_base", lambda *_: pytest.fail("that can take long"))
+        with pytest.raises(UserError, match=r"^rows\.jsonl:11: the prompt has \d+ tokens .*data\.over_long=skip"):
+            run(build.build(cfg, build.prepare(cfg), folder / "run"), Console(stderr=True))
+        cfg.data.over_long, cfg.data.max_tokens = "truncate", 8
+        with pytest.raises(UserError, match=r"^rows\.jsonl:\d+: .* data\.max_tokens allows 8"):
+            run(build.build(cfg, build.prepare(cfg), folder / "run"), Console(stderr=True))
+
+
+def test_a_layer_that_is_not_there_is_said_before_the_base_is_measured(folder, monkeypatch):
+    pytest.importorskip("peft")
+    monkeypatch.setattr("truetune.run.measure_base", lambda *_: pytest.fail("that can take long"))
+    cfg = composed(*TINY_RUN, "method=lora", "adaptation.lora.target_modules=[nowhere]")
+    cfg.paths.output_dir = str(folder / "run")
+    (folder / "run").mkdir()
+    with pytest.raises(UserError, match=r"^adaptation\.lora: .*nowhere.*; layers: .*q_proj"):
         run(build.build(cfg, build.prepare(cfg), folder / "run"), Console(stderr=True))
 
 

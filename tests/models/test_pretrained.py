@@ -6,7 +6,7 @@ import shutil
 import pytest
 import torch
 from training.small import WORDS, language_model
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlavaConfig
 
 from truetune.errors import UserError
 from truetune.models.pretrained import Pretrained
@@ -44,6 +44,14 @@ def test_a_model_of_another_family_loads(tmp_path):
     GPT2LMHeadModel(config).save_pretrained(tmp_path)
     word_level(WORDS).save_pretrained(tmp_path)
     assert Pretrained(str(tmp_path)).load().context_length == 16
+
+
+def test_the_context_of_a_model_of_several_parts_is_that_of_its_text(folder):
+    lm = Pretrained(str(folder)).load()
+    config = LlavaConfig(text_config=LlamaConfig(max_position_embeddings=48).to_dict())
+    assert not hasattr(config, "max_position_embeddings")
+    lm.model.config = config
+    assert lm.context_length == 48
 
 
 def damage(folder, how):

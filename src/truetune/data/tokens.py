@@ -126,50 +126,61 @@ class Encoded:
     notes: list[str]
 
 
-def encode(encoder: Encoder, examples: Sequence[Example], context_length: int, over_long: OverLong) -> Encoded:
-    """Raises UserError for an over-long example under `error`, and if a prompt leaves no room for the completion."""
+def encode(
+    encoder: Encoder,
+    examples: Sequence[Example],
+    context_length: int,
+    over_long: OverLong,
+    max_tokens: int | None = None,
+) -> Encoded:
+    """Raises UserError for an over-long example under `error`, and if a prompt leaves no room for the completion.
+
+    `max_tokens` may allow less than the context holds.
+    """
+    most = min(context_length, max_tokens or context_length)
+    limit = f"data.max_tokens allows {most}" if most < context_length else f"the context holds {most}"
     rows = Stored(attrgetter(*(each.name for each in fields(Row))), Row)
     first, cut = "", 0
     for example in examples:
         row = encoder.row(example)
-        if len(row.input_ids) > context_length:
+        if len(row.input_ids) > most:
             if not example.prompt:
-                for block in _blocks(row, context_length):
+                for block in _blocks(row, most):
                     rows.append(block)
                 continue
-            row = _fit(example, row, context_length, over_long)
+            row = _fit(example, row, most, limit, over_long)
             first, cut = first or example.source, cut + 1
         if row is not None:
             rows.append(row)
     if not rows:
         raise UserError(f"{examples[0].source if examples else 'data'}: no example is left to train on")
     verb = {"truncate": "cut to", "skip": "left out for being over"}.get(over_long, "")
-    notes = [f"{cut} examples {verb} {context_length} tokens, the first: {first}"] if cut else []
+    notes = [f"{cut} examples {verb} {most} tokens, the first: {first}"] if cut else []
     return Encoded(rows, notes)
 
 
-def _fit(example: Example, row: Row, context_length: int, over_long: OverLong) -> Row | None:
+def _fit(example: Example, row: Row, most: int, limit: str, over_long: OverLong) -> Row | None:
     length = len(row.input_ids)
     if over_long == "skip":
         return None
-    if row.prompt_length >= context_length:
+    if row.prompt_length >= most:
         raise UserError(
-            f"{example.source}: the prompt has {row.prompt_length} tokens and fills the whole context of "
-            f"{context_length}, so nothing would be learnt; shorten it or set data.over_long=skip"
+            f"{example.source}: the prompt has {row.prompt_length} tokens and {limit}, so nothing would be learnt; "
+            "shorten it or set data.over_long=skip"
         )
     if over_long == "error":
         raise UserError(
-            f"{example.source}: {length} tokens, the context holds {context_length}; shorten the row or set "
+            f"{example.source}: {length} tokens, {limit}; shorten the row or set "
             "data.over_long=truncate or data.over_long=skip"
         )
-    return replace(row, input_ids=row.input_ids[:context_length])
+    return replace(row, input_ids=row.input_ids[:most])
 
 
-def _blocks(row: Row, context_length: int) -> list[Row]:
+def _blocks(row: Row, most: int) -> list[Row]:
     """A long text becomes consecutive blocks that share one token, so that every token is predicted once."""
-    step = context_length - 1
+    step = most - 1
     starts = range(0, len(row.input_ids) - 1, step)
-    blocks = ((f"{row.id}#{index}", row.input_ids[s : s + context_length]) for index, s in enumerate(starts))
+    blocks = ((f"{row.id}#{index}", row.input_ids[s : s + most]) for index, s in enumerate(starts))
     return [replace(row, id=name, input_ids=ids, prompt_length=1) for name, ids in blocks]
 
 

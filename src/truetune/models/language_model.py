@@ -27,7 +27,8 @@ class LanguageModel:
 
     @property
     def context_length(self) -> int:
-        return int(getattr(self.model.config, "max_position_embeddings", 0) or 1 << 30)
+        config = self.model.config.get_text_config(decoder=True)  # of a model that sees as well, the part that reads
+        return int(getattr(config, "max_position_embeddings", 0) or 1 << 30)
 
     def copy(self) -> LanguageModel:
         """One to be trained, whether or not this one is frozen."""
