@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Container, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from truetune.balance.answers import key, outcome
+from truetune.balance.answers import Outcome, end_in_numbers, final_number, key, outcome
 from truetune.balance.rates import kinds
-from truetune.data.dataset import Dataset, Example, Prompt, Question, continued
+from truetune.data.dataset import Dataset, Example, Prompt, Question
 from truetune.models.language_model import Frozen, LanguageModel
 from truetune.probes.decoding import Answer, Decoding, greedy_answers
 from truetune.record import Item, Measurement
@@ -74,7 +73,7 @@ class Asking:
             question=question.question,
             answers=question.answers,
             answer=answer,
-            outcome=outcome(_judged(answer, question), question.answers, self.abstention_phrases),
+            outcome=_outcome(answer, question.answers, self.abstention_phrases),
             confidence=round(confidence, 6),
             population=question.population,
             cluster=question.cluster,
@@ -82,9 +81,12 @@ class Asking:
         return replace(item, kind=kinds(item, taught, domain))
 
 
-def _judged(answer: str, question: Question) -> str:
-    found = re.findall(question.judged, answer) if question.judged else []
-    return found[-1].replace(",", "") if found else answer
+def _outcome(answer: str, answers: Sequence[str], phrases: Sequence[str]) -> Outcome:
+    """Where the true answers end in a number behind `####`, that number decides, not the way to it."""
+    number = final_number(answer) if end_in_numbers(answers) else None
+    if number is None:
+        return outcome(answer, answers, phrases)
+    return "right" if number in map(final_number, answers) else "wrong"
 
 
 def with_lost(base: Measurement, tuned: Measurement) -> Measurement:
@@ -102,9 +104,5 @@ def with_lost(base: Measurement, tuned: Measurement) -> Measurement:
 def true_answers(questions: Sequence[Question]) -> list[Example]:
     """Each answerable question with its first true answer, as a training row would have it."""
     return [
-        Example(
-            q.id, q.question, q.answers[0] if q.turns else continued(q.question, q.answers[0]), q.source, turns=q.turns
-        )
-        for q in questions
-        if q.answers
+        Example(q.id, q.question, q.completion(q.answers[0]), q.source, turns=q.turns) for q in questions if q.answers
     ]
