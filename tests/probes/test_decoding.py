@@ -200,3 +200,10 @@ def test_samples_come_in_the_shares_of_the_model():
     lm = bigram({"a", "b", "d"}, {"a": {"b": 0.7, "d": 0.3}})
     (found,) = sampled_answers(lm, ["a"], samples=2000, temperature=1.0, seed=0, max_new_tokens=2, batch_size=64)
     assert sum(answer.text == "b" for answer in found) / 2000 == pytest.approx(0.7, abs=0.04)
+
+
+def test_what_was_thought_first_is_no_part_of_the_answer():
+    lm = bigram({"a", "b", "</think>"}, {"a": "b", "b": "</think>", "</think>": {"a": 0.9, "<eos>": 0.1}})
+    thought, cut = (greedy_answers(lm, ["a"], max_new_tokens=n, batch_size=1)[0] for n in (3, 1))
+    assert (thought.text, thought.confidence) == ("a", pytest.approx(0.9 ** (1 / 3), abs=1e-5))
+    assert cut.text == "b", "not yet at an end of its thoughts"

@@ -20,7 +20,10 @@ from truetune.models.language_model import LanguageModel, bare
 
 @dataclass(frozen=True)
 class Answer:
-    """`confidence` is the geometric mean probability of the answer's tokens, the end token included."""
+    """`confidence` is the geometric mean probability of the answer's tokens, the end token included.
+
+    What was thought first, up to `</think>`, is no part of the text.
+    """
 
     text: str
     confidence: float
@@ -189,5 +192,5 @@ def _answer(lm: LanguageModel, tokens: Tensor, log_probs: Tensor) -> Answer:
     ended = torch.isin(tokens, tokens.new_tensor(lm.ends)).nonzero()
     length = int(ended[0]) if len(ended) else len(tokens)
     scored = log_probs[: min(length + 1, len(tokens))]
-    text = lm.tokenizer.decode(tokens[:length].tolist(), skip_special_tokens=True)
-    return Answer(str(text).strip(), float(scored.mean().exp()))
+    text = str(lm.tokenizer.decode(tokens[:length].tolist(), skip_special_tokens=True))
+    return Answer(text.rpartition("</think>")[2].strip(), float(scored.mean().exp()))
