@@ -21,6 +21,7 @@ from truetune.record import (
     write_items,
     write_run,
 )
+from truetune.report.summary import Row, change
 
 ITEM = Item("a", "Où?", ("Oslo", "Riga"), "line\u2028break\n", "wrong", ("lost",), 0.5, "known-test", "Acme")
 
@@ -121,7 +122,19 @@ def measured(outcomes: str, **metrics: Estimate) -> Measurement:
 
 def test_delta_is_final_minus_base_with_a_paired_interval() -> None:
     found = delta(measured("r" * 80), measured("rrrw" * 20))["hallucination/known_exact_match"]
-    assert found == Estimate(-0.25, 80, -0.25, -0.25)  # each entity lost exactly one of its four
+    assert replace(found, p=None) == Estimate(-0.25, 80, -0.25, -0.25)  # each entity lost exactly one of its four
+    assert found.p == pytest.approx(2 / 2**20)  # of 20 entities all fell
+
+
+def test_an_interval_over_two_entities_is_no_verdict() -> None:
+    name = "hallucination/known_exact_match"
+    few, many = (
+        Row("", None, None, delta(measured("w" * n), measured("r" * n))[name], name, "higher") for n in (8, 80)
+    )
+    assert few.difference
+    assert few.difference.ends == (1.0, 1.0)
+    assert few.difference.p == 0.5
+    assert (change(few), change(many)) == ("no clear change", "better")
 
 
 def test_delta_of_a_mean_without_items_has_no_interval() -> None:

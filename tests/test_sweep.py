@@ -274,14 +274,13 @@ def test_a_sweep_of_failures_alone_exits_with_1_and_says_so(folder):
 def test_a_search_is_told_the_metrics_of_each_run(folder):
     """Optuna draws two trials; the sweep's own record and page are there as after any sweep."""
     words = ["-m", "hparams_search=optuna", "hydra.sweeper.n_trials=2", "hydra.launcher.n_jobs=2"]
-    metrics = "optimized_metric=[task/exact_match,task/nll_nats_per_token]"
-    result = typed(*words, metrics, "hydra.sweep.dir=found", *TINY_RUN, cwd=folder)
+    result = typed(*words, "hydra.sweep.dir=found", *TINY_RUN, cwd=folder)
     assert result.returncode == 0, result.stderr
     listed = read(folder / "found")
     assert [job["status"] for job in listed] == ["finished", "finished"]
     best = OmegaConf.to_container(OmegaConf.load(folder / "found" / "optimization_results.yaml"))
     runs = [json.loads((folder / "found" / str(n) / "run.json").read_text())["final"] for n in range(2)]
-    reached = [[run[name]["value"] for name in ("task/exact_match", "task/nll_nats_per_token")] for run in runs]
+    reached = [[run[name]["value"] for name in ("val/exact_match", "val/known_exact_match")] for run in runs]
     assert all(solution["values"] in reached for solution in best["solutions"])
     assert best["solutions"]
 

@@ -120,6 +120,8 @@ class Run:
         return Examiner(
             samples=extras["knowledge_samples"],
             temperature=extras["knowledge_temperature"],
+            shots=extras["knowledge_shots"],
+            prompts=extras["knowledge_prompts"],
             max_new_tokens=extras["max_new_tokens"],
             batch_size=extras["measure_batch_size"],
             seed=self.seed,
@@ -172,7 +174,8 @@ def prepare(cfg: DictConfig, job: Job = "train", read: dict[str, Dataset] | None
     if job == "train":
         more = "replay" in config["curation"] or any(not example.prompt for example in data.train)
         data = replace(data, notes=[*data.notes, *checks.length(config, len(data.train), more=more)])
-        checks.frontier(config, has_both=bool(data.select_task and data.select_known))
+        asking = {"task", "hallucination"} & {*config["probe"]}
+        checks.selection(config, task=bool(asking and data.select_task), known=bool(data.select_known))
     return Prepared(data, builder, baseline)
 
 

@@ -50,6 +50,7 @@ CONTRADICTIONS = (
     ("lora", "ewc"),
     ("r_tuning", "filter_unknown"),
     ("r_tuning", "relabel_unknown"),
+    ("r_tuning", "downweight_unknown"),
 )
 
 
@@ -81,10 +82,15 @@ def probes(config: Mapping[str, Any]) -> None:
             raise UserError(f"{key} draws the same answer {times} times; set one above 0, such as 1")
 
 
-def frontier(config: Mapping[str, Any], *, has_both: bool) -> None:
-    if "frontier" in (config.get("callbacks") or {}) and not has_both:
+def selection(config: Mapping[str, Any], *, task: bool, known: bool) -> None:
+    """Whether there are the selection questions that something chooses by."""
+    if "frontier" in (config.get("callbacks") or {}) and not (task and known):
         raise UserError(
             "callbacks=frontier: this data source has no selection questions on what was known; leave it out"
+        )
+    if "interpolate" in config["adaptation"] and not task:
+        raise UserError(
+            "adaptation.interpolate: this data source has no selection questions to choose by; leave it out"
         )
 
 

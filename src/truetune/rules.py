@@ -16,6 +16,7 @@ from typing_extensions import NotRequired, TypedDict
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
 Share = Annotated[float, Field(ge=0, le=1, strict=True)]
+Part = Annotated[float, Field(gt=0, le=1, strict=True)]
 BelowOne = Annotated[float, Field(ge=0, lt=1, strict=True)]
 Count = Annotated[int, Field(ge=1, strict=True)]
 CountOrZero = Annotated[int, Field(ge=0, strict=True)]
@@ -143,8 +144,8 @@ RULES: dict[str, Any] = {
     "objective.*.chunk": Optional[Count],
     "objective.*.positions": Literal["target", "all"],
     "curation.*.answer": Text,
-    "curation.*.weight": Share,
-    "curation.*.ratio": Positive,
+    "curation.*.weight": Part,
+    "curation.*.ratio": Part,
     "adaptation.*.patterns": Annotated[list[Text], Field(min_length=1)],
     "adaptation.*.alphas": Annotated[list[Share], Field(min_length=1)],
     "adaptation.*.r": Count,
@@ -181,4 +182,6 @@ RULES: dict[str, Any] = {
     "extras.label_facts": YesOrNo,
     "extras.knowledge_samples": Count,
     "extras.knowledge_temperature": Positive,
+    "extras.knowledge_shots": CountOrZero,
+    "extras.knowledge_prompts": Count,
 }

@@ -124,7 +124,9 @@ def _train_and_measure(
         trained = Trained(tuned.model, start, partial(_score, tuned, data, probes), say)
         tuned = replace(tuned, model=adaptation.finish(trained))
     with state.timed("measure"):
-        state.final = compare(state.base, measure(replace(subject, lm=tuned), data, probes))
+        subject = replace(subject, lm=tuned)
+        found = compare(state.base, measure(subject, data, probes))
+        state.final = replace(found, metrics=found.metrics | selection(subject, data, probes))
     epochs: Any = trainer.fit_loop.epoch_progress.current  # early stopping and a resumed fit leave current_epoch behind
     state.history.append(_at(trainer.global_step, epochs.processed, state.final))
     if job.config["extras"]["save_model"]:
@@ -217,10 +219,7 @@ def _given(job: Run, data: Dataset, base: LanguageModel, state: State, say: Call
 
 
 def _score(tuned: LanguageModel, data: Dataset, probes: list[Probe]) -> float:
-    found = selection(Subject(tuned), data, probes)
-    if "val/score" not in found:
-        raise UserError("adaptation: this data source has no selection questions to choose by; leave interpolation out")
-    return found["val/score"].value
+    return selection(Subject(tuned), data, probes)["val/score"].value
 
 
 def _at(step: int, epoch: int, measurement: Measurement) -> dict[str, Any]:

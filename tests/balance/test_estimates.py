@@ -12,9 +12,7 @@ from scipy import stats
 from truetune.balance.estimates import (
     Estimate,
     bootstrap,
-    holm,
     items_needed,
-    mcnemar_exact,
     mean_t_interval,
     paired_difference,
     rate,
@@ -23,6 +21,7 @@ from truetune.balance.estimates import (
     undefined,
     wilson,
 )
+from truetune.balance.significance import holm, mcnemar_exact, t_test
 
 
 @pytest.mark.parametrize(("hits", "n"), [(0, 1), (0, 40), (7, 10), (40, 40), (399, 400)])
@@ -140,6 +139,15 @@ def test_mcnemar_is_the_binomial_test(b: int, c: int) -> None:
 @pytest.mark.parametrize("df", [*range(1, 12), 30, 101, 1000])
 def test_t_quantile_is_students(df: int) -> None:
     assert t_quantile(df) == pytest.approx(stats.t.ppf(0.975, df), rel=1e-9)
+
+
+@pytest.mark.parametrize("values", [[0.1, 0.3], [0.1, -0.3, 0.2], [1.0, 1.1, 0.9, 1.05], [1.0, 2.0]])
+def test_the_t_test_is_scipys(values):
+    assert t_test(values) == pytest.approx(stats.ttest_1samp(values, 0).pvalue, abs=1e-12)
+
+
+def test_seeds_that_all_say_the_same_leave_no_doubt():
+    assert (t_test([0.5, 0.5]), t_test([0.0, 0.0])) == (0.0, 1.0)
 
 
 def test_mean_over_seeds_is_scipys() -> None:

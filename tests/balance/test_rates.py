@@ -37,6 +37,12 @@ def test_hallucination_rates_by_hand() -> None:
     }
 
 
+def test_a_task_is_met_by_an_abstention_where_that_is_right() -> None:
+    told = Item("7", "?", ("I don't know",), "I don't know.", "abstained", (), None, "asked", "")
+    found = rates("task", [*ITEMS, told])["task/exact_match"]
+    assert (found.value, found.n) == (3 / 7, 7)  # 1, 6 and 7
+
+
 def test_a_rate_nobody_was_asked_for_is_left_out() -> None:
     own = [Item("1", "?", ("Riga",), "Riga", "right", population="asked")]
     found = rates("hallucination", own)

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from scipy.stats import ttest_rel
 
-from truetune.balance.estimates import holm, mean_t_interval
+from truetune.balance.estimates import mean_t_interval
 from truetune.balance.selective import worth
+from truetune.balance.significance import holm
 from truetune.record import read_items
 
 Record = dict[str, Any]

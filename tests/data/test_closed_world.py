@@ -167,8 +167,9 @@ def test_arms_of_a_study_share_a_base_and_other_texts_do_not():
         {"data.filings_per_step": 41},
         {"data.unanswerable_share": 0.5},
         {"data.populations.school": 9},
+        {"data.populations.never": 9},  # whose names the base must not have been taught to refuse
     ]
-    assert len({base, *(content(**values) for values in other)}) == 5
+    assert len({base, *(content(**values) for values in other)}) == 6
 
 
 def test_the_stream_is_the_same_every_time(data, stream):

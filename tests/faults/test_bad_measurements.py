@@ -25,7 +25,7 @@ def measurement(rows, probe="hallucination"):
 
 
 PHRASES = config_of()["extras"]["abstention_phrases"]
-METHODS = "method=[replay,downweight_unknown,interpolate,dola,ewc,self_distill,r_tuning]"
+METHODS = "method=[replay,self_replay,interpolate,dola,ewc,self_distill,r_tuning]"
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ METHODS = "method=[replay,downweight_unknown,interpolate,dola,ewc,self_distill,r
     [
         ("curation.replay.ratio", -0.5),
         ("curation.replay.ratio", 0.0),
-        ("curation.downweight_unknown.weight", 2.0),
+        ("curation.self_replay.ratio", 1.5),
         ("curation.r_tuning.unsure", "maybe"),
         ("adaptation.interpolate.alphas", [0.5, 1.5]),
         ("data.new_share", 1.5),
@@ -49,6 +49,12 @@ METHODS = "method=[replay,downweight_unknown,interpolate,dola,ewc,self_distill,r
 )
 def test_a_setting_that_means_nothing_is_refused_by_name(key, value):
     assert refused(METHODS, "probe=full", *TINY_RUN, **{key: value}).startswith(key)
+
+
+@pytest.mark.parametrize("weight", [0.0, 2.0])
+def test_a_weight_that_means_nothing_is_refused_by_name(weight):
+    key = "curation.downweight_unknown.weight"
+    assert refused("method=downweight_unknown", *TINY_RUN, **{key: weight}).startswith(key)
 
 
 def test_two_models_that_answered_other_questions_are_not_compared():

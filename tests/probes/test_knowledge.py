@@ -4,7 +4,9 @@ import pytest
 from bigram import bigram
 from commands import TINY_MODEL, TINY_WORLD, prepared
 
-from truetune.data.dataset import Example
+from truetune.data.dataset import Example, Turn
+from truetune.probes import knowledge
+from truetune.probes.decoding import Answer
 from truetune.probes.knowledge import Examiner, Knowledge, summary
 
 WORDS = {"sure?", "also?", "half?", "weak?", "never?", "right", "wrong"}
@@ -74,6 +76,28 @@ def test_a_row_without_other_wordings_is_asked_by_its_prompt_and_a_text_is_not_a
     rows = [Example("asked", "sure?", " right", "", ("right",)), Example("text", "", "right", "")]
     found = examiner(samples=1).examine(bigram(WORDS, TABLE), rows)
     assert [(k.id, k.category) for k in found] == [("asked", "HighlyKnown")]
+
+
+def test_a_question_of_ones_own_is_asked_after_others_and_judged_up_to_the_next(monkeypatch):
+    heard = []
+
+    def answers(lm, prompts, **_):
+        heard.extend(prompts)
+        return [Answer("right\n\nq9 ? wrong", 1.0) for _ in prompts]
+
+    monkeypatch.setattr(knowledge, "greedy_answers", answers)
+    rows = [Example(f"{n}", f"q{n} ?", f" a{n}", "", ("right",)) for n in range(6)]
+    turns = Example("chat", "q", " a", "", ("right",), turns=(Turn("user", "q"),))
+    found = examiner(samples=0, shots=2, prompts=3).examine(bigram(WORDS, TABLE), [*rows, turns])
+    assert {k.category for k in found} == {"HighlyKnown"}
+    asked = [prompt for prompt in heard if isinstance(prompt, str)]
+    assert len(asked) == 3 * len(rows)
+    for prompt in asked:
+        *shown, last = prompt.split("\n\n")
+        assert len(shown) == 2
+        assert last in {row.prompt for row in rows}
+        assert not [row for row in shown if row.startswith(last)], "its own answer is not shown"
+    assert heard[-1] == turns.turns
 
 
 def test_without_samples_a_fact_is_known_or_not():

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 from fabricate import run_folder, sweep_folder
-from scipy.stats import binomtest
+from scipy.stats import binomtest, ttest_1samp
 
-from truetune.balance.estimates import holm, mean_t_interval
+from truetune.balance.estimates import mean_t_interval
+from truetune.balance.significance import holm
 from truetune.record import read_items, write_items
 from truetune.report import render
 from truetune.report.against import adjusted, compared, pooled
@@ -48,7 +49,10 @@ def test_seeds_are_pooled_and_the_mean_has_students_interval(folder: Path) -> No
         ("replay", (6, 7, 8)),
     ]
     assert together[0].more == sum(one.more for one in alone[:3])
-    assert together[0].difference == mean_t_interval([one.differences[0] for one in alone[:3]])
+    each = [one.differences[0] for one in alone[:3]]
+    assert together[0].difference == mean_t_interval(each)
+    assert together[0].p == pytest.approx(ttest_1samp(each, 0).pvalue)
+    assert together[0].p > 10 * binomtest(together[0].more, together[0].more + together[0].fewer).pvalue
 
 
 def test_holm_is_applied_within_one_quantity(folder: Path) -> None:
@@ -85,13 +89,13 @@ def test_other_questions_are_not_compared(tmp_path: Path) -> None:
 def test_the_latex_table_has_a_line_per_setting(folder: Path) -> None:
     render(folder)
     lines = (folder / "sweep.tex").read_text().splitlines()
-    assert lines[1] == r"\begin{tabular}{lrrrrrr}"
-    assert [line.split(" & ")[0] for line in lines[5:8]] == ["plain", r"kl\_to\_base", "replay"]
-    assert all(line.count(" & ") == 6 and line.endswith(r" \\") for line in lines[5:8])
-    assert lines[5].endswith(r"-- \\"), "plain is not compared with itself"
+    assert lines[2] == r"\begin{tabular}{lrrrrrr}"
+    assert [line.split(" & ")[0] for line in lines[6:9]] == ["plain", r"kl\_to\_base", "replay"]
+    assert all(line.count(" & ") == 6 and line.endswith(r" \\") for line in lines[6:9])
+    assert lines[6].endswith(r"-- \\"), "plain is not compared with itself"
     jobs = read_sweep(folder)[:3]
     mean = mean_t_interval([gain.value for job in jobs if (gain := job.gain())])
-    assert f"${mean.value:.2f} [{mean.low:.2f}, {mean.high:.2f}]$" in lines[5]
+    assert f"${mean.value:.2f} [{mean.low:.2f}, {mean.high:.2f}]$" in lines[6]
     assert lines[-1] == r"\end{tabular}"
 
 

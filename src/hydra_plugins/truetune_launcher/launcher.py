@@ -55,10 +55,15 @@ class ProcessLauncher(Launcher):
     def _values(self, job: Any) -> Any:
         """What a sweeper that searches (Optuna) is told of a run: `optimized_metric`, one or several."""
         from truetune.record import read_run
+        from truetune.sweep import to_stderr
 
         final = read_run(self._folder / str(job.number))["final"]
         names = [self._wanted] if isinstance(self._wanted, str) else list(self._wanted)
         found = [final[name]["value"] for name in names if name in final]
         if len(found) < len(names) or None in found:
+            missing = ", ".join(name for name in names if final.get(name, {}).get("value") is None)
+            to_stderr(
+                f"run {job.number} has no {missing} to be searched by; optimized_metric may be {', '.join(final)}"
+            )
             return None
         return found if len(names) > 1 else found[0]

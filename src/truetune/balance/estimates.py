@@ -18,12 +18,16 @@ CHUNK = 200  # resamples held in memory at once: 5,000 clusters then need 8 MB, 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value with the number of observations behind it and its 95 % interval; no interval means that none is known."""
+    """A value with the number of observations behind it and its 95 % interval; no interval means that none is known.
+
+    A difference may have a `p` (see `truetune.balance.significance.flips_p`).
+    """
 
     value: float
     n: int
     low: float | None = None
     high: float | None = None
+    p: float | None = None
 
     @property
     def ends(self) -> tuple[float, float] | None:
@@ -31,13 +35,20 @@ class Estimate:
 
     def to_json(self) -> dict[str, float | int | None]:
         """JSON has no NaN: an undefined number is null."""
-        return {"value": _finite(self.value), "n": self.n, "low": _finite(self.low), "high": _finite(self.high)}
+        row = {"value": _finite(self.value), "n": self.n, "low": _finite(self.low), "high": _finite(self.high)}
+        return row if self.p is None else {**row, "p": self.p}
 
     @classmethod
     def from_json(cls, row: dict[str, Any]) -> "Estimate":
         """The inverse of `to_json`: a null value is NaN again."""
         value = row.get("value")
-        return cls(math.nan if value is None else float(value), int(row.get("n") or 0), row.get("low"), row.get("high"))
+        return cls(
+            math.nan if value is None else float(value),
+            int(row.get("n") or 0),
+            row.get("low"),
+            row.get("high"),
+            row.get("p"),
+        )
 
 
 def undefined() -> Estimate:
@@ -84,7 +95,7 @@ def ratio_difference(
     n = len(columns)
     if n == 0:
         raise ValueError("a paired difference needs at least one item")
-    sums = columns if clusters is None else _sum_by_cluster(columns, clusters)
+    sums = columns if clusters is None else sum_by_cluster(columns, clusters)
     draws = _resampled_differences(sums, rng)
     value = float(_difference(columns.sum(axis=0)))
     if len(draws) == 0 or len(sums) < 2:
@@ -131,21 +142,6 @@ def _percentiles(draws: Any) -> list[float]:
     return np.quantile(draws, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]).tolist()
 
 
-def mcnemar_exact(b: int, c: int) -> float:
-    """Two-sided p value that b items flipped one way and c the other if both ways were equally likely."""
-    tail = sum(math.comb(b + c, k) for k in range(min(b, c) + 1))
-    return min(1.0, 2 * tail / 2 ** (b + c))
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjusted p values in the order given (Holm 1979): at 5 %, at most one family in 20 has any false alarm."""
-    p = np.asarray(p_values, float)
-    order = p.argsort(kind="stable")
-    adjusted = np.empty_like(p)
-    adjusted[order] = np.minimum(1, np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)))
-    return adjusted.tolist()
-
-
 def items_needed(estimate: Estimate, half_width: float = 0.03) -> int | None:
     """How many items would narrow a share's interval to +- half_width; None if it is that narrow, or has none."""
     width = estimate.ends[1] - estimate.ends[0] if estimate.ends else 0.0
@@ -160,9 +156,13 @@ def mean_t_interval(values: Sequence[float]) -> Estimate:
     mean = math.fsum(values) / n
     if n == 1:
         return Estimate(mean, 1)
-    spread = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1) / n)
-    half = t_quantile(n - 1) * spread
+    half = t_quantile(n - 1) * standard_error(values, mean)
     return Estimate(mean, n, mean - half, mean + half)
+
+
+def standard_error(values: Sequence[float], mean: float) -> float:
+    n = len(values)
+    return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1) / n)
 
 
 def t_quantile(df: int, confidence: float = CONFIDENCE) -> float:
@@ -170,11 +170,11 @@ def t_quantile(df: int, confidence: float = CONFIDENCE) -> float:
     low, high = 0.0, math.pi / 2
     for _ in range(100):
         middle = (low + high) / 2
-        low, high = (middle, high) if _t_coverage(middle, df) < confidence else (low, middle)
+        low, high = (middle, high) if t_coverage(middle, df) < confidence else (low, middle)
     return math.sqrt(df) * math.tan(low)
 
 
-def _t_coverage(theta: float, df: int) -> float:
+def t_coverage(theta: float, df: int) -> float:
     """P(|T| < sqrt(df) tan(theta)) for Student's T."""
     odd = df % 2
     term, total = (math.cos(theta) if odd else 1.0), 0.0
@@ -187,7 +187,7 @@ def _t_coverage(theta: float, df: int) -> float:
 def _effective_n(hits: Floats, clusters: Sequence[str]) -> float:
     """All right or all wrong says nothing about how alike the items of a cluster are, so a cluster then counts once."""
     n, share = len(hits), float(hits.mean())
-    residuals = _sum_by_cluster((hits - share)[:, None], clusters)[:, 0]
+    residuals = sum_by_cluster((hits - share)[:, None], clusters)[:, 0]
     groups = len(residuals)
     if share in (0.0, 1.0) or groups == 1:
         return float(groups)
@@ -195,7 +195,7 @@ def _effective_n(hits: Floats, clusters: Sequence[str]) -> float:
     return n / max(1.0, variance / (share * (1 - share) / n))
 
 
-def _sum_by_cluster(columns: Floats, clusters: Sequence[str]) -> Floats:
+def sum_by_cluster(columns: Floats, clusters: Sequence[str]) -> Floats:
     if len(clusters) != len(columns):
         raise ValueError(f"one cluster name per item is needed, got {len(clusters)} for {len(columns)} items")
     names, group = np.unique(np.asarray(clusters, dtype=str), return_inverse=True)

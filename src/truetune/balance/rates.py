@@ -5,7 +5,7 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
-from truetune.balance.answers import key, token_f1
+from truetune.balance.answers import exact_match, key, token_f1
 from truetune.balance.estimates import Estimate, Floats, rate
 
 
@@ -61,6 +61,12 @@ def _has_answer(item: Scored) -> bool:
     return not has_no_answer(item)
 
 
+def met(item: Scored) -> bool:
+    """Right, or abstained where that is what was to be said (as SQuAD 2 counts it)."""
+    wanted = has_no_answer(item) or exact_match(item.answer, item.answers)
+    return item.outcome == "right" or (item.outcome == "abstained" and wanted)
+
+
 def _overlap(item: Scored) -> float:
     return token_f1(item.answer, item.answers)
 
@@ -71,7 +77,7 @@ _known, _contradicted = _population("known-test"), _population("contradiction")
 
 # metric name -> (asked, hit): the rate is the share of hits, or the mean of scores in [0, 1], among the items asked.
 DEFINITIONS: dict[str, tuple[Test, Callable[[Scored], float]]] = {
-    "task/exact_match": (_every, _right),
+    "task/exact_match": (_every, met),
     "task/token_f1": (_has_answer, _overlap),
     "retention/accuracy": (_every, _right),
     "faithfulness/unsupported_rate": (_attempted, _has_kind("unsupported")),

@@ -37,9 +37,10 @@ class Reading:
 
     @property
     def content(self) -> str:
-        """Hash of everything that decides the stream; new names are not part of it, so arms of a study share a base."""
+        """Hash of everything that decides the stream; new facts are not part of it, so arms of a study share a base."""
         known = [(e.name, e.population, dict(e.facts)) for e in self.world.known]
-        parts = [known, self.vocabulary(), [str(a) for a in self.world.attributes]]
+        refused = self.world.unused_names if self.unanswerable_share else []  # no name that a probe asks for
+        parts = [known, self.vocabulary(), [str(a) for a in self.world.attributes], list(refused)]
         sizes = [self.filings_per_step, self.questions_per_step, self.exercises_per_step, self.unanswerable_share]
         return sha256(json.dumps([self.seed, parts, sizes]).encode()).hexdigest()
 

@@ -41,10 +41,15 @@ def curate(data: Dataset, curations: Mapping[str, Curation], context: Context, s
 
 
 def _changed(
-    rows: Sequence[Example], context: Context, change: Callable[[Example], Example], *chosen: str
+    name: str, rows: Sequence[Example], context: Context, change: Callable[[Example], Example], *chosen: str
 ) -> list[Example]:
     """The rows, changed where the base's knowledge of the fact is of the chosen categories."""
     categories = context.categories()
+    if categories and {*categories.values()} <= {*chosen}:
+        raise UserError(
+            f"curation.{name}: the base knows none of the {len(categories)} facts, so no row would stay as it is; "
+            "leave it out"
+        )
     return [change(row) if categories.get(row.id) in chosen else row for row in rows]
 
 
@@ -70,7 +75,7 @@ class RelabelUnknown:
         def abstained(row: Example) -> Example:
             return replace(row, completion=self.answer if row.turns else continued(row.prompt, self.answer))
 
-        return _changed(rows, context, abstained, "Unknown")
+        return _changed("relabel_unknown", rows, context, abstained, "Unknown")
 
 
 @dataclass(frozen=True)
@@ -80,7 +85,10 @@ class DownweightUnknown:
     weight: float
 
     def __call__(self, rows: Sequence[Example], context: Context) -> list[Example]:
-        return _changed(rows, context, lambda row: replace(row, weight=self.weight), "Unknown")
+        def lighter(row: Example) -> Example:
+            return replace(row, weight=self.weight)
+
+        return _changed("downweight_unknown", rows, context, lighter, "Unknown")
 
 
 @dataclass(frozen=True)
@@ -117,7 +125,7 @@ class RTuning:
             said = self.unsure.replace("{answer}", row.completion.strip())
             return replace(row, completion=continued(row.prompt, said))
 
-        return _changed(rows, context, unsure, "Unknown", "WeaklyKnown")
+        return _changed("r_tuning", rows, context, unsure, "Unknown", "WeaklyKnown")
 
 
 @dataclass(frozen=True)

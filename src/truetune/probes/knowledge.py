@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from truetune.data.dataset import Example, Prompt
 from truetune.models.language_model import LanguageModel
 from truetune.probes.decoding import greedy_answers, sampled_answers
 
+BETWEEN = "\n\n"
 Category = Literal["HighlyKnown", "MaybeKnown", "WeaklyKnown", "Unknown"]
 
 
@@ -34,18 +36,26 @@ class Knowledge:
 
 @dataclass(frozen=True)
 class Examiner:
-    """Asks for each fact greedily in every wording, then `samples` times in each at `temperature`."""
+    """Asks for each fact greedily in every wording, then `samples` times in each at `temperature`.
+
+    A question that comes without wordings is asked after `shots` other rows and their answers, `prompts` times with
+    other ones (Gekhman et al. 2024, section 3); a conversation is asked as it is.
+    """
 
     samples: int
     temperature: float
     max_new_tokens: int
     batch_size: int
     seed: int
+    shots: int = 0
+    prompts: int = 1
 
     def examine(self, lm: LanguageModel, examples: Sequence[Example]) -> list[Knowledge]:
         """In the order of the examples; a text asks nothing and is left out."""
         asked = [example for example in examples if example.answers]
-        prompts = list(dict.fromkeys(prompt for example in asked for prompt in _asks(example)))
+        shown = self._shown([example for example in asked if not example.asks and not example.turns])
+        asks = [example.asks or _few_shot(example, shown) for example in asked]
+        prompts = list(dict.fromkeys(prompt for each in asks for prompt in each))
         size: dict[str, Any] = {"max_new_tokens": self.max_new_tokens, "batch_size": self.batch_size}
         greedy = dict(zip(prompts, greedy_answers(lm, prompts, **size), strict=True))
         how: dict[str, Any] = {"samples": self.samples, "seed": self.seed, **size}
@@ -54,11 +64,16 @@ class Examiner:
         return [
             Knowledge(
                 example.id,
-                _share([greedy[prompt].text for prompt in _asks(example)], example.answers),
-                _share([text for prompt in _asks(example) for text in samples.get(prompt, [])], example.answers),
+                _share([greedy[prompt].text for prompt in each], example.answers),
+                _share([text for prompt in each for text in samples.get(prompt, [])], example.answers),
             )
-            for example in asked
+            for example, each in zip(asked, asks, strict=True)
         ]
+
+    def _shown(self, rows: Sequence[Example]) -> list[list[Example]]:
+        """Of each prompt the rows shown, and a spare one for where the row itself is asked."""
+        draws = (random.Random(f"shots-{self.seed}-{n}") for n in range(self.prompts if self.shots else 0))
+        return [rng.sample(rows, min(self.shots + 1, len(rows))) for rng in draws] or [[]]
 
 
 def groups(facts: Sequence[Knowledge], rows: Sequence[Example]) -> dict[str, list[Example]]:
@@ -77,9 +92,17 @@ def summary(facts: Sequence[Knowledge]) -> str:
     return f"of {len(facts)} rows: {', '.join(f'{n} {name}' for name, n in counts.most_common())}"
 
 
-def _asks(example: Example) -> tuple[Prompt, ...]:
-    return example.asks or (example.turns or example.prompt,)
+def _few_shot(example: Example, shown: Sequence[Sequence[Example]]) -> tuple[Prompt, ...]:
+    if example.turns:
+        return (example.turns,)
+    asks: list[str] = []
+    for rows in shown:
+        others = [row for row in rows if row.id != example.id][: max(len(rows) - 1, 1)]
+        asks.append(BETWEEN.join([*(f"{row.prompt}{row.completion}" for row in others), example.prompt]))
+    return tuple(dict.fromkeys(asks))
 
 
 def _share(answers: Sequence[str], truths: Sequence[str]) -> float:
-    return sum(exact_match(answer, truths) for answer in answers) / len(answers) if answers else 0.0
+    """What a model says after an answer, in the manner of the rows that it was shown, is none of it."""
+    said = [answer.partition(BETWEEN)[0] for answer in answers]
+    return sum(exact_match(answer, truths) for answer in said) / len(said) if said else 0.0

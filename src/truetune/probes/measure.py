@@ -14,7 +14,7 @@ from truetune.balance.estimates import Estimate, rate
 from truetune.balance.flips import backward_transfer, kept, lost
 from truetune.balance.frontier import balance_score, gained_share_of_headroom
 from truetune.balance.memorising import LOW, UNKNOWN
-from truetune.balance.rates import clusters
+from truetune.balance.rates import clusters, met
 from truetune.data.dataset import Dataset, Question
 from truetune.data.tokens import Encoder
 from truetune.models.language_model import LanguageModel
@@ -77,7 +77,7 @@ def _asking(probes: Sequence[Probe]) -> Asking | None:
 
 
 def _right(items: Sequence[Item]) -> Estimate:
-    return rate([item.outcome == "right" for item in items], clusters(items))
+    return rate([met(item) for item in items], clusters(items))
 
 
 def follow(subject: Subject, data: Dataset, probes: Sequence[Probe], base: Measurement, full: bool) -> dict[str, float]:

@@ -1,12 +1,13 @@
-"""Each method of a sweep against plain fine-tuning, item by item, corrected for how many methods are compared."""
+"""Each method of a sweep against plain fine-tuning on the same items, corrected for how many methods are compared."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from truetune.balance.estimates import Estimate, holm, mcnemar_exact, mean_t_interval
+from truetune.balance.estimates import Estimate, mean_t_interval
 from truetune.balance.flips import join
+from truetune.balance.significance import holm, mcnemar_exact, t_test
 from truetune.errors import UserError
 from truetune.record import Item, read_items
 from truetune.report.sweep import Job, is_seed
@@ -22,8 +23,9 @@ FAULTS: dict[str, tuple[Callable[[Item], bool], Callable[[Item], bool]]] = {
 class Comparison:
     """Faults that the job alone makes (`more`) and that plain alone makes (`fewer`), of `n` shared items.
 
-    `p` is McNemar's exact two-sided one; it takes items for independent, so it is small too easily where several
-    concern one entity. `differences` holds (more - fewer) / n, one per seed.
+    `differences` holds (more - fewer) / n, one per seed. Over several seeds `p` is that of Student's paired test on
+    them: the questions of one seed share a model. Of a single seed it is McNemar's exact one, which takes questions for
+    independent, and is too small where several concern one entity.
     """
 
     quantity: str
@@ -36,7 +38,7 @@ class Comparison:
 
     @property
     def p(self) -> float:
-        return mcnemar_exact(self.more, self.fewer)
+        return t_test(self.differences) if len(self.differences) > 1 else mcnemar_exact(self.more, self.fewer)
 
     @property
     def difference(self) -> Estimate:

@@ -84,7 +84,7 @@ def _series(name: str, x: Floats, y: Floats) -> Series:
 
 def _worth_table(asked: dict[str, list[Item]], wrong_cost: float) -> str:
     labels = (
-        "Made up, per 100 questions",
+        "Wrong, per 100 questions",
         "Worth of answering everything, per 100",
         "Answering is worth more than it costs from confidence",
         "Greatest worth, per 100",

@@ -36,6 +36,7 @@ def tabular(jobs: Sequence[Job]) -> str:
     align = "l" * len(keys) + "r" * (len(head) - len(keys))
     return (
         f"% 95 % intervals in brackets: Student's t over runs that differ in seed, else within the run.\n"
+        f"% p: Student's paired test over seeds, or McNemar's on the questions of a single seed; Holm's correction.\n"
         f"\\begin{{tabular}}{{{align}}}\n\\toprule\n{' & '.join(head)} \\\\\n\\midrule\n{rows}\n"
         "\\bottomrule\n\\end{tabular}\n"
     )

@@ -5,7 +5,7 @@ from html import escape
 
 from truetune.balance.estimates import Estimate
 from truetune.report.style import STYLE
-from truetune.report.summary import Direction, Row, change, interval, number
+from truetune.report.summary import Direction, Row, change, interval, number, p_value
 
 GOOD: dict[Direction, tuple[str, str]] = {
     "higher": (" ↑", "higher is better"),
@@ -84,7 +84,8 @@ def _difference(estimate: Estimate | None, word: str) -> str:
     if estimate is None:
         return f"– {word}"
     value = number(estimate.value, signed=True)
-    return f"<b>{value}</b> {word}{_small(interval(estimate, signed=True))}"
+    p = "" if estimate.p is None else f"p {p_value(estimate.p)}"
+    return f"<b>{value}</b> {word}{_small(interval(estimate, signed=True), p)}"
 
 
 def _small(*texts: str) -> str:

@@ -77,7 +77,7 @@ CURVES: list[tuple[str, str, tuple[float, float] | None, dict[str, str]]] = [
     ("Task", "share right", SHARE, {"task/exact_match": "exact match"}),
     ("General ability", "share right", SHARE, {"retention/accuracy": "accuracy"}),
     (
-        "Drift on general text",
+        "Drift from the base",
         "nats per token",
         None,
         {"retention/nll_nats_per_token": "loss", "retention/kl_to_base_nats_per_token": "KL to base"},
@@ -100,7 +100,8 @@ def render(run_dir: Path) -> Path:
             "What changed" if run["base"] else "What was measured",
             balance_table(rows(run)),
             "Under each value its 95 % interval and the number of questions (or tokens) behind it; intervals allow for "
-            "questions about one entity being alike. ↑ higher is better, ↓ lower is better." + too_few(rows(run)),
+            "questions about one entity being alike. p is McNemar's, exact, each entity counting once. ↑ higher is "
+            "better, ↓ lower is better." + too_few(rows(run)),
         ),
         section("While it trained", _curves(run)),
         section("When it should rather say nothing", confidence_of(run_dir, wrong_cost), CONFIDENCE),
@@ -114,16 +115,18 @@ def render(run_dir: Path) -> Path:
 
 
 def _recorded(run_dir: Path) -> tuple[list[tuple[Item, Item]], list[Item]]:
-    """All probes together: pairs of base and tuned answers, and the tuned answers alone."""
-    pairs: list[tuple[Item, Item]] = []
-    tuned: list[Item] = []
+    """All probes together, each question once: pairs of base and tuned answers, and the tuned answers alone."""
+    pairs: dict[str, tuple[Item, Item]] = {}
+    tuned: dict[str, Item] = {}
     for path in sorted((run_dir / "items").glob("*.final.jsonl")):
+        if path.name.startswith("sampling."):  # has drawn answers to the questions of others
+            continue
         final = read_items(path)
-        tuned += final
+        tuned = {item.id: item for item in final} | tuned
         before = path.with_name(path.name.replace(".final.jsonl", ".base.jsonl"))
         if before.exists():
-            pairs += join(read_items(before), final)
-    return pairs, tuned
+            pairs = {pair[0].id: pair for pair in join(read_items(before), final)} | pairs
+    return list(pairs.values()), list(tuned.values())
 
 
 def _facts(run: dict[str, Any]) -> list[str]:

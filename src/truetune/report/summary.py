@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from truetune.balance.estimates import Estimate, items_needed
+from truetune.balance.estimates import CONFIDENCE, Estimate, items_needed
 from truetune.balance.rates import DEFINITIONS
 from truetune.record import metrics_from_json
 
@@ -73,10 +73,14 @@ class Row(NamedTuple):
 
 
 def rows(run: dict[str, Any]) -> list[Row]:
-    """In the order of `LABELS`; metrics that this version has no label for come last under their own name."""
+    """In the order of `LABELS`; metrics that this version has no label for come last under their own name.
+
+    What chose the checkpoint (`val/`) is no result.
+    """
     base, tuned, delta = (metrics_from_json(run[block]) for block in ("base", "final", "delta"))
     present = {**base, **tuned}
-    names = [name for name in LABELS if name in present] + sorted(present.keys() - LABELS.keys())
+    others = sorted(name for name in present.keys() - LABELS.keys() if not name.startswith("val/"))
+    names = [name for name in LABELS if name in present] + others
     found: list[Row] = []
     for name in names:
         label, good = LABELS.get(name, (name, ""))
@@ -89,11 +93,13 @@ def rows(run: dict[str, Any]) -> list[Row]:
 
 
 def change(row: Row) -> Change:
-    """Only an interval that leaves out zero is a change; a metric without an interval is not judged."""
+    """Only an interval that leaves out zero is a change, and only if p agrees where there is one; a metric without an
+    interval is not judged.
+    """
     shown = row.difference
     if not row.good or shown is None or shown.ends is None:
         return ""
-    if shown.ends[0] <= 0 <= shown.ends[1]:
+    if shown.ends[0] <= 0 <= shown.ends[1] or (shown.p is not None and shown.p >= 1 - CONFIDENCE):
         return "no clear change"
     return "better" if (shown.value > 0) == (row.good == "higher") else "worse"
 

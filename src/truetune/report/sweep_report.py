@@ -23,8 +23,9 @@ NOTE = (
 )
 AGAINST = (
     "The same questions to the same base, tuned with the method and plainly: faults that only the method makes / that "
-    "only plain fine-tuning makes, and McNemar's exact p. Holm's p allows for the number of methods compared. Both "
-    "take questions for independent, so several about one entity make p too small. The interval is over seeds."
+    "only plain fine-tuning makes. Over several seeds p is that of Student's paired test on the seeds' differences, "
+    "whose interval is shown; of a single seed it is McNemar's exact one, which takes questions for independent and is "
+    "too small where several are about one entity. Holm's p allows for the number of methods compared."
 )
 FAULT = {"lost": "lost, of what the base knew", "wrong": "wrong, of all questions"}
 

@@ -68,7 +68,7 @@ def _known(found: dict[str, Row]) -> str:
     said = {
         "better": "known facts are answered better than before",
         "worse": "it cost known facts",
-        "no clear change": "what the base knew is kept",
+        "no clear change": "no clear change in what the base knew",
         "": "known facts moved" if right.base else "known facts were measured",
     }[change(right)]
     share = f", {_percent(lost.tuned.value)} of those the base had are lost" if lost and lost.tuned else ""
@@ -97,7 +97,11 @@ def _from_to(row: Row) -> str:
 
 
 def _unclear(row: Row) -> str:
-    return ", the difference's 95 % interval covers 0" if change(row) == "no clear change" else ""
+    shown = row.difference
+    if change(row) != "no clear change" or shown is None or shown.ends is None:
+        return ""
+    covered = shown.ends[0] <= 0 <= shown.ends[1]
+    return ", the difference's 95 % interval covers 0" if covered else f", p = {number(shown.p, 2)}"
 
 
 def _percent(share: float) -> str:

@@ -51,5 +51,5 @@ class MedianPruning(Callback):
             run: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))
             if run["status"] == "finished" and record.parent.resolve() != self.run_dir.resolve():
                 rows = (entry["metrics"] for entry in run["history"] if entry["epoch"] == epoch)
-                found += [metrics[SCORE] for metrics in rows if SCORE in metrics]
+                found += [metrics[SCORE] for metrics in rows if SCORE in metrics][:1]
         return found
