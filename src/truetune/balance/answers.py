@@ -22,7 +22,13 @@ def normalise(text: str) -> str:
 
 
 def exact_match(answer: str, answers: Sequence[str]) -> bool:
-    """True if any alias matches; an answer of no words matches nothing."""
+    """True if any alias matches; an answer of no words matches nothing.
+
+    Where the true answers end in a number behind `####`, that number decides, not the way to it.
+    """
+    if end_in_numbers(answers):
+        said = final_number(answer)
+        return said is not None and said in map(final_number, answers)
     return any(key(answer) == key(alias) for alias in answers if key(answer))
 
 

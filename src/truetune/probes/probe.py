@@ -6,7 +6,7 @@ from collections.abc import Collection, Container, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from truetune.balance.answers import Outcome, end_in_numbers, final_number, key, outcome
+from truetune.balance.answers import key, outcome
 from truetune.balance.rates import kinds
 from truetune.data.dataset import Dataset, Example, Prompt, Question
 from truetune.models.language_model import Frozen, LanguageModel
@@ -73,20 +73,12 @@ class Asking:
             question=question.question,
             answers=question.answers,
             answer=answer,
-            outcome=_outcome(answer, question.answers, self.abstention_phrases),
+            outcome=outcome(answer, question.answers, self.abstention_phrases),
             confidence=round(confidence, 6),
             population=question.population,
             cluster=question.cluster,
         )
         return replace(item, kind=kinds(item, taught, domain))
-
-
-def _outcome(answer: str, answers: Sequence[str], phrases: Sequence[str]) -> Outcome:
-    """Where the true answers end in a number behind `####`, that number decides, not the way to it."""
-    number = final_number(answer) if end_in_numbers(answers) else None
-    if number is None:
-        return outcome(answer, answers, phrases)
-    return "right" if number in map(final_number, answers) else "wrong"
 
 
 def with_lost(base: Measurement, tuned: Measurement) -> Measurement:
