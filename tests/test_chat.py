@@ -5,6 +5,7 @@ import json
 import sys
 
 import pytest
+import torch
 from commands import TINY_MODEL, composed
 from rich.console import Console
 
@@ -131,6 +132,25 @@ def test_what_cannot_be_talked_to_is_one_line(runs, tmp_path, monkeypatch, capsy
     code, shown = command(monkeypatch, capsys, without, "--prompt", "x")
     assert code == 2
     assert shown.err.startswith(f"error: {without / 'model'}: no such folder: the run did not finish, or extras.save")
+
+
+def test_both_are_asked_on_a_gpu_unless_the_run_was_told_to_stay_on_the_cpu(runs, monkeypatch):
+    seen = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr("truetune.models.language_model.LanguageModel.to", lambda lm, to: seen.append(to.type) or lm)
+    config = read_run(runs["questions"])["config"]
+    for accelerator in ("auto", "cpu"):
+        changed = {**config, "trainer": {**config["trainer"], "accelerator": accelerator}}
+        loaded(runs["questions"], changed, saved_model(runs["questions"]))
+    assert seen == ["cuda", "cuda", "cpu", "cpu"]
+
+
+def test_a_model_is_loaded_in_the_precision_that_it_was_saved_in(runs, monkeypatch):
+    folder, config = saved_model(runs["questions"]), read_run(runs["questions"])["config"]
+    model = {"_target_": "truetune.models.pretrained.Pretrained", "name_or_path": str(folder), "dtype": "bfloat16"}
+    both = loaded(runs["questions"], {**config, "model": model}, folder)
+    assert [partner.lm.model.dtype for partner in both] == [torch.bfloat16] * 2
+    assert partners(runs["questions"])[1].lm.model.dtype == torch.float32
 
 
 def test_a_missing_template_is_said(runs, tmp_path, monkeypatch):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from rich.console import Console
 
 from truetune.build import Run
@@ -13,7 +12,7 @@ from truetune.data.dataset import Dataset
 from truetune.data.tokens import Encoder, Row
 from truetune.models.chat import with_template
 from truetune.models.folder import IN_USE, owned
-from truetune.models.language_model import Frozen, LanguageModel
+from truetune.models.language_model import Frozen, LanguageModel, fastest
 from truetune.probes.baseline import measure_base
 from truetune.probes.measure import compare, limits, measure
 from truetune.probes.probe import Subject, true_answers
@@ -67,9 +66,7 @@ def _load(builder: Any, data: Dataset, say: Callable[[str], None]) -> LanguageMo
     lm: LanguageModel = builder.load()
     if data.has_conversations:
         lm = with_template(lm, data.chat_template, say)
-    model: Any = lm.model
-    model.to("cuda" if torch.cuda.is_available() else "cpu")
-    return lm
+    return lm.to(fastest())
 
 
 def _rows(lm: LanguageModel, data: Dataset) -> list[Row]:

@@ -151,6 +151,7 @@ def prepare(cfg: DictConfig, job: Job = "train", read: dict[str, Dataset] | None
     checks.probes(config)
     if job == "train":
         checks.together(config)
+        checks.precision(config)
         checks.trainer(config)
         checks.methods(config)
         checks.abstentions(config)

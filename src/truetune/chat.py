@@ -19,7 +19,7 @@ from truetune.data.dataset import Dataset, Prompt, Turn
 from truetune.data.formats import fill
 from truetune.errors import UserError
 from truetune.models.chat import with_template
-from truetune.models.language_model import LanguageModel
+from truetune.models.language_model import LanguageModel, fastest
 from truetune.models.pretrained import Pretrained
 from truetune.probes.decoding import Answer, greedy_answers
 from truetune.training.base import load_base
@@ -83,10 +83,11 @@ def partners(run_dir: Path, config: Mapping[str, Any], model: Path) -> tuple[Par
     builder: Any = build.make(config["model"], "model")
     silent = Console(stderr=True, quiet=True)
     base = load_base(builder, data, Path(config["paths"]["cache_dir"]), silent)
-    tuned = Pretrained(str(model)).load()
+    tuned = Pretrained(str(model), dtype=config["model"].get("dtype", "float32")).load()
+    device = fastest(config["trainer"].get("accelerator", "auto"))
     if data.has_conversations:
         base, tuned = (with_template(lm, data.chat_template, silent.print) for lm in (base, tuned))
-    return Partner("base", base, data), Partner("tuned", tuned, data)
+    return Partner("base", base.to(device), data), Partner("tuned", tuned.to(device), data)
 
 
 def _typed_in(run_dir: Path) -> Path:

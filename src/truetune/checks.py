@@ -162,12 +162,6 @@ def together(config: Mapping[str, Any]) -> None:
         raise UserError("trainer.gradient_clip_algorithm=value needs trainer.gradient_clip_val; type clip=value")
     if trainer.get("max_steps", -1) == 0:
         raise UserError("trainer.max_steps=0 trains nothing; raise it, or leave it out to go by trainer.max_epochs")
-    clips, mixed = trainer.get("gradient_clip_val") is not None, str(trainer.get("precision")).endswith("-mixed")
-    if config["optimizer"].get("fused") and clips and mixed:
-        raise UserError(
-            f"optimizer.fused=true with trainer.precision={trainer['precision']} cannot clip gradients; "
-            "type optimizer.fused=null or clip=none"
-        )
     if schedule.get("lr_end", 0) > config["optimizer"]["lr"]:
         raise UserError(
             f"schedule.lr_end={schedule['lr_end']} is above optimizer.lr={config['optimizer']['lr']}; lower it"
@@ -176,4 +170,28 @@ def together(config: Mapping[str, Any]) -> None:
         raise UserError(
             f"model.pretraining.warmup_steps={model['pretraining']['warmup_steps']} is above "
             f"model.pretraining.steps={model['pretraining']['steps']}; lower it"
+        )
+
+
+WHOLLY = {"bf16-true": "bfloat16", "16-true": "float16"}  # the precisions that change the weights, and to what
+
+
+def precision(config: Mapping[str, Any]) -> None:
+    """Base and tuned model are measured in one and the same."""
+    trainer, model = config["trainer"], config["model"]
+    asked = str(trainer.get("precision"))
+    if asked in WHOLLY and model.get("dtype") != WHOLLY[asked]:
+        found = f"model.dtype={model['dtype']}" if "dtype" in model else "float32"
+        way_out = (
+            f"type model.dtype={WHOLLY[asked]}" if "dtype" in model else f"type trainer.precision={asked[:-5]}-mixed"
+        )
+        raise UserError(
+            f"trainer.precision={asked} needs model.dtype={WHOLLY[asked]}: the base would be measured in {found} and "
+            f"the tuned model in {WHOLLY[asked]}; {way_out}"
+        )
+    clips = trainer.get("gradient_clip_val") is not None
+    if config["optimizer"].get("fused") and clips and asked.endswith("-mixed"):
+        raise UserError(
+            f"optimizer.fused=true with trainer.precision={asked} cannot clip gradients; "
+            "type optimizer.fused=null or clip=none"
         )

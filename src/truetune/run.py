@@ -64,13 +64,13 @@ def _beside_rank_0(job: Run, console: Console) -> dict[str, Any]:
 
 def _run(job: Run, console: Console) -> dict[str, Any]:
     state, say, data = State(), begin(job, console), job.prepared.data
-    devices = _rehearse(job).world_size
+    trainer = _rehearse(job)
     with state.recording(job):
         with state.timed("base"):
-            base = load_base(job.prepared.builder, data, job.cache, console)
+            base = load_base(job.prepared.builder, data, job.cache, console).to(trainer.strategy.root_device)
             if data.has_conversations:
                 base = with_template(base, data.chat_template, say)
-        _train_and_measure(job, data, base, state, console, devices)
+        _train_and_measure(job, data, base, state, console, trainer)
     state.finish(job, say)
     say(f"curves: tensorboard --logdir {job.run_dir}")
     return state.record
@@ -91,7 +91,7 @@ def _rehearse(job: Run) -> Trainer:
 
 
 def _train_and_measure(
-    job: Run, data: Dataset, base: LanguageModel, state: State, console: Console, devices: int
+    job: Run, data: Dataset, base: LanguageModel, state: State, console: Console, rehearsed: Trainer
 ) -> None:
     probes, say = job.probes(), speaker(console)
     with state.timed("curate"):
@@ -104,7 +104,9 @@ def _train_and_measure(
         tuned = replace(tuned, model=adaptation.prepare(tuned.model))
     given = _given(job, data, base, state, say)
     with state.timed("prepare"):
-        module, tokenized = _module(job, data, tuned, job.objectives(given), say, devices)
+        objectives = job.objectives(given)
+        given.reference.each_step = any(hasattr(objective, "reference") for objective in objectives)
+        module, tokenized = _module(job, data, tuned, objectives, say, rehearsed.world_size)
     if rank() == 0:
         preview(tokenized.rows[: job.config["extras"]["preview"]], tuned.tokenizer, console)
     subject = Subject(tuned, given.reference, job.decoding())
@@ -115,8 +117,10 @@ def _train_and_measure(
         state.history,
     )
     state.history.append(_at(0, 0, compare(state.base, state.base)))
+    given.reference.rest()
     loggers = job.loggers()
-    trainer = _fit(job, module, tokenized, measuring, loggers, state, console)
+    trainer = _fit(job, module, tokenized, tuned.digest, measuring, loggers, state, console)
+    tuned.to(rehearsed.strategy.root_device)  # a Trainer leaves it on the CPU
     if job.config["extras"]["final"] == "best":
         load_best(trainer, module)
     for adaptation in reversed(adaptations):
@@ -139,6 +143,7 @@ def _fit(
     job: Run,
     module: FineTuning,
     data: TokenizedData,
+    base: str,
     measuring: Measuring,
     loggers: list[Any],
     state: State,
@@ -149,7 +154,7 @@ def _fit(
         logger.log_metrics(state.history[0]["metrics"], 0)
     words = f"fine-tuning on {len(data.rows)} rows, {module.total_epochs} epochs"
     progress = ProgressLine(console, words, module.steps_per_epoch * module.total_epochs)
-    resumable = Resumable(job.run_dir, state, data.digest(), job.recorded, speaker(console))
+    resumable = Resumable(job.run_dir, state, f"{data.digest()} {base}", job.recorded, speaker(console))
     stability = Stability(job.config["extras"]["on_nonfinite"], speaker(console))
     state.stability = stability.report
     watching = [stability, measuring, StepLog(state.history, stability.counts)]

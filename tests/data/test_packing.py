@@ -54,7 +54,7 @@ def moved(lm):
     with torch.no_grad():
         for parameter in other.model.parameters():
             parameter.add_(0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
-    return Frozen(other.model)
+    return Frozen(other.copy().model)
 
 
 def test_packed_logits_are_those_of_each_row_alone(lm):

@@ -29,7 +29,8 @@ from truetune.models.tokenizers import word_level
 from truetune.state import State
 from truetune.steps import steps_per_epoch
 from truetune.training.callbacks import Measuring, StepLog
-from truetune.training.fit import fit
+from truetune.training.checkpoint_io import AtomicCheckpointIO
+from truetune.training.fit import fit, load_best
 from truetune.training.module import FineTuning
 from truetune.training.objectives import NextToken
 from truetune.training.resumable import Resumable
@@ -339,6 +340,51 @@ def test_the_checkpoint_of_another_model_is_refused_by_its_first_difference(tmp_
         fitted(tmp_path, checkpoint=checkpoint, lm=deeper)
 
 
+def partly_frozen():
+    lm = language_model()
+    for name, parameter in lm.model.named_parameters():
+        parameter.requires_grad_("mlp" in name)
+    return lm
+
+
+def test_a_checkpoint_holds_what_is_trained_and_goes_on_with_the_rest_of_the_base(tmp_path):
+    _, seen, weights, history = fitted(tmp_path / "whole", lm=partly_frozen())
+    _, first, _, _ = fitted(tmp_path / "run", 9, lm=partly_frozen())
+    checkpoint = tmp_path / "run" / LAST
+    stored = torch.load(checkpoint, weights_only=True)
+    trained = {f"model.{name}" for name, p in partly_frozen().model.named_parameters() if p.requires_grad}
+    assert set(stored["state_dict"]) == trained
+    assert len(trained) == 3
+    trainer, rest, resumed, steps = fitted(tmp_path / "run", checkpoint=checkpoint, lm=partly_frozen())
+    assert first + rest == seen
+    assert all(torch.equal(one, other) for one, other in zip(resumed, weights, strict=True))
+    assert steps == history
+    trainer.checkpoint_callback.best_model_path = str(checkpoint)
+    with torch.no_grad():
+        for value in resumed:
+            value.zero_()
+    load_best(trainer, trainer.lightning_module)
+    found = trainer.lightning_module.state_dict()
+    best = torch.load(checkpoint, weights_only=True)["state_dict"]
+    assert all(torch.equal(value, best[name]) and value.any() for name, value in found.items())
+
+
+@pytest.mark.parametrize("change", ["lacks", "has"])
+def test_a_checkpoint_without_a_trained_weight_or_with_a_foreign_one_is_refused(tmp_path, change):
+    fitted(tmp_path, 3, lm=partly_frozen())
+    checkpoint = tmp_path / LAST
+    stored = torch.load(checkpoint, weights_only=True)
+    name = sorted(stored["state_dict"])[0]
+    if change == "lacks":
+        del stored["state_dict"][name]
+    else:
+        stored["state_dict"][(name := "model.other.weight")] = torch.zeros(2, 3)
+    AtomicCheckpointIO().save_checkpoint(stored, checkpoint)
+    there = "missing there and 16x16" if change == "lacks" else "2x3 there and missing"
+    with pytest.raises(UserError, match=rf"of another model: {name} is {there} here"):
+        fitted(tmp_path, checkpoint=checkpoint, lm=partly_frozen())
+
+
 def test_seconds_are_those_of_all_sessions():
     state = State(earlier={"total": 100.0, "fine_tune": 60.0, "base": 5.0})
     with state.timed("fine_tune"):
@@ -381,7 +427,7 @@ def test_an_early_stop_is_remembered(tmp_path):
 def test_changed_rows_and_a_moved_folder_are_refused(tmp_path):
     fitted(tmp_path / "run", 3)
     checkpoint = tmp_path / "run" / "checkpoints" / "last.ckpt"
-    with pytest.raises(UserError, match="the training rows have changed"):
+    with pytest.raises(UserError, match="the training rows or the base have changed"):
         fitted(tmp_path / "run", checkpoint=checkpoint, texts=TEXTS[::-1])
     with pytest.raises(UserError, match="move it back there"):
         fitted(tmp_path / "moved", checkpoint=checkpoint)

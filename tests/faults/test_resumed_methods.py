@@ -86,3 +86,15 @@ def test_what_is_typed_on_resuming_takes_effect_and_is_recorded(cache):
     assert record["history"][-1]["step"] == 30
     with pytest.raises(UserError, match="max_epochs"):
         ran(folder, *WORDS, *anew[:3], "trainer.max_epochs=2", resume=folder)
+
+
+def test_a_run_does_not_go_on_with_another_base(cache):
+    pytest.importorskip("peft")
+    words = (*WORDS, "method=lora", "trainer.max_epochs=1")
+    (cache / "based").mkdir()
+    (cache / "based" / "cache").symlink_to(cache)
+    folder = cache / "based" / "run"
+    with pytest.raises(SystemExit):
+        stopped(3, folder, *words)
+    with pytest.raises(UserError, match="the training rows or the base have changed"):
+        ran(folder, *words, "model.pretraining.steps=2", resume=folder)

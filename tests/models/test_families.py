@@ -64,7 +64,7 @@ def loaded(name, tmp):
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_family_is_trained_measured_and_saved(name, tmp, tmp_path):
     lm = loaded(name, tmp)
-    base = Frozen(lm.model)
+    base = Frozen(lm.copy().model)
     seen = []
     module = train(lm, rows(lm), batch=3, optimizer=recording(seen), accumulate_grad_batches=3)
     assert module.window_tokens == sum(row.target_tokens for row in rows(lm))

@@ -29,7 +29,7 @@ def test_a_copy_moves_alone():
     assert (other.digest, other.origin, other.tokenizer) == (lm.digest, lm.origin, lm.tokenizer)
 
 
-def test_a_frozen_copy_has_no_dropout_and_leaves_the_model_as_it_was():
+def test_a_frozen_model_has_no_dropout_and_its_copy_trains():
     lm = language_model()
     for layer in lm.model.model.layers:
         layer.self_attn.attention_dropout = 0.5
@@ -38,8 +38,10 @@ def test_a_frozen_copy_has_no_dropout_and_leaves_the_model_as_it_was():
     first, second = (reference.logits(ids, torch.ones_like(ids)) for _ in range(2))
     assert torch.equal(first, second)
     assert not first.requires_grad
-    assert lm.model.training
-    assert all(parameter.requires_grad for parameter in lm.model.parameters())
+    assert not any(parameter.requires_grad for parameter in lm.model.parameters())
+    for copy in (lm.copy().model, reference.trainable()):
+        assert all(parameter.requires_grad for parameter in copy.parameters())
+    assert lm.copy().model.training
 
 
 @pytest.mark.parametrize("text", ["plain", "naïve café", "日本語 😀", "tab\tand\nnewline", "  two  spaces "])

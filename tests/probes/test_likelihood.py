@@ -40,7 +40,7 @@ def sharp():
 @pytest.mark.parametrize("batch_size", [1, 4, 9])
 def test_sums_are_those_of_the_rows_alone_whatever_the_batch(batch_size):
     lm, base = sharp(), language_model()
-    found = likelihood(lm, EXAMPLES, batch_size=batch_size, base=Frozen(base.model))
+    found = likelihood(lm, EXAMPLES, batch_size=batch_size, base=Frozen(base.copy().model))
     nll = kl = tokens = 0
     for (logits, labels), (before, _) in zip(one_by_one(lm, EXAMPLES), one_by_one(base, EXAMPLES), strict=True):
         nll -= float(Categorical(logits=logits).log_prob(labels).sum())
@@ -56,12 +56,12 @@ def test_sums_are_those_of_the_rows_alone_whatever_the_batch(batch_size):
 
 def test_no_more_logits_are_held_than_are_asked_for(monkeypatch):
     lm, base = sharp(), language_model()
-    whole = likelihood(lm, EXAMPLES, batch_size=9, base=Frozen(base.model))
+    whole = likelihood(lm, EXAMPLES, batch_size=9, base=Frozen(base.copy().model))
     seen = []
     for model in (lm.model, base.model):
         model.get_output_embeddings().register_forward_hook(lambda _m, _i, made: seen.append(made[..., 0].numel()))
     monkeypatch.setattr("truetune.probes.likelihood.CHUNK", 5)
-    found = likelihood(lm, EXAMPLES, batch_size=9, base=Frozen(base.model))
+    found = likelihood(lm, EXAMPLES, batch_size=9, base=Frozen(base.copy().model))
     assert found.target_tokens > 25
     assert max(seen) <= 6  # the six are those that show whether the head can be parted from the model
     assert found.row_nll_nats == pytest.approx(whole.row_nll_nats, rel=1e-5)
@@ -80,7 +80,9 @@ def test_nll_is_the_loss_of_transformers_times_the_targets():
 
 def test_a_model_is_at_no_distance_from_itself_and_without_a_base_none_is_measured():
     lm = sharp()
-    assert likelihood(lm, EXAMPLES, batch_size=4, base=Frozen(lm.model)).kl_to_base_nats == pytest.approx(0, abs=1e-5)
+    assert likelihood(lm, EXAMPLES, batch_size=4, base=Frozen(lm.copy().model)).kl_to_base_nats == pytest.approx(
+        0, abs=1e-5
+    )
     assert likelihood(lm, EXAMPLES, batch_size=4).kl_to_base_nats == 0
 
 
@@ -111,7 +113,7 @@ def test_a_row_beyond_the_context_is_cut_and_never_counts_as_reproduced():
 def test_the_mode_comes_back_and_no_gradient_is_kept():
     lm = language_model()
     lm.model.train()
-    likelihood(lm, EXAMPLES, batch_size=4, base=Frozen(lm.model))
+    likelihood(lm, EXAMPLES, batch_size=4, base=Frozen(lm.copy().model))
     assert lm.model.training
     assert all(parameter.grad is None for parameter in lm.model.parameters())
     lm.model.eval()

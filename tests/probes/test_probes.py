@@ -162,11 +162,11 @@ def test_retention_is_the_likelihood_of_texts_and_the_distance_from_the_base():
     shares = {"<bos>": "Ann?", "Ann?": {"Rome": 0.75, "Oslo": 0.25}}
     base, tuned = bigram(WORDS, shares), bigram(WORDS, {**shares, "Ann?": {"Rome": 0.5, "Oslo": 0.5}})
     probe = Retention(ASKING)
-    itself = values(probe.measure(Subject(base, Frozen(base.model)), DATA))
+    itself = values(probe.measure(Subject(base, Frozen(base.copy().model)), DATA))
     assert itself["retention/kl_to_base_nats_per_token"] == pytest.approx(0, abs=1e-6)
     # Three targets: Ann? (certain), Rome (a choice), the end (certain).
     assert itself["retention/nll_nats_per_token"] == pytest.approx(-math.log(0.75) / 3, abs=1e-4)
-    moved = values(probe.measure(Subject(tuned, Frozen(base.model)), DATA))
+    moved = values(probe.measure(Subject(tuned, Frozen(base.copy().model)), DATA))
     kl = 0.75 * math.log(0.75 / 0.5) + 0.25 * math.log(0.25 / 0.5)
     assert moved["retention/kl_to_base_nats_per_token"] == pytest.approx(kl / 3, abs=1e-4)
     assert moved["retention/nll_nats_per_token"] == pytest.approx(-math.log(0.5) / 3, abs=1e-4)
@@ -174,7 +174,7 @@ def test_retention_is_the_likelihood_of_texts_and_the_distance_from_the_base():
 
 def test_without_texts_the_drift_is_measured_on_the_true_answers(before):
     data = replace(DATA, texts=[])
-    found = Retention(ASKING).measure(Subject(before, Frozen(before.model)), data).metrics
+    found = Retention(ASKING).measure(Subject(before, Frozen(before.copy().model)), data).metrics
     assert "retention/nll_nats_per_token" not in found
     assert found["retention/kl_to_base_nats_per_token"].n == 4, "two answers and two ends"
 
@@ -207,7 +207,7 @@ def test_measuring_twice_gives_the_same():
     ready = prepared(*TINY_WORLD, *TINY_MODEL)
     data, builder = ready.data, ready.builder
     lm = builder.build(builder.tokenizer(words=data.pretraining.vocabulary()), "digest", "random")
-    subject = Subject(lm, Frozen(lm.model))
+    subject = Subject(lm, Frozen(lm.copy().model))
     once, again = measure(subject, data, PROBES), measure(subject, data, PROBES)
     assert once == again
     assert set(once.items) == {"task", "retention", "hallucination"}

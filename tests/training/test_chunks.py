@@ -60,7 +60,7 @@ def test_logits_at_the_targets_only_give_the_loss_and_gradient_of_all():
 
 def test_what_needs_all_logits_gets_them():
     lm, shapes = language_model(), []
-    objectives = [NextToken(), KlToBase(Frozen(lm.model), 1.0)]
+    objectives = [NextToken(), KlToBase(Frozen(lm.copy().model), 1.0)]
     lm.model.lm_head.register_forward_hook(lambda module, inputs, logits: shapes.append(logits.ndim))
     train(lm, rows(lm), objectives=objectives, at_targets=True)
     assert shapes == [3]
@@ -99,7 +99,7 @@ def test_a_model_that_caps_its_logits_is_refused():
 
 def test_what_needs_all_logits_is_refused_beside_it():
     lm = language_model()
-    base = Frozen(lm.model)
+    base = Frozen(lm.copy().model)
     with pytest.raises(UserError, match="KlToBase needs all logits at once"):
         train(lm, rows(lm), objectives=[NextToken(chunk=4), KlToBase(base, 1.0)])
     train(lm, rows(lm), objectives=[NextToken(chunk=4), L2Sp(base, 1.0)])

@@ -39,10 +39,10 @@ def batch_of(lm, weights=(0.0, 1.0, 0.0), prompt="w0"):
 
 
 def test_self_replay_is_the_kl_on_drawn_rows_alone(lm):
-    objective = SelfReplay(Frozen(lm.model), 1.0)
+    objective = SelfReplay(Frozen(lm.copy().model), 1.0)
     batch = batch_of(lm)
     assert float(objective(micro_of(lm, batch))) == pytest.approx(0, abs=1e-6)
-    base = Frozen(lm.model)
+    base = Frozen(lm.copy().model)
     micro = micro_of(moved(lm), batch)
     expected = 0.0
     for row in (0, 2):
@@ -67,7 +67,7 @@ def test_self_distillation_is_the_kl_to_the_teacher_it_was_given(lm):
 
 def exact_fisher(lm, row):
     """Of a row with one predicted token: sum over the vocabulary of p(y) (d log p(y))^2."""
-    model = Frozen(lm.model).trainable()
+    model = Frozen(lm.copy().model).trainable()
     log_p = model(input_ids=row["input_ids"], use_cache=False).logits[0, 0].log_softmax(-1)
     found = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
     for y in range(len(log_p)):
@@ -81,19 +81,19 @@ def test_the_fisher_information_is_that_of_the_model(lm):
     one = {**collate(rows(lm, ["w1"], "w0"), 0)}
     one["input_ids"] = one["input_ids"][:, :2]
     exact = exact_fisher(lm, one)
-    found = fisher(Frozen(lm.model), [one] * 600)
+    found = fisher(Frozen(lm.copy().model), [one] * 600)
     for name in ("lm_head.weight", "model.embed_tokens.weight", "model.norm.weight"):
         if name in exact:
             assert float(found[name].sum()) == pytest.approx(float(exact[name].sum()), rel=0.2), name
     assert all((value >= 0).all() for value in found.values())
-    assert fisher(Frozen(lm.model), [one] * 3)["model.norm.weight"].equal(
-        fisher(Frozen(lm.model), [one] * 3)["model.norm.weight"]
+    assert fisher(Frozen(lm.copy().model), [one] * 3)["model.norm.weight"].equal(
+        fisher(Frozen(lm.copy().model), [one] * 3)["model.norm.weight"]
     )
 
 
 def test_ewc_weighs_each_squared_distance_with_its_information(lm):
     texts = [collate(rows(lm, [text], ""), 0) for text in ("w1 w2", "w4 w5 w6")]
-    base, asked = Frozen(lm.model), []
+    base, asked = Frozen(lm.copy().model), []
     ewc = Ewc(base, lambda count, length: asked.append((count, length)) or texts, weight=1.0, texts=2, max_tokens=8)
     assert asked == [(2, 8)]
     total = sum(value.numel() for value in ewc.fisher.values())

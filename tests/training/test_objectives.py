@@ -9,7 +9,7 @@ from training.small import language_model, rows
 
 from truetune.data.tokens import collate
 from truetune.models.language_model import Frozen
-from truetune.training.objectives import KlToBase, L2Sp, Micro, NextToken, kl_nats
+from truetune.training.objectives import KlToBase, L2Sp, Micro, NextToken, kl_nats, pull
 
 
 def micro(lm, data, weight=1.0):
@@ -87,7 +87,7 @@ def test_kl_is_that_of_torch_and_zero_for_equals():
 
 def test_kl_to_base_starts_at_zero_and_looks_at_targets_alone():
     lm = language_model()
-    reference = Frozen(lm.model)
+    reference = Frozen(lm.copy().model)
     objective = KlToBase(reference, weight=1.0)
     assert float(objective(micro(lm, rows(lm)))) == pytest.approx(0, abs=1e-5)
     one = micro(lm, rows(lm))
@@ -100,7 +100,7 @@ def test_kl_to_base_starts_at_zero_and_looks_at_targets_alone():
 
 def test_l2_sp_by_hand():
     lm = language_model()
-    objective = L2Sp(Frozen(lm.model), weight=2.0)
+    objective = L2Sp(Frozen(lm.copy().model), weight=2.0)
     with torch.no_grad():
         next(iter(lm.model.parameters())).add_(0.1)
     one = micro(lm, rows(lm))
@@ -110,7 +110,7 @@ def test_l2_sp_by_hand():
 
 def test_the_gradient_of_l2_sp_is_the_way_back_to_the_base():
     lm = language_model()
-    reference = Frozen(lm.model)
+    reference = Frozen(lm.copy().model)
     start = [value.clone() for value in reference.parameters().values()]
     with torch.no_grad():
         for parameter in lm.model.parameters():
@@ -127,7 +127,7 @@ def test_l2_sp_pulls_trained_weights_alone():
     first, *others = lm.model.parameters()
     for parameter in others:
         parameter.requires_grad_(False)
-    objective = L2Sp(Frozen(lm.model), 1.0)
+    objective = L2Sp(Frozen(lm.copy().model), 1.0)
     with torch.no_grad():
         for parameter in lm.model.parameters():
             parameter.add_(1.0)
@@ -135,9 +135,21 @@ def test_l2_sp_pulls_trained_weights_alone():
     assert float(objective(one) / one.target_tokens) == pytest.approx(first.numel() / 2)
 
 
+def test_start_and_importance_are_moved_to_the_model_once():
+    lm = language_model()
+    lm.model.to("meta")
+    start, importance = (dict(language_model().model.named_parameters()) for _ in range(2))
+    one, seen = Micro(lm.model, *[torch.zeros(1, 2, device="meta")] * 5), []
+    for _ in range(2):
+        pull(one, start, importance)
+        seen.append([*start.values(), *importance.values()])
+    assert {value.device.type for value in seen[0]} == {"meta"}
+    assert all(first is second for first, second in zip(*seen, strict=True))
+
+
 def test_the_reference_is_frozen_and_nobodys_parameter():
     lm = language_model()
-    reference = Frozen(lm.model)
+    reference = Frozen(lm.copy().model)
     module = torch.nn.Module()
     module.model, module.reference = lm.model, reference
     assert all(name.startswith("model.") for name in module.state_dict())

@@ -62,6 +62,19 @@ def test_the_fused_optimizer_cannot_clip_in_mixed_precision_and_that_is_said_bef
     assert prepared(*TINY_WORLD, **{"optimizer.fused": True})
 
 
+def test_base_and_tuned_model_are_in_one_precision_or_the_run_is_refused(folder):
+    own = {"model.name_or_path": str(folder), "data.train_file": str(folder / "rows.jsonl")}
+    (folder / "rows.jsonl").write_text("".join(f'{{"question": "w{n}", "answer": "w2"}}\n' for n in range(40)))
+    for precision, dtype in [("bf16-true", "bfloat16"), ("16-true", "float16")]:
+        words = {**own, "trainer.precision": precision}
+        for other in {"float32", "bfloat16", "float16"} - {dtype}:
+            said = refused("model=pretrained", "data=jsonl", **words, **{"model.dtype": other})
+            assert said.startswith(f"trainer.precision={precision} needs model.dtype={dtype}: ")
+            assert said.endswith(f"type model.dtype={dtype}")
+        assert prepared("model=pretrained", "data=jsonl", **words, **{"model.dtype": dtype})
+    assert refused(*TINY_WORLD, **{"trainer.precision": "bf16-true"}).endswith("type trainer.precision=bf16-mixed")
+
+
 @pytest.fixture
 def folder(tmp_path):
     lm = language_model()

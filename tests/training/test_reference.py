@@ -5,8 +5,10 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from training.small import language_model, recording, rows, train
 
+from truetune.data.tokens import collate
 from truetune.models.language_model import Frozen
 from truetune.training.checkpoint_io import AtomicCheckpointIO
+from truetune.training.distances import Ewc
 from truetune.training.objectives import KlToBase, L2Sp, NextToken
 
 
@@ -20,7 +22,7 @@ def distance(lm, start):
 
 def test_no_checkpoint_parameter_or_optimizer_holds_the_reference(tmp_path):
     lm = language_model()
-    reference, names = Frozen(lm.model), {f"model.{name}" for name in lm.model.state_dict()}
+    reference, names = Frozen(lm.copy().model), {f"model.{name}" for name in lm.model.state_dict()}
     before = {name: value.clone() for name, value in reference.parameters().items()}
     keep = ModelCheckpoint(dirpath=tmp_path, filename="last", enable_version_counter=False)
     given = []
@@ -40,13 +42,25 @@ def test_no_checkpoint_parameter_or_optimizer_holds_the_reference(tmp_path):
     assert distance(lm, before.values()) > 1, "the model has moved, away from it"
 
 
+def test_training_beside_the_base_itself_leaves_it_untouched():
+    base = language_model()
+    before = {name: value.clone() for name, value in base.model.state_dict().items()}
+    tuned, reference = base.copy(), Frozen(base.model)
+    texts = [collate(rows(base)[:1], 0)]
+    ewc = Ewc(reference, lambda count, length: texts, weight=0.1, texts=1, max_tokens=8)
+    train(tuned, rows(base), objectives=[*both(reference), ewc], epochs=3)
+    assert distance(tuned, [before[name] for name, _ in tuned.model.named_parameters()]) > 0.01
+    assert all(torch.equal(value, before[name]) for name, value in base.model.state_dict().items())
+    assert all(parameter.grad is None for parameter in base.model.parameters())
+
+
 @pytest.mark.parametrize(("kl", "l2"), [(20.0, 0.0), (0.0, 2.0)])
 def test_a_reference_holds_the_model_back(kl, l2):
     moved = []
     for share in (0.0, 1.0):
         lm = language_model()
         start = [p.detach().clone() for p in lm.model.parameters()]
-        train(lm, rows(lm), objectives=both(Frozen(lm.model), share * kl, share * l2), epochs=10)
+        train(lm, rows(lm), objectives=both(Frozen(lm.copy().model), share * kl, share * l2), epochs=10)
         moved.append(distance(lm, start))
     assert moved[1] < 0.8 * moved[0]
 
@@ -57,7 +71,7 @@ def test_accumulation_changes_neither_pull(batch, accumulate):
 
     def weights(batch, accumulate):
         lm, seen = language_model(torch.float64), []
-        reference = Frozen(lm.model)
+        reference = Frozen(lm.copy().model)
         train(
             lm,
             rows(lm),

@@ -7,6 +7,7 @@ import torch
 from training.small import Watch, gradient, language_model, recording, rows, train
 
 from truetune.training.callbacks import Measuring, StepLog, epochs_to_measure
+from truetune.training.clipping import UpdateRatio
 
 
 def size(tensors):
@@ -63,6 +64,19 @@ def test_the_share_of_clipped_steps_counts_those_since_the_last_line():
     assert column(third, "clipped_fraction") == pytest.approx([sum(beyond[n : n + 3]) / 3 for n in (0, 3, 6)])
     for norm, after, clipped in zip(column(each, "grad_norm"), gradients, beyond, strict=True):
         assert size(after) == pytest.approx(limit if clipped else norm, rel=1e-3)
+
+
+def test_weights_are_kept_for_the_ratio_only_once_all_gradients_are_there(monkeypatch):
+    seen = []
+
+    def kept(parameters):
+        held = list(parameters)
+        seen.append(all(parameter.grad is not None for parameter in held))
+        return UpdateRatio(held)
+
+    monkeypatch.setattr("truetune.training.callbacks.UpdateRatio", kept)
+    history, *_ = logged(3)
+    assert seen == [True] * len(history) == [True] * 3
 
 
 def test_the_ratio_is_of_the_logged_step_alone():

@@ -38,17 +38,32 @@ class LanguageModel:
         return sorted({int(self.tokenizer.eos_token_id), *more})  # pyright: ignore[reportArgumentType]
 
     def copy(self) -> LanguageModel:
-        return replace(self, model=copy.deepcopy(self.model))
+        """One to be trained, whether or not this one is frozen."""
+        return replace(self, model=_trainable(self.model).train())
+
+    def to(self, device: torch.device) -> LanguageModel:
+        """Moves the model itself."""
+        model: Any = self.model
+        model.to(device)
+        return self
+
+
+def fastest(accelerator: str = "auto") -> torch.device:
+    """Where to ask a model that no Trainer places: a GPU if there is one, unless `accelerator` is `cpu`."""
+    return torch.device("cuda" if accelerator != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 class Frozen:
-    """A reference model that is no nn.Module attribute: no state dict, optimizer or checkpoint ever holds it.
+    """A reference that nobody trains; no nn.Module attribute, so no state dict, optimizer or checkpoint holds it.
 
-    Lightning does not move what is not a module, so it moves itself to the tokens' device at call time.
+    Lightning does not move what is not a module, so it moves itself to the tokens' device at call time. Between
+    measurements it waits on the CPU, unless `each_step` says that training asks it as well.
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
-        self._model = copy.deepcopy(model).eval().requires_grad_(False)
+        """The model itself, not a copy of it."""
+        self._model = model.eval().requires_grad_(False)
+        self.each_step = False
 
     @torch.no_grad()
     def logits(self, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor | None = None) -> Tensor:
@@ -63,10 +78,23 @@ class Frozen:
 
     def trainable(self) -> Any:
         """A copy that takes gradients, in evaluation mode."""
-        return copy.deepcopy(self._model).requires_grad_(True)
+        return _trainable(self._model)
+
+    def rest(self) -> None:
+        model: Any = self._model
+        if not self.each_step:
+            model.to("cpu")
 
     def parameters(self) -> dict[str, Tensor]:
         return dict(self._model.named_parameters())
+
+
+def _trainable(model: Any) -> Any:
+    """A copy; quantised weights, which are whole numbers, take no gradients."""
+    made = copy.deepcopy(model)
+    for parameter in made.parameters():
+        parameter.requires_grad_(parameter.is_floating_point())
+    return made
 
 
 def forward(model: Any, input_ids: Tensor, position_ids: Tensor | None = None) -> Tensor:

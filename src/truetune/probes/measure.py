@@ -35,6 +35,8 @@ def measure(subject: Subject, data: Dataset, probes: Sequence[Probe]) -> Measure
         found = probe.measure(subject, data)
         metrics |= found.metrics
         items |= found.items
+    if subject.base is not None:
+        subject.base.rest()
     return Measurement(metrics | fit(subject, data, probes), items)
 
 

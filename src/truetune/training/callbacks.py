@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
+from torch.optim import Optimizer
 
 from truetune.atomic import writing
 from truetune.balance.memorising import memorising_since
@@ -57,8 +58,9 @@ class StepLog(EachStep):
         last = isinstance(module, FineTuning) and step == module.steps_per_epoch * module.total_epochs
         return last or step % max(1, trainer.log_every_n_steps) == 0  # pyright: ignore[reportAttributeAccessIssue]
 
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        if self._update is None and self._due(trainer, pl_module, trainer.global_step + 1):
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
+        """The activations are gone: no more memory is needed than the optimizer took."""
+        if self._due(trainer, pl_module, trainer.global_step + 1):
             self._update = UpdateRatio(pl_module.parameters())
 
     def after_step(self, trainer: Trainer, module: FineTuning) -> None:

@@ -52,7 +52,7 @@ class Ewc:
         texts: int,
         max_tokens: int,
     ) -> None:
-        self.weight, self._start = weight, reference.parameters()
+        self.weight, self.reference, self._start = weight, reference, reference.parameters()
         self.fisher = _to_mean_one(fisher(reference, old_texts(texts, max_tokens)))
 
     def __call__(self, micro: Micro) -> Tensor:
@@ -70,7 +70,8 @@ def fisher(reference: Frozen, texts: Iterable[Batch], seed: int = 0) -> dict[str
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         for batch in texts:
-            log_p_TV = model(input_ids=batch["input_ids"], use_cache=False).logits[0, :-1].float().log_softmax(-1)
+            input_ids = batch["input_ids"].to(model.device)
+            log_p_TV = model(input_ids=input_ids, use_cache=False).logits[0, :-1].float().log_softmax(-1)
             drawn_T1 = log_p_TV.detach().exp().multinomial(1)
             grads = torch.autograd.grad(log_p_TV.gather(-1, drawn_T1).sum(), list(named.values()))
             for name, grad in zip(named, grads, strict=True):

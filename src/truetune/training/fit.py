@@ -95,7 +95,8 @@ def load_best(trainer: Trainer, module: FineTuning) -> None:
     if not isinstance(callback, ModelCheckpoint) or not callback.best_model_path:
         raise UserError("extras.final=best needs a ModelCheckpoint among the callbacks; type callbacks=default")
     stored = AtomicCheckpointIO().load_checkpoint(callback.best_model_path, map_location="cpu")
-    module.load_state_dict(stored["state_dict"])
+    module.on_load_checkpoint(stored)
+    module.load_state_dict(stored["state_dict"], strict=False)
 
 
 def quiet() -> None:

@@ -72,7 +72,10 @@ class FineTuning(LightningModule):
         at_targets: bool = False,
     ) -> None:
         super().__init__()
+        self.strict_loading = False  # `on_load_checkpoint` is strict
         self.model = model
+        named = model.named_parameters(remove_duplicate=False)
+        self._frozen = [f"model.{name}" for name, parameter in named if not parameter.requires_grad]
         self._objectives, self._optimizer, self._schedule = list(objectives), optimizer, schedule
         self._at_targets = _at_targets(model, objectives, at_targets)
         called = body(model) if self._at_targets else model
@@ -166,6 +169,14 @@ class FineTuning(LightningModule):
         micros = [micro for rank in gathered(mine, self.trainer.world_size) for micro in rank]
         bad = [item for ids, finite in micros if not finite for item in ids]
         return bad or [item for ids, _ in micros for item in ids]
+
+    def state_dict(self, *arguments: Any, **options: Any) -> dict[str, Any]:
+        """Of what is trained, and of buffers: what is frozen, with its scales if quantised, is the base's."""
+        found: dict[str, Any] = super().state_dict(*arguments, **options)
+        frozen, parts = set(self._frozen), tuple(f"{name}." for name in self._frozen)
+        for name in [name for name in found if name in frozen or name.startswith(parts)]:
+            del found[name]
+        return found
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Raises UserError for the first tensor that the model does not have, or not in that shape."""

@@ -5,7 +5,7 @@ Shapes: B sequences, T positions, V vocabulary, N target tokens of the micro-bat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -125,15 +125,26 @@ class KlToBase:
         return kl_to(self.reference, micro, micro.is_target_BT if self.positions == "target" else micro.is_real_BT)
 
 
-def pull(micro: Micro, start: Mapping[str, Tensor], importance: Mapping[str, Tensor] | None = None) -> Tensor:
-    """Half the sum of (theta - start)^2, each times its importance, once a step whatever its token count."""
+def pull(micro: Micro, start: dict[str, Tensor], importance: dict[str, Tensor] | None = None) -> Tensor:
+    """Half the sum of (theta - start)^2, each times its importance, once a step whatever its token count.
+
+    What is not yet on the model's device is moved there for good.
+    """
     terms: list[Tensor] = []
     for name, parameter in micro.model.named_parameters():
         if parameter.requires_grad and name in start:
-            squares = (parameter - start[name].to(parameter.device)).pow(2)
-            terms.append((squares if importance is None else importance[name].to(parameter.device) * squares).sum())
+            squares = (parameter - _moved(start, name, parameter.device)).pow(2)
+            if importance is not None:
+                squares = _moved(importance, name, parameter.device) * squares
+            terms.append(squares.sum())
     # The window's division by its target tokens is undone: the penalty is per step, not per token.
     return torch.stack(terms).sum() / 2 * micro.target_tokens
+
+
+def _moved(values: dict[str, Tensor], name: str, device: torch.device) -> Tensor:
+    if values[name].device != device:
+        values[name] = values[name].to(device)
+    return values[name]
 
 
 @dataclass
@@ -143,5 +154,8 @@ class L2Sp:
     reference: Frozen
     weight: float
 
+    def __post_init__(self) -> None:
+        self._start = self.reference.parameters()
+
     def __call__(self, micro: Micro) -> Tensor:
-        return pull(micro, self.reference.parameters())
+        return pull(micro, self._start)

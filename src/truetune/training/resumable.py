@@ -63,7 +63,9 @@ class Resumable(Checkpoint):
         if stored is None or "config" not in stored:
             raise UserError(f"{self.run_dir}: this checkpoint was made by an older truetune; start a new run")
         if stored["data"] != self.data:
-            raise UserError(f"{self.run_dir}: the training rows have changed since this run started; start a new run")
+            raise UserError(
+                f"{self.run_dir}: the training rows or the base have changed since this run started; start a new run"
+            )
         if stored["folder"] != str(self.run_dir.resolve()):
             raise UserError(f"{self.run_dir}: this run was made in {stored['folder']}; move it back there to resume")
         if len(stored["random"]) != trainer.world_size:

@@ -1,0 +1,100 @@
+"""Where models are when they are asked: on the Trainer's device, before the fit and after it. No GPU is needed."""
+
+import io
+from types import SimpleNamespace
+
+import pytest
+import torch
+import transformers
+from commands import TINY_RUN, composed
+from rich.console import Console
+from training.small import language_model, rows
+
+import truetune.run
+from truetune import build
+from truetune.audit import _load
+from truetune.data.tokens import collate
+from truetune.models.language_model import Frozen, fastest
+from truetune.training.distances import fisher
+from truetune.training.fit import make_trainer
+from truetune.training.module import FineTuning
+
+GPU = torch.device("cuda", 3)
+
+
+@pytest.fixture
+def events(monkeypatch):
+    """What is asked of a model's place, in order; nothing is moved, as there is nowhere to move to."""
+    seen = []
+    monkeypatch.setattr(transformers.PreTrainedModel, "to", lambda model, to, *_: seen.append(to) or model)
+    return seen
+
+
+def finished(folder, *words):
+    cfg = composed(*TINY_RUN, f"paths.cache_dir={folder / 'cache'}", *words)
+    cfg.paths.output_dir = str(folder / "run")
+    job = build.build(cfg, build.prepare(cfg), folder / "run")
+    return truetune.run.run(job, Console(file=io.StringIO()))
+
+
+@pytest.fixture
+def on_a_gpu(monkeypatch):
+    placed = SimpleNamespace(world_size=1, strategy=SimpleNamespace(root_device=GPU))
+    monkeypatch.setattr(truetune.run, "_rehearse", lambda job: placed)
+
+
+def test_a_run_asks_the_base_and_the_tuned_model_where_it_trains(tmp_path, monkeypatch, events, on_a_gpu):
+    def noting(name, called):
+        return lambda *a, **k: events.append(name) or called(*a, **k)
+
+    monkeypatch.setattr(truetune.run, "measure_base", noting("base", truetune.run.measure_base))
+    monkeypatch.setattr(truetune.run, "measure", noting("tuned", truetune.run.measure))
+    monkeypatch.setattr(FineTuning, "cpu", noting("end of fit", FineTuning.cpu))
+    finished(tmp_path, "method=interpolate")
+    before, asked = events[: events.index("base")], events[: events.index("tuned")]
+    assert before[-1] == GPU
+    assert asked[len(asked) - asked[::-1].index("end of fit")] == GPU, "before the scores that alpha is chosen by"
+
+
+@pytest.mark.parametrize(("method", "rests"), [("plain", True), ("l2_sp", False)])
+def test_the_base_is_held_once_and_on_the_gpu_only_while_it_is_asked(
+    tmp_path, monkeypatch, events, on_a_gpu, method, rests
+):
+    made, asked = [], []
+    load, measure = truetune.run.load_base, truetune.run.measure
+    monkeypatch.setattr(truetune.run, "load_base", lambda *a: made.append(load(*a)) or made[0])
+    monkeypatch.setattr(truetune.run, "measure", lambda subject, *a: asked.append(subject) or measure(subject, *a))
+    monkeypatch.setattr(FineTuning, "on_fit_start", lambda module: events.append("fit"), raising=False)
+    finished(tmp_path, f"method={method}", "trainer.accelerator=cpu")
+    assert asked[0].base._model is made[0].model
+    _, at = (place for place, event in enumerate(events) if event == "fit")  # the first one made the base
+    assert ("cpu" in events[:at]) == rests == ("cpu" in events[at:]), "before the fit, and after each measurement"
+
+
+def test_the_device_is_the_trainers(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+
+    def device(**trainer):
+        return make_trainer(trainer, callbacks=(), loggers=()).strategy.root_device
+
+    assert device(accelerator="gpu", devices=2, strategy="ddp") == torch.device("cuda", 1)
+    assert device(accelerator="cpu", devices=1) == torch.device("cpu")
+    assert (fastest(), fastest("gpu"), fastest("cpu")) == (*[torch.device("cuda")] * 2, torch.device("cpu"))
+
+
+def test_an_audit_asks_on_a_gpu(monkeypatch, events):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    _load(SimpleNamespace(load=language_model), SimpleNamespace(has_conversations=False), print)
+    assert events[-1] == torch.device("cuda")
+
+
+def test_texts_go_to_the_model_that_fisher_information_is_taken_of():
+    lm, seen = language_model(), []
+    lm.model.to("meta").register_forward_pre_hook(
+        lambda model, args, given: seen.append(given["input_ids"].device.type), with_kwargs=True
+    )
+    with pytest.raises((NotImplementedError, RuntimeError)):  # where a number is wanted: meta tensors hold none
+        fisher(Frozen(lm.model), [collate(rows(lm)[:1], 0)])
+    assert seen == ["meta"]
