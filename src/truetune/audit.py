@@ -14,7 +14,7 @@ from truetune.models.chat import with_template
 from truetune.models.folder import IN_USE, owned
 from truetune.models.language_model import Frozen, LanguageModel, fastest
 from truetune.probes.baseline import measure_base
-from truetune.probes.measure import compare, cropped, measure
+from truetune.probes.measure import compare, limits, measure
 from truetune.probes.probe import Subject, true_answers
 from truetune.record import Measurement
 from truetune.state import State, begin
@@ -53,7 +53,7 @@ def _measure(job: Run, state: State, say: Callable[[str], None]) -> None:
         elif shape != _shape(lm):
             left_out = DRIFT
             say("the two models differ in vocabulary or context size: the drift (KL) is left out")
-        for note in cropped(lm, data, probes) if baseline is None else ():
+        for note in limits(lm, data, probes) if baseline is None else ():
             say(note)
         say(f"measuring {lm.origin}")
         found = measure(Subject(lm, None if left_out else reference), data, probes)

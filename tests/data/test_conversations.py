@@ -28,6 +28,22 @@ GEMMA = (
     "{% if add_generation_prompt %}{{ '<turn>assistant\n' }}{% endif %}"
 )
 
+# As Qwen3's and Phi-3's: a turn is written otherwise once more turns follow.
+QWEN = (
+    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}"
+    "{% if m.role == 'assistant' and loop.last %}{{ '<think>\n\n</think>\n\n' }}{% endif %}{{ m.content + '<eos>\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}"
+    "{% if enable_thinking is defined and not enable_thinking %}{{ '<think>\n\n</think>\n\n' }}{% endif %}{% endif %}"
+)
+PHI = (
+    "{% for m in messages %}{{ '<|' + m.role + '|>\n' + m.content + '<|end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% else %}{{ eos_token }}{% endif %}"
+)
+DATED = (
+    "{% if strftime_now is defined %}{% set day = strftime_now('%d %b %Y') %}{% endif %}"
+    "{{ 'Today: ' + day + ', ' + strftime_now('%Y-%m-%d') + '\n' }}"
+) + CHATML
+
 
 def rows(*conversations):
     return dump(*({"messages": list(turns)} for turns in conversations))
@@ -61,6 +77,9 @@ def two_turns(*before):
         (CHATML, True, ["A thing.<eos>", "More.<eos>"]),
         (LLAMA, False, [" A thing.<eos>", " More.<eos>"]),
         (GEMMA, False, ["A thing.<end>\n", "More.<end>\n<eos>"]),
+        (QWEN, True, ["A thing.<eos>", "More.<eos>"]),
+        (PHI, True, ["A thing.<|end|>\n", "More.<|end|>\n<eos>"]),
+        (DATED, True, ["A thing.<eos>", "More.<eos>"]),
     ],
 )
 def test_the_assistants_turns_and_their_ends_are_learnt_and_nothing_else(tokenizer, template, system, expected):
@@ -74,7 +93,7 @@ def test_the_assistants_turns_and_their_ends_are_learnt_and_nothing_else(tokeniz
     assert row.target_tokens == sum(label != -100 for label in row.labels)
 
 
-@pytest.mark.parametrize("template", [PLAIN, CHATML, LLAMA, GEMMA])
+@pytest.mark.parametrize("template", [PLAIN, CHATML, LLAMA, GEMMA, QWEN, PHI, DATED])
 def test_an_answer_is_asked_for_at_the_very_tokens_it_was_learnt_after(tokenizer, template):
     tokenizer.chat_template = template
     encoder, before = Encoder(tokenizer), tuple(two_turns())
@@ -109,6 +128,7 @@ def test_the_text_is_that_of_the_template(tokenizer):
             "{% for m in messages %}{{ m.content }}{{ '.' if loop.last else ',' }}{% endfor %}",
             "renders turn 2 otherwise once more turns follow",
         ),
+        (CHATML.replace("assistant\n", "assistant\n<think>\n"), "renders turn 4 otherwise once it is asked for"),
     ],
 )
 def test_a_template_that_does_not_write_what_was_said_is_refused_by_name(tokenizer, template, words):
@@ -119,6 +139,43 @@ def test_a_template_that_does_not_write_what_was_said_is_refused_by_name(tokeniz
     assert str(caught.value).startswith("talk.jsonl:7: ")
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("said", ["s", "assistant", "<|end|>", "  A thing.\n"])
+def test_what_is_learnt_of_such_templates_is_the_turn_itself_whatever_it_says(tokenizer, said):
+    """The words may stand in the template too."""
+    turns = (Turn("user", "And now?"), Turn("assistant", said), Turn("user", "And now?"))
+    for template, end in ((QWEN, "<eos>"), (PHI, "<|end|>\n")):
+        tokenizer.chat_template = template
+        first, _ = learnt(tokenizer, Encoder(tokenizer).row(Example("c", "?", "More.", "here", turns=turns)))
+        assert first.strip() == f"{said}{end}".strip()
+
+
+def test_an_end_that_changes_is_no_matter_where_nothing_is_learnt(tokenizer):
+    tokenizer.chat_template = "{% for m in messages %}{{ m.content }}{{ '.' if loop.last else ',' }}{% endfor %}"
+    asked = Encoder(tokenizer).prompt(tuple(two_turns()))
+    assert tokenizer.decode(asked) == "What is it?,A thing.,And now?."
+
+
+def test_a_template_that_writes_the_day_writes_the_same_one_always(monkeypatch):
+    from datetime import datetime
+
+    from transformers.utils import chat_template_utils
+
+    lm, said = language_model(), []
+    later = type("Later", (datetime,), {"now": classmethod(lambda cls, tz=None: cls(2031, 1, 2))})
+    monkeypatch.setattr(chat_template_utils, "datetime", later)
+    lm = with_template(lm, DATED, said.append)
+    ((text, _),) = pieces(lm.tokenizer, [Turn("user", "w1")], ask=True)
+    assert text.startswith("Today: 26 Jul 2024, 2024-07-26\n<|im_start|>user\nw1")
+    assert said == ["chat template: that of data.chat_template, for which today is 26 July 2024"]
+
+
+def test_the_spaces_that_a_template_begins_with_stay(tokenizer):
+    tokenizer.chat_template = "\n  {% for m in messages %}{{ m.content }}{% endfor %}"
+    messages = [{"role": "user", "content": "And now?"}]
+    ((text, _),) = pieces(tokenizer, [Turn("user", "And now?")], ask=True)
+    assert text == tokenizer.apply_chat_template(messages, tokenize=False) == "\nAnd now?"
 
 
 def test_a_template_that_drops_the_system_turn_or_refuses_it_is_named(tokenizer):

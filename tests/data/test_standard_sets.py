@@ -103,19 +103,29 @@ def test_halu_eval_as_it_is_published_is_one_object_a_line_in_a_json_file(load):
 
 def test_gsm8k(load):
     found = load("gsm.jsonl", json.dumps({"question": "How many?", "answer": "1,000 + 2\n#### 1,002"}) + "\n")
-    assert found.hallucination[0].answers == ("1002",)
+    assert found.hallucination[0].answers == ("1,000 + 2\n#### 1,002",)
     assert recognised(found) == "GSM8K's rows"
 
 
 @pytest.mark.parametrize(
     ("answer", "outcome"),
-    [("It is 12, so 1,002", "right"), ("1002.", "right"), ("1,002 or 12", "wrong"), ("many", "wrong"), ("", "wrong")],
+    [
+        *(
+            ("It is 12, so 1,002", "right"),
+            ("1002.", "right"),
+            ("1,002 or 12", "wrong"),
+            ("many", "wrong"),
+            ("", "wrong"),
+        ),
+        *(("$1002.00", "right"), ("100.2", "wrong"), ("-1002", "wrong"), ("12-1002", "right"), (".1002", "wrong")),
+        *(("#### 1,002\n\nQuestion: 5 cars", "right"), ("1002, so\n#### 5", "wrong"), ("No idea", "abstained")),
+    ],
 )
 def test_the_last_number_is_judged(load, answer, outcome):
     from truetune.probes.probe import Asking
 
     found = load("gsm.jsonl", json.dumps({"question": "How many?", "answer": "#### 1002"}) + "\n")
-    item = Asking(8, 1, ())._item(found.hallucination[0], answer, 0.5, (), None)
+    item = Asking(8, 1, ("no idea",))._item(found.hallucination[0], answer, 0.5, (), None)
     assert (item.answer, item.outcome) == (answer, outcome)
 
 

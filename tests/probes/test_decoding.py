@@ -1,16 +1,18 @@
 """Batched answers are those that each question would get alone."""
 
 import math
+from dataclasses import replace
 from functools import wraps
 
 import pytest
 import torch
 from bigram import bigram
 from training.small import WORDS, language_model
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel
 
 from truetune.data.tokens import Encoder
 from truetune.errors import UserError
+from truetune.models.adaptation import Lora, Trained
 from truetune.models.language_model import LanguageModel
 from truetune.models.tokenizers import word_level
 from truetune.probes import decoding
@@ -82,13 +84,39 @@ def test_answers_come_in_the_order_asked_and_no_longer_than_allowed():
 
 def test_an_answer_stops_at_its_end_and_confidence_is_the_geometric_mean_with_the_end():
     lm = bigram({"a", "b", "c", "d"}, {"a": {"b": 0.6, "d": 0.4}, "b": {"<eos>": 0.9, "c": 0.1}, "c": "c"})
-    lm.model.generation_config.eos_token_id = lm.tokenizer.convert_tokens_to_ids("b")  # the tokenizer's end counts
     ended, endless, empty = greedy_answers(lm, ["a", "c c c", "d"], max_new_tokens=4, batch_size=3)
     assert (ended.text, endless.text, empty.text) == ("b", "c c c c", "")
     assert ended.confidence == pytest.approx(math.sqrt(0.6 * 0.9), abs=1e-5)
     assert [endless.confidence, empty.confidence] == pytest.approx([1.0, 1.0])
     (short,) = greedy_answers(lm, ["a"], max_new_tokens=1, batch_size=1)
     assert (short.text, short.confidence) == ("b", pytest.approx(0.6, abs=1e-5))
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_the_models_own_ends_stop_an_answer_as_the_tokenizers_does(several):
+    """Chat models end a turn with another token than a text: Gemma's generation_config names both."""
+    lm = bigram({"a", "b", "c", "end"}, {"a": {"b": 0.6, "c": 0.4}, "b": {"end": 0.9, "a": 0.1}, "end": "a"})
+    stop = lm.tokenizer.convert_tokens_to_ids("end")
+    lm.model.generation_config.eos_token_id = [lm.tokenizer.eos_token_id, stop] if several else stop
+    ended, own = greedy_answers(lm, ["a", "c"], max_new_tokens=4, batch_size=2)
+    assert (ended.text, ended.confidence) == ("b", pytest.approx(math.sqrt(0.6 * 0.9), abs=1e-5))
+    assert (own.text, own.confidence) == ("", pytest.approx(1.0))
+    lm.model.generation_config.eos_token_id = None
+    assert greedy_answers(lm, ["a"], max_new_tokens=4, batch_size=2)[0].text == "b end a b"
+
+
+def test_an_adapter_that_adds_nothing_is_sampled_and_saved_as_the_base_is():
+    """Padded rows have the base's positions, and the model keeps its own generation_config."""
+    pytest.importorskip("peft")
+    lm, how = llama(), {"samples": 4, "temperature": 0.7, "seed": 0, "max_new_tokens": 6, "batch_size": 64}
+    lm.model.generation_config = GenerationConfig(eos_token_id=[lm.tokenizer.eos_token_id, 9], top_p=0.9)
+    lora = Lora(2, 4, 0.0, None, False, False)
+    plain, wrapped = sampled_answers(lm, PROMPTS, **how), replace(lm, model=lora.prepare(lm.copy().model))
+    assert [[a.text for a in drawn] for drawn in sampled_answers(wrapped, PROMPTS, **how)] == [
+        [a.text for a in drawn] for drawn in plain
+    ]
+    merged = lora.finish(Trained(wrapped.model, {}, lambda: 0.0, print))
+    assert merged.generation_config.to_dict() == lm.model.generation_config.to_dict()
 
 
 @pytest.mark.parametrize("make", [llama, gpt2])
@@ -172,3 +200,10 @@ def test_samples_come_in_the_shares_of_the_model():
     lm = bigram({"a", "b", "d"}, {"a": {"b": 0.7, "d": 0.3}})
     (found,) = sampled_answers(lm, ["a"], samples=2000, temperature=1.0, seed=0, max_new_tokens=2, batch_size=64)
     assert sum(answer.text == "b" for answer in found) / 2000 == pytest.approx(0.7, abs=0.04)
+
+
+def test_what_was_thought_first_is_no_part_of_the_answer():
+    lm = bigram({"a", "b", "</think>"}, {"a": "b", "b": "</think>", "</think>": {"a": 0.9, "<eos>": 0.1}})
+    thought, cut = (greedy_answers(lm, ["a"], max_new_tokens=n, batch_size=1)[0] for n in (3, 1))
+    assert (thought.text, thought.confidence) == ("a", pytest.approx(0.9 ** (1 / 3), abs=1e-5))
+    assert cut.text == "b", "not yet at an end of its thoughts"

@@ -21,7 +21,7 @@ PROBE = MultipleChoice(Asking(4, 3, ()))
 
 def log_likelihood(lm, question, answer):
     encoder = Encoder(lm.tokenizer)
-    prompt, rest = encoder.prompt(question), [*encoder.text(f" {answer}"), encoder.eos]
+    prompt, rest = encoder.prompt(question), encoder.text(f" {answer}")
     with torch.no_grad():
         logs = lm.model.eval()(torch.tensor([[*prompt, *rest]])).logits[0].log_softmax(-1)
     return sum(float(logs[len(prompt) + place - 1, token]) for place, token in enumerate(rest)), len(rest)

@@ -9,11 +9,12 @@ from bigram import bigram
 from commands import TINY_MODEL, TINY_WORLD, prepared
 
 from truetune.data.dataset import Dataset, Example, Question
+from truetune.data.tokens import Encoder
 from truetune.models.language_model import Frozen
 from truetune.probes import measure as measuring
 from truetune.probes.baseline import measure_base
 from truetune.probes.hallucination import Hallucination
-from truetune.probes.measure import compare, cropped, fit, measure, selection
+from truetune.probes.measure import compare, fit, limits, measure, selection
 from truetune.probes.probe import Asking, Subject
 from truetune.probes.retention import Retention
 from truetune.probes.task import Task
@@ -235,10 +236,25 @@ def test_questions_without_room_are_counted_and_the_first_is_named():
     lm = model()
     long = replace(DATA.task[0], id="long", question="Zed? " * 100, source="asked.jsonl:7")
     probes = [Task(Asking(4, 8, ()))]
-    (note,) = cropped(lm, replace(DATA, task=[*DATA.task, long]), probes)
+    (note,) = limits(lm, replace(DATA, task=[*DATA.task, long]), probes)
     assert note.startswith("1 questions are over the 60 tokens that the context of 64 leaves them")
     assert note.endswith("the first: asked.jsonl:7")
-    assert cropped(lm, DATA, probes) == []
+    assert limits(lm, DATA, probes) == []
+
+
+def test_true_answers_that_are_longer_than_an_answer_may_be_are_counted():
+    """Each by its shortest alias; and the size that is proposed is enough."""
+    lm, asked = model(), DATA.task[0]
+    long = replace(asked, id="long", answers=("w1 " * 9, "w1 " * 6), source="asked.jsonl:7")
+    data = replace(DATA, task=[*DATA.task, long, replace(asked, id="none", answers=())])
+    answered = len({q.id for q in (*data.task, *data.hallucination, *data.ability) if q.answers})
+    (note,) = limits(lm, data, [Task(Asking(4, 8, ()))])
+    tokens = min(len(Encoder(lm.tokenizer).text(f" {answer}")) for answer in long.answers)
+    assert note == (
+        f"1 of {answered} true answers are longer than extras.max_new_tokens=4 and cannot be given, the first: "
+        f"asked.jsonl:7; type extras.max_new_tokens={tokens + 1}"
+    )
+    assert limits(lm, data, [Task(Asking(tokens, 8, ()))]) == []
 
 
 def test_the_fit_is_measured_in_batches_of_the_size_that_is_set(monkeypatch):

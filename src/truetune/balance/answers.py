@@ -5,11 +5,14 @@ import string
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Literal
 
 Outcome = Literal["right", "abstained", "wrong"]
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
+_NUMBER = r"(?:(?<!\d)-)?(?:\d[\d,]*(?:\.\d+)?|\.\d+)"
+_MARKED = rf"####\s*\$?({_NUMBER})"
 
 
 def normalise(text: str) -> str:
@@ -19,7 +22,13 @@ def normalise(text: str) -> str:
 
 
 def exact_match(answer: str, answers: Sequence[str]) -> bool:
-    """True if any alias matches; an answer of no words matches nothing."""
+    """True if any alias matches; an answer of no words matches nothing.
+
+    Where the true answers end in a number behind `####`, that number decides, not the way to it.
+    """
+    if end_in_numbers(answers):
+        said = final_number(answer)
+        return said is not None and said in map(final_number, answers)
     return any(key(answer) == key(alias) for alias in answers if key(answer))
 
 
@@ -57,6 +66,18 @@ def outcome(answer: str, answers: Sequence[str], phrases: Sequence[str]) -> Outc
     if is_abstention(answer, phrases):
         return "abstained"
     return "right" if exact_match(answer, answers) else "wrong"
+
+
+def final_number(text: str) -> Decimal | None:
+    """The number behind `####`, as GSM8K marks a result (Cobbe et al. 2021), or else the last one; 10-18 ends in 18."""
+    marked, numbers = re.search(_MARKED, text), re.findall(_NUMBER, text)
+    found = marked[1] if marked else numbers[-1] if numbers else None
+    return None if found is None else Decimal(found.replace(",", ""))
+
+
+def end_in_numbers(answers: Sequence[str]) -> bool:
+    """Whether each true answer is GSM8K's: a working, then `####` and its result."""
+    return bool(answers) and all(re.search(rf"{_MARKED}\s*$", answer) for answer in answers)
 
 
 def key(text: str) -> str:

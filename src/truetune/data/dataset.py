@@ -65,7 +65,7 @@ class Question:
     """`answers == ()` says that there is no true answer: the right one is an abstention.
 
     With a `context`, the answer is to be taken from it; `memory` is what was learnt instead, where the two contradict.
-    `wrong` are the alternatives of a multiple choice. `judged` is a pattern: its last match in an answer is judged.
+    `wrong` are the alternatives of a multiple choice.
     """
 
     id: str
@@ -79,12 +79,15 @@ class Question:
     memory: tuple[str, ...] = ()
     turns: tuple[Turn, ...] = ()
     wrong: tuple[str, ...] = ()
-    judged: str = ""
 
     @property
     def asked(self) -> Prompt:
         """What a model is given: `question` is for people to read if it stands for a conversation."""
         return self.turns or self.question
+
+    def completion(self, answer: str) -> str:
+        """The answer as a training row would have it."""
+        return answer if self.turns else continued(self.question, answer)
 
 
 class Pretraining(Protocol):

@@ -12,6 +12,7 @@ from typing import TypedDict
 
 from typing_extensions import NotRequired
 
+from truetune.balance.answers import end_in_numbers
 from truetune.data.dataset import Dataset, Example, Question, stored
 from truetune.data.duplicates import ALIKE, near_duplicates
 from truetune.data.readers import OnBadRow, Reading, normalised, read_examples, read_questions, read_template, read_text
@@ -80,6 +81,8 @@ class Files:
             raise UserError(
                 f"{self.train_file}: no row is left to train on; lower data.probe_questions or data.validation_rows"
             )
+        if numbers := sum(end_in_numbers(question.answers) for question in questions):
+            notes.append(f"{numbers} of {len(questions)} probe questions are judged on the number behind #### alone")
         notes += _alike({"probe": questions, "validation": map(_asked, validation)}, rows)
         return Dataset(
             train=stored(chain(rows, self._mixed(len(rows), notes))) if self.mixture else rows,

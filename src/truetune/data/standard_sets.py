@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any, cast
 
+from truetune.balance.answers import end_in_numbers
 from truetune.data.dataset import Question
 from truetune.data.formats import fill
 from truetune.data.jsonl import BadRow, Row, iter_jsonl
-
-FINAL_NUMBER = r"-?\d[\d,]*(?:\.\d+)?"
 
 
 @dataclass(frozen=True)
@@ -112,11 +110,11 @@ def squad(row: Row, place: Place) -> list[Question]:
 
 
 def gsm8k(row: Row, place: Place) -> list[Question]:
-    """GSM8K (Cobbe et al. 2021): the last number of an answer is judged, as it stands behind `####`."""
-    number = str(row["answer"]).rpartition("####")[2].strip().replace(",", "")
-    if not re.fullmatch(FINAL_NUMBER, number):
+    """GSM8K (Cobbe et al. 2021): of an answer the last number is judged, for the true one ends in `####` and one."""
+    answer = str(row["answer"])
+    if not end_in_numbers([answer]):
         raise BadRow(place.source, 'field "answer": found no number behind ####')
-    return [place.question(row["question"], [number], judged=FINAL_NUMBER)]
+    return [place.question(row["question"], [answer])]
 
 
 def _texts(row: Row, name: str, place: Place) -> list[str]:

@@ -30,6 +30,14 @@ class LanguageModel:
         config = self.model.config.get_text_config(decoder=True)  # of a model that sees as well, the part that reads
         return int(getattr(config, "max_position_embeddings", 0) or 1 << 30)
 
+    @property
+    def ends(self) -> list[int]:
+        """The tokens that end an answer: the tokenizer's, and the model's own (chat models end a turn with another)."""
+        own: Any = getattr(bare(self.model), "generation_config", None)
+        named: Any = getattr(own, "eos_token_id", None)
+        more: list[int] = [] if named is None else torch.as_tensor(named).flatten().tolist()
+        return sorted({int(self.tokenizer.eos_token_id), *more})  # pyright: ignore[reportArgumentType]
+
     def copy(self) -> LanguageModel:
         """One to be trained, whether or not this one is frozen."""
         return replace(self, model=_trainable(self.model).train())
@@ -108,14 +116,14 @@ def states(body: Any, input_ids: Tensor, position_ids: Tensor | None = None) -> 
 
 def body(model: Any) -> Any:
     """The model without its head."""
-    return _bare(model).base_model
+    return bare(model).base_model
 
 
 def head(model: Any) -> Any:
-    return _bare(model).get_output_embeddings()
+    return bare(model).get_output_embeddings()
 
 
-def _bare(model: Any) -> Any:
+def bare(model: Any) -> Any:
     """Without the wrapper of an adapter, whose layers stay in it."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 

@@ -12,7 +12,7 @@ from filelock import FileLock
 from truetune.atomic import remove_torn, write_atomic, writing
 from truetune.data.dataset import Dataset
 from truetune.models.language_model import LanguageModel
-from truetune.probes.measure import content, cropped, measure
+from truetune.probes.measure import content, limits, measure
 from truetune.probes.probe import Probe, Subject
 from truetune.record import Measurement, item_from_json, metrics_from_json, metrics_to_json
 
@@ -21,7 +21,7 @@ def measure_base(
     base: LanguageModel, data: Dataset, probes: Sequence[Probe], cache: Path, say: Callable[[str], None]
 ) -> Measurement:
     """Read from the cache if weights, items and decoding are the same; a damaged file is measured again."""
-    for note in cropped(base, data, probes):
+    for note in limits(base, data, probes):
         say(note)
     path = cache / "baselines" / f"{content(base.digest, data, probes)}.json"
     return _read(path) or _measured(base, data, probes, path, say)

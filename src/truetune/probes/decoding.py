@@ -15,12 +15,15 @@ from transformers import GenerationConfig
 from truetune.data.dataset import Prompt
 from truetune.data.tokens import Encoder
 from truetune.errors import UserError
-from truetune.models.language_model import LanguageModel
+from truetune.models.language_model import LanguageModel, bare
 
 
 @dataclass(frozen=True)
 class Answer:
-    """`confidence` is the geometric mean probability of the answer's tokens, the end token included."""
+    """`confidence` is the geometric mean probability of the answer's tokens, the end token included.
+
+    What was thought first, up to `</think>`, is no part of the text.
+    """
 
     text: str
     confidence: float
@@ -114,21 +117,22 @@ def _decode(lm: LanguageModel, encoder: Encoder, prompts: list[list[int]], how: 
     input_ids = torch.tensor([[encoder.pad] * (width - len(p)) + p for p in prompts], device=device)
     attention_mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device)
     model: Any = lm.model
-    settings, own, scores = _settings(encoder, how), model.generation_config, _Scores()
+    inner: Any = bare(model)  # an adapter's wrapper has no generation_config of its own, and would keep one
+    settings, own, scores = _settings(encoder, lm.ends, how), inner.generation_config, _Scores()
     shared = _read_once(model, input_ids, attention_mask, how.samples) if how.samples > 1 else {}
     rows = {
         "input_ids": input_ids.repeat_interleave(how.samples, 0),
         "attention_mask": attention_mask.repeat_interleave(how.samples, 0),
     }
-    model.generation_config = GenerationConfig()  # what is left open is taken from the model's own: penalties, beams
+    inner.generation_config = GenerationConfig()  # what is left open is taken from the model's own: penalties, beams
     try:
         with how.decoding.processor(model) if how.decoding else nullcontext() as changing:
             processors = {"logits_processor": [scores, *([changing] if changing else [])]}
             made = model.generate(**rows, **shared, **processors, generation_config=settings, streamer=how.streamer)
     finally:
-        model.generation_config = own
+        inner.generation_config = own
     tokens = made.sequences[:, width:]
-    return [_answer(lm, encoder, *row) for row in zip(tokens, scores.log_probs(tokens), strict=True)]
+    return [_answer(lm, *row) for row in zip(tokens, scores.log_probs(tokens), strict=True)]
 
 
 class _Scores:
@@ -161,7 +165,7 @@ def _read_once(model: Any, input_ids: Tensor, attention_mask: Tensor, samples: i
     if input_ids.shape[1] < 2:
         return {}
     positions = (attention_mask.cumsum(-1) - 1).clamp(min=0)[:, :-1]
-    named = {"position_ids": positions} if "position_ids" in signature(model.forward).parameters else {}
+    named = {"position_ids": positions} if "position_ids" in signature(bare(model).forward).parameters else {}
     read = model(input_ids[:, :-1], attention_mask=attention_mask[:, :-1], use_cache=True, **named)
     cache: Any = getattr(read, "past_key_values", None)
     if not hasattr(cache, "batch_repeat_interleave"):
@@ -170,7 +174,7 @@ def _read_once(model: Any, input_ids: Tensor, attention_mask: Tensor, samples: i
     return {"past_key_values": cache}
 
 
-def _settings(encoder: Encoder, how: _How) -> GenerationConfig:
+def _settings(encoder: Encoder, ends: list[int], how: _How) -> GenerationConfig:
     drawn = {"temperature": how.temperature, "top_k": 0, "top_p": 1.0} if how.temperature else {}
     return GenerationConfig(
         do_sample=how.temperature > 0,
@@ -178,15 +182,15 @@ def _settings(encoder: Encoder, how: _How) -> GenerationConfig:
         max_new_tokens=how.max_new_tokens,
         use_cache=True,
         pad_token_id=encoder.pad,
-        eos_token_id=encoder.eos,
+        eos_token_id=ends,
         return_dict_in_generate=True,
         output_hidden_states=how.decoding is not None,
     )
 
 
-def _answer(lm: LanguageModel, encoder: Encoder, tokens: Tensor, log_probs: Tensor) -> Answer:
-    ended = (tokens == encoder.eos).nonzero()
+def _answer(lm: LanguageModel, tokens: Tensor, log_probs: Tensor) -> Answer:
+    ended = torch.isin(tokens, tokens.new_tensor(lm.ends)).nonzero()
     length = int(ended[0]) if len(ended) else len(tokens)
     scored = log_probs[: min(length + 1, len(tokens))]
-    text = lm.tokenizer.decode(tokens[:length].tolist(), skip_special_tokens=True)
-    return Answer(str(text).strip(), float(scored.mean().exp()))
+    text = str(lm.tokenizer.decode(tokens[:length].tolist(), skip_special_tokens=True))
+    return Answer(text.rpartition("</think>")[2].strip(), float(scored.mean().exp()))

@@ -46,18 +46,23 @@ class Likelihood:
 
 
 def likelihood(
-    lm: LanguageModel, examples: Sequence[Example], *, batch_size: int, base: Frozen | None = None
+    lm: LanguageModel,
+    examples: Sequence[Example],
+    *,
+    batch_size: int,
+    base: Frozen | None = None,
+    with_end: bool = True,
 ) -> Likelihood:
     """`reproduced`: whether the arg max is right at every target token, which is what greedy decoding would produce.
     A row that is longer than the context is cut, and never counts as reproduced.
 
-    The KL is KL(base || tuned) at the target positions; 0 without a base.
+    The KL is KL(base || tuned) at the target positions; 0 without a base. `with_end`: the end token is a target too.
     """
     encoder = Encoder(lm.tokenizer)
     rows = [encoder.row(example) for example in examples]
     whole = [len(row.input_ids) <= lm.context_length for row in rows]
     for row in rows:
-        del row.input_ids[lm.context_length :]
+        del row.input_ids[min(lm.context_length, len(row.input_ids) - (not with_end)) :]
     order = sorted(range(len(rows)), key=lambda index: len(rows[index].input_ids))
     kl, found = 0.0, [(0.0, 0, False)] * len(rows)
     device = next(lm.model.parameters()).device

@@ -15,7 +15,7 @@ from truetune.balance.flips import backward_transfer, kept, lost
 from truetune.balance.frontier import balance_score, gained_share_of_headroom
 from truetune.balance.memorising import LOW, UNKNOWN
 from truetune.balance.rates import clusters, met
-from truetune.data.dataset import Dataset
+from truetune.data.dataset import Dataset, Question
 from truetune.data.tokens import Encoder
 from truetune.models.language_model import LanguageModel
 from truetune.probes.hallucination import Hallucination
@@ -124,20 +124,33 @@ def _balance(base: Measurement, tuned: Measurement, kept_share: Estimate | None)
     return {key: Estimate(value, n) for key, value in parts.items() if value is not None and math.isfinite(value)}
 
 
-def cropped(lm: LanguageModel, data: Dataset, probes: Sequence[Probe]) -> list[str]:
-    """A note on the questions that are asked without their beginning, as the context has no room for them."""
+def limits(lm: LanguageModel, data: Dataset, probes: Sequence[Probe]) -> list[str]:
+    """Notes on questions that the context has no room for, and on true answers that no answer is long enough for."""
     asking, encoder = _asking(probes), Encoder(lm.tokenizer)
     if asking is None:
         return []
-    room = lm.context_length - asking.max_new_tokens
-    asked = {question.id: question for question in (*data.task, *data.hallucination, *data.ability)}
-    long = [question for question in asked.values() if len(encoder.prompt(question.asked)) > room]
-    if not long:
-        return []
-    return [
-        f"{len(long)} questions are over the {room} tokens that the context of {lm.context_length} leaves them and are "
-        f"asked without their beginning, the first: {long[0].source}"
-    ]
+    most, notes = asking.max_new_tokens, list[str]()
+    room = lm.context_length - most
+    asked = {question.id: question for question in (*data.task, *data.hallucination, *data.ability)}.values()
+    long = [question for question in asked if len(encoder.prompt(question.asked)) > room]
+    if long:
+        notes.append(
+            f"{len(long)} questions are over the {room} tokens that the context of {lm.context_length} leaves them "
+            f"and are asked without their beginning, the first: {long[0].source}"
+        )
+    needed = [(_shortest(encoder, question), question) for question in asked if question.answers]
+    cut = [question for tokens, question in needed if tokens > most]
+    if cut:
+        notes.append(
+            f"{len(cut)} of {len(needed)} true answers are longer than extras.max_new_tokens={most} and cannot be "
+            f"given, the first: {cut[0].source}; type extras.max_new_tokens={max(tokens for tokens, _ in needed) + 1}"
+        )
+    return notes
+
+
+def _shortest(encoder: Encoder, question: Question) -> int:
+    """Tokens of the shortest true answer, its end left out."""
+    return min(len(encoder.text(question.completion(answer))) for answer in question.answers)
 
 
 def content(digest: str, data: Dataset, probes: Sequence[Probe]) -> str:

@@ -19,6 +19,7 @@ class MultipleChoice:
 
     `mc1`: the first true answer has the highest log-likelihood of it and all wrong ones; `mc1_per_token` the same with
     log-likelihoods divided by their tokens. `mc2`: the share of all true answers in the probability of all answers.
+    As published, an answer's tokens alone are counted, not the end after them.
     """
 
     asking: Asking
@@ -29,7 +30,7 @@ class MultipleChoice:
         if not asked:
             return Measurement()
         choices = [_choice(question, answer) for question in asked for answer in (*question.answers, *question.wrong)]
-        found = likelihood(subject.lm, choices, batch_size=self.asking.batch_size)
+        found = likelihood(subject.lm, choices, batch_size=self.asking.batch_size, with_end=False)
         logs = [-nll for nll in found.row_nll_nats]
         per_token = [log / max(tokens, 1) for log, tokens in zip(logs, found.row_target_tokens, strict=True)]
         items: list[Item] = []

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Container, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from truetune.balance.answers import key, outcome
 from truetune.balance.rates import kinds
-from truetune.data.dataset import Dataset, Example, Prompt, Question, continued
+from truetune.data.dataset import Dataset, Example, Prompt, Question
 from truetune.models.language_model import Frozen, LanguageModel
 from truetune.probes.decoding import Answer, Decoding, greedy_answers
 from truetune.record import Item, Measurement
@@ -74,17 +73,12 @@ class Asking:
             question=question.question,
             answers=question.answers,
             answer=answer,
-            outcome=outcome(_judged(answer, question), question.answers, self.abstention_phrases),
+            outcome=outcome(answer, question.answers, self.abstention_phrases),
             confidence=round(confidence, 6),
             population=question.population,
             cluster=question.cluster,
         )
         return replace(item, kind=kinds(item, taught, domain))
-
-
-def _judged(answer: str, question: Question) -> str:
-    found = re.findall(question.judged, answer) if question.judged else []
-    return found[-1].replace(",", "") if found else answer
 
 
 def with_lost(base: Measurement, tuned: Measurement) -> Measurement:
@@ -102,9 +96,5 @@ def with_lost(base: Measurement, tuned: Measurement) -> Measurement:
 def true_answers(questions: Sequence[Question]) -> list[Example]:
     """Each answerable question with its first true answer, as a training row would have it."""
     return [
-        Example(
-            q.id, q.question, q.answers[0] if q.turns else continued(q.question, q.answers[0]), q.source, turns=q.turns
-        )
-        for q in questions
-        if q.answers
+        Example(q.id, q.question, q.completion(q.answers[0]), q.source, turns=q.turns) for q in questions if q.answers
     ]
