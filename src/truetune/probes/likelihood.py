@@ -84,15 +84,15 @@ def _batch(
 ) -> tuple[float, list[float], list[int], list[bool]]:
     """The summed KL; of each row the nll, the number of its target tokens, and whether all of them are the arg max."""
     target = labels != IGNORED
-    predicting = F.pad(target, (0, 1))  # position t predicts the label at t + 1
-    nll = torch.zeros(labels.shape, dtype=torch.float64, device=labels.device)
+    predicting, parts = F.pad(target, (0, 1)), labels[target].split(CHUNK)  # position t predicts the label at t + 1
+    target = target.cpu()
+    nll = torch.zeros(labels.shape, dtype=torch.float64)  # which Apple's GPUs do not have
     right, kl = ~target, 0.0
     nlls, hits = [nll.new_zeros(0)], [right.new_zeros(0)]
-    parts = labels[target].split(CHUNK)
     references = base(input_ids, predicting, CHUNK) if base else repeat(None, len(parts))
     for said, logits, reference in zip(parts, tuned(input_ids, predicting, CHUNK), references, strict=True):
-        nlls.append(nll_nats(logits, said).double())
-        hits.append(logits.argmax(-1) == said)
+        nlls.append(nll_nats(logits, said).cpu().double())
+        hits.append((logits.argmax(-1) == said).cpu())
         kl += 0.0 if reference is None else float(kl_nats(reference, logits).sum())
     nll[target], right[target] = torch.cat(nlls), torch.cat(hits)
     return kl, nll.sum(1).tolist(), target.sum(1).tolist(), right.all(dim=1).tolist()

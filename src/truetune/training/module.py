@@ -143,7 +143,8 @@ class FineTuning(LightningModule):
 
     def _divide_by_window_tokens(self) -> tuple[float, int]:
         """Mean loss and number of target tokens, over all ranks."""
-        sums = torch.stack([torch.stack(self._losses).double().sum(), torch.stack(self._tokens).double().sum()])
+        widest = torch.float32 if self.device.type == "mps" else torch.float64  # Apple's GPUs have no float64
+        sums = torch.stack([torch.stack(each).to(widest).sum() for each in (self._losses, self._tokens)])
         loss, tokens = self.trainer.strategy.reduce(sums, reduce_op="sum").tolist()
         if tokens == 0:
             items = few(self._at_fault())
