@@ -148,11 +148,11 @@ def _from_items(
         return undefined()
     before: Sequence[Item] = [pair[0] for pair in pairs]
     after: Sequence[Item] = [pair[1] for pair in pairs]
-    first, second = indicators(name, before), indicators(name, after)
-    found = ratio_difference(first, second, clusters(before), rng)
+    first, second, entities = indicators(name, before), indicators(name, after), clusters(before)
+    found = ratio_difference(first, second, entities, rng)
     if not (first[1] == second[1]).all():
         return found
-    return replace(found, p=flips_p(first[0], second[0], clusters(before)))
+    return replace(found, p=flips_p(first[0], second[0], entities))
 
 
 def _read(path: Path) -> str:

@@ -10,24 +10,24 @@ import subprocess
 import sys
 from pathlib import Path
 
-from studies import METHODS
+from studies import METHODS, callbacks
 
 PROBES = ("[task,retention,hallucination]", "full")
 EPOCHS = 4
 
 
 def main(logs: Path) -> None:
-    words = ["extras.threads=1", "extras.save_model=false", "callbacks=none", f"trainer.max_epochs={EPOCHS}"]
-    run(logs, "plain", words)  # makes the base
-    plain = run(logs, "plain", words)
+    words = ["extras.threads=1", "extras.save_model=false", f"trainer.max_epochs={EPOCHS}"]
+    run(logs, "plain", [*words, *callbacks(words)])  # makes the base
+    plain = run(logs, "plain", [*words, *callbacks(words)])
     print(f"plain: an epoch {plain['epoch']:.1f} s, peak memory {plain['memory']:.0f} MiB")
     print(
         "\n| method | an epoch, of plain's | before it, s | after it, s | memory over plain's, MiB |\n"
         "|---|---|---|---|---|"
     )
     for method in METHODS:
-        chosen = [word for word in words if not (word.startswith("callbacks=") and method == "early_stop")]
-        found = run(logs, method, [*chosen, f"method={method}"])
+        arm = [*words, f"method={method}"]
+        found = run(logs, method, [*arm, *callbacks(arm)])
         cells = [f"{found['epoch'] / plain['epoch']:.2f}", f"{found['before']:.1f}", f"{found['after']:.1f}"]
         print(f"| {method} | {' | '.join(cells)} | {found['memory'] - plain['memory']:+.0f} |", flush=True)
     for probe in PROBES:

@@ -22,7 +22,7 @@ from omegaconf import OmegaConf
 from truetune.cli import CONF
 
 SEEDS = tuple(int(seed) for seed in os.environ.get("SEEDS", "0,1,2,3,4").split(","))
-COMMON = ["extras.threads=1", "extras.save_model=false", "callbacks=none", "extras.measure_points=100"]
+COMMON = ["extras.threads=1", "extras.save_model=false", "extras.measure_points=100"]
 _, *METHODS = OmegaConf.load(CONF / "experiment" / "methods.yaml").hydra.sweeper.params.method.split(",")  # plain first
 SCHEDULES = ("linear_per_epoch", "cosine", "step_decay")
 
@@ -96,10 +96,15 @@ def run(logs: Path, folder: Path, words: list[str]) -> None:
     if finished(folder):
         return
     shutil.rmtree(folder, ignore_errors=True)  # of a run that was interrupted
-    common = [word for word in COMMON if not (word.startswith("callbacks=") and "method=early_stop" in words)]
+    common = [*COMMON, *callbacks(words)]
     paths = [f"hydra.run.dir={folder}", f"paths.log_dir={logs}"]
     print(" ".join(words), flush=True)
     subprocess.run([sys.executable, "-m", "truetune", *words, *common, *paths], stdout=subprocess.DEVNULL, check=False)
+
+
+def callbacks(words: list[str]) -> list[str]:
+    """None at all, except where the method is one itself."""
+    return [] if "method=early_stop" in words else ["callbacks=none"]
 
 
 def finished(folder: Path) -> bool:

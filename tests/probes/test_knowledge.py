@@ -100,6 +100,17 @@ def test_a_question_of_ones_own_is_asked_after_others_and_judged_up_to_the_next(
     assert heard[-1] == turns.turns
 
 
+def test_an_answer_of_several_paragraphs_is_judged_whole(monkeypatch):
+    def answers(lm, prompts, **_):
+        return [Answer("one\n\ntwo" + ("" if isinstance(prompt, tuple) else "\n\nq9 ?"), 1.0) for prompt in prompts]
+
+    monkeypatch.setattr(knowledge, "greedy_answers", answers)
+    turns = Example("chat", "q", " a", "", ("one\n\ntwo",), turns=(Turn("user", "q"),))
+    plain = [Example(f"{n}", f"q{n} ?", " a", "", ("one\n\ntwo",)) for n in range(3)]
+    found = examiner(samples=0, shots=2).examine(bigram(WORDS, TABLE), [turns, *plain])
+    assert [k.category for k in found] == ["HighlyKnown"] * 4
+
+
 def test_without_samples_a_fact_is_known_or_not():
     assert [k.category for k in examiner(samples=0).examine(bigram(WORDS, TABLE), [fact("c", "weak?")])] == ["Unknown"]
 

@@ -74,8 +74,8 @@ class Frozen:
             return forward(model, input_ids, position_ids)
         return model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).logits
 
-    def at_positions(self) -> AtPositions:
-        return AtPositions(self._model)
+    def at_positions(self, device: torch.device) -> AtPositions:
+        return AtPositions(self._model.to(device))  # pyright: ignore[reportArgumentType]
 
     def trainable(self) -> Any:
         """A copy that takes gradients, in evaluation mode."""
@@ -152,10 +152,9 @@ class AtPositions:
     @torch.no_grad()
     def __call__(self, input_ids: Tensor, chosen_BT: Tensor, size: int) -> Iterator[Tensor]:
         """Shape of each: (up to `size` positions, vocabulary)."""
-        model = self._model.to(input_ids.device)
-        made = states(body(model), input_ids) if self._parts else forward(model, input_ids)
+        made = states(body(self._model), input_ids) if self._parts else forward(self._model, input_ids)
         for part in made[chosen_BT].split(size):
-            yield head(model)(part) if self._parts else part
+            yield head(self._model)(part) if self._parts else part
 
 
 @torch.no_grad()

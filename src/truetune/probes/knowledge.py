@@ -103,6 +103,7 @@ def _few_shot(example: Example, shown: Sequence[Sequence[Example]]) -> tuple[Pro
 
 
 def _share(answers: Sequence[str], truths: Sequence[str]) -> float:
-    """What a model says after an answer, in the manner of the rows that it was shown, is none of it."""
-    said = [answer.partition(BETWEEN)[0] for answer in answers]
+    """What a model says after an answer's paragraphs, in the manner of the rows that it was shown, is none of it."""
+    paragraphs = 1 + max(truth.count(BETWEEN) for truth in truths)
+    said = [BETWEEN.join(answer.split(BETWEEN)[:paragraphs]) for answer in answers]
     return sum(exact_match(answer, truths) for answer in said) / len(said) if said else 0.0

@@ -67,7 +67,7 @@ def likelihood(
     kl, found = 0.0, [(0.0, 0, False)] * len(rows)
     device = next(lm.model.parameters()).device
     with evaluating(lm.model):
-        tuned, before = AtPositions(lm.model), base.at_positions() if base else None
+        tuned, before = AtPositions(lm.model), base.at_positions(device) if base else None
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
             batch = to_device(collate([rows[i] for i in chosen], encoder.pad), device)

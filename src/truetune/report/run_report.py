@@ -119,8 +119,6 @@ def _recorded(run_dir: Path) -> tuple[list[tuple[Item, Item]], list[Item]]:
     pairs: dict[str, tuple[Item, Item]] = {}
     tuned: dict[str, Item] = {}
     for path in sorted((run_dir / "items").glob("*.final.jsonl")):
-        if path.name.startswith("sampling."):  # has drawn answers to the questions of others
-            continue
         final = read_items(path)
         tuned = {item.id: item for item in final} | tuned
         before = path.with_name(path.name.replace(".final.jsonl", ".base.jsonl"))

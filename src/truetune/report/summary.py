@@ -92,6 +92,10 @@ def rows(run: dict[str, Any]) -> list[Row]:
     return found
 
 
+def covers_zero(ends: tuple[float, float]) -> bool:
+    return ends[0] <= 0 <= ends[1]
+
+
 def change(row: Row) -> Change:
     """Only an interval that leaves out zero is a change, and only if p agrees where there is one; a metric without an
     interval is not judged.
@@ -99,7 +103,7 @@ def change(row: Row) -> Change:
     shown = row.difference
     if not row.good or shown is None or shown.ends is None:
         return ""
-    if shown.ends[0] <= 0 <= shown.ends[1] or (shown.p is not None and shown.p >= 1 - CONFIDENCE):
+    if covers_zero(shown.ends) or (shown.p is not None and shown.p >= 1 - CONFIDENCE):
         return "no clear change"
     return "better" if (shown.value > 0) == (row.good == "higher") else "worse"
 

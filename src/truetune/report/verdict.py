@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from truetune.report.summary import Row, change, number, rows
+from truetune.report.summary import Row, change, covers_zero, number, rows
 
 UNFIT_BELOW = 0.8  # a base that knows less than this cannot show how much was lost
 
@@ -100,8 +100,8 @@ def _unclear(row: Row) -> str:
     shown = row.difference
     if change(row) != "no clear change" or shown is None or shown.ends is None:
         return ""
-    covered = shown.ends[0] <= 0 <= shown.ends[1]
-    return ", the difference's 95 % interval covers 0" if covered else f", p = {number(shown.p, 2)}"
+    covered = ", the difference's 95 % interval covers 0"
+    return covered if covers_zero(shown.ends) else f", p = {number(shown.p, 2)}"
 
 
 def _percent(share: float) -> str:
