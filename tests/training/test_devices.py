@@ -7,6 +7,7 @@ import pytest
 import torch
 import transformers
 from commands import TINY_RUN, composed
+from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 from training.small import language_model, rows
 
@@ -75,6 +76,7 @@ def test_the_device_is_the_trainers(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr(rank_zero_only, "rank", 0)  # a Trainer of rank 1 sets it for all loggers of the process
 
     def device(**trainer):
         return make_trainer(trainer, callbacks=(), loggers=()).strategy.root_device
