@@ -232,6 +232,14 @@ def test_a_base_is_measured_once_and_again_if_the_file_is_damaged(before, after,
     assert len(said) == 4, "other questions and another model are measured anew"
 
 
+def test_a_base_is_measured_again_on_other_held_out_texts(before, tmp_path):
+    """The same training rows do not mean the same held-out ones: probe_questions=5 validation_rows=15, and 15 and 5."""
+    texts = [Example(f"t{n}", "", word, "by hand") for n, word in enumerate(("Ann? Rome", "Bob? Bonn"))]
+    for held_out in (texts[:1], texts):
+        data = replace(DATA, task=[], task_texts=held_out)
+        assert measure_base(before, data, PROBES, tmp_path, print) == measure(Subject(before), data, PROBES)
+
+
 def test_questions_without_room_are_counted_and_the_first_is_named():
     lm = model()
     long = replace(DATA.task[0], id="long", question="Zed? " * 100, source="asked.jsonl:7")

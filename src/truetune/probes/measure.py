@@ -155,7 +155,7 @@ def _shortest(encoder: Encoder, question: Question) -> int:
 
 def content(digest: str, data: Dataset, probes: Sequence[Probe]) -> str:
     """Content hash of a base measurement: the weights, every question and text, and the decoding."""
-    asked = [*data.task, *data.hallucination, *data.ability, *data.contexts, *data.texts]
+    asked = [*data.task, *data.hallucination, *data.ability, *data.contexts, *data.texts, *data.task_texts]
     groups = {name: [str(row) for row in rows] for name, rows in data.fit_groups.items()}
     train = sha256()  # decides the kind `echo`
     for example in data.train:
