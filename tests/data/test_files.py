@@ -64,6 +64,16 @@ def test_case_and_spacing_do_not_make_a_question_another_one(tmp_path):
     assert not (asked | trained) & chosen
 
 
+def test_a_text_that_comes_twice_is_on_one_side_only_and_that_is_said(tmp_path):
+    rows = [{"text": f"This is text {i % 20}."} for i in range(40)]
+    data = load(write(tmp_path, dump(*rows)))
+    sides = [{row.completion for row in part} for part in (data.task_texts, data.validation, data.train)]
+    assert sum(map(len, sides)) == len(set().union(*sides)) == 20
+    left = 40 - sum(map(len, (data.task_texts, data.validation, data.train)))
+    said = [note for note in data.notes if note.endswith("repeat a row set aside: left out of training")]
+    assert sum(int(note.split()[0]) for note in said) == left > 0
+
+
 def test_the_seed_decides_the_split(tmp_path):
     file = write(tmp_path, dump(*facts()))
     assert load(file).task == load(file).task
