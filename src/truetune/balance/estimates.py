@@ -101,7 +101,7 @@ def ratio_difference(
         raise ValueError("a paired difference needs at least one item")
     sums = columns if clusters is None else sum_by_cluster(columns, clusters)
     draws = _resampled_differences(sums, rng)
-    value = float(_difference(columns.sum(axis=0)))
+    value = float(gap_of_ratios(columns.sum(axis=0)))
     if len(draws) == 0 or len(sums) < 2:
         return Estimate(value, n)
     return Estimate(value, n, *_percentiles(draws))
@@ -215,12 +215,13 @@ def _resampled_differences(sums: Floats, rng: np.random.Generator) -> Floats:
     draws: list[Floats] = []
     for _ in range(RESAMPLES // CHUNK):
         times_drawn = rng.multinomial(groups, np.full(groups, 1 / groups), size=CHUNK)
-        draws.append(_difference(times_drawn @ sums))
+        draws.append(gap_of_ratios(times_drawn @ sums))
     differences = np.concatenate(draws)
     return differences[np.isfinite(differences)]  # a resample in which nothing was asked has no ratio
 
 
-def _difference(totals: Floats) -> Floats:
+def gap_of_ratios(totals: Floats) -> Floats:
+    """Of columns hit, asked, hit and asked: the second ratio minus the first."""
     with np.errstate(invalid="ignore", divide="ignore"):
         return totals[..., 2] / totals[..., 3] - totals[..., 0] / totals[..., 1]
 
