@@ -8,6 +8,7 @@ import pytest
 from bigram import bigram
 from commands import TINY_MODEL, TINY_WORLD, prepared
 
+from truetune.balance.estimates import wilson
 from truetune.data.dataset import Dataset, Example, Question
 from truetune.data.tokens import Encoder
 from truetune.models.language_model import Frozen
@@ -263,6 +264,13 @@ def test_true_answers_that_are_longer_than_an_answer_may_be_are_counted():
         f"asked.jsonl:7; type extras.max_new_tokens={tokens + 1}"
     )
     assert limits(lm, data, [Task(Asking(tokens, 8, ()))]) == []
+
+
+def test_a_fact_that_is_taught_in_many_rows_is_fitted_once(before):
+    rows = [Example(f"f{n}", "Ann?", " Rome", "") for n in range(12)]
+    found = fit(Subject(before), replace(DATA, fit_groups={"unknown": rows}), PROBES)["fit/unknown_exact_match"]
+    assert (found.value, found.n) == (1, 12)
+    assert (found.low, found.high) == pytest.approx(wilson(1, 1))
 
 
 def test_the_fit_is_measured_in_batches_of_the_size_that_is_set(monkeypatch):

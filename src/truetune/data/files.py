@@ -15,7 +15,16 @@ from typing_extensions import NotRequired
 from truetune.balance.answers import end_in_numbers
 from truetune.data.dataset import Dataset, Example, Question, stored
 from truetune.data.duplicates import ALIKE, near_duplicates
-from truetune.data.readers import OnBadRow, Reading, normalised, read_examples, read_questions, read_template, read_text
+from truetune.data.readers import (
+    OnBadRow,
+    Reading,
+    normalised,
+    read_examples,
+    read_questions,
+    read_template,
+    read_text,
+    together,
+)
 from truetune.data.stored import Chosen
 from truetune.errors import UserError
 
@@ -62,7 +71,9 @@ class Files:
 
     def _split(self, reading: Reading) -> Dataset:
         notes = _notes(self.train_file, reading)
-        rows = _all(reading, f"split-{self.seed}")
+        order = array("I", range(len(reading.examples)))
+        random.Random(f"split-{self.seed}").shuffle(order)
+        rows = Chosen(reading.examples, order)
         held_out: list[Example] = []
         if probe := self._probe():
             name, questions = probe
@@ -89,9 +100,9 @@ class Files:
             if self.mixture
             else rows,
             validation=validation,
-            task=questions,
+            task=together(questions),
             task_texts=held_out,
-            hallucination=questions,
+            hallucination=together(questions),
             contexts=[question for question in questions if question.context],
             select_task=[_asked(row) for row in validation if row.prompt],
             texts=[] if self.retention_file is None else self._read(self.retention_file, {}).examples,
@@ -186,12 +197,8 @@ def _segments(text: str, stem: str, size: int) -> Iterator[Example]:
         yield Example(f"{stem}/{number}", "", gathered, stem)
 
 
-def _all(reading: Reading, seed: str | None = None) -> Chosen[Example]:
-    """In the order read, or shuffled by a seed."""
-    order = array("I", range(len(reading.examples)))
-    if seed is not None:
-        random.Random(seed).shuffle(order)
-    return Chosen(reading.examples, order)
+def _all(reading: Reading) -> Chosen[Example]:
+    return Chosen(reading.examples, array("I", range(len(reading.examples))))
 
 
 def _said(row: Example) -> str:

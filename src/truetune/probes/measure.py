@@ -52,7 +52,9 @@ def fit(subject: Subject, data: Dataset, probes: Sequence[Probe]) -> dict[str, E
         zip((row.id for row in rows), likelihood(subject.lm, rows, batch_size=batch_size).reproduced, strict=True)
     )
     return {
-        f"fit/{name}_exact_match": rate([reproduced[row.id] for row in group], [row.cluster or row.id for row in group])
+        f"fit/{name}_exact_match": rate(
+            [reproduced[row.id] for row in group], [row.cluster or row.prompt or row.id for row in group]
+        )
         for name, group in data.fit_groups.items()
     }
 
