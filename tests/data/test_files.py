@@ -86,6 +86,8 @@ def test_a_probe_question_that_comes_twice_counts_once(tmp_path):
             assert len({question.cluster or question.id for question in part}) == 2
             assert len({question.id for question in part}) == 13
         assert len({question.cluster or question.id for question in data.contexts}) == 12
+        ids = [question.id for question in (*data.hallucination, *data.contexts)]
+        assert len(set(ids)) == len(ids), "asked below its context it is another question: a report shows both"
         assert checks.questions(data.task)[0].startswith("2 probe questions can show no change")
 
 

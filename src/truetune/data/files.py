@@ -18,6 +18,7 @@ from truetune.data.duplicates import ALIKE, near_duplicates
 from truetune.data.readers import (
     OnBadRow,
     Reading,
+    in_context,
     normalised,
     read_examples,
     read_questions,
@@ -95,15 +96,14 @@ class Files:
         if numbers := sum(end_in_numbers(question.answers) for question in questions):
             notes.append(f"{numbers} of {len(questions)} probe questions are judged on the number behind #### alone")
         notes += _alike({"probe": questions, "validation": map(_asked, validation)}, rows)
+        mixed = self._mixed(len(rows), reported | {_said(row) for row in validation}, notes)
         return Dataset(
-            train=stored(chain(rows, self._mixed(len(rows), reported | {_said(row) for row in validation}, notes)))
-            if self.mixture
-            else rows,
+            train=stored(chain(rows, mixed)) if self.mixture else rows,
             validation=validation,
             task=together(questions),
             task_texts=held_out,
             hallucination=together(questions),
-            contexts=[question for question in questions if question.context],
+            contexts=in_context(questions),
             select_task=[_asked(row) for row in validation if row.prompt],
             texts=[] if self.retention_file is None else self._read(self.retention_file, {}).examples,
             fit_groups={"train": rows[:200]},
