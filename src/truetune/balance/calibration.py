@@ -15,7 +15,7 @@ def bins_of(confidence: Sequence[float], answers: Sequence[T], bins: int = BINS)
     sure = np.asarray(confidence, dtype=float)
     place = np.minimum((sure * bins).astype(int), bins - 1)
     members = [np.flatnonzero(place == b) for b in np.unique(place)]
-    return [(float(sure[chosen].mean()), [answers[index] for index in chosen]) for chosen in members]
+    return [(float(sure[chosen].mean()), [answers[index] for index in chosen.tolist()]) for chosen in members]
 
 
 def ece(confidence: Sequence[float], right: Sequence[bool], bins: int = BINS) -> float:
