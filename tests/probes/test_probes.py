@@ -14,6 +14,7 @@ from truetune.data.tokens import Encoder
 from truetune.models.language_model import Frozen
 from truetune.probes import measure as measuring
 from truetune.probes.baseline import measure_base
+from truetune.probes.faithfulness import Faithfulness
 from truetune.probes.hallucination import Hallucination
 from truetune.probes.measure import compare, fit, limits, measure, selection
 from truetune.probes.probe import Asking, Subject
@@ -241,6 +242,13 @@ def test_a_base_is_measured_again_on_other_held_out_texts(before, tmp_path):
         assert measure_base(before, data, PROBES, tmp_path, print) == measure(Subject(before), data, PROBES)
 
 
+def test_a_base_is_measured_again_by_other_code(monkeypatch):
+    first = measuring.content("digest", DATA, PROBES)
+    assert measuring.content("digest", DATA, PROBES) == first
+    monkeypatch.setattr(measuring.Path, "read_bytes", lambda path: b"edited")
+    assert measuring.content("digest", DATA, PROBES) != first
+
+
 def test_questions_without_room_are_counted_and_the_first_is_named():
     lm = model()
     long = replace(DATA.task[0], id="long", question="Zed? " * 100, source="asked.jsonl:7")
@@ -249,6 +257,10 @@ def test_questions_without_room_are_counted_and_the_first_is_named():
     assert note.startswith("1 questions are over the 60 tokens that the context of 64 leaves them")
     assert note.endswith("the first: asked.jsonl:7")
     assert limits(lm, DATA, probes) == []
+    told = replace(DATA.task[0], id="told", context="Zed? " * 100, source="told.jsonl:3")
+    (note,) = limits(lm, replace(DATA, contexts=[told]), [*probes, Faithfulness(probes[0].asking)])
+    assert note.endswith("without their beginning, the first: told.jsonl:3"), "which is the context"
+    assert limits(lm, replace(DATA, contexts=[told]), probes) == []
 
 
 def test_true_answers_that_are_longer_than_an_answer_may_be_are_counted():
