@@ -89,14 +89,15 @@ def make_trainer(
     return made
 
 
-def load_best(trainer: Trainer, module: FineTuning) -> None:
-    """The weights of the checkpoint that the run's ModelCheckpoint calls best."""
+def load_best(trainer: Trainer, module: FineTuning) -> tuple[int, int]:
+    """The weights of the checkpoint that the run's ModelCheckpoint calls best; after which step and epoch it was."""
     callback = trainer.checkpoint_callback
     if not isinstance(callback, ModelCheckpoint) or not callback.best_model_path:
         raise UserError("extras.final=best needs a ModelCheckpoint among the callbacks; type callbacks=default")
     stored = AtomicCheckpointIO().load_checkpoint(callback.best_model_path, map_location="cpu")
     module.on_load_checkpoint(stored)
     module.load_state_dict(stored["state_dict"], strict=False)
+    return stored["global_step"], stored["epoch"] + 1
 
 
 def quiet() -> None:
