@@ -59,6 +59,8 @@ def methods(config: Mapping[str, Any]) -> None:
     for one, other in CONTRADICTIONS:
         if {one, other} <= chosen:
             raise UserError(f"method: {one} and {other} contradict each other; choose one of them")
+    if "self_distill" in chosen and not config["extras"]["label_facts"]:
+        raise UserError("extras.label_facts=false: method=self_distill teaches from what the base knows; leave it out")
 
 
 def abstentions(config: Mapping[str, Any]) -> None:

@@ -67,6 +67,7 @@ def test_a_bad_setting(word, said):
         ),
         (["extras.max_new_tokens=128"], ["extras.max_new_tokens=128", "model.context_length=128"]),
         (["clip=none", "trainer.gradient_clip_algorithm=value"], ["trainer.gradient_clip_val", "clip=value"]),
+        (["method=self_distill", "extras.label_facts=false"], ["extras.label_facts=false: method=self_distill"]),
     ],
 )
 def test_settings_that_contradict_each_other_are_both_named(words, said):
