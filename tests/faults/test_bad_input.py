@@ -67,6 +67,7 @@ def test_a_bad_setting(word, said):
         ),
         (["extras.max_new_tokens=128"], ["extras.max_new_tokens=128", "model.context_length=128"]),
         (["clip=none", "trainer.gradient_clip_algorithm=value"], ["trainer.gradient_clip_val", "clip=value"]),
+        (["method=dola", "model=gru"], ["method=dola contrasts a Transformer's layers", "model.cell=gru"]),
         (["method=self_distill", "extras.label_facts=false"], ["extras.label_facts=false: method=self_distill"]),
     ],
 )
