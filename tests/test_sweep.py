@@ -12,7 +12,7 @@ from commands import TINY_RUN, refusal, typed
 from omegaconf import OmegaConf
 
 from truetune.errors import UserError
-from truetune.sweep import LOG, Job, Jobs, quoted, resumed
+from truetune.sweep import LOG, Job, Jobs, _last_error, quoted, resumed
 
 SUBMITIT = importlib.util.find_spec("submitit") is not None
 
@@ -43,6 +43,12 @@ def test_a_failing_job_stops_no_other_and_says_why(folder):
     assert listed[1]["error"] == ""
     assert any(line.startswith("job 0 failed: exit code 2: clip=abc") for line in said)
     assert (folder / "sweep" / "0" / LOG).read_text().startswith("error: clip=abc")
+
+
+def test_a_traceback_is_told_by_its_last_line_and_not_by_hydras_advice(folder):
+    log = folder / LOG
+    log.write_text("Traceback\nIndexError: x\n\nSet the environment variable HYDRA_FULL_ERROR=1 for a stack trace.\n")
+    assert _last_error(log) == "IndexError: x"
 
 
 def test_each_job_gets_a_folder_of_its_own_whatever_the_path(folder):

@@ -146,7 +146,7 @@ def together(config: Mapping[str, Any]) -> None:
     if "quant_type" in model and "lora" not in config["adaptation"]:
         raise UserError("model=qlora: weights of 4 bits cannot be trained themselves; add method=lora")
     if "cell" in model and "dola" in config["decoding"]:
-        raise UserError(f"method=dola contrasts a Transformer's layers, and model.cell={model['cell']} has none to show")
+        raise UserError(f"method=dola contrasts a Transformer's layers; model.cell={model['cell']} shows none")
     if {"hidden_size", "heads"} <= model.keys() and model["hidden_size"] % (2 * model["heads"]):
         raise UserError(
             f"model.hidden_size={model['hidden_size']} must divide by twice model.heads={model['heads']} "

@@ -160,7 +160,8 @@ def quoted(folder: Path) -> str:
 
 
 def _last_error(log: Path) -> str:
-    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    said = map(str.strip, log.read_text(encoding="utf-8", errors="replace").splitlines())
+    lines = [line for line in said if line and "HYDRA_FULL_ERROR" not in line]  # Hydra's last words after a traceback
     named = [line for line in lines if line.startswith("error: ")]
     return (named or lines or ["no output"])[-1].removeprefix("error: ")
 
