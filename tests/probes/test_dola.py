@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 from training.small import WORDS
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, OPTConfig, OPTForCausalLM
 
 from truetune.models.language_model import LanguageModel
 from truetune.models.tokenizers import word_level
@@ -67,6 +67,14 @@ def test_an_adapter_is_decoded_like_the_model_in_it():
     assert answers(replace(lm, model=lora)) == whole, "an update starts at zero"
 
 
+def test_a_family_that_calls_its_decoder_past_its_body_is_decoded():
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "word_embed_proj_dim": 16, "ffn_dim": 16, "num_attention_heads": 2}
+    tokenizer = word_level(WORDS)
+    config = OPTConfig(vocab_size=len(tokenizer), num_hidden_layers=2, max_position_embeddings=32, **sizes)
+    assert len(answers(LanguageModel(OPTForCausalLM(config), tokenizer, "digest", "test"))) == 3
+
+
 @pytest.mark.parametrize("layers", ["low", "high"])
 def test_a_single_layer_is_held_against_what_it_is_given_and_not_against_itself(layers):
     lm = made(1)
@@ -87,4 +95,4 @@ def test_it_decodes_with_generate_and_leaves_no_hook_behind():
     greedy = greedy_answers(lm, prompts, max_new_tokens=5, batch_size=2, decoding=Dola("high", 1.0))
     assert [a.text for a in greedy] == [a.text for a in plain], "only the most likely token is plausible"
     assert greedy_answers(lm, prompts, max_new_tokens=5, batch_size=2) == plain
-    assert not lm.model.base_model._forward_hooks
+    assert not lm.model._forward_hooks

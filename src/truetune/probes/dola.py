@@ -28,7 +28,7 @@ class Dola:
         """For `generate`, whose forward passes must return hidden states."""
         seen: list[tuple[Tensor, ...]] = []
         inner = bare(model)
-        hook = inner.base_model.register_forward_hook(lambda _m, _i, output: seen.append(output.hidden_states))
+        hook = inner.register_forward_hook(lambda _m, _i, output: seen.append(output.hidden_states))
 
         def process(_: Tensor, scores_BV: Tensor) -> Tensor:
             states = seen.pop()
