@@ -112,6 +112,12 @@ def test_a_mistake_on_the_command_line_is_named(words, said):
     assert "\n" not in text
 
 
+def test_a_sweep_typed_without_its_flag_is_said_to_be_one_run():
+    said = "this is one run; to sweep over clip, optimizer.lr, schedule, add -m"
+    assert said in checked("experiment=clipping", *TINY_WORLD).data.notes
+    assert said not in checked("experiment=clipping", "hydra.mode=RUN", *TINY_WORLD).data.notes, "a job of the sweep"
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -174,6 +174,15 @@ def test_a_resumed_sweep_keeps_what_is_done_and_goes_on_with_the_rest(folder, st
         resumed(sweep, said.append)
 
 
+def test_a_resumed_search_says_that_it_draws_no_more_runs(folder, stub):
+    sweep, said = folder / "sweep", []
+    home = broken_sweep(sweep)
+    OmegaConf.save({"hydra": {"runtime": {"cwd": str(home)}, "sweeper": {"n_trials": 20}}}, sweep / "multirun.yaml")
+    resumed(sweep, said.append)
+    assert said[0].startswith("the search had begun 5 of its 20 runs, and only those go on")
+    assert "hydra.sweeper.storage=sqlite:///study.db" in said[0]
+
+
 def test_a_sweep_that_is_worked_on_is_not_resumed_and_no_other_folder_is(folder, stub):
     from filelock import FileLock
 
@@ -289,6 +298,21 @@ def test_a_search_is_told_the_metrics_of_each_run(folder):
     reached = [[run[name]["value"] for name in ("val/exact_match", "val/known_exact_match")] for run in runs]
     assert all(solution["values"] in reached for solution in best["solutions"])
     assert best["solutions"]
+    settings = OmegaConf.load(folder / "found" / "multirun.yaml")
+    assert settings.hydra.runtime.cwd == str(folder), "what resume and callbacks=prune look for"
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("hydra.sweeper.direction=maximize", "needs as many metrics, and there are 2"),
+        ("optimized_metric=null", "needs as many metrics, and there are 0"),
+        ("hydra.sweeper.direction=[up,down]", "hydra.sweeper.direction=up: may be minimize or maximize"),
+        ("hydra.sweeper.n_trials=0", "hydra.sweeper.n_trials=0: should be at least 1"),
+    ],
+)
+def test_a_search_that_optuna_would_refuse_is_refused_before_its_first_run(word, said):
+    assert said in refusal("-m", "hparams_search=optuna", word)
 
 
 @pytest.mark.skipif(not os.environ.get("TRUETUNE_LONG"), reason="long: TRUETUNE_LONG=1")

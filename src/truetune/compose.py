@@ -8,6 +8,7 @@ import logging
 import re
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -77,6 +78,10 @@ def check(arguments: argparse.Namespace, conf: Path, job: Job = "train") -> Prep
             prepared = prepare(cfg, job, read)
         except UserError as error:
             raise UserError(f"{error} (job: {' '.join(overrides)})" if many else str(error)) from None
+        swept = ", ".join(cfg.hydra.sweeper.get("params") or {})
+        if swept and not many and not cfg.get("resume") and "hydra.mode=RUN" not in overrides:
+            notes = [*prepared.data.notes, f"this is one run; to sweep over {swept}, add -m"]
+            prepared = replace(prepared, data=replace(prepared.data, notes=notes))
     return None if many else prepared
 
 

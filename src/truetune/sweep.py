@@ -18,7 +18,7 @@ from truetune.checkpoints import LAST
 from truetune.errors import UserError, first_line
 from truetune.models.folder import owned
 
-LOG, TABLE = "output.log", "sweep.json"
+LOG, TABLE, SETTINGS = "output.log", "sweep.json", "multirun.yaml"
 
 
 @dataclass
@@ -134,11 +134,17 @@ def resumed(folder: Path, say: Callable[[str], None]) -> None:
     try:
         rows = json.loads((folder / TABLE).read_text(encoding="utf-8"))["jobs"]
         jobs = [Job(**row) for row in rows]
-        settings = OmegaConf.load(folder / "multirun.yaml")
+        settings = OmegaConf.load(folder / SETTINGS)
         home = Path(str(OmegaConf.select(settings, "hydra.runtime.cwd")))
         n_jobs = int(OmegaConf.select(settings, "hydra.launcher.n_jobs") or 1)
+        trials = int(OmegaConf.select(settings, "hydra.sweeper.n_trials") or 0)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder}: not the folder of a sweep that can be resumed ({first_line(error)})") from None
+    if trials > len(jobs):
+        say(
+            f"the search had begun {len(jobs)} of its {trials} runs, and only those go on; one that is to go on with "
+            "others is typed again with hydra.sweeper.storage=sqlite:///study.db"
+        )
     if home.is_dir():
         os.chdir(home)
     Jobs(folder, n_jobs, jobs).again(say)
