@@ -97,6 +97,19 @@ def test_an_interrupted_sweep_stops_its_jobs_and_lists_them(folder, monkeypatch)
     assert not (folder / "sweep" / "0" / "run.json").exists()  # stopped, not waited for
 
 
+def test_a_job_that_has_just_finished_when_its_sweep_is_interrupted_is_listed_so(folder):
+    jobs = Jobs(folder / "sweep", n_jobs=2)
+
+    def say(line):
+        if line.startswith("job 1:"):
+            (folder / "sweep" / "0" / "run.json").write_text('{"status": "finished"}')
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        jobs.run([list(TINY_RUN), refused("b")], 0, say)
+    assert [(job["status"], job["error"]) for job in read(folder / "sweep")] == [("finished", ""), ("waiting", "")]
+
+
 def processes():
     """Command lines of what still runs on this machine, where the system tells."""
     if not os.path.isdir("/proc/self"):

@@ -85,7 +85,8 @@ class Jobs:
             for job, process, _ in running.values():
                 process.terminate()
                 process.wait()
-                job.status, job.error = "interrupted", "the sweep was interrupted"
+                ended = _recorded_status(self.folder / str(job.number)) == "finished"  # just before
+                job.status, job.error = ("finished", "") if ended else ("interrupted", "the sweep was interrupted")
             self._write()
 
     def varied(self, job: Job) -> str:
