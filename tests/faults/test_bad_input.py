@@ -132,6 +132,12 @@ def test_a_bad_data_file(folder, content, said):
     assert listing(folder) == ["bad.jsonl"]
 
 
+def test_a_replay_of_what_no_one_has_is_refused_before_the_run(folder):
+    (folder / "rows.jsonl").write_text(rows(10))
+    said = refused("data=jsonl", "data.train_file=rows.jsonl", "method=replay")
+    assert said.startswith("curation.replay: this data source holds no pre-training texts")
+
+
 @pytest.mark.parametrize("key", ["probe_file", "retention_file"])
 def test_the_other_data_files_are_read_before_the_run_too(folder, key):
     (folder / "rows.jsonl").write_text(rows(10))
