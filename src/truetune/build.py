@@ -172,6 +172,7 @@ def prepare(cfg: DictConfig, job: Job = "train", read: dict[str, Dataset] | None
         read.clear()
         read[wanted] = make(source, "data").load()
     data = read[wanted]
+    data = replace(data, notes=[*data.notes, *checks.questions(data.task)])
     if job == "train":
         more = "replay" in config["curation"] or any(not example.prompt for example in data.train)
         data = replace(data, notes=[*data.notes, *checks.length(config, len(data.train), more=more)])

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from truetune.balance.answers import is_abstention, normalise
 from truetune.errors import UserError
 from truetune.settings import near
 from truetune.steps import batches_per_epoch, steps_per_epoch
+
+if TYPE_CHECKING:
+    from truetune.data.dataset import Question
 
 Job = Literal["train", "measure"]
 COMMAND: dict[Job, str] = {"train": "truetune", "measure": "truetune-measure"}
@@ -103,6 +107,26 @@ NO_OLD_TEXTS = (
 def old_texts(config: Mapping[str, Any], *, there: bool) -> None:
     if "replay" in config["curation"] and not there:
         raise UserError(NO_OLD_TEXTS)
+
+
+def questions(asked: Sequence[Question]) -> list[str]:
+    """Notes on questions too few for any answers to show a change, and on true answers of marks alone (`---`)."""
+    notes: list[str] = []
+    names = {question.cluster or question.id for question in asked}
+    p = min(1.0, 2 * 0.5 ** len(names))  # McNemar's, were each of them to flip
+    if names and p > 0.05:
+        notes.append(
+            f"{len(names)} probe {'question' if len(names) == 1 else 'questions'} can show no change: p would be "
+            f"{p:.3f} if every answer changed; ask at least 6, about different things"
+        )
+    marks = [question for question in asked if any(not normalise(answer) for answer in question.answers)]
+    if marks:
+        one = next(answer for answer in marks[0].answers if not normalise(answer))
+        notes.append(
+            f"{len(marks)} of {len(asked)} probe questions have a true answer without a word, which is compared as it "
+            f"stands, the first: {json.dumps(one, ensure_ascii=False)}, {marks[0].source}"
+        )
+    return notes
 
 
 def length(config: Mapping[str, Any], rows: int, *, more: bool) -> list[str]:

@@ -4,7 +4,8 @@
 
 Every arm is a run with one thread, JOBS (2) at a time; finished ones in LOGS are kept: an interrupted study goes
 on. Prints the tables of LOG.md. SEEDS=0,1 takes fewer seeds.
-Studies: closed_world, new_facts, clipping, methods, architectures, analyst.
+Studies: closed_world, new_facts, clipping, methods, architectures, analyst; and, only if it is named, grid: the 112
+arms of which clipping has 22 (SEEDS=0: about half an hour).
 """
 
 import json
@@ -13,6 +14,7 @@ import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from itertools import product
 from pathlib import Path
 
 import study_tables
@@ -22,30 +24,31 @@ from omegaconf import OmegaConf
 from truetune.cli import CONF
 
 SEEDS = tuple(int(seed) for seed in os.environ.get("SEEDS", "0,1,2,3,4").split(","))
-COMMON = ["extras.threads=1", "extras.save_model=false", "extras.measure_points=100"]
+COMMON = ["extras.threads=1", "extras.save_model=false"]
 _, *METHODS = OmegaConf.load(CONF / "experiment" / "methods.yaml").hydra.sweeper.params.method.split(",")  # plain first
 SCHEDULES = ("linear_per_epoch", "cosine", "step_decay")
 
 
-def clipped(kind: str, limit: str) -> list[str]:
-    return ["clip=none"] if kind == "none" else [f"clip={kind}", f"trainer.gradient_clip_val={limit}"]
+CLIPS = ("none", "norm 0.1", "norm 1", "norm 10", "value 0.01", "value 0.1", "value 1")
+FIVE_SEEDS = {  # of the grid's arms with a constant rate
+    "1e-4": ("none", "norm 0.1", "norm 1", "value 0.01"),
+    "3e-4": ("none", "norm 1"),
+    "1e-3": CLIPS,
+    "3e-3": ("none", "norm 0.1", "norm 1"),
+}
 
 
-def clipping_arms() -> dict[str, list[str]]:
-    limits = {
-        "1e-4": ("none", "norm 0.1", "norm 1", "value 0.01"),
-        "3e-4": ("none", "norm 1"),
-        "1e-3": ("none", "norm 0.1", "norm 1", "norm 10", "value 0.01", "value 0.1", "value 1"),
-        "3e-3": ("none", "norm 0.1", "norm 1"),
-    }
+def grid_arms(*, whole: bool = True) -> dict[str, list[str]]:
+    """Each rate with each schedule and clip; or those that five seeds are spent on."""
     arms: dict[str, list[str]] = {}
-    for rate, clips in limits.items():
-        epochs = [] if rate == "1e-4" else ["trainer.max_epochs=10"]
-        for clip in clips:
+    for rate, schedule, clip in product(FIVE_SEEDS, ("constant", *SCHEDULES), CLIPS):
+        falling = schedule != "constant"
+        if whole or (clip == "norm 1" and rate in ("1e-4", "1e-3") if falling else clip in FIVE_SEEDS[rate]):
             kind, _, limit = clip.partition(" ")
-            arms[f"lr {rate}, {clip}"] = [f"optimizer.lr={rate}", *clipped(kind, limit), *epochs]
-        for schedule in SCHEDULES if rate in ("1e-4", "1e-3") else ():
-            arms[f"lr {rate}, norm 1, {schedule}"] = [f"optimizer.lr={rate}", f"schedule={schedule}", *epochs]
+            clipped = ["clip=none"] if kind == "none" else [f"clip={kind}", f"trainer.gradient_clip_val={limit}"]
+            epochs = [] if rate == "1e-4" else ["trainer.max_epochs=10"]
+            falls = [f"schedule={schedule}"] if falling else []
+            arms[f"lr {rate}, {schedule}, {clip}"] = [f"optimizer.lr={rate}", *clipped, *falls, *epochs]
     return arms
 
 
@@ -56,10 +59,11 @@ STUDIES: dict[str, dict[str, list[str]]] = {
         "half new, names apart": ["data.new_share=0.5", "data.new_names=disjoint", "trainer.max_epochs=40"],
     },
     "new_facts": {f"{share} new": [f"data.new_share={share}"] for share in ("0", "0.25", "0.5", "0.75", "1")},
-    "clipping": clipping_arms(),
-    "methods": {method: [f"method={method}"] for method in ("plain", *METHODS)},
+    "clipping": grid_arms(whole=False),
+    "methods": {"plain": [], **{method: [f"method={method}"] for method in METHODS}},
     "architectures": {"Transformer": [], "LSTM": ["model=lstm"], "GRU": ["model=gru"]},
-    "analyst": {method: [f"method={method}"] for method in ("plain", "relabel_unknown", "r_tuning", "self_replay")},
+    "analyst": {"plain": [], **{m: [f"method={m}"] for m in ("relabel_unknown", "r_tuning", "self_replay")}},
+    "grid": grid_arms(),
 }
 TABLES = {
     "closed_world": closed_world,
@@ -68,6 +72,7 @@ TABLES = {
     "methods": study_tables.against_plain,
     "architectures": study_tables.architectures,
     "analyst": study_tables.worth_of_silence,
+    "grid": study_tables.grid,
 }
 
 
@@ -96,7 +101,7 @@ def run(logs: Path, folder: Path, words: list[str]) -> None:
     if finished(folder):
         return
     shutil.rmtree(folder, ignore_errors=True)  # of a run that was interrupted
-    common = [*COMMON, *callbacks(words)]
+    common = [*COMMON, *callbacks(words), *points(words)]
     paths = [f"hydra.run.dir={folder}", f"paths.log_dir={logs}"]
     print(" ".join(words), flush=True)
     subprocess.run([sys.executable, "-m", "truetune", *words, *common, *paths], stdout=subprocess.DEVNULL, check=False)
@@ -107,6 +112,13 @@ def callbacks(words: list[str]) -> list[str]:
     return [] if "method=early_stop" in words else ["callbacks=none"]
 
 
+def points(words: list[str]) -> list[str]:
+    """Measured after every epoch, but where a table needs no more than the end."""
+    return (
+        [] if any(word.startswith(("method=", "data.new_names=")) for word in words) else ["extras.measure_points=100"]
+    )
+
+
 def finished(folder: Path) -> bool:
     record = folder / "run.json"
     return record.exists() and json.loads(record.read_text(encoding="utf-8"))["status"] in ("finished", "diverged")
@@ -114,4 +126,4 @@ def finished(folder: Path) -> bool:
 
 if __name__ == "__main__":
     typed = sys.argv[1:] or ["logs"]
-    main(Path(typed[0]), typed[1:] or list(STUDIES))
+    main(Path(typed[0]), typed[1:] or [name for name in STUDIES if name != "grid"])

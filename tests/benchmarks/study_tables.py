@@ -57,6 +57,18 @@ def at_equal_fit(arms: Mapping[str, Sequence[Path]]) -> None:
     show(heads, rows)
 
 
+def grid(arms: Mapping[str, Sequence[Path]]) -> None:
+    """Lost when 0.9 of the facts are fitted, and at the end; rates and schedules below, clips beside each other."""
+    cells: dict[str, dict[str, str]] = {}
+    for arm, folders in arms.items():
+        row, _, clip = arm.rpartition(", ")
+        whole = [record for record in map(read, folders) if record["status"] == "finished"]
+        reached = [found[1] for record in whole if (found := at_fit(record))]
+        cells.setdefault(row, {})[clip] = f"{mean(reached)} → {mean([lost(record) for record in whole])}"
+    clips = list(next(iter(cells.values())))
+    show(["lost when fitted → at the end", *clips], [[row, *(of[clip] for clip in clips)] for row, of in cells.items()])
+
+
 def architectures(arms: Mapping[str, Sequence[Path]]) -> None:
     """Loss of each question that the base answered right: bases that know less answer more once they know the form."""
     heads = ["arm", "base knew", "known right at most", "at the end", "new facts fitted", "task right"]

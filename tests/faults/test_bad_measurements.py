@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 from commands import TINY_RUN, config_of, refused
 
+from truetune import checks
 from truetune.balance.answers import exact_match, outcome
 from truetune.balance.calibration import auroc
 from truetune.balance.estimates import bootstrap, rate
 from truetune.balance.flips import backward_transfer, kept
 from truetune.balance.semantic import semantic_entropy
+from truetune.data.dataset import Question
 from truetune.errors import UserError
 from truetune.probes.measure import compare
 from truetune.record import Item, Measurement
@@ -91,6 +93,30 @@ def test_an_answer_of_no_words_is_wrong_and_no_abstention(empty):
     assert outcome(empty, ("a",), PHRASES) == outcome(empty, (), PHRASES) == "wrong"
     assert not exact_match(empty, (empty, "the"))
     assert semantic_entropy([empty, empty]) == 0
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ("aaaa", "1 probe question can show no change: p would be 1.000"),
+        ("abcde", "5 probe questions can show no change: p would be 0.062"),
+        ("abcdef", None),
+        ("", None),
+    ],
+)
+def test_so_few_questions_that_none_can_show_a_change_are_said(asked, said):
+    notes = checks.questions([Question(str(n), "Who?", ("Ann",), "", cluster=name) for n, name in enumerate(asked)])
+    assert [note.partition(" if every")[0] for note in notes] == ([said] if said else [])
+
+
+def test_true_answers_without_a_word_are_said():
+    asked = [
+        Question(str(n), "O in Morse?", answers, f"f:{n}") for n, answers in enumerate([("O",), ("dash", "---")] * 3)
+    ]
+    assert checks.questions(asked) == [
+        "3 of 6 probe questions have a true answer without a word, which is compared as it stands, the first: "
+        '"---", f:1'
+    ]
 
 
 @pytest.mark.parametrize("mark", ["?", "the", "+", "..."])

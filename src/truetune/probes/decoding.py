@@ -132,7 +132,8 @@ def _decode(lm: LanguageModel, encoder: Encoder, prompts: list[list[int]], how: 
     finally:
         inner.generation_config = own
     tokens = made.sequences[:, width:]
-    return [_answer(lm, *row) for row in zip(tokens, scores.log_probs(tokens), strict=True)]
+    ended = torch.isin(tokens, tokens.new_tensor(lm.ends))
+    return [_answer(lm, *row) for row in zip(tokens, ended, scores.log_probs(tokens), strict=True)]
 
 
 class _Scores:
@@ -188,9 +189,8 @@ def _settings(encoder: Encoder, ends: list[int], how: _How) -> GenerationConfig:
     )
 
 
-def _answer(lm: LanguageModel, tokens: Tensor, log_probs: Tensor) -> Answer:
-    ended = torch.isin(tokens, tokens.new_tensor(lm.ends)).nonzero()
-    length = int(ended[0]) if len(ended) else len(tokens)
+def _answer(lm: LanguageModel, tokens: Tensor, ended: Tensor, log_probs: Tensor) -> Answer:
+    length = int(ended.int().argmax()) if ended.any() else len(tokens)
     scored = log_probs[: min(length + 1, len(tokens))]
     text = str(lm.tokenizer.decode(tokens[:length].tolist(), skip_special_tokens=True))
     return Answer(text.rpartition("</think>")[2].strip(), float(scored.mean().exp()))

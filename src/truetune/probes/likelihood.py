@@ -58,11 +58,11 @@ def likelihood(
 
     The KL is KL(base || tuned) at the target positions; 0 without a base. `with_end`: the end token is a target too.
     """
-    encoder = Encoder(lm.tokenizer)
+    encoder, longest = Encoder(lm.tokenizer), lm.context_length
     rows = [encoder.row(example) for example in examples]
-    whole = [len(row.input_ids) <= lm.context_length for row in rows]
+    whole = [len(row.input_ids) <= longest for row in rows]
     for row in rows:
-        del row.input_ids[min(lm.context_length, len(row.input_ids) - (not with_end)) :]
+        del row.input_ids[min(longest, len(row.input_ids) - (not with_end)) :]
     order = sorted(range(len(rows)), key=lambda index: len(rows[index].input_ids))
     kl, found = 0.0, [(0.0, 0, False)] * len(rows)
     device = next(lm.model.parameters()).device
