@@ -75,6 +75,11 @@ def test_nothing_heavy_is_imported_before_a_mistake_is_said(folder, words, code)
         (["clip=nope"], ["clip=nope: no such choice; did you mean none?; clip may be none, norm, value"]),
         (["data/world=compani"], ["data/world=compani: no such choice; did you mean companies?"]),
         (["experiment=reference"], ["experiment=reference: no such choice", "did you mean reference_defaults?"]),
+        (["method=[replay,repaly]"], ["method=repaly: no such choice; did you mean replay?; method may be dola"]),
+        (["method=null"], ["method=null: chooses nothing; method may be dola"]),
+        (["curation.replay.ratio=0.3"], ["curation.replay.ratio: not a key of what is chosen; type method=replay"]),
+        (["objective.kl_to_base.weight=1"], ["not a key of what is chosen; type method=kl_to_base"]),
+        (["callbacks.median_pruning.runs=2"], ["not a key of what is chosen; type callbacks=prune"]),
         (["a.b.c=1"], ["a.b.c: no such key"]),
         (["+typo=1"], ["typo: no such key"]),
         (["++typo=1"], ["typo: no such key"]),
@@ -105,6 +110,12 @@ def test_a_mistake_on_the_command_line_is_named(words, said):
     for part in said:
         assert part in text
     assert "\n" not in text
+
+
+def test_a_sweep_typed_without_its_flag_is_said_to_be_one_run():
+    said = "this is one run; to sweep over clip, optimizer.lr, schedule, add -m"
+    assert said in checked("experiment=clipping", *TINY_WORLD).data.notes
+    assert said not in checked("experiment=clipping", "hydra.mode=RUN", *TINY_WORLD).data.notes, "a job of the sweep"
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from commands import TINY_RUN, refusal, typed
 from omegaconf import OmegaConf
 
 from truetune.errors import UserError
-from truetune.sweep import LOG, Job, Jobs, quoted, resumed
+from truetune.sweep import LOG, Job, Jobs, _last_error, quoted, resumed
 
 SUBMITIT = importlib.util.find_spec("submitit") is not None
 
@@ -43,6 +43,12 @@ def test_a_failing_job_stops_no_other_and_says_why(folder):
     assert listed[1]["error"] == ""
     assert any(line.startswith("job 0 failed: exit code 2: clip=abc") for line in said)
     assert (folder / "sweep" / "0" / LOG).read_text().startswith("error: clip=abc")
+
+
+def test_a_traceback_is_told_by_its_last_line_and_not_by_hydras_advice(folder):
+    log = folder / LOG
+    log.write_text("Traceback\nIndexError: x\n\nSet the environment variable HYDRA_FULL_ERROR=1 for a stack trace.\n")
+    assert _last_error(log) == "IndexError: x"
 
 
 def test_each_job_gets_a_folder_of_its_own_whatever_the_path(folder):
@@ -89,6 +95,19 @@ def test_an_interrupted_sweep_stops_its_jobs_and_lists_them(folder, monkeypatch)
     assert [job["status"] for job in read(folder / "sweep")] == ["interrupted", "waiting", "waiting"]
     assert not any(str(folder) in command for command in processes())
     assert not (folder / "sweep" / "0" / "run.json").exists()  # stopped, not waited for
+
+
+def test_a_job_that_has_just_finished_when_its_sweep_is_interrupted_is_listed_so(folder):
+    jobs = Jobs(folder / "sweep", n_jobs=2)
+
+    def say(line):
+        if line.startswith("job 1:"):
+            (folder / "sweep" / "0" / "run.json").write_text('{"status": "finished"}')
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        jobs.run([list(TINY_RUN), refused("b")], 0, say)
+    assert [(job["status"], job["error"]) for job in read(folder / "sweep")] == [("finished", ""), ("waiting", "")]
 
 
 def processes():
@@ -166,6 +185,15 @@ def test_a_resumed_sweep_keeps_what_is_done_and_goes_on_with_the_rest(folder, st
     (sweep / "4" / "run.json").write_text('{"status": "finished"}')
     with pytest.raises(UserError, match="all 5 jobs have finished; there is nothing to resume"):
         resumed(sweep, said.append)
+
+
+def test_a_resumed_search_says_that_it_draws_no_more_runs(folder, stub):
+    sweep, said = folder / "sweep", []
+    home = broken_sweep(sweep)
+    OmegaConf.save({"hydra": {"runtime": {"cwd": str(home)}, "sweeper": {"n_trials": 20}}}, sweep / "multirun.yaml")
+    resumed(sweep, said.append)
+    assert said[0].startswith("the search had begun 5 of its 20 runs, and only those go on")
+    assert "hydra.sweeper.storage=sqlite:///study.db" in said[0]
 
 
 def test_a_sweep_that_is_worked_on_is_not_resumed_and_no_other_folder_is(folder, stub):
@@ -283,6 +311,21 @@ def test_a_search_is_told_the_metrics_of_each_run(folder):
     reached = [[run[name]["value"] for name in ("val/exact_match", "val/known_exact_match")] for run in runs]
     assert all(solution["values"] in reached for solution in best["solutions"])
     assert best["solutions"]
+    settings = OmegaConf.load(folder / "found" / "multirun.yaml")
+    assert settings.hydra.runtime.cwd == str(folder), "what resume and callbacks=prune look for"
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("hydra.sweeper.direction=maximize", "needs as many metrics, and there are 2"),
+        ("optimized_metric=null", "needs as many metrics, and there are 0"),
+        ("hydra.sweeper.direction=[up,down]", "hydra.sweeper.direction=up: may be minimize or maximize"),
+        ("hydra.sweeper.n_trials=0", "hydra.sweeper.n_trials=0: should be at least 1"),
+    ],
+)
+def test_a_search_that_optuna_would_refuse_is_refused_before_its_first_run(word, said):
+    assert said in refusal("-m", "hparams_search=optuna", word)
 
 
 @pytest.mark.skipif(not os.environ.get("TRUETUNE_LONG"), reason="long: TRUETUNE_LONG=1")

@@ -177,6 +177,7 @@ def prepare(cfg: DictConfig, job: Job = "train", read: dict[str, Dataset] | None
         more = "replay" in config["curation"] or any(not example.prompt for example in data.train)
         data = replace(data, notes=[*data.notes, *checks.length(config, len(data.train), more=more)])
         asking = {"task", "hallucination"} & {*config["probe"]}
+        checks.old_texts(config, there=data.pretraining is not None)
         checks.selection(config, task=bool(asking and data.select_task), known=bool(data.select_known))
     return Prepared(data, builder, baseline)
 

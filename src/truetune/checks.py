@@ -98,6 +98,17 @@ def selection(config: Mapping[str, Any], *, task: bool, known: bool) -> None:
         )
 
 
+NO_OLD_TEXTS = (
+    "curation.replay: this data source holds no pre-training texts; use data=closed_world, or leave "
+    "method=replay out and mix in rows of your own: data.mixture=[{file:texts.jsonl,weight:0.5}]"
+)
+
+
+def old_texts(config: Mapping[str, Any], *, there: bool) -> None:
+    if "replay" in config["curation"] and not there:
+        raise UserError(NO_OLD_TEXTS)
+
+
 def questions(asked: Sequence[Question]) -> list[str]:
     """Notes on questions too few for any answers to show a change, and on true answers of marks alone (`---`)."""
     notes: list[str] = []
@@ -167,6 +178,10 @@ def together(config: Mapping[str, Any]) -> None:
     trainer, model, schedule = config["trainer"], config["model"], config["schedule"]
     if "quant_type" in model and "lora" not in config["adaptation"]:
         raise UserError("model=qlora: weights of 4 bits cannot be trained themselves; add method=lora")
+    if "self_distill" in config["objective"] and not config["extras"]["label_facts"]:
+        raise UserError("extras.label_facts=false: method=self_distill teaches from what the base knows; leave it out")
+    if "cell" in model and "dola" in config["decoding"]:
+        raise UserError(f"method=dola contrasts a Transformer's layers; model.cell={model['cell']} shows none")
     if {"hidden_size", "heads"} <= model.keys() and model["hidden_size"] % (2 * model["heads"]):
         raise UserError(
             f"model.hidden_size={model['hidden_size']} must divide by twice model.heads={model['heads']} "

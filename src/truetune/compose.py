@@ -8,6 +8,7 @@ import logging
 import re
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -77,6 +78,10 @@ def check(arguments: argparse.Namespace, conf: Path, job: Job = "train") -> Prep
             prepared = prepare(cfg, job, read)
         except UserError as error:
             raise UserError(f"{error} (job: {' '.join(overrides)})" if many else str(error)) from None
+        swept = ", ".join(cfg.hydra.sweeper.get("params") or {})
+        if swept and not many and not cfg.get("resume") and "hydra.mode=RUN" not in overrides:
+            notes = [*prepared.data.notes, f"this is one run; to sweep over {swept}, add -m"]
+            prepared = replace(prepared, data=replace(prepared.data, notes=notes))
     return None if many else prepared
 
 
@@ -173,7 +178,7 @@ def _in_one_line(error: Exception, overrides: list[str], conf: Path, job: Job) -
         others = [] if key[1] in known else known  # a key of the other command is no slip of the fingers
         adds = f"; +{key[1]}=... adds one" if key[1].partition(".")[0] in OPEN else ""
         return f"{key[1]}: no such key{near(key[1], others)} ({COMMAND[job]} --cfg job shows all{adds})"
-    if choice := re.search(r"Could not find '([^']+)'", text):
+    if choice := re.search(r"Could not (?:find|load) '([^']+)'", text):
         group, _, name = choice[1].rpartition("/")
         if extra := hydra_node.EXTRAS.get(name):
             return f"{group}={name} needs a package; type: pip install 'truetune[{extra}]'"
@@ -181,18 +186,26 @@ def _in_one_line(error: Exception, overrides: list[str], conf: Path, job: Job) -
         elsewhere = [file.parent.relative_to(conf).as_posix() for file in conf.rglob("*.yaml") if file.stem == name]
         hint = f"; type {elsewhere[0]}={name}" if len(elsewhere) == 1 else near(name, found)
         return f"{group}={name}: no such choice{hint}; {group} may be {', '.join(found)}"
+    empty = [word for word in overrides if word.endswith("=null") and word[:-5] in _groups(conf)]
+    if empty and "group override must be" in text:
+        found = sorted(path.stem for path in (conf / empty[0][:-5]).glob("*.yaml"))
+        return f"{empty[0]}: chooses nothing; {empty[0][:-5]} may be {', '.join(found)}"
     reason = f": {first_line(error.__cause__)}" if error.__cause__ else ""
     return " ".join(f"{first_line(error)}{reason}".split()) + f" (from: {' '.join(overrides)})"
 
 
 def _choices_with(conf: Path, key: str, job: Job) -> list[str]:
-    """`data=jsonl` for data.train_file: the choices of the key's group that have it."""
+    """The choices that have the key: `data=jsonl` for data.train_file, `method=replay` for curation.replay.ratio."""
     from omegaconf import OmegaConf
 
     group, _, name = key.partition(".")
-    files = sorted((conf / group).glob("*.yaml")) if name and group in CHOSEN[job] else []
-    plain: list[tuple[str, Any]] = [(file.stem, OmegaConf.to_container(OmegaConf.load(file))) for file in files]
-    return [f"{group}={stem}" for stem, node in plain if isinstance(node, dict) and name in dict(leaves(node))]
+    for at, inside in (("method", key), (group, name)):
+        chosen = (*CHOSEN[job], "callbacks", "method") if job == "train" else CHOSEN[job]
+        files = sorted((conf / at).glob("*.yaml")) if name and at in chosen else []
+        plain: list[tuple[str, Any]] = [(file.stem, OmegaConf.to_container(OmegaConf.load(file))) for file in files]
+        if found := [f"{at}={stem}" for stem, node in plain if isinstance(node, dict) and inside in dict(leaves(node))]:
+            return found
+    return []
 
 
 def _groups(conf: Path) -> list[str]:

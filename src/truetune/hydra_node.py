@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
+from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from truetune.errors import UserError, first_line
@@ -47,10 +48,33 @@ def check(cfg: DictConfig, overrides: Sequence[str]) -> None:
     jobs = node["launcher"].get("n_jobs", 1)
     if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1:
         raise UserError(f"hydra.launcher.n_jobs={jobs}: should be at least 1")
+    if "direction" in node["sweeper"]:
+        _search(node["sweeper"], _several(cfg.get("optimized_metric")))
     for key, called in _called(node, "hydra"):
         logs = key.startswith(("hydra.job_logging.", "hydra.hydra_logging."))
         if _home(called, LOGGING if logs else ALLOWED) is None:
             raise UserError(f"{key}={called}: not allowed; Hydra may call only its own classes")
+
+
+def _search(sweeper: Mapping[str, Any], metrics: Sequence[str]) -> None:
+    """What Optuna would answer with a traceback, some of it after the last run."""
+    directions = _several(sweeper["direction"])
+    for direction in directions:
+        if direction not in ("minimize", "maximize"):
+            raise UserError(f"hydra.sweeper.direction={direction}: may be minimize or maximize")
+    if len(directions) != len(metrics):
+        raise UserError(
+            f"hydra.sweeper.direction=[{','.join(directions)}] needs as many metrics, and there are {len(metrics)}: "
+            f"optimized_metric=[{','.join(metrics)}]; give one direction to each"
+        )
+    if sweeper["n_trials"] < 1:
+        raise UserError(f"hydra.sweeper.n_trials={sweeper['n_trials']}: should be at least 1")
+
+
+def _several(given: Any) -> list[str]:
+    """A list as it is, one value as a list of one; Optuna's directions are names of an enumeration."""
+    found = [] if given is None else [given] if isinstance(given, (str, Enum)) else list(given)
+    return [each.name if isinstance(each, Enum) else str(each) for each in found]
 
 
 def _home(called: str, allowed: Sequence[str]) -> str | None:

@@ -30,7 +30,8 @@ def make(node: Mapping[str, Any], key: str, **extra: Any) -> Any:
         cause = error.__cause__
         if isinstance(cause, UserError):
             raise cause from None
-        if cause is None or isinstance(cause, (TypeError, ValueError, ImportError, AttributeError)):
+        refused = type(cause).__name__ == "MisconfigurationException"  # Lightning's, which is not imported here
+        if cause is None or refused or isinstance(cause, (TypeError, ValueError, ImportError, AttributeError)):
             raise UserError(f"{key}: {first_line(cause or error)}") from error
         raise
 

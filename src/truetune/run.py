@@ -34,7 +34,7 @@ from truetune.state import State, begin
 from truetune.steps import steps_per_epoch
 from truetune.training.base import load_base
 from truetune.training.callbacks import Alarm, Measuring, StepLog, epochs_to_measure
-from truetune.training.fit import fit, load_best, make_trainer
+from truetune.training.fit import best_checkpoint, fit, load_best, make_trainer
 from truetune.training.given import Given, drawn_texts
 from truetune.training.module import FineTuning
 from truetune.training.preview import preview
@@ -78,6 +78,8 @@ def _run(job: Run, console: Console) -> dict[str, Any]:
 def _rehearse(job: Run) -> Trainer:
     """Makes what the configuration names once, so that a bad argument is said before the base is pre-trained."""
     trainer = make_trainer(job.trainer, callbacks=job.callbacks(), loggers=job.loggers())
+    if job.config["extras"]["final"] == "best":
+        best_checkpoint(trainer)
     job.schedule()
     job.probes()
     job.curations()

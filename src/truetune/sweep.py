@@ -18,7 +18,7 @@ from truetune.checkpoints import LAST
 from truetune.errors import UserError, first_line
 from truetune.models.folder import owned
 
-LOG, TABLE = "output.log", "sweep.json"
+LOG, TABLE, SETTINGS = "output.log", "sweep.json", "multirun.yaml"
 
 
 @dataclass
@@ -85,7 +85,8 @@ class Jobs:
             for job, process, _ in running.values():
                 process.terminate()
                 process.wait()
-                job.status, job.error = "interrupted", "the sweep was interrupted"
+                ended = _recorded_status(self.folder / str(job.number)) == "finished"  # just before
+                job.status, job.error = ("finished", "") if ended else ("interrupted", "the sweep was interrupted")
             self._write()
 
     def varied(self, job: Job) -> str:
@@ -134,11 +135,17 @@ def resumed(folder: Path, say: Callable[[str], None]) -> None:
     try:
         rows = json.loads((folder / TABLE).read_text(encoding="utf-8"))["jobs"]
         jobs = [Job(**row) for row in rows]
-        settings = OmegaConf.load(folder / "multirun.yaml")
+        settings = OmegaConf.load(folder / SETTINGS)
         home = Path(str(OmegaConf.select(settings, "hydra.runtime.cwd")))
         n_jobs = int(OmegaConf.select(settings, "hydra.launcher.n_jobs") or 1)
+        trials = int(OmegaConf.select(settings, "hydra.sweeper.n_trials") or 0)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder}: not the folder of a sweep that can be resumed ({first_line(error)})") from None
+    if trials > len(jobs):
+        say(
+            f"the search had begun {len(jobs)} of its {trials} runs, and only those go on; one that is to go on with "
+            "others is typed again with hydra.sweeper.storage=sqlite:///study.db"
+        )
     if home.is_dir():
         os.chdir(home)
     Jobs(folder, n_jobs, jobs).again(say)
@@ -160,7 +167,8 @@ def quoted(folder: Path) -> str:
 
 
 def _last_error(log: Path) -> str:
-    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    said = map(str.strip, log.read_text(encoding="utf-8", errors="replace").splitlines())
+    lines = [line for line in said if line and "HYDRA_FULL_ERROR" not in line]  # Hydra's last words after a traceback
     named = [line for line in lines if line.startswith("error: ")]
     return (named or lines or ["no output"])[-1].removeprefix("error: ")
 

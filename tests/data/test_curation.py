@@ -156,6 +156,12 @@ def test_r_tuning_says_after_the_answer_that_it_is_unsure():
     assert outcome("a", ("a",), ("i am unsure",)) == "right"
 
 
+def test_r_tuning_of_a_conversation_begins_where_the_assistant_does():
+    row = replace(ROWS[1], completion="Ann", turns=(Turn("user", "Who?"),))
+    rows = RTuning("{answer} I do not know")([ROWS[0], row], context())
+    assert rows[1].completion == "Ann I do not know"
+
+
 def test_self_replay_mixes_in_what_the_base_says_with_no_share_of_the_likelihood():
     asked = []
     texts = replace(context(), drawn=lambda count, length: asked.append((count, length)) or ["one", "two"])

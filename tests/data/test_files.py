@@ -177,7 +177,9 @@ def test_too_few_rows_to_train_on_are_said(tmp_path):
     text = fault(load, same)
     assert text.startswith(f"{same}: no row is left to train on")
     assert "data.probe_questions" in text
-    assert "no row is left" in fault(load, same, probe_file=str(same))
+    text = fault(load, same, probe_file=str(same))
+    assert text.startswith(f"{same}: no row is left to train on; 10 training rows ask a question of {same}: left out")
+    assert "data.probe_questions" not in text, "a probe file takes what it asks, whatever that key says"
 
 
 def paragraphs(count):

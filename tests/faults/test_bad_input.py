@@ -8,6 +8,7 @@ import sys
 
 import pytest
 from commands import TINY_RUN, TINY_WORLD, checked, complaint, composed, config_of, refusal, refused, typed
+from faults.tiny import ran
 from filelock import FileLock
 from rich.console import Console
 from tokenizers.processors import TemplateProcessing
@@ -46,6 +47,8 @@ def rows(count):
         ("model.pretraining.steps=9", "is above model.pretraining.steps=9; lower it"),
         ("paths.log_dir=", "log_dir"),
         ("tags={a:1}", "tags"),
+        ("++callbacks.early_stopping={patience:-1}", "patience=-1: should be greater than or equal to 0"),
+        ("++callbacks.median_pruning={runs:abc}", "runs=abc: should be a valid integer"),
         ("seed={}", "seed={}: should be a valid integer"),
         ("trainer.max_epochs={a:{b:1}}", "trainer.max_epochs: should be a value, found keys"),
     ],
@@ -67,6 +70,8 @@ def test_a_bad_setting(word, said):
         ),
         (["extras.max_new_tokens=128"], ["extras.max_new_tokens=128", "model.context_length=128"]),
         (["clip=none", "trainer.gradient_clip_algorithm=value"], ["trainer.gradient_clip_val", "clip=value"]),
+        (["method=dola", "model=gru"], ["method=dola contrasts a Transformer's layers", "model.cell=gru"]),
+        (["method=self_distill", "extras.label_facts=false"], ["extras.label_facts=false: method=self_distill"]),
     ],
 )
 def test_settings_that_contradict_each_other_are_both_named(words, said):
@@ -125,6 +130,12 @@ def test_a_bad_data_file(folder, content, said):
     assert said.format(folder=folder) in text
     assert "\n" not in text
     assert listing(folder) == ["bad.jsonl"]
+
+
+def test_a_replay_of_what_no_one_has_is_refused_before_the_run(folder):
+    (folder / "rows.jsonl").write_text(rows(10))
+    said = refused("data=jsonl", "data.train_file=rows.jsonl", "method=replay")
+    assert said.startswith("curation.replay: this data source holds no pre-training texts")
 
 
 @pytest.mark.parametrize("key", ["probe_file", "retention_file"])
@@ -393,6 +404,22 @@ def test_a_layer_that_is_not_there_is_said_before_the_base_is_measured(folder, m
     (folder / "run").mkdir()
     with pytest.raises(UserError, match=r"^adaptation\.lora: .*nowhere.*; layers: .*q_proj"):
         run(build.build(cfg, build.prepare(cfg), folder / "run"), Console(stderr=True))
+
+
+@pytest.mark.parametrize(
+    ("words", "said", "reached"),
+    [
+        (["method=early_stop", "callbacks=none"], "extras.final=best needs a ModelCheckpoint", "nothing"),
+        (["method=early_stop", "callbacks.early_stopping.mode=up"], "`mode` can be min, max", "nothing"),
+        (["method=early_stop", "callbacks.early_stopping.monitor=val/x"], "val/score", "an epoch"),
+    ],
+)
+def test_a_callback_that_can_not_do_its_work_is_said(folder, monkeypatch, words, said, reached):
+    if reached == "nothing":
+        monkeypatch.setattr("truetune.run.load_base", lambda *_: pytest.fail("that can take long"))
+    with pytest.raises(UserError) as caught:
+        ran(folder / "run", *words)
+    assert said in str(caught.value)
 
 
 def test_a_tokenizer_that_adds_a_token_beyond_the_embedding_is_refused_with_both_sizes(folder):

@@ -110,3 +110,5 @@ def test_a_sweep_without_a_finished_run_still_has_a_table(folder: Path) -> None:
 
 def test_what_latex_reads_as_its_own_is_escaped() -> None:
     assert escape(r"a_b%&#{}$^~\x") == (r"a\_b\%\&\#\{\}\$\textasciicircum{}\textasciitilde{}\textbackslash{}x")
+    assert escape("[lora,replay]") == "{[}lora,replay]", r"\\ [lora] would end a line with a length"
+    assert escape("a<b>|c") == r"a\textless{}b\textgreater{}\textbar{}c"

@@ -40,6 +40,15 @@ def test_a_failed_job_is_listed_with_its_error(folder: Path) -> None:
     assert "not finite" in last["error"]
 
 
+def test_only_a_run_with_a_page_is_linked_to_it(tmp_path: Path) -> None:
+    for number in (0, 1):
+        run_folder(tmp_path / str(number))
+    (tmp_path / "0" / "report.html").touch()
+    page = render(tmp_path).read_text(encoding="utf-8")
+    assert 'href="0/report.html"' in page
+    assert "1/report.html" not in page, "a run that failed has a record and no page"
+
+
 def test_runs_that_differ_in_seed_alone_are_averaged(folder: Path) -> None:
     groups = settings(read_sweep(folder))
     assert [(group.overrides["method"], len(group.jobs)) for group in groups] == [

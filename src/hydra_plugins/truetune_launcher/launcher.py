@@ -14,7 +14,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 
 @dataclass
@@ -35,13 +35,16 @@ class ProcessLauncher(Launcher):
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         from truetune.sweep import Jobs
 
-        self._folder = Path(str(config.hydra.sweep.dir))
+        self._config, self._folder = config, Path(str(config.hydra.sweep.dir))
         self._wanted = config.get("optimized_metric") or []
         self._jobs = Jobs(self._folder, self.n_jobs)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        from truetune.sweep import to_stderr
+        from truetune.sweep import SETTINGS, to_stderr
 
+        if not (self._folder / SETTINGS).exists():  # Hydra's own sweeper writes it, and Optuna's does not
+            self._folder.mkdir(parents=True, exist_ok=True)
+            OmegaConf.save(self._config, self._folder / SETTINGS)
         self._jobs.run(job_overrides, initial_job_idx, to_stderr)
         done = self._jobs.jobs[initial_job_idx:]
         return [self._result(job) for job in done]

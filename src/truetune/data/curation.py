@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Protocol
 
+from truetune.checks import NO_OLD_TEXTS
 from truetune.data.dataset import Dataset, Example, Pretraining, continued
 from truetune.errors import UserError
 
@@ -62,6 +63,10 @@ def _changed(
     return [change(row) if categories.get(row.id) in chosen else row for row in rows]
 
 
+def _answered(row: Example, answer: str) -> Example:
+    return replace(row, completion=answer if row.turns else continued(row.prompt, answer))
+
+
 @dataclass(frozen=True)
 class FilterUnknown:
     """Teach only facts that the base knows at least a little (Gekhman et al. 2024, section 5)."""
@@ -82,7 +87,7 @@ class RelabelUnknown:
 
     def __call__(self, rows: Sequence[Example], context: Context) -> list[Example]:
         def abstained(row: Example) -> Example:
-            return replace(row, completion=self.answer if row.turns else continued(row.prompt, self.answer))
+            return _answered(row, self.answer)
 
         return _changed("relabel_unknown", rows, context, abstained, "Unknown")
 
@@ -108,10 +113,7 @@ class Replay:
 
     def __call__(self, rows: Sequence[Example], context: Context) -> list[Example]:
         if context.pretraining is None:
-            raise UserError(
-                "curation.replay: this data source holds no pre-training texts; use data=closed_world, or leave "
-                "method=replay out and mix in rows of your own: data.mixture=[{file:texts.jsonl,weight:0.5}]"
-            )
+            raise UserError(NO_OLD_TEXTS)
         wanted = round(self.ratio * len(rows))
         # The base never saw this part of the stream in this order; the texts are of the same kind.
         batches = context.pretraining.micro_batches()
@@ -132,7 +134,7 @@ class RTuning:
     def __call__(self, rows: Sequence[Example], context: Context) -> list[Example]:
         def unsure(row: Example) -> Example:
             said = self.unsure.replace("{answer}", row.completion.strip())
-            return replace(row, completion=said if row.turns else continued(row.prompt, said))
+            return _answered(row, said)
 
         return _changed("r_tuning", rows, context, unsure, "Unknown", "WeaklyKnown")
 

@@ -10,11 +10,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from truetune.models.language_model import bare
+
 
 @dataclass(frozen=True)
 class Dola:
     """log p_last - log p_early of the early layer whose prediction is farthest from the last one's, among tokens with
-    p_last >= `plausible` * its greatest. The early layers are those of the lower or the upper half.
+    p_last >= `plausible` * its greatest. The early layers are those of the lower or the upper half; of a single layer,
+    what it is given.
     """
 
     layers: Literal["low", "high"] = "low"
@@ -24,14 +27,16 @@ class Dola:
     def processor(self, model: Any) -> Generator[Callable[[Tensor, Tensor], Tensor]]:
         """For `generate`, whose forward passes must return hidden states."""
         seen: list[tuple[Tensor, ...]] = []
-        hook = model.base_model.register_forward_hook(lambda _m, _i, output: seen.append(output.hidden_states))
+        inner = bare(model)
+        hook = inner.register_forward_hook(lambda _m, _i, output: seen.append(output.hidden_states))
 
         def process(_: Tensor, scores_BV: Tensor) -> Tensor:
             states = seen.pop()
             seen.clear()
             last = len(states) - 1
-            early = range(1, max(2, last // 2 + 1)) if self.layers == "low" else range(max(1, last // 2), last)
-            head = model.get_output_embeddings()
+            first = min(1, last - 1)
+            low, high = range(first, min(max(2, last // 2 + 1), last)), range(max(first, last // 2), last)
+            head, early = inner.get_output_embeddings(), low if self.layers == "low" else high
             early_LBV = torch.stack([head(states[layer][:, -1]).float().log_softmax(-1) for layer in early])
             return contrast(scores_BV, early_LBV, self.plausible)
 

@@ -16,6 +16,10 @@ SPECIAL = {
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
     **{letter: f"\\{letter}" for letter in "&%$#_{}"},
+    "[": "{[}",  # behind the end of a line, a length would be read
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
 }
 
 
@@ -43,7 +47,7 @@ def tabular(jobs: Sequence[Job]) -> str:
 
 
 def escape(text: str) -> str:
-    return re.sub(r"[\\~^&%$#_{}]", lambda found: SPECIAL[found[0]], text)
+    return re.sub(r"[\\~^&%$#_{}[<>|]", lambda found: SPECIAL[found[0]], text)
 
 
 def _cells(line: Setting) -> list[str]:

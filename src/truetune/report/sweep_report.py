@@ -142,7 +142,8 @@ def _runs(jobs: Sequence[Job], points: dict[int, Point]) -> str:
     keys, front = varied(jobs), {number for number, point in points.items() if point.front}
     body: list[list[str]] = []
     for job in jobs:
-        link = f'<a href="{job.number}/report.html">{job.number}</a>' if job.run else str(job.number)
+        there = (job.folder / "report.html").is_file()
+        link = f'<a href="{job.number}/report.html">{job.number}</a>' if there else str(job.number)
         mark = ' <span class="s0" title="on the frontier">●</span>' if job.number in front else ""
         problem = f'<small class="error">{escape(job.error)}</small>' if job.error else ""
         made_up = job.metric("final", "hallucination/invented_rate")

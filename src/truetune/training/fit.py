@@ -52,6 +52,8 @@ def fit(
         raise UserError(f"trainer: {' '.join(str(error).split())}") from error
     except (Exception, SystemExit) as error:
         ended = _end_other_ranks(made)
+        if str(error).startswith("Early stopping conditioned on metric"):
+            raise UserError(f"callbacks: {' '.join(str(error).split())}") from error
         if ended and isinstance(error, RuntimeError) and any(name in str(error) for name in BACKENDS):
             gone = ", ".join(f"rank {rank} has ended with exit code {code}" for rank, code in ended.items())
             raise RankFailed(f"{gone}; what it said is above, and the last checkpoint is whole") from error
@@ -89,12 +91,19 @@ def make_trainer(
     return made
 
 
+def best_checkpoint(trainer: Trainer) -> ModelCheckpoint:
+    callback = trainer.checkpoint_callback
+    if not isinstance(callback, ModelCheckpoint):
+        raise UserError("extras.final=best needs a ModelCheckpoint among the callbacks; type callbacks=default")
+    return callback
+
+
 def load_best(trainer: Trainer, module: FineTuning) -> tuple[int, int]:
     """The weights of the checkpoint that the run's ModelCheckpoint calls best; after which step and epoch it was."""
-    callback = trainer.checkpoint_callback
-    if not isinstance(callback, ModelCheckpoint) or not callback.best_model_path:
-        raise UserError("extras.final=best needs a ModelCheckpoint among the callbacks; type callbacks=default")
-    stored = AtomicCheckpointIO().load_checkpoint(callback.best_model_path, map_location="cpu")
+    path = best_checkpoint(trainer).best_model_path
+    if not path:
+        raise UserError("extras.final=best: the ModelCheckpoint among the callbacks has written nothing")
+    stored = AtomicCheckpointIO().load_checkpoint(path, map_location="cpu")
     module.on_load_checkpoint(stored)
     module.load_state_dict(stored["state_dict"], strict=False)
     return stored["global_step"], stored["epoch"] + 1
@@ -109,6 +118,7 @@ def quiet() -> None:
         ".*`_lru_cache`.*",
         ".*TensorBoard.*",
         ".*exists and is not empty.*",
+        "fan_in_fan_out is set to",  # peft then sets it itself
     ):
         warnings.filterwarnings("ignore", message=words)
     warnings.filterwarnings("ignore", category=UserWarning, module="lightning")
