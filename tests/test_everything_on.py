@@ -2,6 +2,7 @@
 
 import pytest
 from commands import TINY_RUN, typed
+from faults.tiny import ran
 
 from truetune.record import read_items, read_run
 
@@ -43,6 +44,17 @@ def test_facts_are_followed_by_what_the_base_knew(folder):
     fits = [entry["metrics"] for entry in record["history"] if "fit/unknown_exact_match" in entry["metrics"]]
     assert len(fits) >= 3, "base, each epoch"
     assert all(metrics["fit/unknown_exact_match_low"] <= metrics["fit/unknown_exact_match"] for metrics in fits)
+
+
+def test_the_best_weights_stand_in_the_history_where_they_were_made(tmp_path):
+    """No curve ends in them as if training had: here no epoch is better than the first."""
+    record, _ = ran(tmp_path / "run", "extras.final=best", "trainer.max_epochs=3", "optimizer.lr=0.05")
+    fits = [entry for entry in record["history"] if "fit/known_exact_match" in entry["metrics"]]
+    assert [entry["epoch"] for entry in fits] == [0, 1, 1, 2, 3]
+    steps = [entry["step"] for entry in record["history"]]
+    assert steps == sorted(steps)
+    name = "fit/known_exact_match"
+    assert fits[1]["metrics"][name] == fits[2]["metrics"][name] == record["final"][name]["value"]
 
 
 def test_the_frontier_is_kept(folder):

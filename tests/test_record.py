@@ -137,6 +137,25 @@ def test_an_interval_over_two_entities_is_no_verdict() -> None:
     assert (change(few), change(many)) == ("no clear change", "better")
 
 
+def test_answers_that_each_model_chose_to_give_are_no_verdict_if_they_are_few() -> None:
+    """Three wrong answers that became right, and an abstention that did: by chance in 8 of 2^4 swaps, 1/8."""
+    name = "hallucination/correct_given_attempted"
+
+    def judged(before: str, after: str) -> tuple[float | None, str]:
+        one, two = (
+            Measurement({name: Estimate(right, 4)}, {"hallucination": [replace(i, cluster=i.id) for i in asked(said)]})
+            for said, right in ((before, 0.0), (after, 1.0))
+        )
+        found = delta(one, two)[name]
+        assert found.ends == (1.0, 1.0)
+        return found.p, change(Row("", None, None, found, name, "higher"))
+
+    p, word = judged("wwwa", "rrrr")
+    assert p == pytest.approx(1 / 8, abs=0.03)
+    assert word == "no clear change"
+    assert judged("wwwa" * 5, "rrrr" * 5)[1] == "better"
+
+
 def test_delta_of_a_mean_without_items_has_no_interval() -> None:
     loss = {"retention/nll_nats_per_token": Estimate(1.5, 10), "only/here": Estimate(1.0, 1)}
     found = delta(measured("r" * 8, **loss), measured("r" * 8, **{"retention/nll_nats_per_token": Estimate(2.0, 10)}))

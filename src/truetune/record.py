@@ -13,7 +13,7 @@ from truetune.atomic import write_atomic
 from truetune.balance.estimates import Estimate, ratio_difference, undefined
 from truetune.balance.flips import join
 from truetune.balance.rates import DEFINITIONS, clusters, indicators
-from truetune.balance.significance import flips_p
+from truetune.balance.significance import flips_p, swapped_p
 from truetune.errors import UserError
 
 SCHEMA = 1
@@ -122,7 +122,7 @@ def metrics_from_json(block: dict[str, Any]) -> dict[str, Estimate]:
 def delta(base: Measurement, final: Measurement, *, seed: int = 0) -> dict[str, Estimate]:
     """Final - base of each metric in both; the interval is a paired bootstrap over entities where items allow it.
 
-    With its exact p, where base and tuned were asked the same items: an interval of a few items is too narrow.
+    With its p, exact where base and tuned were asked the same items: an interval of a few items is too narrow.
     """
     found: dict[str, Estimate] = {}
     for name, before in base.metrics.items():
@@ -151,7 +151,7 @@ def _from_items(
     first, second, entities = indicators(name, before), indicators(name, after), clusters(before)
     found = ratio_difference(first, second, entities, rng)
     if not (first[1] == second[1]).all():
-        return found
+        return replace(found, p=swapped_p(first, second, entities, rng))
     return replace(found, p=flips_p(first[0], second[0], entities))
 
 

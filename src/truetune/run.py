@@ -116,8 +116,10 @@ def _train_and_measure(
     loggers = job.loggers()
     trainer = _fit(job, module, tokenized, tuned.digest, measuring, loggers, state, console)
     tuned.to(rehearsed.strategy.root_device)  # a Trainer leaves it on the CPU
+    done: Any = trainer.fit_loop.epoch_progress.current  # early stopping and a resumed fit leave current_epoch behind
+    step, epoch = trainer.global_step, done.processed
     if job.config["extras"]["final"] == "best":
-        load_best(trainer, module)
+        step, epoch = load_best(trainer, module)
     for adaptation in reversed(adaptations):
         start: dict[str, torch.Tensor] = dict(base.model.named_parameters())
         trained = Trained(tuned.model, start, partial(_score, tuned, data, probes), say)
@@ -126,8 +128,8 @@ def _train_and_measure(
         subject = replace(subject, lm=tuned)
         found = compare(state.base, measure(subject, data, probes))
         state.final = replace(found, metrics=found.metrics | selection(subject, data, probes))
-    epochs: Any = trainer.fit_loop.epoch_progress.current  # early stopping and a resumed fit leave current_epoch behind
-    state.history.append(_at(trainer.global_step, epochs.processed, state.final))
+    state.history.append(_at(step, epoch, state.final))
+    state.history.sort(key=lambda entry: entry["step"])
     if job.config["extras"]["save_model"]:
         save_model(tuned, job.run_dir)
     log_samples(loggers, state.base, state.final)

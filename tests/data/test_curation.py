@@ -56,6 +56,11 @@ def test_filtering_everything_is_refused():
         assert "the base knows none of the 5 facts" in fault(curation, ROWS, context(categories=unknown))
 
 
+def test_texts_are_neither_known_nor_unknown_and_that_is_said():
+    for curation in (FilterUnknown(), RelabelUnknown("I do not know"), DownweightUnknown(0.5), RTuning("{answer}, no")):
+        assert "no training row asks a question" in fault(curation, [TEXT], context(categories={}))
+
+
 def test_unknown_facts_are_relabelled_with_the_abstention_and_the_right_space():
     spaced = replace(ROWS[3], prompt="ask d: ")
     rows = [*ROWS[:3], spaced, ROWS[4], TEXT]
@@ -142,6 +147,10 @@ def test_r_tuning_says_after_the_answer_that_it_is_unsure():
     assert [row.completion for row in found] == [
         *(" a", " b. I am unsure", " c. I am unsure", " d. I am unsure", " e", "only a text"),
     ]
+    chat = replace(ROWS[1], completion="b", turns=(Turn("user", "ask b"),))
+    assert RTuning("{answer}. I am unsure")([chat], context())[0].completion == "b. I am unsure", (
+        "templates set the space"
+    )
     said = found[1].completion.strip()
     assert outcome(said, ("b",), ("i am unsure",)) == "abstained"
     assert outcome("a", ("a",), ("i am unsure",)) == "right"

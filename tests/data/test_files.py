@@ -3,7 +3,9 @@
 import pytest
 from row_files import dump, fault, write
 
+from truetune import checks
 from truetune.data.files import Files, Text
+from truetune.data.questions import Questions
 
 TEMPLATE = "Question: {question}\nAnswer:"
 
@@ -62,6 +64,31 @@ def test_case_and_spacing_do_not_make_a_question_another_one(tmp_path):
     asked, chosen, trained = ({" ".join(text.casefold().split()) for text in side} for side in sides)
     assert not asked & trained
     assert not (asked | trained) & chosen
+
+
+def test_a_text_that_comes_twice_is_on_one_side_only_and_that_is_said(tmp_path):
+    rows = [{"text": f"This is text {i % 20}."} for i in range(40)]
+    data = load(write(tmp_path, dump(*rows)))
+    sides = [{row.completion for row in part} for part in (data.task_texts, data.validation, data.train)]
+    assert sum(map(len, sides)) == len(set().union(*sides)) == 20
+    left = 40 - sum(map(len, (data.task_texts, data.validation, data.train)))
+    said = [note for note in data.notes if note.endswith("repeat a row set aside: left out of training")]
+    assert sum(int(note.split()[0]) for note in said) == left > 0
+
+
+def test_a_probe_question_that_comes_twice_counts_once(tmp_path):
+    """It gets one answer: twelve copies are no twelve observations. Contexts make other questions of it."""
+    same = [{"question": "Who else?", "answers": ["y"], "context": f"{n}"} for n in range(12)]
+    probe = write(tmp_path, dump(*same, {"question": "Who?", "answers": ["y"]}), "probe.jsonl")
+    train = write(tmp_path, dump(*facts()))
+    for data in (load(train, probe_file=str(probe)), Questions(str(probe), None, TEMPLATE).load()):
+        for part in (data.task, data.hallucination):
+            assert len({question.cluster or question.id for question in part}) == 2
+            assert len({question.id for question in part}) == 13
+        assert len({question.cluster or question.id for question in data.contexts}) == 12
+        ids = [question.id for question in (*data.hallucination, *data.contexts)]
+        assert len(set(ids)) == len(ids), "asked below its context it is another question: a report shows both"
+        assert checks.questions(data.task)[0].startswith("2 probe questions can show no change")
 
 
 def test_the_seed_decides_the_split(tmp_path):

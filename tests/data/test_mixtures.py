@@ -74,6 +74,28 @@ def test_splits_by_file(tmp_path):
     assert f"2 training rows repeat a row of {chosen}: left out of training" in data.notes
 
 
+def test_what_is_reported_neither_chooses_nor_comes_back_by_a_mixture(tmp_path):
+    file = write(tmp_path, dump(*facts()))
+    probe = write(tmp_path, dump(*facts(6, "poem")), "probe.jsonl")
+    chosen = write(tmp_path, dump(*facts(2, "poem"), *facts(3, "song")), "val.jsonl")
+    old = write(tmp_path, dump(*facts(4, "poem"), *facts(3, "song"), *facts(2, "play")), "old.jsonl")
+    splits = {"probe_file": str(probe), "validation_file": str(chosen)}
+    data = load(file, **splits, mixture=[{"file": str(old), "weight": 0.1}])
+    reported, chooses = ({q.question for q in part} for part in (data.task, data.select_task))
+    assert (len(reported), len(chooses)) == (6, 3)
+    assert not reported & chooses
+    assert not {row.prompt for row in data.train} & (reported | chooses)
+    assert [row.completion for row in data.train[30:]] in (
+        [" Ann 0", " Ann 1", " Ann 0"],
+        [" Ann 0", " Ann 1", " Ann 1"],
+    )
+    assert f"2 rows of {chosen} are in the probe: left out of validation" in data.notes
+    assert f"7 rows of {old} are held out: not mixed in" in data.notes
+    mixture = [{"file": str(probe), "weight": 1}]
+    said = fault(load, file, **splits, mixture=mixture)
+    assert said.startswith(f"data.mixture: every row of {probe} is held out")
+
+
 def test_columns_are_those_of_all_three_files(tmp_path):
     rows = [{"frage": f"Wer schrieb Buch {i}?", "antwort": "Ann"} for i in range(30)]
     file = write(tmp_path, dump(*rows[:20]))

@@ -100,6 +100,19 @@ def test_a_question_of_ones_own_is_asked_after_others_and_judged_up_to_the_next(
     assert heard[-1] == turns.turns
 
 
+def test_a_row_that_comes_twice_is_not_shown_its_own_answer(monkeypatch):
+    """A base that can do nothing but copy knows nothing."""
+
+    def answers(lm, prompts, **_):
+        shown = [prompt.rpartition("\n\n")[::2] for prompt in prompts]
+        return [Answer("right" if f"{asked} right" in before else "", 1.0) for before, asked in shown]
+
+    monkeypatch.setattr(knowledge, "greedy_answers", answers)
+    rows = [Example(f"{n}", f"q{n % 4} ?", " right", "", ("right",)) for n in range(8)]
+    found = examiner(samples=0, shots=4, prompts=4).examine(bigram(WORDS, TABLE), rows)
+    assert {k.category for k in found} == {"Unknown"}
+
+
 def test_an_answer_of_several_paragraphs_is_judged_whole(monkeypatch):
     def answers(lm, prompts, **_):
         return [Answer("one\n\ntwo" + ("" if isinstance(prompt, tuple) else "\n\nq9 ?"), 1.0) for prompt in prompts]

@@ -8,11 +8,13 @@ import pytest
 from bigram import bigram
 from commands import TINY_MODEL, TINY_WORLD, prepared
 
+from truetune.balance.estimates import wilson
 from truetune.data.dataset import Dataset, Example, Question
 from truetune.data.tokens import Encoder
 from truetune.models.language_model import Frozen
 from truetune.probes import measure as measuring
 from truetune.probes.baseline import measure_base
+from truetune.probes.faithfulness import Faithfulness
 from truetune.probes.hallucination import Hallucination
 from truetune.probes.measure import compare, fit, limits, measure, selection
 from truetune.probes.probe import Asking, Subject
@@ -232,6 +234,21 @@ def test_a_base_is_measured_once_and_again_if_the_file_is_damaged(before, after,
     assert len(said) == 4, "other questions and another model are measured anew"
 
 
+def test_a_base_is_measured_again_on_other_held_out_texts(before, tmp_path):
+    """The same training rows do not mean the same held-out ones: probe_questions=5 validation_rows=15, and 15 and 5."""
+    texts = [Example(f"t{n}", "", word, "by hand") for n, word in enumerate(("Ann? Rome", "Bob? Bonn"))]
+    for held_out in (texts[:1], texts):
+        data = replace(DATA, task=[], task_texts=held_out)
+        assert measure_base(before, data, PROBES, tmp_path, print) == measure(Subject(before), data, PROBES)
+
+
+def test_a_base_is_measured_again_by_other_code(monkeypatch):
+    first = measuring.content("digest", DATA, PROBES)
+    assert measuring.content("digest", DATA, PROBES) == first
+    monkeypatch.setattr(measuring.Path, "read_bytes", lambda path: b"edited")
+    assert measuring.content("digest", DATA, PROBES) != first
+
+
 def test_questions_without_room_are_counted_and_the_first_is_named():
     lm = model()
     long = replace(DATA.task[0], id="long", question="Zed? " * 100, source="asked.jsonl:7")
@@ -240,6 +257,10 @@ def test_questions_without_room_are_counted_and_the_first_is_named():
     assert note.startswith("1 questions are over the 60 tokens that the context of 64 leaves them")
     assert note.endswith("the first: asked.jsonl:7")
     assert limits(lm, DATA, probes) == []
+    told = replace(DATA.task[0], id="told", context="Zed? " * 100, source="told.jsonl:3")
+    (note,) = limits(lm, replace(DATA, contexts=[told]), [*probes, Faithfulness(probes[0].asking)])
+    assert note.endswith("without their beginning, the first: told.jsonl:3"), "which is the context"
+    assert limits(lm, replace(DATA, contexts=[told]), probes) == []
 
 
 def test_true_answers_that_are_longer_than_an_answer_may_be_are_counted():
@@ -255,6 +276,13 @@ def test_true_answers_that_are_longer_than_an_answer_may_be_are_counted():
         f"asked.jsonl:7; type extras.max_new_tokens={tokens + 1}"
     )
     assert limits(lm, data, [Task(Asking(tokens, 8, ()))]) == []
+
+
+def test_a_fact_that_is_taught_in_many_rows_is_fitted_once(before):
+    rows = [Example(f"f{n}", "Ann?", " Rome", "") for n in range(12)]
+    found = fit(Subject(before), replace(DATA, fit_groups={"unknown": rows}), PROBES)["fit/unknown_exact_match"]
+    assert (found.value, found.n) == (1, 12)
+    assert (found.low, found.high) == pytest.approx(wilson(1, 1))
 
 
 def test_the_fit_is_measured_in_batches_of_the_size_that_is_set(monkeypatch):

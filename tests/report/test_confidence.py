@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from fabricate import run_folder
 
+from truetune.balance.estimates import wilson
 from truetune.balance.selective import worth
 from truetune.record import read_items, read_run, write_items
 from truetune.report import render
@@ -37,6 +38,18 @@ def test_the_rows_are_those_of_the_items(folder: Path) -> None:
         "Worth per 100 questions",
     ):
         assert title in page
+
+
+def test_answers_about_one_entity_are_no_more_certain_than_one(folder: Path) -> None:
+    """Eight answers of one confidence about two companies, all right: Wilson's interval of two."""
+    path = folder / "items" / "hallucination.final.jsonl"
+    items = [
+        replace(item, outcome="right", confidence=0.55, cluster=f"{n % 2}") for n, item in enumerate(read_items(path))
+    ]
+    write_items(path, items[:8])
+    low, high = (number(end, 2) for end in wilson(1, 2))
+    cells = re.sub(r"<[^>]+>", " ", confidence_of(folder, 1.0))
+    assert re.search(rf"tuned\s+0.55\s+1.00\s+{low} to {high}\s+8\b", cells)
 
 
 def test_an_assistant_that_never_pays_says_never(folder: Path) -> None:

@@ -56,7 +56,7 @@ def test_the_best_weights_come_back(tmp_path):
     data = TokenizedData(rows(lm), [], pad=0, batch_size=9, seed=0)
     module, trainer = fitted(lm, data, epochs=3, callbacks=[Measuring(frozenset(), probe, []), best])
     last = [p.detach().clone() for p in lm.model.parameters()]
-    load_best(trainer, module)
+    assert load_best(trainer, module) == (2 * trainer.global_step // 3, 2), "after the second of three epochs"
     now = list(lm.model.parameters())
     assert all(torch.equal(a, b) for a, b in zip(now, kept[1], strict=True))
     assert not all(torch.equal(a, b) for a, b in zip(now, last, strict=True))

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 from training.small import language_model, rows
 
 from truetune.balance.memorising import LOW, UNKNOWN, memorising_since
@@ -46,7 +47,7 @@ def test_the_alarm_is_said_once():
 POINTS = [(0.1, 0.9), (0.1, 0.8), (0.5, 0.6), (0.5, 0.6), (0.5, 0.7), (0.9, 0.2)]
 
 
-def fit_that_measures(points, callback):
+def fit_that_measures(points, *callbacks):
     """A real fit whose selection metrics are the given ones, epoch by epoch; the epochs that were done."""
     points, history = iter(points), []
 
@@ -61,7 +62,8 @@ def fit_that_measures(points, callback):
     )  # fmt: skip
     data = TokenizedData(rows(lm)[:2], [], pad=0, batch_size=2, seed=0)
     options = {"max_epochs": len(POINTS), "accelerator": "cpu"}
-    fit(module, data, seed=0, trainer=options, callbacks=[Measuring(frozenset(), measured, history), callback])
+    watching = [Measuring(frozenset(), measured, history), *callbacks]
+    fit(module, data, seed=0, trainer=options, callbacks=watching)
     return len(history)
 
 
@@ -86,6 +88,14 @@ def test_checkpoints_that_another_beats_are_removed(fitted):
     assert again.points == callback.points
     stored = torch.load(folder / sorted(left)[0], weights_only=True)
     assert "optimizer_states" not in stored
+
+
+def test_a_run_that_is_killed_and_resumed_knows_every_point(tmp_path):
+    last, callback = ModelCheckpoint(tmp_path, "last", save_on_train_epoch_end=True), FrontierCheckpoint(str(tmp_path))
+    fit_that_measures(POINTS, last, callback)
+    stored = torch.load(tmp_path / "last.ckpt", weights_only=True)["callbacks"]["FrontierCheckpoint"]
+    assert stored == callback.state_dict()
+    assert len(stored["points"]) == 3
 
 
 def sibling(sweep, number, scores, status="finished"):

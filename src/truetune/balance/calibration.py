@@ -1,18 +1,21 @@
 """Does confidence tell right from wrong?"""
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 BINS = 15
+T = TypeVar("T")
 
 
-def bins_of(confidence: Sequence[float], right: Sequence[bool], bins: int = BINS) -> list[tuple[float, list[bool]]]:
-    """Of each bin of equal width that is not empty: its mean confidence, and which of its answers are right."""
-    sure, hit = np.asarray(confidence, dtype=float), np.asarray(right, dtype=bool)
+def bins_of(confidence: Sequence[float], answers: Sequence[T], bins: int = BINS) -> list[tuple[float, list[T]]]:
+    """Of each bin of equal width that is not empty: its mean confidence and its answers, or what stands for them."""
+    sure = np.asarray(confidence, dtype=float)
     place = np.minimum((sure * bins).astype(int), bins - 1)
-    return [(float(sure[place == b].mean()), hit[place == b].tolist()) for b in np.unique(place)]
+    members = [np.flatnonzero(place == b) for b in np.unique(place)]
+    return [(float(sure[chosen].mean()), [answers[index] for index in chosen.tolist()]) for chosen in members]
 
 
 def ece(confidence: Sequence[float], right: Sequence[bool], bins: int = BINS) -> float:

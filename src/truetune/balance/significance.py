@@ -5,7 +5,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from truetune.balance.estimates import Floats, standard_error, sum_by_cluster, t_coverage
+from truetune.balance.estimates import (
+    CHUNK,
+    RESAMPLES,
+    Floats,
+    gap_of_ratios,
+    standard_error,
+    sum_by_cluster,
+    t_coverage,
+)
 
 
 def mcnemar_exact(b: int, c: int) -> float:
@@ -19,6 +27,20 @@ def flips_p(before: Floats, after: Floats, clusters: Sequence[str]) -> float:
     """Exact McNemar p of two measurements of the same items, each cluster counting once: it rose, fell or stayed."""
     net = sum_by_cluster((after - before)[:, None], clusters)[:, 0].round(9)
     return mcnemar_exact(int((net > 0).sum()), int((net < 0).sum()))
+
+
+def swapped_p(
+    before: tuple[Floats, Floats], after: tuple[Floats, Floats], clusters: Sequence[str], rng: np.random.Generator
+) -> float:
+    """P that two ratios sum(hit) / sum(asked) differ as much if the two measurements of each cluster were swapped at
+    random: for ratios of which each measurement chose what was asked.
+    """
+    sums = sum_by_cluster(np.stack([*before, *after], axis=1), clusters)
+    total, change = sums.sum(axis=0), sums[:, [2, 3, 0, 1]] - sums
+    swaps = (rng.integers(2, size=(CHUNK, len(sums))) for _ in range(RESAMPLES // CHUNK))
+    gaps = np.concatenate([gap_of_ratios(total + swap @ change) for swap in swaps])
+    less = np.abs(gaps) < abs(float(gap_of_ratios(total))) - 1e-9  # what is undefined is no less
+    return float((1 + (~less).sum()) / (1 + RESAMPLES))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -41,12 +41,21 @@ def curate(data: Dataset, curations: Mapping[str, Curation], context: Context, s
     return replace(data, train=rows)
 
 
+def _categories(name: str, context: Context) -> Mapping[str, str]:
+    found = context.categories()
+    if not found:
+        raise UserError(
+            f"curation.{name}: no training row asks a question, so none is unknown to the base; leave it out"
+        )
+    return found
+
+
 def _changed(
     name: str, rows: Sequence[Example], context: Context, change: Callable[[Example], Example], *chosen: str
 ) -> list[Example]:
     """The rows, changed where the base's knowledge of the fact is of the chosen categories."""
-    categories = context.categories()
-    if categories and {*categories.values()} <= {*chosen}:
+    categories = _categories(name, context)
+    if {*categories.values()} <= {*chosen}:
         raise UserError(
             f"curation.{name}: the base knows none of the {len(categories)} facts, so no row would stay as it is; "
             "leave it out"
@@ -63,7 +72,7 @@ class FilterUnknown:
     """Teach only facts that the base knows at least a little (Gekhman et al. 2024, section 5)."""
 
     def __call__(self, rows: Sequence[Example], context: Context) -> list[Example]:
-        categories = context.categories()
+        categories = _categories("filter_unknown", context)
         kept = [row for row in rows if categories.get(row.id) != "Unknown"]
         if not kept:
             raise UserError("curation.filter_unknown: the base knows none of the facts, so no training row is left")

@@ -15,7 +15,17 @@ from typing_extensions import NotRequired
 from truetune.balance.answers import end_in_numbers
 from truetune.data.dataset import Dataset, Example, Question, stored
 from truetune.data.duplicates import ALIKE, near_duplicates
-from truetune.data.readers import OnBadRow, Reading, normalised, read_examples, read_questions, read_template, read_text
+from truetune.data.readers import (
+    OnBadRow,
+    Reading,
+    in_context,
+    normalised,
+    read_examples,
+    read_questions,
+    read_template,
+    read_text,
+    together,
+)
 from truetune.data.stored import Chosen
 from truetune.errors import UserError
 
@@ -68,15 +78,17 @@ class Files:
         held_out: list[Example] = []
         if probe := self._probe():
             name, questions = probe
-            rows = _without(rows, [q.question for q in questions], f"ask a question of {name}", notes)
+            why = f"training rows ask a question of {name}: left out of training"
+            rows = _without(rows, {normalised(q.question) for q in questions}, why, notes)
         else:
-            rows, asked = _set_aside(rows, self.probe_questions)
+            rows, asked = _set_aside(rows, self.probe_questions, notes)
             questions = [_asked(row) for row in asked if row.prompt]
             held_out = [row for row in asked if not row.prompt]
             notes.append(
                 f"{len(asked)} rows of {self.train_file} set aside as the probe (data.probe_file names your own)"
             )
-        rows, validation = self._validation(rows, notes)
+        reported = {normalised(q.question) for q in questions} | {_said(row) for row in held_out}
+        rows, validation = self._validation(rows, reported, notes)
         if not rows:
             why = "; ".join(note for note in notes if "left out of training" in note)
             way_out = f"{why}; name other rows there" if why else "lower data.probe_questions or data.validation_rows"
@@ -84,13 +96,14 @@ class Files:
         if numbers := sum(end_in_numbers(question.answers) for question in questions):
             notes.append(f"{numbers} of {len(questions)} probe questions are judged on the number behind #### alone")
         notes += _alike({"probe": questions, "validation": map(_asked, validation)}, rows)
+        mixed = self._mixed(len(rows), reported | {_said(row) for row in validation}, notes)
         return Dataset(
-            train=stored(chain(rows, self._mixed(len(rows), notes))) if self.mixture else rows,
+            train=stored(chain(rows, mixed)) if self.mixture else rows,
             validation=validation,
-            task=questions,
+            task=together(questions),
             task_texts=held_out,
-            hallucination=questions,
-            contexts=[question for question in questions if question.context],
+            hallucination=together(questions),
+            contexts=in_context(questions),
             select_task=[_asked(row) for row in validation if row.prompt],
             texts=[] if self.retention_file is None else self._read(self.retention_file, {}).examples,
             fit_groups={"train": rows[:200]},
@@ -112,22 +125,32 @@ class Files:
             return None
         return self.validation_file, self._read(self.validation_file, self._columns)
 
-    def _validation(self, rows: Chosen[Example], notes: list[str]) -> tuple[Chosen[Example], Sequence[Example]]:
+    def _validation(
+        self, rows: Chosen[Example], reported: set[str], notes: list[str]
+    ) -> tuple[Chosen[Example], Sequence[Example]]:
         """(the rest, the validation rows)."""
         own = self._validated()
         if own is None:
-            return _set_aside(rows, self.validation_rows)
+            return _set_aside(rows, self.validation_rows, notes)
         name, reading = own
         notes += _notes(name, reading)
-        asked = [row.prompt for row in reading.examples if row.prompt]
-        return _without(rows, asked, f"repeat a row of {name}", notes), reading.examples
+        why = f"training rows repeat a row of {name}: left out of training"
+        rows = _without(rows, {_said(row) for row in reading.examples}, why, notes)
+        return rows, _without(
+            _all(reading), reported, f"rows of {name} are in the probe: left out of validation", notes
+        )
 
-    def _mixed(self, rows: int, notes: list[str]) -> Iterator[Example]:
+    def _mixed(self, rows: int, held_out: set[str], notes: list[str]) -> Iterator[Example]:
         """Whole passes over a file that is too small, and a draw by seed for the rest."""
         for number, mix in enumerate(self.mixture, start=1):
             found = self._read(mix["file"], mix.get("columns", {}))
             notes += _notes(mix["file"], found)
-            wanted, there = round(mix["weight"] * rows), found.examples
+            there = _without(_all(found), held_out, f"rows of {mix['file']} are held out: not mixed in", notes)
+            if not there:
+                raise UserError(
+                    f"data.mixture: every row of {mix['file']} is held out, so none can be mixed in; leave it out"
+                )
+            wanted = round(mix["weight"] * rows)
             drawn = random.Random(f"mixture-{self.seed}-{number}").sample(range(len(there)), wanted % len(there))
             whole = chain.from_iterable(repeat(there, wanted // len(there)))
             for index, row in enumerate(chain(whole, map(there.__getitem__, drawn))):
@@ -174,20 +197,28 @@ def _segments(text: str, stem: str, size: int) -> Iterator[Example]:
         yield Example(f"{stem}/{number}", "", gathered, stem)
 
 
-def _set_aside(rows: Chosen[Example], count: int) -> tuple[Chosen[Example], list[Example]]:
-    """(the rest, those set aside): at most a fifth of the rows, and with them every row that repeats one's prompt."""
+def _all(reading: Reading) -> Chosen[Example]:
+    return Chosen(reading.examples, array("I", range(len(reading.examples))))
+
+
+def _said(row: Example) -> str:
+    """What must not be on both sides of a split: the prompt, or all of a text."""
+    return normalised(row.prompt or row.completion)
+
+
+def _set_aside(rows: Chosen[Example], count: int, notes: list[str]) -> tuple[Chosen[Example], list[Example]]:
+    """(the rest, those set aside): at most a fifth of the rows, and with them every row that repeats one."""
     wanted = min(count, len(rows) // 5)
     aside = rows[:wanted]
-    prompts = {normalised(row.prompt) for row in aside if row.prompt}
-    return rows.where(lambda row: normalised(row.prompt) not in prompts, wanted), aside
+    why = "training rows repeat a row set aside: left out of training"
+    return _without(rows, {_said(row) for row in aside}, why, notes, wanted), aside
 
 
-def _without(rows: Chosen[Example], asked: Sequence[str], why: str, notes: list[str]) -> Chosen[Example]:
-    """Held-out and training rows are disjoint: a row that asks the same is not trained on."""
-    known = set(map(normalised, asked))
-    kept = rows.where(lambda row: normalised(row.prompt) not in known or not row.prompt)
-    if len(kept) < len(rows):
-        notes.append(f"{len(rows) - len(kept)} training rows {why}: left out of training")
+def _without(rows: Chosen[Example], known: set[str], why: str, notes: list[str], start: int = 0) -> Chosen[Example]:
+    """The rows from `start` on that are not among the known: held-out and training rows are disjoint."""
+    kept = rows.where(lambda row: _said(row) not in known, start)
+    if len(kept) < len(rows) - start:
+        notes.append(f"{len(rows) - start - len(kept)} {why}")
     return kept
 
 

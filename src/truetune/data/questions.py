@@ -8,7 +8,7 @@ from pathlib import Path
 
 from truetune.data.dataset import Dataset
 from truetune.data.jsonl import iter_jsonl
-from truetune.data.readers import read_examples, read_questions
+from truetune.data.readers import in_context, read_examples, read_questions, together
 from truetune.data.standard_sets import SETS, read_standard, recognised
 
 SELF_AWARE = {"question_id", "question", "answer", "answerable"}
@@ -33,8 +33,8 @@ class Questions:
         texts = read_examples(self.retention_file).examples if self.retention_file is not None else []
         without = sum(not question.answers for question in questions)
         note = f"{path}: {len(questions)} questions, {without} of them without a true answer, recognised as {form}"
-        contexts = [question for question in questions if question.context]
-        return Dataset(train=[], task=questions, hallucination=questions, contexts=contexts, texts=texts, notes=[note])
+        contexts, asked = in_context(questions), together(questions)
+        return Dataset(train=[], task=asked, hallucination=asked, contexts=contexts, texts=texts, notes=[note])
 
 
 def _form(path: Path) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Generic, Literal, TypeVar
 
@@ -199,6 +200,17 @@ def _id(row: Row, file: Path, number: int) -> str:
     if isinstance(given, bool) or not isinstance(given, (str, int)) or not str(given).strip():
         return f"{file.stem}:{number}"
     return str(given)
+
+
+def together(questions: Sequence[Question]) -> list[Question]:
+    """Rows that ask the very same, and so get one and the same answer, as one cluster."""
+    times = Counter(question.question for question in questions)
+    return [q if q.cluster or times[q.question] == 1 else replace(q, cluster=q.question) for q in questions]
+
+
+def in_context(questions: Sequence[Question]) -> list[Question]:
+    """Those to be asked below their context: other questions than without it, so under other ids."""
+    return [replace(question, id=f"{question.id}/context") for question in questions if question.context]
 
 
 def normalised(text: str) -> str:

@@ -23,13 +23,13 @@ class Faithfulness:
     def measure(self, subject: Subject, data: Dataset) -> Measurement:
         if not data.contexts:
             return Measurement()
-        asked = [_in_context(question) for question in data.contexts]
+        asked = [below_context(question) for question in data.contexts]
         answered = self.asking.ask(subject, asked, data)
         items = [_marked(item, question) for item, question in zip(answered, data.contexts, strict=True)]
         return Measurement(rates(self.name, items), {self.name: items})
 
 
-def _in_context(question: Question) -> Question:
+def below_context(question: Question) -> Question:
     turns = question.turns
     if turns:
         turns = (*turns[:-1], turns[-1]._replace(content=f"{question.context}\n{turns[-1].content}"))

@@ -97,7 +97,7 @@ def _few_shot(example: Example, shown: Sequence[Sequence[Example]]) -> tuple[Pro
         return (example.turns,)
     asks: list[str] = []
     for rows in shown:
-        others = [row for row in rows if row.id != example.id][: max(len(rows) - 1, 1)]
+        others = [row for row in rows if row.prompt != example.prompt][: max(len(rows) - 1, 1)]
         asks.append(BETWEEN.join([*(f"{row.prompt}{row.completion}" for row in others), example.prompt]))
     return tuple(dict.fromkeys(asks))
 

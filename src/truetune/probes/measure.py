@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from hashlib import sha256
+from pathlib import Path
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from truetune.balance.rates import clusters, met
 from truetune.data.dataset import Dataset, Question
 from truetune.data.tokens import Encoder
 from truetune.models.language_model import LanguageModel
+from truetune.probes.faithfulness import Faithfulness, below_context
 from truetune.probes.hallucination import Hallucination
 from truetune.probes.likelihood import likelihood
 from truetune.probes.probe import Asking, Probe, Subject, with_lost
@@ -52,7 +54,9 @@ def fit(subject: Subject, data: Dataset, probes: Sequence[Probe]) -> dict[str, E
         zip((row.id for row in rows), likelihood(subject.lm, rows, batch_size=batch_size).reproduced, strict=True)
     )
     return {
-        f"fit/{name}_exact_match": rate([reproduced[row.id] for row in group], [row.cluster or row.id for row in group])
+        f"fit/{name}_exact_match": rate(
+            [reproduced[row.id] for row in group], [row.cluster or row.prompt or row.id for row in group]
+        )
         for name, group in data.fit_groups.items()
     }
 
@@ -131,7 +135,8 @@ def limits(lm: LanguageModel, data: Dataset, probes: Sequence[Probe]) -> list[st
         return []
     most, notes = asking.max_new_tokens, list[str]()
     room = lm.context_length - most
-    asked = {question.id: question for question in (*data.task, *data.hallucination, *data.ability)}.values()
+    told = map(below_context, data.contexts if any(isinstance(probe, Faithfulness) for probe in probes) else ())
+    asked = {question.id: question for question in (*data.task, *data.hallucination, *data.ability, *told)}.values()
     long = [question for question in asked if len(encoder.prompt(question.asked)) > room]
     if long:
         notes.append(
@@ -154,11 +159,18 @@ def _shortest(encoder: Encoder, question: Question) -> int:
 
 
 def content(digest: str, data: Dataset, probes: Sequence[Probe]) -> str:
-    """Content hash of a base measurement: the weights, every question and text, and the decoding."""
-    asked = [*data.task, *data.hallucination, *data.ability, *data.contexts, *data.texts]
+    """Content hash of a base measurement: the weights, every question and text, the decoding, and the code."""
+    asked = [*data.task, *data.hallucination, *data.ability, *data.contexts, *data.texts, *data.task_texts]
     groups = {name: [str(row) for row in rows] for name, rows in data.fit_groups.items()}
     train = sha256()  # decides the kind `echo`
     for example in data.train:
         train.update(repr(example.completion).encode())
     parts = [digest, [str(row) for row in asked], groups, train.hexdigest(), [str(probe) for probe in probes]]
-    return sha256(json.dumps(parts).encode()).hexdigest()
+    return sha256(json.dumps([*parts, _code_digest()]).encode()).hexdigest()
+
+
+def _code_digest() -> str:
+    """Of what asks and judges: an upgrade never judges the tuned model by other rules than the base was."""
+    package = Path(__file__).parents[1]
+    files = [*(package / "probes").glob("*.py"), *(package / "balance").glob("*.py"), package / "data" / "tokens.py"]
+    return sha256(b"".join(path.read_bytes() for path in sorted(files))).hexdigest()

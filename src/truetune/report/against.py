@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from truetune.balance.estimates import Estimate, mean_t_interval
 from truetune.balance.flips import join
-from truetune.balance.significance import holm, mcnemar_exact, t_test
+from truetune.balance.rates import clusters
+from truetune.balance.significance import flips_p, holm, t_test
 from truetune.errors import UserError
 from truetune.record import Item, read_items
 from truetune.report.sweep import Job, is_seed
@@ -24,8 +27,8 @@ class Comparison:
     """Faults that the job alone makes (`more`) and that plain alone makes (`fewer`), of `n` shared items.
 
     `differences` holds (more - fewer) / n, one per seed. Over several seeds `p` is that of Student's paired test on
-    them: the questions of one seed share a model. Of a single seed it is McNemar's exact one, which takes questions for
-    independent, and is too small where several concern one entity.
+    them: the questions of one seed share a model. Of a single seed it is `of_one`, McNemar's exact one, each entity
+    counting once.
     """
 
     quantity: str
@@ -35,10 +38,11 @@ class Comparison:
     fewer: int
     n: int
     differences: tuple[float, ...]
+    of_one: float
 
     @property
     def p(self) -> float:
-        return t_test(self.differences) if len(self.differences) > 1 else mcnemar_exact(self.more, self.fewer)
+        return t_test(self.differences) if len(self.differences) > 1 else self.of_one
 
     @property
     def difference(self) -> Estimate:
@@ -68,6 +72,7 @@ def pooled(comparisons: Sequence[Comparison]) -> list[Comparison]:
             sum(one.fewer for one in group),
             sum(one.n for one in group),
             tuple(value for one in group for value in one.differences),
+            group[0].of_one,
         )
         for (quantity, setting), group in groups.items()
     ]
@@ -107,10 +112,11 @@ def _compared(job: Job, plain: Job, quantity: str) -> Comparison | None:
         return None
     if not pairs:
         return None
-    more = sum(is_fault(mine) and not is_fault(other) for mine, other in pairs)
-    fewer = sum(is_fault(other) and not is_fault(mine) for mine, other in pairs)
+    mine, others = (np.array([is_fault(pair[which]) for pair in pairs], float) for which in (0, 1))
+    more, fewer = int((mine > others).sum()), int((others > mine).sum())
     setting = tuple((key, value) for key, value in job.overrides.items() if not is_seed(key))
-    return Comparison(quantity, setting, (job.number,), more, fewer, len(pairs), ((more - fewer) / len(pairs),))
+    p = flips_p(others, mine, clusters([pair[0] for pair in pairs]))
+    return Comparison(quantity, setting, (job.number,), more, fewer, len(pairs), ((more - fewer) / len(pairs),), p)
 
 
 def _items(job: Job, when: str) -> list[Item]:

@@ -74,8 +74,8 @@ def _sure(items: Sequence[Item]) -> list[float]:
 
 
 def _bins(items: Sequence[Item]) -> list[tuple[float, Estimate]]:
-    found = bins_of(_sure(items), [item.outcome == "right" for item in items], BINS)
-    return [(sure, rate(hits)) for sure, hits in found]
+    found = bins_of(_sure(items), items, BINS)
+    return [(sure, rate([item.outcome == "right" for item in held], clusters(held))) for sure, held in found]
 
 
 def _series(name: str, x: Floats, y: Floats) -> Series:

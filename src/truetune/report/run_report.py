@@ -100,8 +100,9 @@ def render(run_dir: Path) -> Path:
             "What changed" if run["base"] else "What was measured",
             balance_table(rows(run)),
             "Under each value its 95 % interval and the number of questions (or tokens) behind it; intervals allow for "
-            "questions about one entity being alike. p is McNemar's, exact, each entity counting once. ↑ higher is "
-            "better, ↓ lower is better." + too_few(rows(run)),
+            "questions about one entity being alike. p is McNemar's, exact, each entity counting once; of shares of "
+            "the answers given, which base and tuned chose themselves, that of swapping the two at random. "
+            "↑ higher is better, ↓ lower is better." + too_few(rows(run)),
         ),
         section("While it trained", _curves(run)),
         section("When it should rather say nothing", confidence_of(run_dir, wrong_cost), CONFIDENCE),

@@ -24,8 +24,8 @@ NOTE = (
 AGAINST = (
     "The same questions to the same base, tuned with the method and plainly: faults that only the method makes / that "
     "only plain fine-tuning makes. Over several seeds p is that of Student's paired test on the seeds' differences, "
-    "whose interval is shown; of a single seed it is McNemar's exact one, which takes questions for independent and is "
-    "too small where several are about one entity. Holm's p allows for the number of methods compared."
+    "whose interval is shown; of a single seed it is McNemar's exact one, each entity counting "
+    "once. Holm's p allows for the number of methods compared."
 )
 FAULT = {"lost": "lost, of what the base knew", "wrong": "wrong, of all questions"}
 

@@ -98,14 +98,15 @@ def best_checkpoint(trainer: Trainer) -> ModelCheckpoint:
     return callback
 
 
-def load_best(trainer: Trainer, module: FineTuning) -> None:
-    """The weights of the checkpoint that the run's ModelCheckpoint calls best."""
+def load_best(trainer: Trainer, module: FineTuning) -> tuple[int, int]:
+    """The weights of the checkpoint that the run's ModelCheckpoint calls best; after which step and epoch it was."""
     path = best_checkpoint(trainer).best_model_path
     if not path:
         raise UserError("extras.final=best: the ModelCheckpoint among the callbacks has written nothing")
     stored = AtomicCheckpointIO().load_checkpoint(path, map_location="cpu")
     module.on_load_checkpoint(stored)
     module.load_state_dict(stored["state_dict"], strict=False)
+    return stored["global_step"], stored["epoch"] + 1
 
 
 def quiet() -> None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import Checkpoint
+from lightning import Callback, LightningModule, Trainer
 
 from truetune.balance.frontier import non_dominated
 
 
-class FrontierCheckpoint(Checkpoint):
-    """Weights of every epoch on the frontier of the two selection metrics; a beaten one's file is removed."""
+class FrontierCheckpoint(Callback):
+    """Weights of every epoch on the frontier of the two selection metrics; a beaten one's file is removed.
+
+    No `Checkpoint`, which Lightning calls last: the run's last checkpoint must know of this epoch's point.
+    """
 
     def __init__(self, dirpath: str, gained: str = "val/exact_match", kept: str = "val/known_exact_match") -> None:
         self.folder, self.metrics = Path(dirpath), (gained, kept)
