@@ -90,9 +90,10 @@ class Files:
         reported = {normalised(q.question) for q in questions} | {_said(row) for row in held_out}
         rows, validation = self._validation(rows, reported, notes)
         if not rows:
-            why = "; ".join(note for note in notes if "left out of training" in note)
-            way_out = f"{why}; name other rows there" if why else "lower data.probe_questions or data.validation_rows"
-            raise UserError(f"{self.train_file}: no row is left to train on; {way_out}")
+            why = [note for note in notes if "left out of training" in note]
+            own = self.probe_file or self.validation_file
+            way_out = "name other rows there" if own and why else "lower data.probe_questions or data.validation_rows"
+            raise UserError("; ".join([f"{self.train_file}: no row is left to train on", *why, way_out]))
         if numbers := sum(end_in_numbers(question.answers) for question in questions):
             notes.append(f"{numbers} of {len(questions)} probe questions are judged on the number behind #### alone")
         notes += _alike({"probe": questions, "validation": map(_asked, validation)}, rows)
