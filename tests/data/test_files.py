@@ -4,8 +4,9 @@ import pytest
 from row_files import dump, fault, write
 
 from truetune import checks
-from truetune.data.files import Files, Text
+from truetune.data.files import Files
 from truetune.data.questions import Questions
+from truetune.data.text import Text
 
 TEMPLATE = "Question: {question}\nAnswer:"
 
@@ -162,6 +163,14 @@ def test_a_retention_file_is_read_and_not_trained_on(tmp_path):
     data = load(write(tmp_path, dump(*facts())), retention_file=str(kept))
     assert [row.completion for row in data.texts] == ["Keep this.", "And this."]
     assert not {"Keep this.", "And this."} & {row.completion for row in data.train}
+    old = write(tmp_path, dump(*[{"text": f"Old {i}."} for i in range(20)]), "old.jsonl")
+    some = write(tmp_path, dump({"text": "old  3."}, {"text": "Old 7."}), "some.jsonl")
+    mixed = load(tmp_path / "rows.jsonl", retention_file=str(some), mixture=[{"file": str(old), "weight": 2.0}])
+    assert not {"Old 3.", "Old 7."} & {row.completion for row in mixed.train}
+    assert f"2 rows of {old} are held out: not mixed in" in mixed.notes
+    taught = load(old, retention_file=str(some), probe_questions=0, validation_rows=0)
+    assert {row.completion for row in taught.train} == {f"Old {i}." for i in range(20)} - {"Old 3.", "Old 7."}
+    assert f"2 training rows repeat a text of {some}: left out of training" in taught.notes
 
 
 def test_skipped_rows_are_counted_with_the_first_place(tmp_path):

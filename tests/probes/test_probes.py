@@ -4,6 +4,7 @@ import math
 from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from bigram import bigram
 from commands import TINY_MODEL, TINY_WORLD, prepared
@@ -15,11 +16,12 @@ from truetune.models.language_model import Frozen
 from truetune.probes import measure as measuring
 from truetune.probes.baseline import measure_base
 from truetune.probes.faithfulness import Faithfulness
-from truetune.probes.hallucination import Hallucination
+from truetune.probes.hallucination import Hallucination, calibration
 from truetune.probes.measure import compare, fit, limits, measure, selection
 from truetune.probes.probe import Asking, Subject
 from truetune.probes.retention import Retention
 from truetune.probes.task import Task
+from truetune.record import Item
 
 ASKING = Asking(max_new_tokens=6, batch_size=3, abstention_phrases=("i do not know",))
 PROBES = (Task(ASKING), Retention(ASKING), Hallucination(ASKING))
@@ -93,6 +95,23 @@ def test_outcomes_and_rates_are_those_counted_by_hand(before):
     assert found.metrics["hallucination/rate"].n == 6
     assert said["task/nll_nats_per_token"] == pytest.approx(0, abs=1e-6), "the answers are certain"
     assert said["fit/new_exact_match"] == 0.5
+
+
+def test_intervals_of_calibration_cost_nothing_where_none_is_kept(before):
+    rng = np.random.default_rng(0)
+    items = [
+        Item(str(n), "?", ("a",), "a", "right" if hit else "wrong", confidence=sure)
+        for n, (hit, sure) in enumerate(zip(rng.random(200) < 0.6, rng.random(200), strict=True))
+    ]
+    found, quick = calibration(items, 400), calibration(items, 0)
+    assert {name: estimate.value for name, estimate in quick.items()} == {n: e.value for n, e in found.items()}
+    for name in ("calibration/brier", "calibration/auroc"):
+        low, high = found[name].ends
+        assert low < found[name].value < high < low + 0.3
+        assert quick[name].ends is None
+    assert found["calibration/ece"].ends is None
+    one_sided = measure(Subject(before, resamples=0), DATA, PROBES).metrics["calibration/brier"]
+    assert one_sided.ends is None
 
 
 def test_items_stand_in_the_order_asked_and_keep_what_was_asked(before):

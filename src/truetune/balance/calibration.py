@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 BINS = 15
 T = TypeVar("T")
@@ -24,12 +24,12 @@ def ece(confidence: Sequence[float], right: Sequence[bool], bins: int = BINS) ->
     return sum(gaps) / len(confidence)
 
 
-def brier(confidence: Sequence[float], right: Sequence[bool]) -> float:
+def brier(confidence: ArrayLike, right: ArrayLike) -> float:
     """Mean squared distance of confidence and outcome (Brier 1950, for two classes); 0 is perfect."""
     return float(np.mean((np.asarray(confidence, dtype=float) - np.asarray(right, dtype=float)) ** 2))
 
 
-def auroc(confidence: Sequence[float], right: Sequence[bool]) -> float | None:
+def auroc(confidence: ArrayLike, right: ArrayLike) -> float | None:
     """P(a right answer is surer than a wrong one), ties half; None without answers of both kinds."""
     sure, hit = np.asarray(confidence, dtype=float), np.asarray(right, dtype=bool)
     above = int(hit.sum()) * int((~hit).sum())

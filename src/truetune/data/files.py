@@ -1,4 +1,4 @@
-"""A user's own files as data sources: rows of JSON, or plain text."""
+"""A user's own files of rows as a data source."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, repeat
-from pathlib import Path
 from typing import TypedDict
 
 from typing_extensions import NotRequired
@@ -23,7 +22,6 @@ from truetune.data.readers import (
     read_examples,
     read_questions,
     read_template,
-    read_text,
     together,
 )
 from truetune.data.stored import Chosen
@@ -88,16 +86,19 @@ class Files:
                 f"{len(asked)} rows of {self.train_file} set aside as the probe (data.probe_file names your own)"
             )
         reported = {normalised(q.question) for q in questions} | {_said(row) for row in held_out}
-        rows, validation = self._validation(rows, reported, notes)
+        texts = [] if self.retention_file is None else self._read(self.retention_file, {}).examples
+        kept = {_said(text) for text in texts}
+        why = f"training rows repeat a text of {self.retention_file}: left out of training"
+        rows, validation = self._validation(_without(rows, kept, why, notes), reported, notes)
         if not rows:
             why = [note for note in notes if "left out of training" in note]
-            own = self.probe_file or self.validation_file
+            own = self.probe_file or self.validation_file or self.retention_file
             way_out = "name other rows there" if own and why else "lower data.probe_questions or data.validation_rows"
             raise UserError("; ".join([f"{self.train_file}: no row is left to train on", *why, way_out]))
         if numbers := sum(end_in_numbers(question.answers) for question in questions):
             notes.append(f"{numbers} of {len(questions)} probe questions are judged on the number behind #### alone")
         notes += _alike({"probe": questions, "validation": map(_asked, validation)}, rows)
-        mixed = self._mixed(len(rows), reported | {_said(row) for row in validation}, notes)
+        mixed = self._mixed(len(rows), reported | kept | {_said(row) for row in validation}, notes)
         return Dataset(
             train=stored(chain(rows, mixed)) if self.mixture else rows,
             validation=validation,
@@ -106,7 +107,7 @@ class Files:
             hallucination=together(questions),
             contexts=in_context(questions),
             select_task=[_asked(row) for row in validation if row.prompt],
-            texts=[] if self.retention_file is None else self._read(self.retention_file, {}).examples,
+            texts=texts,
             fit_groups={"train": rows[:200]},
             notes=notes,
             chat_template=read_template(self.chat_template),
@@ -159,45 +160,6 @@ class Files:
             notes.append(f"{wanted} rows of {mix['file']} mixed in, {mix['weight']:g} to each row of {self.train_file}")
 
 
-@dataclass(frozen=True)
-class Text:
-    """Whole paragraphs joined to segments; every so-many-th segment is held out."""
-
-    seed: int
-    train_file: str
-    held_out_share: float
-    segment_characters: int = 2000
-
-    def load(self) -> Dataset:
-        segments = list(_segments(read_text(self.train_file), Path(self.train_file).stem, self.segment_characters))
-        order = random.Random(f"split-{self.seed}").sample(range(len(segments)), len(segments))
-        held = set(order[: max(1, round(len(segments) * self.held_out_share))])
-        train = [segment for index, segment in enumerate(segments) if index not in held]
-        if not train:
-            raise UserError(
-                f"{self.train_file}: {len(segments)} segment of text is too little to train on and hold out from"
-            )
-        held_out = [segments[index] for index in sorted(held)]
-        return Dataset(
-            train=train,
-            validation=held_out[: len(held_out) // 2],
-            task_texts=held_out[len(held_out) // 2 :],
-            notes=[f"{self.train_file}: plain text, {len(train)} segments to train on, {len(held_out)} held out"],
-        )
-
-
-def _segments(text: str, stem: str, size: int) -> Iterator[Example]:
-    gathered = ""
-    number = 0
-    for paragraph in text.split("\n\n"):
-        gathered += paragraph + "\n\n"
-        if len(gathered) >= size:
-            yield Example(f"{stem}/{number}", "", gathered, stem)
-            gathered, number = "", number + 1
-    if gathered.strip():
-        yield Example(f"{stem}/{number}", "", gathered, stem)
-
-
 def _all(reading: Reading) -> Chosen[Example]:
     return Chosen(reading.examples, array("I", range(len(reading.examples))))
 
@@ -217,7 +179,7 @@ def _set_aside(rows: Chosen[Example], count: int, notes: list[str]) -> tuple[Cho
 
 def _without(rows: Chosen[Example], known: set[str], why: str, notes: list[str], start: int = 0) -> Chosen[Example]:
     """The rows from `start` on that are not among the known: held-out and training rows are disjoint."""
-    kept = rows.where(lambda row: _said(row) not in known, start)
+    kept = rows.where(lambda row: _said(row) not in known, start) if known else rows
     if len(kept) < len(rows) - start:
         notes.append(f"{len(rows) - start - len(kept)} {why}")
     return kept

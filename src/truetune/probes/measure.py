@@ -89,7 +89,11 @@ def _right(items: Sequence[Item]) -> Estimate:
 def follow(subject: Subject, data: Dataset, probes: Sequence[Probe], base: Measurement, full: bool) -> dict[str, float]:
     """After an epoch: the fit of the facts and the selection score; if `full`, every probe."""
     chosen = {name: estimate.value for name, estimate in selection(subject, data, probes).items()}
-    found = compare(base, measure(subject, data, probes)) if full else Measurement(fit(subject, data, probes))
+    found = (
+        compare(base, measure(replace(subject, resamples=0), data, probes))
+        if full
+        else Measurement(fit(subject, data, probes))
+    )
     return chosen | values(found)
 
 

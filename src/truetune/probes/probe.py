@@ -20,12 +20,14 @@ class Subject:
 
     `decoding` is part of the model as it is used. `heard` remembers answers within one measurement: probes that ask
     the same questions share them (None: nothing is remembered, since weights change between measurements).
+    `resamples` is that of the bootstraps behind intervals: 0 where no interval is kept.
     """
 
     lm: LanguageModel
     base: Frozen | None = None
     decoding: Decoding | None = None
     heard: dict[tuple[Prompt, ...], list[Answer]] | None = None
+    resamples: int = 400
 
 
 class Probe(Protocol):

@@ -61,12 +61,16 @@ class Sampling:
         said = np.array([item.outcome != "abstained" for item in items])
         right = np.array([item.outcome == "right" for item in items])[said]
         for name, signal in (("agreement", np.array(agreement)), ("entropy", -np.array(entropy))):
-            metrics[f"sampling/{name}_auroc"] = _tells(signal[said], right, np.array(entities)[said].tolist(), rng)
+            metrics[f"sampling/{name}_auroc"] = _tells(
+                signal[said], right, np.array(entities)[said].tolist(), rng, subject.resamples
+            )
         return Measurement({name: e for name, e in metrics.items() if e.n}, {self.name: items})
 
 
-def _tells(signal: Floats, right: npt.NDArray[np.bool_], entities: list[str], rng: np.random.Generator) -> Estimate:
+def _tells(
+    signal: Floats, right: npt.NDArray[np.bool_], entities: list[str], rng: np.random.Generator, resamples: int
+) -> Estimate:
     """AUROC of the signal for being right; undefined without right and wrong answers."""
     if not len(signal):
         return undefined()
-    return bootstrap(lambda chosen: auroc(signal[chosen].tolist(), right[chosen].tolist()), entities, rng)
+    return bootstrap(lambda chosen: auroc(signal[chosen], right[chosen]), entities, rng, resamples)

@@ -32,7 +32,7 @@ class Selective:
             return Measurement()
         entities, outcomes = np.array(clusters(items)), np.array([item.outcome for item in items])
         sure = np.array([item.confidence or 0.0 for item in items])
-        zeros, rng = [0.0] * len(items), np.random.default_rng(0)
+        zeros, rng, times = [0.0] * len(items), np.random.default_rng(0), subject.resamples
         found = {
             f"selective/score_at_{100 * t:.0f}": paired_difference(
                 zeros, target_scores(sure, outcomes, t).tolist(), list(entities), rng
@@ -40,15 +40,18 @@ class Selective:
             for t in TARGETS
         }
         found["selective/worth_from_confidence"] = bootstrap(
-            lambda chosen: worth(sure[chosen], outcomes[chosen], self.wrong_cost).breaks_even, list(entities), rng
+            lambda chosen: worth(sure[chosen], outcomes[chosen], self.wrong_cost).breaks_even,
+            list(entities),
+            rng,
+            times,
         )
         found["selective/best_worth_per_100"] = bootstrap(
-            lambda chosen: worth(sure[chosen], outcomes[chosen], self.wrong_cost).best_value, list(entities), rng
+            lambda chosen: worth(sure[chosen], outcomes[chosen], self.wrong_cost).best_value, list(entities), rng, times
         )
         said = outcomes != "abstained"
         if said.any():
             sure, wrong = sure[said], outcomes[said] == "wrong"
             found["selective/aurc"] = bootstrap(
-                lambda chosen: aurc(sure[chosen], wrong[chosen]), list(entities[said]), rng
+                lambda chosen: aurc(sure[chosen], wrong[chosen]), list(entities[said]), rng, times
             )
         return Measurement({name: estimate for name, estimate in found.items() if estimate.n})

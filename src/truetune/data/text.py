@@ -1,0 +1,51 @@
+"""A plain text as a data source."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from truetune.data.dataset import Dataset, Example
+from truetune.data.readers import read_text
+from truetune.errors import UserError
+
+
+@dataclass(frozen=True)
+class Text:
+    """Whole paragraphs joined to segments; every so-many-th segment is held out."""
+
+    seed: int
+    train_file: str
+    held_out_share: float
+    segment_characters: int = 2000
+
+    def load(self) -> Dataset:
+        segments = list(_segments(read_text(self.train_file), Path(self.train_file).stem, self.segment_characters))
+        order = random.Random(f"split-{self.seed}").sample(range(len(segments)), len(segments))
+        held = set(order[: max(1, round(len(segments) * self.held_out_share))])
+        train = [segment for index, segment in enumerate(segments) if index not in held]
+        if not train:
+            raise UserError(
+                f"{self.train_file}: {len(segments)} segment of text is too little to train on and hold out from"
+            )
+        held_out = [segments[index] for index in sorted(held)]
+        return Dataset(
+            train=train,
+            validation=held_out[: len(held_out) // 2],
+            task_texts=held_out[len(held_out) // 2 :],
+            notes=[f"{self.train_file}: plain text, {len(train)} segments to train on, {len(held_out)} held out"],
+        )
+
+
+def _segments(text: str, stem: str, size: int) -> Iterator[Example]:
+    gathered = ""
+    number = 0
+    for paragraph in text.split("\n\n"):
+        gathered += paragraph + "\n\n"
+        if len(gathered) >= size:
+            yield Example(f"{stem}/{number}", "", gathered, stem)
+            gathered, number = "", number + 1
+    if gathered.strip():
+        yield Example(f"{stem}/{number}", "", gathered, stem)
