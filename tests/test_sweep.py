@@ -322,6 +322,9 @@ def test_a_search_is_told_the_metrics_of_each_run(folder):
         ("optimized_metric=null", "needs as many metrics, and there are 0"),
         ("hydra.sweeper.direction=[up,down]", "hydra.sweeper.direction=up: may be minimize or maximize"),
         ("hydra.sweeper.n_trials=0", "hydra.sweeper.n_trials=0: should be at least 1"),
+        ("hydra.sweeper.storage=study.db", "storage=study.db: may be null or a database such as sqlite:///study.db"),
+        ("hydra.sweeper.storage=nosql://x/y", "may be null or a database such as sqlite:///study.db"),
+        ("hydra.sweeper.storage=sqlite:////no/folder/s.db", "there is no folder /no/folder; make it first"),
     ],
 )
 def test_a_search_that_optuna_would_refuse_is_refused_before_its_first_run(word, said):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from enum import Enum
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from truetune.errors import UserError, first_line
@@ -17,6 +18,7 @@ PLUGINS = ("launcher", "sweeper")
 HELD = ("job", "overrides", "runtime")  # what Hydra notes down of what was typed
 ALLOWED = ("hydra", "hydra_plugins", "truetune", "optuna")
 EXTRAS = {"submitit_slurm": "slurm", "submitit_local": "slurm", "optuna": "optuna"}  # choices that a plugin brings
+DATABASES = ("sqlite", "postgresql", "mysql")
 LOGGING = ("logging", "colorlog")
 
 
@@ -69,6 +71,17 @@ def _search(sweeper: Mapping[str, Any], metrics: Sequence[str]) -> None:
         )
     if sweeper["n_trials"] < 1:
         raise UserError(f"hydra.sweeper.n_trials={sweeper['n_trials']}: should be at least 1")
+    if (storage := sweeper.get("storage")) is not None:
+        _storage(str(storage))
+
+
+def _storage(url: str) -> None:
+    kind, _, place = url.partition("://")
+    if kind.partition("+")[0] not in DATABASES or not place:
+        raise UserError(f"hydra.sweeper.storage={url}: may be null or a database such as sqlite:///study.db")
+    folder = Path(place.removeprefix("/")).absolute().parent
+    if kind.startswith("sqlite") and not folder.is_dir():
+        raise UserError(f"hydra.sweeper.storage={url}: there is no folder {folder}; make it first")
 
 
 def _several(given: Any) -> list[str]:
