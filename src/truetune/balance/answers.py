@@ -11,16 +11,18 @@ from typing import Literal
 
 Outcome = Literal["right", "abstained", "wrong"]
 
+_PUNCTUATION = dict.fromkeys(map(ord, string.punctuation))
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _NUMBER = r"(?:(?<!\d)-)?(?:\d[\d,]*(?:\.\d+)?|\.\d+)"
 _MARKED = rf"####\s*\$?({_NUMBER})"
 
 
-@lru_cache(maxsize=2**14)  # the same answers are compared after every epoch
 def normalise(text: str) -> str:
     """SQuAD's rule, with curly marks stripped like straight ones; as there, 3.5 equals 35 and -5 equals 5."""
-    lowered = "".join(letter for letter in text.lower() if not _is_punctuation(letter))
-    return " ".join(_ARTICLES.sub(" ", lowered).split())
+    bare = text.lower().translate(_PUNCTUATION)
+    if not bare.isascii():
+        bare = "".join(letter for letter in bare if not unicodedata.category(letter).startswith("P"))
+    return " ".join(_ARTICLES.sub(" ", bare).split())
 
 
 def exact_match(answer: str, answers: Sequence[str]) -> bool:
@@ -54,8 +56,7 @@ def _overlap(said: list[str], wanted: list[str]) -> float:
 def is_abstention(text: str, phrases: Sequence[str]) -> bool:
     """A phrase of several words may open or end a longer one; a single word must stand alone (`Unknown Pleasures`)."""
     said = normalise(text)
-    for phrase in phrases:
-        wanted = normalise(phrase)
+    for wanted in _all_normalised(tuple(phrases)):
         if wanted and (
             said == wanted or (" " in wanted and (said.startswith(wanted + " ") or said.endswith(" " + wanted)))
         ):
@@ -87,5 +88,6 @@ def key(text: str) -> str:
     return normalise(text) or text.strip().lower()
 
 
-def _is_punctuation(letter: str) -> bool:
-    return letter in string.punctuation or unicodedata.category(letter).startswith("P")
+@lru_cache(maxsize=8)
+def _all_normalised(phrases: tuple[str, ...]) -> list[str]:
+    return [normalise(phrase) for phrase in phrases]
