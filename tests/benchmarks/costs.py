@@ -1,6 +1,6 @@
 """What each method and each probe costs: seconds and memory against plain, side by side in one run.
 
-python tests/benchmarks/costs.py [LOGS]      about twelve minutes on an otherwise idle machine
+python tests/benchmarks/costs.py [LOGS]      about fifteen minutes on an otherwise idle machine
 """
 
 import json
@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 
 from studies import METHODS, callbacks
@@ -30,13 +31,12 @@ def main(logs: Path) -> None:
         found = run(logs, method, [*arm, *callbacks(arm)])
         cells = [f"{found['epoch'] / plain['epoch']:.2f}", f"{found['before']:.1f}", f"{found['after']:.1f}"]
         print(f"| {method} | {' | '.join(cells)} | {found['memory'] - plain['memory']:+.0f} |", flush=True)
-    for probe in PROBES:
-        found = run(logs, "probe", [f"probe={probe}", "extras.threads=1"])
-        share = found["measuring"] / found["total"]
-        print(
-            f"\nprobe={probe}: measuring takes {found['measuring']:.1f} s of {found['total']:.0f}, {share:.0%}"
-            " (goal: 15 %)"
-        )
+    for probe, cache in product(PROBES, ("an empty", "a full")):
+        if cache == "an empty":
+            shutil.rmtree(logs / "costs" / "new", ignore_errors=True)
+        found = run(logs / "costs" / "new", "probe", [f"probe={probe}"])
+        share = f"{found['measuring']:.1f} s of {found['total']:.0f}, {found['measuring'] / found['total']:.0%}"
+        print(f"\nprobe={probe} with {cache} cache: measuring takes {share} (goal: 15 %)", flush=True)
 
 
 def run(logs: Path, name: str, words: list[str]) -> dict[str, float]:
