@@ -116,10 +116,13 @@ class TestPairedDifference:
         assert (copies.low, copies.high) == pytest.approx((alone.low, alone.high))
 
     def test_no_change_is_zero_without_doubt(self) -> None:
-        assert paired_difference([1, 0], [1, 0], None, np.random.default_rng(0)) == Estimate(0.0, 2, 0.0, 0.0)
+        assert paired_difference([1, 0] * 3, [1, 0] * 3, None, np.random.default_rng(0)) == Estimate(0.0, 6, 0.0, 0.0)
 
-    def test_one_entity_has_no_interval(self) -> None:
-        assert paired_difference([1, 0], [1, 1], ["a", "a"], np.random.default_rng(0)) == Estimate(0.5, 2)
+    @pytest.mark.parametrize("entities", [1, 2, 5])
+    def test_few_entities_have_no_interval(self, entities: int) -> None:
+        names = [str(n % entities) for n in range(10)]
+        found = paired_difference([0, 1] * 5, [1, 1] * 5, names, np.random.default_rng(0))
+        assert found == Estimate(0.5, 10)
 
     def test_unequal_lengths_are_refused(self) -> None:
         with pytest.raises(ValueError, match="equal lengths, got 1 and 2"):
@@ -127,8 +130,8 @@ class TestPairedDifference:
 
 
 def test_ratio_difference_by_hand() -> None:
-    before = (np.array([1.0, 0, 0, 1]), np.array([1.0, 1, 1, 1]))  # 2 of 4
-    after = (np.array([1.0, 0, 0, 0]), np.array([1.0, 0, 0, 0]))  # 1 of 1
+    before = (np.array([1.0, 0, 0, 1] * 2), np.ones(8))  # 4 of 8
+    after = (np.array([1.0, 0, 0, 0] * 2), np.array([1.0, 0, 0, 0] * 2))  # 2 of 2
     found = ratio_difference(before, after, None, np.random.default_rng(0))
     assert found.value == pytest.approx(0.5)
     assert found.high is not None
@@ -227,14 +230,16 @@ class TestBootstrap:
 
     def test_whole_clusters_are_drawn(self) -> None:
         seen: list[list[int]] = []
-        bootstrap(
-            lambda chosen: float(seen.append(sorted(chosen)) or 0), ["a", "b", "a", "b"], np.random.default_rng(0)
-        )
-        assert {tuple(chosen) for chosen in seen[1:]} == {(0, 0, 2, 2), (0, 1, 2, 3), (1, 1, 3, 3)}
+        names = list("abcdef") * 2
+        bootstrap(lambda chosen: float(seen.append(chosen.tolist()) or 0), names, np.random.default_rng(0))
+        assert len(seen) > 1
+        for chosen in seen[1:]:
+            assert len(chosen) == 12
+            assert all(chosen.count(n) == chosen.count(n + 6) for n in range(6))
 
     def test_what_is_undefined_has_no_value_and_what_often_is_no_interval(self) -> None:
         rng = np.random.default_rng(0)
         assert bootstrap(lambda _: None, ["a", "b"], rng).n == 0
         assert bootstrap(lambda _: 1.0, ["a", "a"], rng) == Estimate(1.0, 2)
-        found = bootstrap(lambda chosen: 1.0 if len(set(chosen)) > 1 else None, ["a", "b"], rng)
-        assert found == Estimate(1.0, 2)
+        found = bootstrap(lambda chosen: 1.0 if 0 in chosen else None, list("abcdef"), rng)
+        assert found == Estimate(1.0, 6)

@@ -15,6 +15,7 @@ CONFIDENCE = 0.95
 Z = 1.959963984540054  # the normal quantile at (1 + CONFIDENCE) / 2
 RESAMPLES = 2000
 MANY = 1000  # from here on Student's quantile is the normal one, within a thousandth
+FEWEST = 6  # entities for a bootstrap: its interval holds for 0.46 of 95 % with 2, for 0.86 with 5
 CHUNK = 200  # resamples held in memory at once: 5,000 clusters then need 8 MB, not 80
 
 
@@ -81,7 +82,7 @@ def wilson(share: float, n: float) -> tuple[float, float]:
 def paired_difference(
     before: Sequence[float], after: Sequence[float], clusters: Sequence[str] | None, rng: np.random.Generator
 ) -> Estimate:
-    """Mean of after - before over the same items; the percentile interval resamples whole clusters."""
+    """Mean of after - before over the same items; the percentile interval resamples whole clusters, if there are 6."""
     if len(before) != len(after):
         raise ValueError(f"a paired difference needs equal lengths, got {len(before)} and {len(after)}")
     ones = np.ones(len(before))
@@ -102,7 +103,7 @@ def ratio_difference(
     sums = columns if clusters is None else sum_by_cluster(columns, clusters)
     draws = _resampled_differences(sums, rng)
     value = float(gap_of_ratios(columns.sum(axis=0)))
-    if len(draws) == 0 or len(sums) < 2:
+    if len(draws) == 0 or len(sums) < FEWEST:
         return Estimate(value, n)
     return Estimate(value, n, *_percentiles(draws))
 
@@ -132,7 +133,7 @@ def bootstraps(
     values = statistics(np.arange(len(clusters)))
     draws = [
         statistics(np.concatenate([members[k] for k in rng.integers(len(members), size=len(members))]))
-        for _ in range(resamples if len(members) > 1 and any(value is not None for value in values) else 0)
+        for _ in range(resamples if len(members) >= FEWEST and any(value is not None for value in values) else 0)
     ]
     found: list[Estimate] = []
     for index, value in enumerate(values):

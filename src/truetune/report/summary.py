@@ -97,13 +97,13 @@ def covers_zero(ends: tuple[float, float]) -> bool:
 
 
 def change(row: Row) -> Change:
-    """Only an interval that leaves out zero is a change, and only if p agrees where there is one; a metric without an
-    interval is not judged.
+    """Only an interval that leaves out zero is a change, and only if p agrees where there is one; a metric with neither
+    is not judged.
     """
     shown = row.difference
-    if not row.good or shown is None or shown.ends is None:
+    if not row.good or shown is None or (shown.ends is None and shown.p is None):
         return ""
-    if covers_zero(shown.ends) or (shown.p is not None and shown.p >= 1 - CONFIDENCE):
+    if shown.ends is None or covers_zero(shown.ends) or (shown.p is not None and shown.p >= 1 - CONFIDENCE):
         return "no clear change"
     return "better" if (shown.value > 0) == (row.good == "higher") else "worse"
 
