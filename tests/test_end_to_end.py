@@ -72,7 +72,7 @@ def events(first):
 
 def test_the_record_has_every_key_and_every_file_that_it_lists(first):
     record = first.record
-    assert set(record) == {*KEYS, "memorising_unknown_since", "stability", "changes"}
+    assert set(record) == {*KEYS, "memorising_unknown_since", "final_step", "stability", "changes"}
     assert record["status"] == "finished"
     assert {"checkpoints/last.ckpt", "csv/metrics.csv", "model/model.safetensors"} < set(record["files"])
     assert {"report.html", "run.json", "items/task.final.jsonl"} < set(record["files"])
@@ -95,7 +95,7 @@ def test_the_difference_is_that_of_final_and_base(first):
 def test_the_history_goes_from_the_base_to_the_final_measurement(first):
     history, final = first.record["history"], first.record["final"]
     assert history[0]["step"] == 0
-    assert history[-1]["step"] == 9, "48 rows, 16 at a time, three times"
+    assert history[-1]["step"] == first.record["final_step"] == 9, "48 rows, 16 at a time, three times"
     assert [entry["step"] for entry in history] == sorted(entry["step"] for entry in history)
     assert history[-1]["metrics"] == {name: row["value"] for name, row in final.items()}
     assert all(history[0]["metrics"][name] == row["value"] for name, row in first.record["base"].items())

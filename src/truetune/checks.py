@@ -90,11 +90,12 @@ def selection(config: Mapping[str, Any], *, task: bool, known: bool) -> None:
     """Whether there are the selection questions that something chooses by."""
     if "frontier" in (config.get("callbacks") or {}) and not (task and known):
         raise UserError(
-            "callbacks=frontier: this data source has no selection questions on what was known; leave it out"
+            "callbacks=frontier: this data source, with these probes, has no selection questions on what was known; "
+            "leave it out"
         )
     if "interpolate" in config["adaptation"] and not task:
         raise UserError(
-            "adaptation.interpolate: this data source has no selection questions to choose by; leave it out"
+            "adaptation.interpolate: this data source, with these probes, has no selection questions; leave it out"
         )
 
 

@@ -128,6 +128,7 @@ def _train_and_measure(
         subject = replace(subject, lm=tuned)
         found = compare(state.base, measure(subject, data, probes))
         state.final = replace(found, metrics=found.metrics | selection(subject, data, probes))
+    state.final_step = step
     state.history.append(_at(step, epoch, state.final))
     state.history.sort(key=lambda entry: entry["step"])
     if job.config["extras"]["save_model"]:

@@ -57,6 +57,7 @@ class State:
     knowledge: list[Knowledge] = field(default_factory=list)
     base: Measurement = field(default_factory=Measurement)
     final: Measurement = field(default_factory=Measurement)
+    final_step: int | None = None  # after which the weights were made that are measured at the end
     history: list[dict[str, Any]] = field(default_factory=list)
     started: float = field(default_factory=time.time)
     seconds: dict[str, float] = field(default_factory=dict)
@@ -120,6 +121,7 @@ class State:
             "status": self.status,
             "base": metrics_to_json(self.base.metrics),
             "final": metrics_to_json(self.final.metrics),
+            "final_step": self.final_step,
             "delta": metrics_to_json(delta(self.base, self.final)),
             "history": self.history,
             "stability": self.stability(),

@@ -143,6 +143,13 @@ def test_a_base_that_knows_little_is_called_unfit() -> None:
     assert caution(record({}, {})) == ""
 
 
+@pytest.mark.parametrize(("measured", "earlier"), [(60, False), (40, False), (20, True)])
+def test_weights_from_before_unknown_facts_were_memorised_are_said_to_be(measured: int, earlier: bool) -> None:
+    said = caution(record({}, {}) | {"memorising_unknown_since": {"step": 40, "share": 0.5}, "final_step": measured})
+    assert said.startswith("From step 40 on it memorises facts that the base did not know.")
+    assert said.endswith("from before that, step 20.") == earlier
+
+
 def row(metric: str, low: float | None, high: float | None) -> Row:
     value = 0.0 if low is None or high is None else (low + high) / 2
     return Row("", None, None, Estimate(value, 10, low, high), metric, LABELS[metric][1])

@@ -21,8 +21,10 @@ def verdict(run: dict[str, Any]) -> str:
 
 def caution(run: dict[str, Any]) -> str:
     """Why the verdict should not be trusted, and when new facts began to be memorised; or nothing."""
-    since = run.get("memorising_unknown_since")
+    since, measured = run.get("memorising_unknown_since"), run.get("final_step")
     said = f"From step {since['step']:,} on it memorises facts that the base did not know. " if since else ""
+    if since and measured is not None and measured < since["step"]:
+        said += f"The weights measured at the end are from before that, step {measured:,}. "
     return (said + _unfit(run)).strip()
 
 
