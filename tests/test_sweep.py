@@ -320,6 +320,7 @@ def test_a_search_is_told_the_metrics_of_each_run(folder):
     [
         ("hydra.sweeper.direction=maximize", "needs as many metrics, and there are 2"),
         ("optimized_metric=null", "needs as many metrics, and there are 0"),
+        ("optimized_metric=[val/score,task/exact_mach]", "exact_mach: no such metric; did you mean task/exact_match"),
         ("hydra.sweeper.direction=[up,down]", "hydra.sweeper.direction=up: may be minimize or maximize"),
         ("hydra.sweeper.n_trials=0", "hydra.sweeper.n_trials=0: should be at least 1"),
         ("hydra.sweeper.storage=study.db", "storage=study.db: may be null or a database such as sqlite:///study.db"),
@@ -329,6 +330,16 @@ def test_a_search_is_told_the_metrics_of_each_run(folder):
 )
 def test_a_search_that_optuna_would_refuse_is_refused_before_its_first_run(word, said):
     assert said in refusal("-m", "hparams_search=optuna", word)
+
+
+def test_a_search_by_what_its_runs_do_not_measure_ends_after_the_first(folder):
+    words = ["-m", "hparams_search=optuna", "hydra.sweeper.n_trials=3", "hydra.sweep.dir=blind"]
+    result = typed(*words, "optimized_metric=[val/score,sampling/self_agreement]", *TINY_RUN, cwd=folder)
+    assert result.returncode == 2
+    assert "Traceback" not in result.stderr
+    last = result.stderr.splitlines()[-1]
+    assert last.startswith("error: run 0 has no sampling/self_agreement to be searched by; optimized_metric may be ")
+    assert [job["status"] for job in read(folder / "blind")] == ["finished"]
 
 
 @pytest.mark.skipif(not os.environ.get("TRUETUNE_LONG"), reason="long: TRUETUNE_LONG=1")

@@ -49,7 +49,7 @@ def _guarded(main: Callable[[], None]) -> Callable[[], NoReturn]:
         except EXPECTED as error:
             if debug:
                 traceback.print_exc()
-            raise SystemExit(_say(error)) from None
+            raise SystemExit(say(error)) from None
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             raise SystemExit(130) from None
@@ -59,7 +59,7 @@ def _guarded(main: Callable[[], None]) -> Callable[[], NoReturn]:
         except OSError as error:
             if error.errno != errno.ENAMETOOLONG:
                 raise
-            raise SystemExit(_say(UserError(f"{error.filename}: the name is too long; choose a shorter one"))) from None
+            raise SystemExit(say(UserError(f"{error.filename}: the name is too long; choose a shorter one"))) from None
         raise SystemExit(0)
 
     return command
@@ -135,7 +135,7 @@ def _job(cfg: DictConfig) -> None:
         _start(job)
     except EXPECTED as error:
         logging.getLogger("truetune").info("error: %s", secret.hide(str(error)))
-        raise SystemExit(_say(error)) from None
+        raise SystemExit(say(error)) from None
 
 
 def _start(job: Run) -> None:
@@ -217,7 +217,8 @@ def in_one_line(error: Exception) -> str:
     return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"
 
 
-def _say(error: Any) -> int:
+def say(error: Any) -> int:
+    """The last line of a command, and its exit code."""
     which = f"rank {rank()}: " if rank() else ""
     print(f"error: {which}{in_one_line(error)}", file=sys.stderr)
     return error.exit_code

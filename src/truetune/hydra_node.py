@@ -51,7 +51,10 @@ def check(cfg: DictConfig, overrides: Sequence[str]) -> None:
     if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1:
         raise UserError(f"hydra.launcher.n_jobs={jobs}: should be at least 1")
     if "direction" in node["sweeper"]:
-        _search(node["sweeper"], _several(cfg.get("optimized_metric")))
+        metrics = _several(cfg.get("optimized_metric"))
+        _search(node["sweeper"], metrics)
+        if all(called.startswith("truetune.") for _, called in _called(cfg.get("probe"), "probe")):
+            _measured(metrics)
     for key, called in _called(node, "hydra"):
         logs = key.startswith(("hydra.job_logging.", "hydra.hydra_logging."))
         if _home(called, LOGGING if logs else ALLOWED) is None:
@@ -73,6 +76,16 @@ def _search(sweeper: Mapping[str, Any], metrics: Sequence[str]) -> None:
         raise UserError(f"hydra.sweeper.n_trials={sweeper['n_trials']}: should be at least 1")
     if (storage := sweeper.get("storage")) is not None:
         _storage(str(storage))
+
+
+def _measured(metrics: Sequence[str]) -> None:
+    """Whether any probe could report it; one that this run's probes do not is said after the first run."""
+    from truetune.report.summary import LABELS
+
+    known = [*LABELS, "val/score", "val/exact_match", "val/known_exact_match"]
+    for name in metrics:
+        if name not in known:
+            raise UserError(f"optimized_metric={name}: no such metric{near(name, known)} (the README lists all)")
 
 
 def _storage(url: str) -> None:

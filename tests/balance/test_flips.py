@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from truetune.balance.flips import backward_transfer, join, kept, lost
+from truetune.balance.flips import backward_transfer, join, kept, lost, refused
 from truetune.errors import UserError
 from truetune.record import Item
 
@@ -33,6 +33,11 @@ def test_join_refuses_an_id_used_twice() -> None:
 def test_lost_and_kept_by_hand() -> None:
     assert (lost(BEFORE, AFTER).value, lost(BEFORE, AFTER).n) == (0.5, 2)
     assert (kept(BEFORE, AFTER).value, kept(BEFORE, AFTER).n) == (0.5, 2)
+
+
+def test_a_refusal_of_what_was_known_is_counted_apart() -> None:
+    assert (refused(BEFORE, AFTER).value, refused(BEFORE, AFTER).n) == (0.5, 2)  # b, but not a
+    assert refused(BEFORE, BEFORE).value == 0, "e was refused before: nothing says that it was known"
 
 
 def test_lost_and_kept_add_to_one() -> None:

@@ -30,7 +30,6 @@ def test_hallucination_rates_by_hand() -> None:
         "abstention_rate": (2 / 6, 6),
         "correct_given_attempted": (1 / 4, 4),
         "known_exact_match": (1 / 4, 4),
-        "known_abstention_rate": (1 / 4, 4),
         "invented_rate": (1 / 2, 2),
         "echo_rate": (1 / 6, 6),
         "off_domain_rate": (1 / 6, 6),

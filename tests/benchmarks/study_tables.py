@@ -112,7 +112,7 @@ def against_plain(arms: Mapping[str, Sequence[Path]]) -> None:
             mean(losses),
             "" if arm == "plain" else mean([one - other for one, other in zip(losses, plain, strict=True)]),
             "" if arm == "plain" else f"{corrected[arm]:.3f}",
-            mean([value(record, "hallucination/known_abstention_rate") for record in runs]),
+            mean([value(record, "hallucination/over_refusal_rate") for record in runs]),
             mean([value(record, "hallucination/invented_rate") for record in runs]),
             mean([value(record, "retention/accuracy") for record in runs]),
         ])  # fmt: skip

@@ -137,6 +137,7 @@ def test_lost_is_what_the_base_had_right_and_the_tuned_model_has_wrong(before, a
     assert marked == {"Bob?"}, "Dan abstains now, which is no wrong answer; Eve was never right"
     assert {item.question for item in tuned.items["task"] if "lost" in item.kind} == {"Bob?"}
     assert tuned.metrics["hallucination/lost_rate"].value == pytest.approx(2 / 3), "an abstention is lost knowledge too"
+    assert tuned.metrics["hallucination/over_refusal_rate"].value == pytest.approx(1 / 3)  # Dan
     assert tuned.metrics["balance/kept_share"].value == pytest.approx(1 / 3)
 
 

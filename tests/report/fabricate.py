@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from truetune.balance.estimates import Estimate
-from truetune.balance.flips import kept, lost
+from truetune.balance.flips import kept, lost, refused
 from truetune.balance.frontier import balance_score, gained_share_of_headroom
 from truetune.balance.rates import kinds, rates
 from truetune.record import SCHEMA, Item, Measurement, delta, metrics_to_json, write_items, write_run
@@ -103,6 +103,7 @@ def measurements(seed: int = 0, keep: float = 0.58, wrong: float = 0.97, task: f
         "fit/known_exact_match": Estimate(1.0, 200, 0.98, 1.0),
         "fit/new_exact_match": Estimate(0.99, 200, 0.97, 1.0),
         "hallucination/lost_rate": lost(base_items["hallucination"], tuned_items["hallucination"]),
+        "hallucination/over_refusal_rate": refused(base_items["hallucination"], tuned_items["hallucination"]),
         "balance/kept_share": share,
         "balance/gained_share": Estimate(gained if gained is not None else math.nan, 200),
         "balance/score": Estimate(score if score is not None else math.nan, 200),

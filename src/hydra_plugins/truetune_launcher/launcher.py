@@ -38,16 +38,21 @@ class ProcessLauncher(Launcher):
         self._config, self._folder = config, Path(str(config.hydra.sweep.dir))
         self._wanted = config.get("optimized_metric") or []
         self._jobs = Jobs(self._folder, self.n_jobs)
+        self._searchable = False  # no run has had all that it is to be searched by
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        from truetune.cli import say
+        from truetune.errors import EXPECTED
         from truetune.sweep import SETTINGS, to_stderr
 
         if not (self._folder / SETTINGS).exists():  # Hydra's own sweeper writes it, and Optuna's does not
             self._folder.mkdir(parents=True, exist_ok=True)
             OmegaConf.save(self._config, self._folder / SETTINGS)
-        self._jobs.run(job_overrides, initial_job_idx, to_stderr)
-        done = self._jobs.jobs[initial_job_idx:]
-        return [self._result(job) for job in done]
+        try:
+            self._jobs.run(job_overrides, initial_job_idx, to_stderr)
+            return [self._result(job) for job in self._jobs.jobs[initial_job_idx:]]
+        except EXPECTED as error:  # Hydra would show its traceback
+            raise SystemExit(say(error)) from None
 
     def _result(self, job: Any) -> JobReturn:
         """Failures are listed and counted by us: to Hydra every job has completed, so none is dropped."""
@@ -56,17 +61,23 @@ class ProcessLauncher(Launcher):
         return returned
 
     def _values(self, job: Any) -> Any:
-        """What a sweeper that searches (Optuna) is told of a run: `optimized_metric`, one or several."""
+        """What a sweeper that searches (Optuna) is told of a run: `optimized_metric`, one or several.
+
+        A run may lack one (it answered nothing); if the first lacks one, so will the others. Raises UserError then.
+        """
+        from truetune.errors import UserError
         from truetune.record import read_run
         from truetune.sweep import to_stderr
 
         final = read_run(self._folder / str(job.number))["final"]
         names = [self._wanted] if isinstance(self._wanted, str) else list(self._wanted)
-        found = [final[name]["value"] for name in names if name in final]
-        if len(found) < len(names) or None in found:
-            missing = ", ".join(name for name in names if final.get(name, {}).get("value") is None)
-            to_stderr(
-                f"run {job.number} has no {missing} to be searched by; optimized_metric may be {', '.join(final)}"
-            )
+        values = [final.get(name, {}).get("value") for name in names]
+        if None in values:
+            missing = ", ".join(name for name, value in zip(names, values, strict=True) if value is None)
+            text = f"run {job.number} has no {missing} to be searched by"
+            if not self._searchable:
+                raise UserError(f"{text}; optimized_metric may be {', '.join(final)}")
+            to_stderr(text)
             return None
-        return found if len(names) > 1 else found[0]
+        self._searchable = True
+        return values if len(names) > 1 else values[0]

@@ -33,19 +33,24 @@ def _by_id(items: Sequence[AnyScored]) -> dict[str, AnyScored]:
 
 def kept(before: Sequence[AnyScored], after: Sequence[AnyScored]) -> Estimate:
     """Of the items that were right before, the share that still is."""
-    return _share_of_right(before, after, still=True)
+    return _share_of_right(before, after, "right")
 
 
 def lost(before: Sequence[AnyScored], after: Sequence[AnyScored]) -> Estimate:
     """1 - kept: what was right before and is wrong or abstained now."""
-    return _share_of_right(before, after, still=False)
+    return _share_of_right(before, after, "wrong", "abstained")
 
 
-def _share_of_right(before: Sequence[AnyScored], after: Sequence[AnyScored], *, still: bool) -> Estimate:
+def refused(before: Sequence[AnyScored], after: Sequence[AnyScored]) -> Estimate:
+    """Over-refusal: of the items that were right before, the share that is abstained on now."""
+    return _share_of_right(before, after, "abstained")
+
+
+def _share_of_right(before: Sequence[AnyScored], after: Sequence[AnyScored], *outcomes: str) -> Estimate:
     pairs = [pair for pair in join(before, after) if pair[0].outcome == "right"]
     if not pairs:
         return undefined()
-    hits = [(later.outcome == "right") is still for _, later in pairs]
+    hits = [later.outcome in outcomes for _, later in pairs]
     return rate(hits, clusters([earlier for earlier, _ in pairs]))
 
 

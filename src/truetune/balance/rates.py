@@ -88,7 +88,6 @@ DEFINITIONS: dict[str, tuple[Test, Callable[[Scored], float]]] = {
     "hallucination/abstention_rate": (_every, _abstained),
     "hallucination/correct_given_attempted": (_attempted, _right),
     "hallucination/known_exact_match": (_known, _right),
-    "hallucination/known_abstention_rate": (_known, _abstained),
     "hallucination/invented_rate": (has_no_answer, _wrong),
     "hallucination/echo_rate": (_every, _has_kind("echo")),
     "hallucination/off_domain_rate": (_every, _has_kind("off_domain")),

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from truetune.balance.estimates import Estimate, rate
-from truetune.balance.flips import backward_transfer, kept, lost
+from truetune.balance.flips import backward_transfer, kept, lost, refused
 from truetune.balance.frontier import balance_score, gained_share_of_headroom
 from truetune.balance.memorising import LOW, UNKNOWN
 from truetune.balance.rates import clusters, met
@@ -112,6 +112,7 @@ def compare(base: Measurement, tuned: Measurement) -> Measurement:
     answered = [item for item in after if item.answers]
     if any(item.outcome == "right" for item in answerable):
         metrics["hallucination/lost_rate"] = lost(answerable, answered)
+        metrics["hallucination/over_refusal_rate"] = refused(answerable, answered)
         metrics["balance/kept_share"] = kept(answerable, answered)
     ability = base.items.get("retention", [])
     if ability:

@@ -60,7 +60,7 @@ CURVES: list[tuple[str, str, tuple[float, float] | None, dict[str, str]]] = [
         SHARE,
         {
             "hallucination/known_exact_match": "right",
-            "hallucination/known_abstention_rate": "refused",
+            "hallucination/over_refusal_rate": "refused",
             "hallucination/lost_rate": "lost",
         },
     ),

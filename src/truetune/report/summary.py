@@ -11,7 +11,7 @@ from truetune.record import metrics_from_json
 if TYPE_CHECKING:
     from rich.console import Console
 
-SHARES = ("hallucination/lost_rate",)
+SHARES = ("hallucination/lost_rate", "hallucination/over_refusal_rate")
 Direction = Literal["higher", "lower", ""]
 Change = Literal["better", "worse", "no clear change", ""]
 
@@ -29,7 +29,7 @@ LABELS: dict[str, tuple[str, Direction]] = {
     "fit/unknown_exact_match": ("Unknown training facts right", ""),
     "hallucination/known_exact_match": ("Known facts right", "higher"),
     "hallucination/lost_rate": ("Lost, of what the base knew", "lower"),
-    "hallucination/known_abstention_rate": ("Known facts refused", "lower"),
+    "hallucination/over_refusal_rate": ("Refused, of what the base knew", "lower"),
     "hallucination/invented_rate": ("Made up, no answer exists", "lower"),
     "hallucination/rate": ("Wrong, of all questions", "lower"),
     "hallucination/correct_given_attempted": ("Right when it answers", "higher"),
