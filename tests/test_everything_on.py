@@ -4,6 +4,8 @@ import pytest
 from commands import TINY_RUN, typed
 from faults.tiny import ran
 
+import truetune.run
+from truetune.probes.dola import Dola
 from truetune.record import read_items, read_run
 
 WORDS = (
@@ -55,6 +57,14 @@ def test_the_best_weights_stand_in_the_history_where_they_were_made(tmp_path):
     assert steps == sorted(steps)
     name = "fit/known_exact_match"
     assert fits[1]["metrics"][name] == fits[2]["metrics"][name] == record["final"][name]["value"]
+
+
+def test_every_alpha_is_scored_as_the_model_will_answer(tmp_path, monkeypatch):
+    asked = []
+    measured = truetune.run.selection
+    monkeypatch.setattr(truetune.run, "selection", lambda *given: asked.append(given[0].decoding) or measured(*given))
+    ran(tmp_path / "run", "method=[interpolate,dola]", "adaptation.interpolate.alphas=[0,0.5,1]")
+    assert [type(decoding) for decoding in asked] == [Dola] * 4, "three alphas, and the chosen one"
 
 
 def test_the_frontier_is_kept(folder):

@@ -122,7 +122,7 @@ def _train_and_measure(
         step, epoch = load_best(trainer, module)
     for adaptation in reversed(adaptations):
         start: dict[str, torch.Tensor] = dict(base.model.named_parameters())
-        trained = Trained(tuned.model, start, partial(_score, tuned, data, probes), say)
+        trained = Trained(tuned.model, start, partial(_score, replace(subject, lm=tuned), data, probes), say)
         tuned = replace(tuned, model=adaptation.finish(trained))
     with state.timed("measure"):
         subject = replace(subject, lm=tuned)
@@ -236,8 +236,8 @@ def _given(job: Run, data: Dataset, base: LanguageModel, state: State, say: Call
     return Given(base, data, known, job.loader["batch_size"], job.seed, job.optimizer, job.trainer, say)
 
 
-def _score(tuned: LanguageModel, data: Dataset, probes: list[Probe]) -> float:
-    return selection(Subject(tuned), data, probes)["val/score"].value
+def _score(subject: Subject, data: Dataset, probes: list[Probe]) -> float:
+    return selection(subject, data, probes)["val/score"].value
 
 
 def _at(step: int, epoch: int, measurement: Measurement) -> dict[str, Any]:

@@ -18,11 +18,18 @@ judged = partial(outcome, phrases=PHRASES)
         ("an Apple a day", "apple day"),
         ("theatre", "theatre"),
         ("I don\u2019t know", "i dont know"),
+        ("Ma\u0301laga\u0301", "m\u00e1lag\u00e1"),
+        ("a\u0301", "\u00e1"),
         ("", ""),
     ],
 )
 def test_normalise_follows_squad(text: str, expected: str) -> None:
     assert normalise(text) == expected
+
+
+def test_an_accent_is_the_same_however_it_is_written() -> None:
+    assert exact_match("Sa\u0303o Paulo", ["S\u00e3o Paulo"])
+    assert not exact_match("Sao Paulo", ["S\u00e3o Paulo"])
 
 
 def test_any_alias_is_right() -> None:

@@ -1,5 +1,7 @@
 """A user's own files: what is asked is not trained on, every answer that is right counts, and the notes say it all."""
 
+import unicodedata
+
 import pytest
 from row_files import dump, fault, write
 
@@ -58,11 +60,17 @@ def test_a_question_asked_twice_is_on_one_side_only(tmp_path):
         assert sum(map(len, sides)) == len(set().union(*sides)) == 20
 
 
-def test_case_and_spacing_do_not_make_a_question_another_one(tmp_path):
-    rows = facts(20) + [{**row, "question": row["question"].upper().replace(" ", "  ")} for row in facts(20)]
-    data = load(write(tmp_path, dump(*rows)))
+@pytest.mark.parametrize(
+    "another",
+    [lambda text: text.upper().replace(" ", "  "), lambda text: unicodedata.normalize("NFD", text)],
+)
+def test_case_spacing_and_how_accents_are_written_do_not_make_a_question_another_one(tmp_path, another):
+    rows = [{**row, "question": f"Qu\u00e9? {row['question']}"} for row in facts(20)]
+    data = load(write(tmp_path, dump(*rows, *({**row, "question": another(row["question"])} for row in rows))))
     sides = ({q.question for q in data.task}, prompts(data.validation), prompts(data.train))
-    asked, chosen, trained = ({" ".join(text.casefold().split()) for text in side} for side in sides)
+    asked, chosen, trained = (
+        {" ".join(unicodedata.normalize("NFC", text).casefold().split()) for text in side} for side in sides
+    )
     assert not asked & trained
     assert not (asked | trained) & chosen
 

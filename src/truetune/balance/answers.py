@@ -18,10 +18,14 @@ _MARKED = rf"####\s*\$?({_NUMBER})"
 
 
 def normalise(text: str) -> str:
-    """SQuAD's rule, with curly marks stripped like straight ones; as there, 3.5 equals 35 and -5 equals 5."""
+    """SQuAD's rule, with curly marks stripped like straight ones; as there, 3.5 equals 35 and -5 equals 5.
+
+    A letter with its accent is the same whether it is written as one character or as two (Unicode's NFC).
+    """
     bare = text.lower().translate(_PUNCTUATION)
     if not bare.isascii():
         bare = "".join(letter for letter in bare if not unicodedata.category(letter).startswith("P"))
+        bare = unicodedata.normalize("NFC", bare)
     return " ".join(_ARTICLES.sub(" ", bare).split())
 
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 Run = tuple[str, ...]
 ALIKE = 0.7  # Jaccard similarity of the sets of three-word runs
 TOO_COMMON = 20  # runs in more held-out prompts than this are a template's, and find no candidates
+
+
+def normalised(text: str) -> str:
+    """Texts that differ in case, spaces or how accents are written only are the same."""
+    return " ".join(unicodedata.normalize("NFC", text).casefold().split())
 
 
 def near_duplicates(splits: Sequence[Sequence[str]], train: Iterable[str]) -> list[dict[int, int]]:
@@ -38,5 +44,5 @@ class _Index:
 
 
 def _runs(text: str, length: int = 3) -> set[Run]:
-    words = text.casefold().split()
+    words = normalised(text).split()
     return {tuple(words[start : start + length]) for start in range(max(1, len(words) - length + 1))}

@@ -13,12 +13,11 @@ from typing_extensions import NotRequired
 
 from truetune.balance.answers import end_in_numbers
 from truetune.data.dataset import Dataset, Example, Question, stored
-from truetune.data.duplicates import ALIKE, near_duplicates
+from truetune.data.duplicates import ALIKE, near_duplicates, normalised
 from truetune.data.readers import (
     OnBadRow,
     Reading,
     in_context,
-    normalised,
     read_examples,
     read_questions,
     read_template,

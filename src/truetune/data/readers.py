@@ -211,7 +211,3 @@ def together(questions: Sequence[Question]) -> list[Question]:
 def in_context(questions: Sequence[Question]) -> list[Question]:
     """Those to be asked below their context: other questions than without it, so under other ids."""
     return [replace(question, id=f"{question.id}/context") for question in questions if question.context]
-
-
-def normalised(text: str) -> str:
-    return " ".join(text.casefold().split())
