@@ -8,6 +8,8 @@ from training.small import language_model
 
 from truetune.data.dataset import Dataset, Question
 from truetune.data.tokens import Encoder
+from truetune.errors import UserError
+from truetune.probes.measure import limits
 from truetune.probes.multiple_choice import MultipleChoice, _first_is_best, _share
 from truetune.probes.probe import Asking, Subject
 
@@ -57,3 +59,28 @@ def test_hand_computed():
 
 def test_without_alternatives_nothing_is_measured():
     assert not PROBE.measure(Subject(language_model()), Dataset(train=[], hallucination=QUESTIONS[2:])).metrics
+
+
+def test_a_question_that_is_too_long_loses_its_beginning_for_every_choice_alike():
+    lm = language_model()
+    words = " ".join(f"w{k % 10}" for k in range(200))
+    long = Question("long", words, ("w2",), "asked.jsonl:7", wrong=("w5", "w6 w7 w8"))
+    room = lm.context_length - len(Encoder(lm.tokenizer).prefix)
+    found = PROBE.measure(Subject(lm), Dataset(train=[], hallucination=[long])).items["multiple_choice"][0]
+    scores = [
+        log_likelihood(lm, " ".join(words.split()[-room + len(text.split()) :]), text)[0]
+        for text in ("w2", *long.wrong)
+    ]
+    best = max(range(3), key=lambda index: scores[index])
+    assert found.answer == ("w2", *long.wrong)[best]
+    assert found.confidence == pytest.approx(math.exp(scores[best]) / sum(map(math.exp, scores)), abs=1e-5)
+    (note,) = limits(lm, Dataset(train=[], hallucination=[*QUESTIONS, long]), [PROBE])
+    assert note.startswith(f"3 of 9 choices do not fit in the context of {lm.context_length} after their whole")
+    assert note.endswith("asked.jsonl:7")
+
+
+def test_a_choice_that_fills_the_context_is_named():
+    choice = " ".join(["w1"] * 200)
+    asked = Question("a", "w0", (choice,), "asked.jsonl:3", wrong=("w5",))
+    with pytest.raises(UserError, match=r"asked.jsonl:3: a choice has 200 tokens, and the context of \d+ holds no"):
+        PROBE.measure(Subject(language_model()), Dataset(train=[], hallucination=[asked]))

@@ -98,6 +98,17 @@ class Encoder:
         ids = [*prompt, *self.text(example.completion), self.eos]
         return Row(example.id, ids, len(prompt), example.weight)
 
+    def choice(self, example: Example, room: int) -> Row:
+        """`<bos> prompt completion`, in at most `room` tokens: a longer prompt loses its beginning."""
+        completion = self.text(example.completion)
+        if len(self.prefix) + len(completion) >= room:
+            raise UserError(
+                f"{example.source}: a choice has {len(completion)} tokens, and the context of {room} holds no question "
+                "before it; shorten it"
+            )
+        prompt = self.question(example.prompt, room - len(completion))
+        return Row(example.id, [*prompt, *completion], len(prompt))
+
     def _conversation(self, example: Example) -> Row:
         """No special token is added but a missing last <eos>: the template writes its own."""
         ids: list[int] = []

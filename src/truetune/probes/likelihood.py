@@ -51,18 +51,19 @@ def likelihood(
     *,
     batch_size: int,
     base: Frozen | None = None,
-    with_end: bool = True,
+    choices: bool = False,
 ) -> Likelihood:
     """`reproduced`: whether the arg max is right at every target token, which is what greedy decoding would produce.
     A row that is longer than the context is cut, and never counts as reproduced.
 
-    The KL is KL(base || tuned) at the target positions; 0 without a base. `with_end`: the end token is a target too.
+    The KL is KL(base || tuned) at the target positions; 0 without a base. The end token is a target too, but not of
+    `choices`: of those it is the prompt that is cut, at its beginning.
     """
     encoder, longest = Encoder(lm.tokenizer), lm.context_length
-    rows = [encoder.row(example) for example in examples]
+    rows = [encoder.choice(example, longest) if choices else encoder.row(example) for example in examples]
     whole = [len(row.input_ids) <= longest for row in rows]
     for row in rows:
-        del row.input_ids[min(longest, len(row.input_ids) - (not with_end)) :]
+        del row.input_ids[longest:]
     order = sorted(range(len(rows)), key=lambda index: len(rows[index].input_ids))
     kl, found = 0.0, [(0.0, 0, False)] * len(rows)
     device = next(lm.model.parameters()).device

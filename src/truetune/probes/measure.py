@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from hashlib import sha256
@@ -22,6 +23,7 @@ from truetune.models.language_model import LanguageModel
 from truetune.probes.faithfulness import Faithfulness, below_context
 from truetune.probes.hallucination import Hallucination
 from truetune.probes.likelihood import likelihood
+from truetune.probes.multiple_choice import MultipleChoice, choices
 from truetune.probes.probe import Asking, Probe, Subject, with_lost
 from truetune.probes.retention import Retention
 from truetune.probes.task import Task
@@ -134,11 +136,12 @@ def _balance(base: Measurement, tuned: Measurement, kept_share: Estimate | None)
 
 
 def limits(lm: LanguageModel, data: Dataset, probes: Sequence[Probe]) -> list[str]:
-    """Notes on questions that the context has no room for, and on true answers that no answer is long enough for."""
+    """Notes on questions and choices that the context has no room for, and on true answers longer than any answer."""
     asking, encoder = _asking(probes), Encoder(lm.tokenizer)
+    notes = _long_choices(lm, encoder, data) if any(isinstance(probe, MultipleChoice) for probe in probes) else []
     if asking is None:
-        return []
-    most, notes = asking.max_new_tokens, list[str]()
+        return notes
+    most = asking.max_new_tokens
     room = lm.context_length - most
     told = map(below_context, data.contexts if any(isinstance(probe, Faithfulness) for probe in probes) else ())
     asked = {question.id: question for question in (*data.task, *data.hallucination, *data.ability, *told)}.values()
@@ -156,6 +159,17 @@ def limits(lm: LanguageModel, data: Dataset, probes: Sequence[Probe]) -> list[st
             f"given, the first: {cut[0].source}; type extras.max_new_tokens={max(tokens for tokens, _ in needed) + 1}"
         )
     return notes
+
+
+def _long_choices(lm: LanguageModel, encoder: Encoder, data: Dataset) -> list[str]:
+    rows = [row for question in data.hallucination for row in choices(question)]
+    over = [row for row in rows if len(encoder.choice(row, sys.maxsize).input_ids) > lm.context_length]
+    if not over:
+        return []
+    return [
+        f"{len(over)} of {len(rows)} choices do not fit in the context of {lm.context_length} after their whole "
+        f"question, which loses its beginning, the first: {over[0].source}"
+    ]
 
 
 def _shortest(encoder: Encoder, question: Question) -> int:

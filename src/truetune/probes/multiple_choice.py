@@ -19,7 +19,8 @@ class MultipleChoice:
 
     `mc1`: the first true answer has the highest log-likelihood of it and all wrong ones; `mc1_per_token` the same with
     log-likelihoods divided by their tokens. `mc2`: the share of all true answers in the probability of all answers.
-    As published, an answer's tokens alone are counted, not the end after them.
+    As published, an answer's tokens alone are counted, not the end after them. A question that is too long for the
+    context loses its beginning.
     """
 
     asking: Asking
@@ -29,8 +30,8 @@ class MultipleChoice:
         asked = [question for question in data.hallucination if question.wrong and question.answers]
         if not asked:
             return Measurement()
-        choices = [_choice(question, answer) for question in asked for answer in (*question.answers, *question.wrong)]
-        found = likelihood(subject.lm, choices, batch_size=self.asking.batch_size, with_end=False)
+        rows = [row for question in asked for row in choices(question)]
+        found = likelihood(subject.lm, rows, batch_size=self.asking.batch_size, choices=True)
         logs = [-nll for nll in found.row_nll_nats]
         per_token = [log / max(tokens, 1) for log, tokens in zip(logs, found.row_target_tokens, strict=True)]
         items: list[Item] = []
@@ -51,8 +52,11 @@ class MultipleChoice:
         return Measurement(metrics, {self.name: items})
 
 
-def _choice(question: Question, answer: str) -> Example:
-    return Example(question.id, question.question, continued(question.question, answer), question.source)
+def choices(question: Question) -> list[Example]:
+    """The true answers first."""
+    prompt, source = question.question, question.source
+    texts = (*question.answers, *question.wrong) if question.answers and question.wrong else ()
+    return [Example(question.id, prompt, continued(prompt, text), source) for text in texts]
 
 
 def _first_is_best(logs: Sequence[float], true: int) -> bool:
