@@ -38,10 +38,11 @@ def tabular(jobs: Sequence[Job]) -> str:
             cells.append(_p(p_values.get(tuple(job.number for job in line.jobs))))
     rows = "\n".join(" & ".join(cells) + r" \\" for cells in body)
     align = "l" * len(keys) + "r" * (len(head) - len(keys))
+    tested = "Student's paired test over seeds, or McNemar's on the questions of a single seed; Holm's correction"
     return (
-        f"% 95 % intervals in brackets: Student's t over runs that differ in seed, else within the run.\n"
-        f"% p: Student's paired test over seeds, or McNemar's on the questions of a single seed; Holm's correction.\n"
-        f"\\begin{{tabular}}{{{align}}}\n\\toprule\n{' & '.join(head)} \\\\\n\\midrule\n{rows}\n"
+        "% 95 % intervals in brackets: Student's t over runs that differ in seed, else within the run.\n"
+        + (f"% p: {tested}.\n" if p_values else "")
+        + f"\\begin{{tabular}}{{{align}}}\n\\toprule\n{' & '.join(head)} \\\\\n\\midrule\n{rows}\n"
         "\\bottomrule\n\\end{tabular}\n"
     )
 
