@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from commands import CONF, TINY_WORLD, checked, complaint, refusal, typed
+from hydra.errors import CompactHydraException
 from omegaconf import OmegaConf
 
 from truetune import cli, versions
@@ -211,3 +212,13 @@ def test_a_rank_that_a_cluster_has_started_leaves_the_run_folder_to_rank_0(monke
     assert words[2].startswith("hydra.run.dir=")
     assert not Path(words[2].partition("=")[2].strip("'")).exists()
     assert list(folder.iterdir()) == []
+
+
+def test_a_clusters_job_raises_where_a_run_leaves(monkeypatch):
+    """What waits for a cluster's job is told of its errors, not of its exit code."""
+    with pytest.raises(SystemExit) as left:
+        cli._leave(Path("run"), 143, "it was asked to stop")
+    assert left.value.code == 143
+    monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
+    with pytest.raises(CompactHydraException, match="error: run: exit code 143: it was asked to stop"):
+        cli._leave(Path("run"), 143, "it was asked to stop")

@@ -354,6 +354,16 @@ def test_a_cluster_runs_the_jobs(folder):
     assert len((folder / "cluster" / "sweep.csv").read_text().splitlines()) == 3
 
 
+@pytest.mark.skipif(not os.environ.get("TRUETUNE_LONG"), reason="long: TRUETUNE_LONG=1")
+def test_a_clusters_job_that_fails_is_said_with_its_exit_code(folder):
+    pytest.importorskip("submitit")
+    words = ["-m", "hydra/launcher=submitit_local", "hydra.sweep.dir=cluster", "clip=none", "optimizer.lr=1e30"]
+    result = typed(*words, *TINY_RUN, "trainer.max_epochs=2", cwd=folder)
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr
+    assert f"error: {folder / 'cluster' / '0'}: exit code 3: the gradient is not finite" in result.stderr
+
+
 @pytest.mark.skipif(SUBMITIT, reason="the package is here")
 def test_a_launcher_without_its_package_says_what_to_install():
     assert refusal("-m", "launcher=submitit", "seed=0,1").startswith(

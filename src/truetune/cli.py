@@ -41,7 +41,8 @@ def _guarded(main: Callable[[], None]) -> Callable[[], NoReturn]:
         debug = "--debug" in sys.argv
         if debug:
             sys.argv.remove("--debug")
-        for name in ("SIGTERM", "SIGUSR1"):  # the second is a cluster's warning; set here, Lightning does not requeue
+        # The last two are a cluster's warnings; since they are set here, Lightning requeues nothing.
+        for name in ("SIGTERM", "SIGUSR1", "SIGUSR2"):
             if hasattr(signal, name):
                 signal.signal(getattr(signal, name), _terminated)
         try:
@@ -135,7 +136,18 @@ def _job(cfg: DictConfig) -> None:
         _start(job)
     except EXPECTED as error:
         logging.getLogger("truetune").info("error: %s", secret.hide(str(error)))
-        raise SystemExit(say(error)) from None
+        _leave(run_dir, say(error), in_one_line(error))
+    except SystemExit as asked:
+        _leave(run_dir, asked.code, "it was asked to stop")
+
+
+def _leave(run_dir: Path, code: Any, why: str) -> NoReturn:
+    """A cluster's job (by submitit) must raise an error: of one that leaves, who waits for it hears nothing."""
+    from hydra.errors import CompactHydraException
+
+    if "SUBMITIT_EXECUTOR" in os.environ:
+        raise CompactHydraException(f"error: {run_dir}: exit code {code}: {why}")
+    raise SystemExit(code)
 
 
 def _start(job: Run) -> None:

@@ -311,7 +311,8 @@ def test_each_of_two_processes_goes_on_with_its_own_random_state(tmp_path, last,
         fitted(run, checkpoint=run / end)
 
 
-def test_a_clusters_warning_stops_a_run_as_sigterm_does_and_lightning_requeues_nothing(tmp_path, monkeypatch):
+@pytest.mark.parametrize("warning", [signal.SIGUSR1, signal.SIGUSR2])
+def test_a_clusters_warning_stops_a_run_as_sigterm_does_and_lightning_requeues_nothing(tmp_path, monkeypatch, warning):
     for name, value in (("NTASKS", "1"), ("JOB_ID", "1"), ("JOB_NAME", "x"), ("PROCID", "0"), ("LOCALID", "0")):
         monkeypatch.setenv(f"SLURM_{name}", value)
     monkeypatch.setenv("SLURM_NODEID", "0")
@@ -319,7 +320,7 @@ def test_a_clusters_warning_stops_a_run_as_sigterm_does_and_lightning_requeues_n
     monkeypatch.setattr("lightning.pytorch.trainer.connectors.signal_connector.call", pytest.fail)
     whole = fitted(tmp_path / "whole")
     run = tmp_path / "run"
-    code, first, _, _ = fitted(run, 9, sent=signal.SIGUSR1)
+    code, first, _, _ = fitted(run, 9, sent=warning)
     assert code == 143
     assert [path.name for path in run.iterdir()] == ["checkpoints"]
     _, rest, weights, _ = fitted(run, checkpoint=run / "checkpoints" / "last.ckpt")

@@ -25,7 +25,8 @@ from truetune.state import State
 from truetune.training.callbacks import History
 
 KEY = "truetune"
-STOPS = (signal.SIGTERM, signal.SIGINT, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else []))  # SLURM's warning
+WARNINGS = ("SIGUSR1", "SIGUSR2")  # of a cluster; submitit sends the second
+STOPS = (signal.SIGTERM, signal.SIGINT, *(getattr(signal, name) for name in WARNINGS if hasattr(signal, name)))
 NOTICE = b"stopping after this step, with a checkpoint; Ctrl-C leaves at once\n"
 
 
