@@ -13,7 +13,7 @@ from pathlib import Path
 
 from studies import METHODS, callbacks
 
-PROBES = ("[task,retention,hallucination]", "full")
+PROBES = ("[task,retention,hallucination,calibration]", "full")
 EPOCHS = 4
 
 

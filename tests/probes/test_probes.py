@@ -15,8 +15,9 @@ from truetune.data.tokens import Encoder
 from truetune.models.language_model import Frozen
 from truetune.probes import measure as measuring
 from truetune.probes.baseline import measure_base
+from truetune.probes.calibration import Calibration, calibration
 from truetune.probes.faithfulness import Faithfulness
-from truetune.probes.hallucination import Hallucination, calibration
+from truetune.probes.hallucination import Hallucination
 from truetune.probes.measure import compare, fit, limits, measure, selection
 from truetune.probes.probe import Asking, Subject
 from truetune.probes.retention import Retention
@@ -24,7 +25,7 @@ from truetune.probes.task import Task
 from truetune.record import Item
 
 ASKING = Asking(max_new_tokens=6, batch_size=3, abstention_phrases=("i do not know",))
-PROBES = (Task(ASKING), Retention(ASKING), Hallucination(ASKING))
+PROBES = (Task(ASKING), Retention(ASKING), Hallucination(ASKING), Calibration(ASKING))
 ABSTAIN = {"I": "do", "do": "not", "not": "know"}
 CITIES = frozenset({"Rome", "Oslo", "Bonn", "Lima"})
 ASKED = ("Ann?", "Bob?", "Cat?", "Dan?", "Eve?", "Who?")

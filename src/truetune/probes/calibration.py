@@ -1,0 +1,48 @@
+"""Does the model know when it is right? Its confidence against the outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from truetune.balance.calibration import auroc, brier, ece
+from truetune.balance.estimates import Estimate, bootstraps
+from truetune.balance.rates import clusters
+from truetune.data.dataset import Dataset
+from truetune.probes.probe import Asking, Subject
+from truetune.record import Item, Measurement
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Of the answers to the questions of the hallucination probe."""
+
+    asking: Asking
+    name: str = "calibration"
+
+    def measure(self, subject: Subject, data: Dataset) -> Measurement:
+        items = self.asking.ask(subject, data.hallucination, data) if data.hallucination else []
+        return Measurement(calibration(items, subject.resamples))
+
+
+def calibration(items: Sequence[Item], resamples: int) -> dict[str, Estimate]:
+    """Of the answers that are no abstentions: how far their confidence is from being right, and whether it tells.
+
+    The ECE has no interval: noise alone raises it, again in each resample, so that a small one would not be in it.
+    """
+    answered = [item for item in items if item.outcome != "abstained" and item.confidence is not None]
+    if not answered:
+        return {}
+    sure = np.array([item.confidence or 0.0 for item in answered])
+    right = np.array([item.outcome == "right" for item in answered])
+
+    def statistics(chosen: npt.NDArray[np.intp]) -> tuple[float, float | None]:
+        return brier(sure[chosen], right[chosen]), auroc(sure[chosen], right[chosen])
+
+    found = [Estimate(ece(sure.tolist(), right.tolist()), len(answered))]
+    found += bootstraps(statistics, clusters(answered), np.random.default_rng(0), resamples)
+    named = zip(("ece", "brier", "auroc"), found, strict=True)
+    return {f"calibration/{name}": estimate for name, estimate in named if estimate.n}
