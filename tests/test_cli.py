@@ -4,10 +4,13 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from commands import CONF, TINY_WORLD, checked, complaint, refusal, typed
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException
+from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from truetune import cli, versions
@@ -214,11 +217,19 @@ def test_a_rank_that_a_cluster_has_started_leaves_the_run_folder_to_rank_0(monke
     assert list(folder.iterdir()) == []
 
 
-def test_a_clusters_job_raises_where_a_run_leaves(monkeypatch):
-    """What waits for a cluster's job is told of its errors, not of its exit code."""
+@pytest.mark.parametrize("mode", ["RUN", "MULTIRUN"])
+def test_a_clusters_job_raises_where_a_run_leaves(monkeypatch, mode):
+    """What waits for a cluster's job is told of its errors, not of its exit code; a run typed inside one leaves."""
+    monkeypatch.setattr(HydraConfig, "get", lambda: SimpleNamespace(mode=RunMode[mode]))
+    asked = Path("run"), 143, "it was asked to stop"
     with pytest.raises(SystemExit) as left:
-        cli._leave(Path("run"), 143, "it was asked to stop")
+        cli._leave(*asked)
     assert left.value.code == 143
     monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
-    with pytest.raises(CompactHydraException, match="error: run: exit code 143: it was asked to stop"):
-        cli._leave(Path("run"), 143, "it was asked to stop")
+    if mode == "MULTIRUN":
+        with pytest.raises(CompactHydraException, match="error: run: exit code 143: it was asked to stop"):
+            cli._leave(*asked)
+        cli._leave(Path("run"), 0, "a rank over 0 has ended")
+    else:
+        with pytest.raises(SystemExit):
+            cli._leave(*asked)

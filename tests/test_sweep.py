@@ -8,9 +8,10 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from commands import TINY_RUN, refusal, typed
+from commands import TINY_RUN, checked, refusal, typed
 from omegaconf import OmegaConf
 
+from hydra_plugins.truetune_launcher.launcher import ProcessLauncher
 from truetune.errors import UserError
 from truetune.sweep import LOG, Job, Jobs, _last_error, quoted, resumed
 
@@ -330,6 +331,28 @@ def test_a_search_is_told_the_metrics_of_each_run(folder):
 )
 def test_a_search_that_optuna_would_refuse_is_refused_before_its_first_run(word, said):
     assert said in refusal("-m", "hparams_search=optuna", word)
+
+
+@pytest.mark.parametrize("name", ["multiple_choice/mc2", "fit/my_group_exact_match", "val/score", "task/token_f1"])
+def test_whatever_can_be_measured_can_be_searched_by(name):
+    checked("-m", "hparams_search=optuna", f"optimized_metric=[val/score,{name}]")
+
+
+def test_a_search_with_a_value_that_is_missing_is_refused_in_one_line():
+    assert refusal("-m", "hparams_search=optuna", "probe=full", "probe.sampling.samples=???").startswith(
+        "probe.sampling.samples has no value"
+    )
+
+
+def test_a_run_that_answered_nothing_does_not_end_the_search(tmp_path, monkeypatch, capsys):
+    launcher = ProcessLauncher(1)
+    launcher._folder, launcher._wanted = tmp_path, "hallucination/correct_given_attempted"
+    final = {"hallucination/rate": {"value": 0.0}}
+    monkeypatch.setattr("truetune.record.read_run", lambda folder: {"final": final})
+    assert launcher._values(Job(3, [])) is None
+    assert capsys.readouterr().err == "run 3 has no hallucination/correct_given_attempted to be searched by\n"
+    final[launcher._wanted] = {"value": 0.5}
+    assert launcher._values(Job(4, [])) == 0.5
 
 
 def test_a_search_by_what_its_runs_do_not_measure_ends_after_the_first(folder):

@@ -130,9 +130,9 @@ def _job(cfg: DictConfig) -> None:
     from truetune.build import build, prepare
 
     run_dir = Path(HydraConfig.get().runtime.output_dir)
-    job = build(cfg, _prepared or prepare(cfg), run_dir)
-    logging.raiseExceptions = False  # a full disk is said once, not by the log file as well
     try:
+        job = build(cfg, _prepared or prepare(cfg), run_dir)
+        logging.raiseExceptions = False  # a full disk is said once, not by the log file as well
         _start(job)
     except EXPECTED as error:
         logging.getLogger("truetune").info("error: %s", secret.hide(str(error)))
@@ -141,13 +141,16 @@ def _job(cfg: DictConfig) -> None:
         _leave(run_dir, asked.code, "it was asked to stop")
 
 
-def _leave(run_dir: Path, code: Any, why: str) -> NoReturn:
+def _leave(run_dir: Path, code: Any, why: str) -> None:
     """A cluster's job (by submitit) must raise an error: of one that leaves, who waits for it hears nothing."""
+    from hydra.core.hydra_config import HydraConfig
     from hydra.errors import CompactHydraException
+    from hydra.types import RunMode
 
-    if "SUBMITIT_EXECUTOR" in os.environ:
+    if "SUBMITIT_EXECUTOR" not in os.environ or HydraConfig.get().mode != RunMode.MULTIRUN:
+        raise SystemExit(code)
+    if code:  # ranks over 0 leave with 0
         raise CompactHydraException(f"error: {run_dir}: exit code {code}: {why}")
-    raise SystemExit(code)
 
 
 def _start(job: Run) -> None:

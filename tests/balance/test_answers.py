@@ -29,6 +29,7 @@ def test_normalise_follows_squad(text: str, expected: str) -> None:
 
 def test_an_accent_is_the_same_however_it_is_written() -> None:
     assert exact_match("Sa\u0303o Paulo", ["S\u00e3o Paulo"])
+    assert exact_match("a =\u0338 b", ["a \u2260 b"])
     assert not exact_match("Sao Paulo", ["S\u00e3o Paulo"])
 
 

@@ -38,7 +38,6 @@ class ProcessLauncher(Launcher):
         self._config, self._folder = config, Path(str(config.hydra.sweep.dir))
         self._wanted = config.get("optimized_metric") or []
         self._jobs = Jobs(self._folder, self.n_jobs)
-        self._searchable = False  # no run has had all that it is to be searched by
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         from truetune.cli import say
@@ -63,21 +62,20 @@ class ProcessLauncher(Launcher):
     def _values(self, job: Any) -> Any:
         """What a sweeper that searches (Optuna) is told of a run: `optimized_metric`, one or several.
 
-        A run may lack one (it answered nothing); if the first lacks one, so will the others. Raises UserError then.
+        A run may lack one (it answered nothing). Raises UserError if none of its probes measures it: no run will.
         """
         from truetune.errors import UserError
         from truetune.record import read_run
         from truetune.sweep import to_stderr
 
         final = read_run(self._folder / str(job.number))["final"]
+        values = {name: found["value"] for name, found in final.items() if found["value"] is not None}
         names = [self._wanted] if isinstance(self._wanted, str) else list(self._wanted)
-        values = [final.get(name, {}).get("value") for name in names]
-        if None in values:
-            missing = ", ".join(name for name, value in zip(names, values, strict=True) if value is None)
-            text = f"run {job.number} has no {missing} to be searched by"
-            if not self._searchable:
-                raise UserError(f"{text}; optimized_metric may be {', '.join(final)}")
+        missing = [name for name in names if name not in values]
+        if missing:
+            text = f"run {job.number} has no {', '.join(missing)} to be searched by"
+            if {name.partition("/")[0] for name in missing} - {name.partition("/")[0] for name in final}:
+                raise UserError(f"{text}; optimized_metric may be {', '.join(values)}")
             to_stderr(text)
             return None
-        self._searchable = True
-        return values if len(names) > 1 else values[0]
+        return [values[name] for name in names] if len(names) > 1 else values[names[0]]

@@ -25,7 +25,6 @@ from truetune.probes.hallucination import Hallucination
 from truetune.probes.likelihood import likelihood
 from truetune.probes.multiple_choice import MultipleChoice, choices
 from truetune.probes.probe import Asking, Probe, Subject, with_lost
-from truetune.probes.retention import Retention
 from truetune.probes.task import Task
 from truetune.record import Item, Measurement
 
@@ -81,7 +80,9 @@ def selection(subject: Subject, data: Dataset, probes: Sequence[Probe]) -> dict[
 
 
 def _asking(probes: Sequence[Probe]) -> Asking | None:
-    return next((probe.asking for probe in probes if isinstance(probe, (Task, Hallucination, Retention))), None)
+    """Of a probe that asks for answers: those that only compare given ones have no say in it."""
+    asks = (probe for probe in probes if not isinstance(probe, MultipleChoice))
+    return next((asking for probe in asks if (asking := getattr(probe, "asking", None))), None)
 
 
 def _right(items: Sequence[Item]) -> Estimate:
