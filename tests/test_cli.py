@@ -128,6 +128,7 @@ def test_a_sweep_typed_without_its_flag_is_said_to_be_one_run():
         (["--nosuch"], "--nosuch: no such flag; flags: -m, --cfg job, --help, --hydra-help, --debug"),
         (["-x=3"], "-x=3"),
         (["--cfg", "nothing"], "nothing"),
+        (["-m", "seed=0,1", "--cfg", "job"], "leave -m out"),
         (["--config-dir", "missing"], "missing"),
     ],
 )

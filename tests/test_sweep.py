@@ -9,10 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from commands import TINY_RUN, checked, refusal, typed
+from filelock import FileLock
 from omegaconf import OmegaConf
 
 from hydra_plugins.truetune_launcher.launcher import ProcessLauncher
 from truetune.errors import UserError
+from truetune.record import KEYS
 from truetune.sweep import LOG, Job, Jobs, _last_error, quoted, resumed
 
 SUBMITIT = importlib.util.find_spec("submitit") is not None
@@ -183,9 +185,14 @@ def test_a_resumed_sweep_keeps_what_is_done_and_goes_on_with_the_rest(folder, st
     assert logs[1] == f"before\n{['resume=' + str(sweep / '2')]}\n"
     assert logs[2].startswith("['a=4', ")
     resumed(sweep, said.append)  # the failing one again
-    (sweep / "4" / "run.json").write_text('{"status": "finished"}')
+    with FileLock(sweep / "4" / ".lock"), pytest.raises(UserError, match="job 4 of the killed sweep still runs; wait"):
+        resumed(sweep, said.append)
+    record = {key: {} for key in KEYS} | {"schema": 1, "status": "finished", "seconds": {"total": 7.04}}
+    (sweep / "4" / "run.json").write_text(json.dumps(record))
     with pytest.raises(UserError, match="all 5 jobs have finished; there is nothing to resume"):
         resumed(sweep, said.append)
+    last = read(sweep)[4]
+    assert [last["status"], last["error"]] == ["finished", ""], "it ended by itself after all"
 
 
 def test_a_resumed_search_says_that_it_draws_no_more_runs(folder, stub):
@@ -198,8 +205,6 @@ def test_a_resumed_search_says_that_it_draws_no_more_runs(folder, stub):
 
 
 def test_a_sweep_that_is_worked_on_is_not_resumed_and_no_other_folder_is(folder, stub):
-    from filelock import FileLock
-
     broken_sweep(folder / "sweep")
     with FileLock(folder / "sweep" / ".lock"), pytest.raises(UserError, match="another truetune works on this sweep"):
         resumed(folder / "sweep", print)
@@ -346,9 +351,11 @@ def test_a_search_with_a_value_that_is_missing_is_refused_in_one_line():
 
 def test_a_run_that_answered_nothing_does_not_end_the_search(tmp_path, monkeypatch, capsys):
     launcher = ProcessLauncher(1)
-    launcher._folder, launcher._wanted = tmp_path, "hallucination/correct_given_attempted"
+    launcher._folder, launcher._known = tmp_path, set()
+    launcher._wanted = "hallucination/correct_given_attempted"
     final = {"hallucination/rate": {"value": 0.0}}
-    monkeypatch.setattr("truetune.record.read_run", lambda folder: {"final": final})
+    run = {"base": {launcher._wanted: {"value": 0.3}}, "final": final}
+    monkeypatch.setattr("truetune.record.read_run", lambda folder: run)
     assert launcher._values(Job(3, [])) is None
     assert capsys.readouterr().err == "run 3 has no hallucination/correct_given_attempted to be searched by\n"
     final[launcher._wanted] = {"value": 0.5}
@@ -363,6 +370,30 @@ def test_a_search_by_what_its_runs_do_not_measure_ends_after_the_first(folder):
     last = result.stderr.splitlines()[-1]
     assert last.startswith("error: run 0 has no sampling/self_agreement to be searched by; optimized_metric may be ")
     assert [job["status"] for job in read(folder / "blind")] == ["finished"]
+
+
+def test_a_search_by_one_metric_goes_on_with_other_draws(folder):
+    words = ["hparams_search=optuna", "optimized_metric=val/score", "hydra.sweeper.direction=maximize"]
+    words = ["-m", *words, "hydra.sweeper.n_trials=1", "hydra.sweeper.storage=sqlite:///study.db", *TINY_RUN]
+    result = typed(*words, "hydra.sweep.dir=first", cwd=folder)
+    assert result.returncode == 0, result.stderr
+    assert refusal(*words).endswith(
+        "study train has 1 runs already, and the same seed would draw them again; type hydra.sweeper.sampler.seed=1"
+    )
+    assert refusal(*words, "hydra.sweeper.direction=minimize").endswith(
+        "study train has directions [maximize]; name another study_name"
+    )
+    checked(*words, "hydra.sweeper.sampler.seed=1")
+    (folder / "other.db").write_text("not a database" * 100)
+    assert "sqlite:///other.db: cannot be opened" in refusal(*words, "hydra.sweeper.storage=sqlite:///other.db")
+
+
+def test_a_search_in_which_no_run_ends_is_said_in_one_line(folder):
+    words = ["-m", "hparams_search=optuna", "optimized_metric=val/score", "hydra.sweeper.direction=maximize"]
+    result = typed(*words, "hydra.sweeper.n_trials=1", *TINY_RUN, "optimizer.lr=1e30", "clip=none", cwd=folder)
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr
+    assert result.stderr.splitlines()[-1] == "error: No trials are completed yet."
 
 
 @pytest.mark.skipif(not os.environ.get("TRUETUNE_LONG"), reason="long: TRUETUNE_LONG=1")

@@ -72,7 +72,7 @@ def train() -> None:
     from truetune import compose, resume, sweep, versions
 
     versions.check()
-    arguments = compose.parse(sys.argv[1:])
+    arguments, problem = compose.parse(sys.argv[1:]), None
     if "hydra.output_subdir=null" in arguments.overrides:  # rank 0 has started this one, with what it made of the words
         _launch("train")
     elif folder := resume.sweep_folder(arguments):
@@ -81,10 +81,15 @@ def train() -> None:
         sys.argv[1:] = resume.expanded(sys.argv[1:], arguments)
         with _aside() as words:
             sys.argv += words
-            _launch("train")
-    for jobs in sweep.STARTED.values():
-        if not sweep.finish(jobs, sweep.to_stderr):
-            raise SystemExit(1)
+            if compose.is_sweep(arguments):
+                problem = sweep.problem_of(lambda: _launch("train"))
+            else:
+                _launch("train")
+    whole = [sweep.finish(jobs, sweep.to_stderr) for jobs in sweep.STARTED.values()]
+    if problem is not None:
+        print(f"error: {in_one_line(problem).removeprefix('error: ')}", file=sys.stderr)
+    if problem is not None or not all(whole):
+        raise SystemExit(1)
 
 
 @contextmanager

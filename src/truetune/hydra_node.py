@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from enum import Enum
@@ -50,19 +51,19 @@ def check(cfg: DictConfig, overrides: Sequence[str]) -> None:
     jobs = node["launcher"].get("n_jobs", 1)
     if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1:
         raise UserError(f"hydra.launcher.n_jobs={jobs}: should be at least 1")
-    if "direction" in node["sweeper"]:
-        metrics = _several(cfg.get("optimized_metric"))
-        _search(node["sweeper"], metrics)
-        probes = OmegaConf.to_container(cfg.probe) if OmegaConf.is_config(cfg.get("probe")) else {}
-        if all(called.startswith("truetune.") for _, called in _called(probes, "probe")):
-            _measured(metrics)
+    metrics = _several(cfg.get("optimized_metric"))
+    if "direction" in node["sweeper"] and "hydra.mode=RUN" not in overrides:  # a search's own jobs search nothing
+        _search(node["sweeper"], metrics, overrides)
+    probes = OmegaConf.to_container(cfg.probe) if OmegaConf.is_config(cfg.get("probe")) else {}
+    if all(called.startswith("truetune.") for _, called in _called(probes, "probe")):
+        _measured(metrics)
     for key, called in _called(node, "hydra"):
         logs = key.startswith(("hydra.job_logging.", "hydra.hydra_logging."))
         if _home(called, LOGGING if logs else ALLOWED) is None:
             raise UserError(f"{key}={called}: not allowed; Hydra may call only its own classes")
 
 
-def _search(sweeper: Mapping[str, Any], metrics: Sequence[str]) -> None:
+def _search(sweeper: Mapping[str, Any], metrics: Sequence[str], overrides: Sequence[str]) -> None:
     """What Optuna would answer with a traceback, some of it after the last run."""
     directions = _several(sweeper["direction"])
     for direction in directions:
@@ -77,6 +78,31 @@ def _search(sweeper: Mapping[str, Any], metrics: Sequence[str]) -> None:
         raise UserError(f"hydra.sweeper.n_trials={sweeper['n_trials']}: should be at least 1")
     if (storage := sweeper.get("storage")) is not None:
         _storage(str(storage))
+        _study(str(storage), str(sweeper["study_name"]), directions, overrides)
+
+
+def _study(url: str, name: str, directions: Sequence[str], overrides: Sequence[str]) -> None:
+    """One that goes on must have the same directions, and another seed: with the same it draws the same again."""
+    import optuna
+
+    logging.getLogger("optuna").setLevel(logging.WARNING)
+    file = url.partition(":///")[2]
+    if url.startswith("sqlite") and not Path(file).exists():
+        return
+    try:
+        found = {study.study_name: study for study in optuna.get_all_study_summaries(url)}.get(name)
+    except Exception as error:  # whatever the database's driver raises
+        raise UserError(f"hydra.sweeper.storage={url}: cannot be opened ({first_line(error)})") from None
+    if found is None:
+        return
+    if [direction.name.lower() for direction in found.directions] != list(directions):
+        had = ",".join(direction.name.lower() for direction in found.directions)
+        raise UserError(f"hydra.sweeper.storage={url}: study {name} has directions [{had}]; name another study_name")
+    if found.n_trials and not any(word.startswith("hydra.sweeper.sampler.seed=") for word in overrides):
+        raise UserError(
+            f"hydra.sweeper.storage={url}: study {name} has {found.n_trials} runs already, and the same seed would "
+            f"draw them again; type hydra.sweeper.sampler.seed={found.n_trials}"
+        )
 
 
 def _measured(metrics: Sequence[str]) -> None:

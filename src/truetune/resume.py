@@ -96,6 +96,8 @@ def _recorded(folder: Path, asked: str, typed: list[str]) -> list[str]:
 
     if not folder.is_dir() or asked == "resume=":
         raise UserError(f"{asked}: no such run folder; type resume=RUN_DIR")
+    if not (folder / ".hydra" / "overrides.yaml").is_file():
+        raise UserError(f"{folder}: not the folder of a run (it holds no .hydra/overrides.yaml); type resume=RUN_DIR")
     try:
         found: Any = OmegaConf.to_container(OmegaConf.load(folder / ".hydra" / "overrides.yaml"))
         home = Path(str(OmegaConf.select(OmegaConf.load(folder / ".hydra" / "hydra.yaml"), "hydra.runtime.cwd")))

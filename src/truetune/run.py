@@ -26,7 +26,7 @@ from truetune.models.language_model import LanguageModel, check_packing
 from truetune.models.pretrained import Pretrained
 from truetune.probes.baseline import measure_base
 from truetune.probes.knowledge import groups, summary
-from truetune.probes.measure import compare, follow, measure, selection, values
+from truetune.probes.measure import asked, compare, follow, measure, selection, values
 from truetune.probes.probe import Probe, Subject
 from truetune.ranks import rank
 from truetune.record import Measurement, delta
@@ -114,7 +114,7 @@ def _train_and_measure(
     state.history.append(_at(0, 0, compare(state.base, state.base)))
     given.reference.rest()
     loggers = job.loggers()
-    trainer = _fit(job, module, tokenized, tuned.digest, measuring, loggers, state, console)
+    trainer = _fit(job, module, tokenized, f"{tuned.digest} {asked(data)}", measuring, loggers, state, console)
     tuned.to(rehearsed.strategy.root_device)  # a Trainer leaves it on the CPU
     done: Any = trainer.fit_loop.epoch_progress.current  # early stopping and a resumed fit leave current_epoch behind
     step, epoch = trainer.global_step, done.processed

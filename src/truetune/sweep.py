@@ -15,8 +15,9 @@ from typing import Any
 
 from truetune.atomic import write_atomic
 from truetune.checkpoints import LAST
-from truetune.errors import UserError, first_line
-from truetune.models.folder import owned
+from truetune.errors import EXPECTED, UserError, first_line
+from truetune.models.folder import in_use, owned
+from truetune.record import read_run
 
 LOG, TABLE, SETTINGS = "output.log", "sweep.json", "multirun.yaml"
 
@@ -50,12 +51,16 @@ class Jobs:
         """Finished jobs are kept; one with a checkpoint goes on from there, any other starts afresh."""
         for job in self.jobs:
             if _recorded_status(self.folder / str(job.number)) == "finished":
-                job.status, job.error = "finished", ""
+                job.status, job.error, job.seconds = "finished", "", job.seconds or self._took(job)
             elif job.status == "finished":
                 job.status = "failed"
         waiting = [job for job in self.jobs if job.status != "finished"]
         if not waiting:
+            self._write()  # one may have ended by itself, after its sweep was killed
             raise UserError(f"{self.folder}: all {len(self.jobs)} jobs have finished; there is nothing to resume")
+        for job in waiting:
+            if in_use(self.folder / str(job.number)):
+                raise UserError(f"{self.folder}: job {job.number} of the killed sweep still runs; wait for it to end")
         say(f"{len(self.jobs) - len(waiting)} of {len(self.jobs)} jobs have finished; the others go on")
         for job in waiting:
             job.status, job.error = "waiting", ""
@@ -103,6 +108,7 @@ class Jobs:
             shutil.rmtree(folder)  # it ended before its first checkpoint
         folder.mkdir(parents=True, exist_ok=True)
         environment = {**os.environ, "COLUMNS": "120"}
+        environment.pop("HYDRA_FULL_ERROR", None)
         if self.n_jobs > 1:
             environment["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // self.n_jobs))
         job.status = "running"
@@ -122,6 +128,12 @@ class Jobs:
         if code != 0:
             job.error = f"exit code {code}: {_last_error(self.folder / str(job.number) / LOG)}"
         self._write()
+
+    def _took(self, job: Job) -> float:
+        try:
+            return round(float(read_run(self.folder / str(job.number))["seconds"]["total"]), 1)
+        except (UserError, KeyError, TypeError, ValueError):
+            return 0.0
 
     def _write(self) -> None:
         rows: list[dict[str, Any]] = [asdict(job) for job in self.jobs]
@@ -177,6 +189,24 @@ def _line(job: Job, folder: Path) -> str:
     if job.status != "finished":
         return f"job {job.number} failed: {job.error} (log: {folder / str(job.number) / LOG})"
     return f"job {job.number} done in {job.seconds:.0f} s"
+
+
+def problem_of(launch: Callable[[], None]) -> Exception | None:
+    """What a sweeper or launcher raised, without its traceback: no run of a search ended, a cluster's job failed."""
+    full, asked = "HYDRA_FULL_ERROR", "HYDRA_FULL_ERROR" in os.environ
+    os.environ[full] = os.environ.get(full, "1")  # else Hydra shows the traceback itself, and leaves
+    try:
+        launch()
+    except EXPECTED:
+        raise
+    except Exception as error:
+        if asked:
+            raise
+        return error
+    finally:
+        if not asked:
+            del os.environ[full]
+    return None
 
 
 def finish(sweep: Jobs, say: Callable[[str], None]) -> bool:

@@ -428,7 +428,7 @@ def test_an_early_stop_is_remembered(tmp_path):
 def test_changed_rows_and_a_moved_folder_are_refused(tmp_path):
     fitted(tmp_path / "run", 3)
     checkpoint = tmp_path / "run" / "checkpoints" / "last.ckpt"
-    with pytest.raises(UserError, match="the training rows or the base have changed"):
+    with pytest.raises(UserError, match="the training rows, what is held out or the base have changed"):
         fitted(tmp_path / "run", checkpoint=checkpoint, texts=TEXTS[::-1])
     with pytest.raises(UserError, match="move it back there"):
         fitted(tmp_path / "moved", checkpoint=checkpoint)

@@ -96,5 +96,5 @@ def test_a_run_does_not_go_on_with_another_base(cache):
     folder = cache / "based" / "run"
     with pytest.raises(SystemExit):
         stopped(3, folder, *words)
-    with pytest.raises(UserError, match="the training rows or the base have changed"):
+    with pytest.raises(UserError, match="the training rows, what is held out or the base have changed"):
         ran(folder, *words, "model.pretraining.steps=2", resume=folder)

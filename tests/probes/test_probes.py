@@ -18,7 +18,7 @@ from truetune.probes.baseline import measure_base
 from truetune.probes.calibration import Calibration, calibration
 from truetune.probes.faithfulness import Faithfulness
 from truetune.probes.hallucination import Hallucination
-from truetune.probes.measure import compare, fit, limits, measure, selection
+from truetune.probes.measure import asked, compare, fit, limits, measure, selection
 from truetune.probes.probe import Asking, Subject
 from truetune.probes.retention import Retention
 from truetune.probes.task import Task
@@ -268,6 +268,15 @@ def test_a_base_is_measured_again_by_other_code(monkeypatch):
     assert measuring.content("digest", DATA, PROBES) == first
     monkeypatch.setattr(measuring.Path, "read_bytes", lambda path: b"edited")
     assert measuring.content("digest", DATA, PROBES) != first
+
+
+def test_what_is_held_out_has_a_digest_that_does_not_depend_on_where_it_lies():
+    first = asked(DATA)
+    moved = [replace(question, source="elsewhere:1") for question in DATA.task]
+    assert asked(replace(DATA, task=moved)) == first
+    other = [replace(DATA.task[0], answers=("Other",)), *DATA.task[1:]]
+    assert asked(replace(DATA, task=other)) != first
+    assert asked(replace(DATA, task=DATA.task[1:])) != first
 
 
 def test_questions_without_room_are_counted_and_the_first_is_named():

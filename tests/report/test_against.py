@@ -94,7 +94,8 @@ def test_other_questions_are_not_compared(tmp_path: Path) -> None:
 def test_the_latex_table_has_a_line_per_setting(folder: Path) -> None:
     render(folder)
     lines = (folder / "sweep.tex").read_text().splitlines()
-    assert lines[2] == r"\begin{tabular}{lrrrrrr}"
+    assert lines[2].startswith("% n, the questions behind a run's value: Task gain 200, Kept ")
+    assert lines.pop(3) == r"\begin{tabular}{lrrrrrr}"
     assert [line.split(" & ")[0] for line in lines[6:9]] == ["plain", r"kl\_to\_base", "replay"]
     assert all(line.count(" & ") == 6 and line.endswith(r" \\") for line in lines[6:9])
     assert lines[6].endswith(r"-- \\"), "plain is not compared with itself"

@@ -38,6 +38,7 @@ class ProcessLauncher(Launcher):
         self._config, self._folder = config, Path(str(config.hydra.sweep.dir))
         self._wanted = config.get("optimized_metric") or []
         self._jobs = Jobs(self._folder, self.n_jobs)
+        self._known: set[str] = set()  # metrics that some run or its base has
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         from truetune.cli import say
@@ -62,19 +63,20 @@ class ProcessLauncher(Launcher):
     def _values(self, job: Any) -> Any:
         """What a sweeper that searches (Optuna) is told of a run: `optimized_metric`, one or several.
 
-        A run may lack one (it answered nothing). Raises UserError if none of its probes measures it: no run will.
+        A run may lack one (it answered nothing). Raises UserError if neither it nor its base nor a run before has it.
         """
         from truetune.errors import UserError
         from truetune.record import read_run
         from truetune.sweep import to_stderr
 
-        final = read_run(self._folder / str(job.number))["final"]
-        values = {name: found["value"] for name, found in final.items() if found["value"] is not None}
+        run = read_run(self._folder / str(job.number))
+        values = {name: found["value"] for name, found in run["final"].items() if found["value"] is not None}
+        self._known |= run["final"].keys() | run["base"].keys()
         names = [self._wanted] if isinstance(self._wanted, str) else list(self._wanted)
         missing = [name for name in names if name not in values]
         if missing:
             text = f"run {job.number} has no {', '.join(missing)} to be searched by"
-            if {name.partition("/")[0] for name in missing} - {name.partition("/")[0] for name in final}:
+            if not self._known.issuperset(missing):
                 raise UserError(f"{text}; optimized_metric may be {', '.join(values)}")
             to_stderr(text)
             return None

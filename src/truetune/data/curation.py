@@ -75,7 +75,9 @@ class FilterUnknown:
         categories = _categories("filter_unknown", context)
         kept = [row for row in rows if categories.get(row.id) != "Unknown"]
         if not kept:
-            raise UserError("curation.filter_unknown: the base knows none of the facts, so no training row is left")
+            raise UserError(
+                "curation.filter_unknown: the base knows none of the facts, so no training row is left; leave it out"
+            )
         return kept
 
 

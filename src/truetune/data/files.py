@@ -78,7 +78,7 @@ class Files:
             why = f"training rows ask a question of {name}: left out of training"
             rows = _without(rows, {normalised(q.question) for q in questions}, why, notes)
         else:
-            rows, asked = _set_aside(rows, self.probe_questions, notes)
+            rows, asked = _set_aside(rows, "probe_questions", self.probe_questions, notes)
             questions = [_asked(row) for row in asked if row.prompt]
             held_out = [row for row in asked if not row.prompt]
             notes.append(
@@ -132,7 +132,7 @@ class Files:
         """(the rest, the validation rows)."""
         own = self._validated()
         if own is None:
-            return _set_aside(rows, self.validation_rows, notes)
+            return _set_aside(rows, "validation_rows", self.validation_rows, notes)
         name, reading = own
         notes += _notes(name, reading)
         why = f"training rows repeat a row of {name}: left out of training"
@@ -168,9 +168,11 @@ def _said(row: Example) -> str:
     return normalised(row.prompt or row.completion)
 
 
-def _set_aside(rows: Chosen[Example], count: int, notes: list[str]) -> tuple[Chosen[Example], list[Example]]:
+def _set_aside(rows: Chosen[Example], key: str, count: int, notes: list[str]) -> tuple[Chosen[Example], list[Example]]:
     """(the rest, those set aside): at most a fifth of the rows, and with them every row that repeats one."""
     wanted = min(count, len(rows) // 5)
+    if wanted < count:
+        notes.append(f"data.{key}={count}: {wanted} rows are set aside, for at most a fifth of the {len(rows)} may be")
     aside = rows[:wanted]
     why = "training rows repeat a row set aside: left out of training"
     return _without(rows, {_said(row) for row in aside}, why, notes, wanted), aside

@@ -56,6 +56,11 @@ def owned(folder: Path, refusal: str) -> Generator[None]:
         lock.release()
 
 
+def in_use(folder: Path) -> bool:
+    """Whether another process has it locked as `owned` does."""
+    return folder.is_dir() and lock_is_held(FileLock(folder / ".lock"))
+
+
 @contextmanager
 def beside(folder: Path, prefix: str) -> Generator[Path]:
     """A temporary folder beside `folder`; what has not been moved away from it by the end is removed."""

@@ -50,7 +50,8 @@ class Pretrained:
                 self.name_or_path, dtype=getattr(torch, self.dtype), use_safetensors=True, **options, **self._storage()
             )
         except Exception as error:  # tokenizers raises bare ones, safetensors and transformers a dozen kinds
-            raise UserError(f"{self.named}: cannot be loaded: {first_line(error)}") from error
+            here = "" if os.path.isdir(self.name_or_path) else "no such folder here, and as a name on the hub it "
+            raise UserError(f"{self.named}: {here}cannot be loaded: {first_line(error)}") from error
         if self.gradient_checkpointing:
             try:
                 model.gradient_checkpointing_enable({"use_reentrant": False})

@@ -178,6 +178,16 @@ def _shortest(encoder: Encoder, question: Question) -> int:
     return min(len(encoder.text(question.completion(answer))) for answer in question.answers)
 
 
+def asked(data: Dataset) -> str:
+    """Content hash of all that is held out: a resumed run must go on with the same questions and texts."""
+    found = sha256()
+    questions = (data.task, data.hallucination, data.ability, data.contexts, data.select_task, data.select_known)
+    for rows in (*questions, data.texts, data.task_texts, data.validation):
+        for row in rows:
+            found.update(repr(replace(row, source="")).encode(errors="surrogatepass"))
+    return found.hexdigest()
+
+
 def content(digest: str, data: Dataset, probes: Sequence[Probe]) -> str:
     """Content hash of a base measurement: the weights, every question and text, the decoding, and the code."""
     asked = [*data.task, *data.hallucination, *data.ability, *data.contexts, *data.texts, *data.task_texts]

@@ -22,8 +22,8 @@ BINS = 10
 SHARE = (0.0, 1.0)
 
 
-def confidence_of(run_dir: Path, wrong_cost: float) -> str:
-    """Charts and a table from the items of the hallucination probe; empty without any confidence."""
+def confidence_of(run_dir: Path, wrong_cost: float, recorded: dict[str, dict[str, Estimate]]) -> str:
+    """Charts and a table from the hallucination probe's items, and from `recorded` figures where there are some."""
     found = {name: _scored(run_dir, when) for name, when in (("base", "base"), ("tuned", "final"))}
     asked = {name: items for name, items in found.items() if items}
     answered = {name: [i for i in items if i.outcome != "abstained"] for name, items in asked.items()}
@@ -61,7 +61,11 @@ def confidence_of(run_dir: Path, wrong_cost: float) -> str:
             y_label="right answers",
         ),
     ]
-    return f'<div class="charts">{"".join(charts)}</div>' + _worth_table(asked, wrong_cost) + _bins_table(answered)
+    return (
+        f'<div class="charts">{"".join(charts)}</div>'
+        + _worth_table(asked, wrong_cost, recorded)
+        + _bins_table(answered)
+    )
 
 
 def _scored(run_dir: Path, when: str) -> list[Item]:
@@ -82,7 +86,7 @@ def _series(name: str, x: Floats, y: Floats) -> Series:
     return Series(name, tuple(zip(x.tolist(), y.tolist(), strict=True)))
 
 
-def _worth_table(asked: dict[str, list[Item]], wrong_cost: float) -> str:
+def _worth_table(asked: dict[str, list[Item]], wrong_cost: float, recorded: dict[str, dict[str, Estimate]]) -> str:
     labels = (
         "Wrong, per 100 questions",
         "Worth of answering everything, per 100",
@@ -90,20 +94,23 @@ def _worth_table(asked: dict[str, list[Item]], wrong_cost: float) -> str:
         "Greatest worth, per 100",
         "... from confidence",
     )
-    columns = [map(_cell, _worth_estimates(items, wrong_cost)) for items in asked.values()]
+    columns = [map(_cell, _worth_estimates(items, wrong_cost, recorded.get(name, {}))) for name, items in asked.items()]
     body = list(zip(map(escape, labels), *columns, strict=True))
     return table(["An assistant that stays silent where it is unsure", *asked], body, "items")
 
 
-def _worth_estimates(items: Sequence[Item], wrong_cost: float) -> list[Estimate]:
+def _worth_estimates(items: Sequence[Item], wrong_cost: float, recorded: dict[str, Estimate]) -> list[Estimate]:
     sure, said = np.array(_sure(items)), np.array([item.outcome for item in items])
 
     def statistics(chosen: npt.NDArray[np.intp]) -> tuple[float | None, ...]:
         found = worth(sure[chosen], said[chosen], wrong_cost)
-        made_up = 100 * float(np.mean(said[chosen] == "wrong"))
-        return made_up, found.always, found.breaks_even, found.best_value, found.best
+        return found.always, found.breaks_even, found.best_value, found.best
 
-    return bootstraps(statistics, clusters(items), np.random.default_rng(0), 200)
+    always, from_sure, best, at = bootstraps(statistics, clusters(items), np.random.default_rng(0), 200)
+    wrong = rate([outcome == "wrong" for outcome in said], clusters(items))
+    per_100 = Estimate(100 * wrong.value, wrong.n, *(100 * end for end in wrong.ends or ()))
+    from_sure = recorded.get("selective/worth_from_confidence", from_sure)
+    return [per_100, always, from_sure, recorded.get("selective/best_worth_per_100", best), at]
 
 
 def _cell(estimate: Estimate) -> str:

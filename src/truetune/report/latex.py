@@ -42,6 +42,7 @@ def tabular(jobs: Sequence[Job]) -> str:
     return (
         "% 95 % intervals in brackets: Student's t over runs that differ in seed, else within the run.\n"
         + (f"% p: {tested}.\n" if p_values else "")
+        + f"% n, the questions behind a run's value: {_asked(jobs)}.\n"
         + f"\\begin{{tabular}}{{{align}}}\n\\toprule\n{' & '.join(head)} \\\\\n\\midrule\n{rows}\n"
         "\\bottomrule\n\\end{tabular}\n"
     )
@@ -62,6 +63,14 @@ def _number(estimate: Estimate | None) -> str:
         return "--"
     ends = " [{:.2f}, {:.2f}]".format(*estimate.ends) if estimate.ends else ""
     return f"${estimate.value:.2f}{ends}$"
+
+
+def _asked(jobs: Sequence[Job]) -> str:
+    found: list[str] = []
+    for head, quantity in zip(HEAD, QUANTITIES.values(), strict=True):
+        counts = sorted({estimate.n for job in jobs if (estimate := quantity(job)) is not None})
+        found.append(f"{head} {f'{counts[0]} to {counts[-1]}' if len(counts) > 1 else counts[0] if counts else '--'}")
+    return ", ".join(found)
 
 
 def _p(value: float | None) -> str:

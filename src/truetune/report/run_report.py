@@ -10,7 +10,7 @@ from typing import Any
 
 from truetune.atomic import write_atomic
 from truetune.balance.flips import join
-from truetune.record import Item, read_items, read_run
+from truetune.record import Item, metrics_from_json, read_items, read_run
 from truetune.report.charts import Series, line_chart
 from truetune.report.confidence import confidence_of
 from truetune.report.page import balance_table, definitions, details, header, page, section, table
@@ -93,6 +93,9 @@ def render(run_dir: Path) -> Path:
     run = read_run(run_dir)
     pairs, final = _recorded(run_dir)
     wrong_cost = float((run["config"].get("extras") or {}).get("wrong_cost", 1.0))
+    probed = (run["config"].get("probe") or {}).get("selective") or {}
+    recorded = {"base": metrics_from_json(run["base"]), "tuned": metrics_from_json(run["final"])}
+    recorded = recorded if probed.get("wrong_cost") == wrong_cost else {}
     names, title = _paths(run["config"]), "/".join(run_dir.resolve().parts[-2:])
     body = [
         header(title, _facts(run), verdict(run), caution(run)),
@@ -105,7 +108,7 @@ def render(run_dir: Path) -> Path:
             "↑ higher is better, ↓ lower is better." + too_few(rows(run)),
         ),
         section("While it trained", _curves(run)),
-        section("When it should rather say nothing", confidence_of(run_dir, wrong_cost), CONFIDENCE),
+        section("When it should rather say nothing", confidence_of(run_dir, wrong_cost, recorded), CONFIDENCE),
         section("Worst regressions", _regressions(pairs), _regression_note(pairs)),
         section("Kinds of wrong answers", _kinds(final), "One answer can be of several kinds."),
         section("How it was made", _made(run) + details(f"Configuration, {len(names)} settings", definitions(names))),

@@ -11,7 +11,10 @@ from truetune.record import metrics_from_json
 if TYPE_CHECKING:
     from rich.console import Console
 
-SHARES = ("hallucination/lost_rate", "hallucination/over_refusal_rate")
+SHARES = (
+    *("hallucination/lost_rate", "hallucination/over_refusal_rate"),
+    *("multiple_choice/mc1", "multiple_choice/mc1_per_token", "multiple_choice/mc2"),
+)
 Direction = Literal["higher", "lower", ""]
 Change = Literal["better", "worse", "no clear change", ""]
 

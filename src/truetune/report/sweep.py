@@ -139,18 +139,18 @@ def settings(jobs: Sequence[Job]) -> list[Setting]:
 
 
 def tabulated(jobs: Sequence[Job]) -> list[list[str]]:
-    """The sheet of sweep.csv: one line per job, three columns per metric and block, numbers in full precision."""
+    """The sheet of sweep.csv: one line per job, four columns per metric and block, numbers in full precision."""
     keys = overridden(jobs)
     columns = [(block, name) for block in ("base", "final", "delta") for name in _metric_names(jobs, block)]
     head = ["job", *keys, "status", "error"]
     for block, name in columns:
-        head += [f"{block}/{name}", f"{block}/{name}/low", f"{block}/{name}/high"]
+        head += [f"{block}/{name}{part}" for part in ("", "/low", "/high", "/n")]
     lines = [head]
     for job in jobs:
         line = [str(job.number), *(job.overrides.get(key, "") for key in keys), job.status, job.error]
         for block, name in columns:
             row = cast("dict[str, Any]", job.run[block].get(name) or {}) if job.run else {}
-            line += ["" if row.get(part) is None else repr(row[part]) for part in ("value", "low", "high")]
+            line += ["" if row.get(part) is None else repr(row[part]) for part in ("value", "low", "high", "n")]
         lines.append(line)
     return lines
 

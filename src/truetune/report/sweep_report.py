@@ -151,18 +151,25 @@ def _runs(jobs: Sequence[Job], points: dict[int, Point]) -> str:
             [
                 f"<b>{link}</b>{mark}",
                 *(escape(job.overrides.get(key, "–")) for key in keys),
-                _cell(job.gain(), signed=True),
-                _cell(job.kept()),
-                _cell(made_up),
-                _cell(job.metric("final", "balance/score")),
-                escape(job.status) + problem,
+                _cell(job.gain(), signed=True, n=True),
+                _cell(job.kept(), n=True),
+                _cell(made_up, n=True),
+                _cell(job.metric("final", "balance/score"), n=True),
+                escape(job.status) + _cut_short(job) + problem,
             ]
         )
     return table(["Run", *keys, "Task gain", "Kept", "Made up", "Balance", "Status"], body, "sweep")
 
 
-def _cell(estimate: Estimate | None, *, signed: bool = False) -> str:
+def _cut_short(job: Job) -> str:
+    """Pruned, or stopped early."""
+    epochs = [entry["epoch"] for entry in job.run["history"]] if job.run and job.status == "finished" else []
+    wanted = job.run["config"].get("trainer", {}).get("max_epochs", 0) if job.run else 0
+    return f"<small>ended at epoch {max(epochs)} of {wanted}</small>" if epochs and max(epochs) < wanted else ""
+
+
+def _cell(estimate: Estimate | None, *, signed: bool = False, n: bool = False) -> str:
     if estimate is None:
         return "–"
-    ends = interval(estimate, 2, signed=signed)
+    ends = " ".join(filter(None, [interval(estimate, 2, signed=signed), f"n {estimate.n:,}" if n else ""]))
     return f"<b>{number(estimate.value, signed=signed)}</b>" + (f"<small>{ends}</small>" if ends else "")

@@ -65,7 +65,8 @@ class Resumable(Checkpoint):
             raise UserError(f"{self.run_dir}: this checkpoint was made by an older truetune; start a new run")
         if stored["data"] != self.data:
             raise UserError(
-                f"{self.run_dir}: the training rows or the base have changed since this run started; start a new run"
+                f"{self.run_dir}: the training rows, what is held out or the base have changed since this run started; "
+                "start a new run"
             )
         if stored["folder"] != str(self.run_dir.resolve()):
             raise UserError(f"{self.run_dir}: this run was made in {stored['folder']}; move it back there to resume")
