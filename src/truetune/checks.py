@@ -147,7 +147,8 @@ def length(config: Mapping[str, Any], rows: int, *, more: bool) -> list[str]:
     asked = {key: schedule[key] for key in ("warmup_steps", "decay_steps") if key in schedule}
     if sum(asked.values()) > steps and not more:
         named = " + ".join(f"schedule.{key}={value}" for key, value in asked.items())
-        raise UserError(f"{named} is above the run's {steps} steps; lower it")
+        epochs = f"trainer.max_epochs={trainer['max_epochs']}"
+        raise UserError(f"{named} is above the run's {steps} steps ({epochs}); lower it")
     window = devices * batch * accumulate
     return [] if more or rows >= window else [f"{rows} rows do not fill one step of {window}: an epoch is one step"]
 

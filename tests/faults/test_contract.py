@@ -93,7 +93,7 @@ CASES = [
     (
         "truetune",
         [*TINY_WORLD, "schedule=warmup_stable_decay", "schedule.warmup_steps=40", "schedule.decay_steps=40"],
-        ["schedule.warmup_steps=40 + schedule.decay_steps=40 is above the run's 60 steps"],
+        ["schedule.warmup_steps=40 + schedule.decay_steps=40 is above the run's 60 steps (trainer.max_epochs=20)"],
     ),
     ("truetune", ["method=[lora,freeze]"], ["lora and freeze contradict each other"]),
     ("truetune", ["paths.log_dir=${oc.env:TRUETUNE_UNSET}"], ["hydra.run.dir", "TRUETUNE_UNSET"]),
