@@ -386,6 +386,8 @@ def test_a_search_by_one_metric_goes_on_with_other_draws(folder):
     checked(*words, "hydra.sweeper.sampler.seed=1")
     (folder / "other.db").write_text("not a database" * 100)
     assert "sqlite:///other.db: cannot be opened" in refusal(*words, "hydra.sweeper.storage=sqlite:///other.db")
+    longer = typed("resume=first/0", "trainer.max_epochs=2", cwd=folder)
+    assert longer.returncode == 0, longer.stderr
 
 
 def test_a_search_in_which_no_run_ends_is_said_in_one_line(folder):

@@ -52,11 +52,10 @@ def check(cfg: DictConfig, overrides: Sequence[str]) -> None:
     if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1:
         raise UserError(f"hydra.launcher.n_jobs={jobs}: should be at least 1")
     metrics = _several(cfg.get("optimized_metric"))
-    if "direction" in node["sweeper"] and "hydra.mode=RUN" not in overrides:  # a search's own jobs search nothing
-        _search(node["sweeper"], metrics, overrides)
-    probes = OmegaConf.to_container(cfg.probe) if OmegaConf.is_config(cfg.get("probe")) else {}
-    if all(called.startswith("truetune.") for _, called in _called(probes, "probe")):
-        _measured(metrics)
+    if "direction" in node["sweeper"] and not (cfg.get("resume") or "hydra.mode=RUN" in overrides):
+        _search(node["sweeper"], metrics, overrides)  # but not of a search's own job, new or taken up again
+    if metrics and OmegaConf.is_config(cfg.get("probe")):
+        _measured(metrics, OmegaConf.to_container(cfg.probe))
     for key, called in _called(node, "hydra"):
         logs = key.startswith(("hydra.job_logging.", "hydra.hydra_logging."))
         if _home(called, LOGGING if logs else ALLOWED) is None:
@@ -105,10 +104,12 @@ def _study(url: str, name: str, directions: Sequence[str], overrides: Sequence[s
         )
 
 
-def _measured(metrics: Sequence[str]) -> None:
+def _measured(metrics: Sequence[str], probes: Any) -> None:
     """Whether any probe could report it; one that this run's probes do not is said after the first run."""
     from truetune.report.summary import LABELS
 
+    if not all(called.startswith("truetune.") for _, called in _called(probes, "probe")):
+        return
     known = [*LABELS, "val/score", "val/exact_match", "val/known_exact_match"]
     for name in metrics:
         if name not in known and not name.startswith("fit/"):  # whose groups are the data's
