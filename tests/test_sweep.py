@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from hydra_plugins.truetune_launcher.launcher import ProcessLauncher
 from truetune.errors import UserError
 from truetune.record import KEYS
-from truetune.sweep import LOG, Job, Jobs, _last_error, quoted, resumed
+from truetune.sweep import LOG, Job, Jobs, _last_error, problem_of, quoted, resumed
 
 SUBMITIT = importlib.util.find_spec("submitit") is not None
 
@@ -442,3 +442,22 @@ def test_the_command_resumes_a_sweep(swept):
     assert again["final"] == record["final"]
     assert "Traceback" not in result.stderr
     assert (sweep / "frontier.html").is_file()
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_a_job_has_the_environment_that_its_sweep_was_typed_in(folder, monkeypatch, asked):
+    """What keeps Hydra from showing a traceback of the sweep is for the sweep's process alone."""
+    if asked:
+        monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    else:
+        monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+    started = []
+    monkeypatch.setattr("truetune.sweep.subprocess.Popen", lambda *_, env, **__: started.append(env))
+    jobs = Jobs(folder / "sweep")
+
+    def launch():
+        assert os.environ["HYDRA_FULL_ERROR"] == "1"
+        jobs._start(Job(0, ["a=1"]))
+
+    assert problem_of(launch) is None
+    assert ("HYDRA_FULL_ERROR" in started[0]) is ("HYDRA_FULL_ERROR" in os.environ) is asked

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from truetune import secret
-from truetune.errors import EXPECTED, UserError
+from truetune.errors import EXPECTED, TERMINATED, UserError
 from truetune.ranks import rank
 
 if TYPE_CHECKING:
@@ -41,16 +41,14 @@ def _guarded(main: Callable[[], None]) -> Callable[[], NoReturn]:
         debug = "--debug" in sys.argv
         if debug:
             sys.argv.remove("--debug")
-        # The last two are a cluster's warnings; since they are set here, Lightning requeues nothing.
-        for name in ("SIGTERM", "SIGUSR1", "SIGUSR2"):
-            if hasattr(signal, name):
-                signal.signal(getattr(signal, name), _terminated)
+        for number in TERMINATED:  # set here, Lightning does not requeue
+            signal.signal(number, _terminated)
         try:
             main()
         except EXPECTED as error:
             if debug:
                 traceback.print_exc()
-            raise SystemExit(say(error)) from None
+            raise SystemExit(_say(error)) from None
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             raise SystemExit(130) from None
@@ -60,7 +58,7 @@ def _guarded(main: Callable[[], None]) -> Callable[[], NoReturn]:
         except OSError as error:
             if error.errno != errno.ENAMETOOLONG:
                 raise
-            raise SystemExit(say(UserError(f"{error.filename}: the name is too long; choose a shorter one"))) from None
+            raise SystemExit(_say(UserError(f"{error.filename}: the name is too long; choose a shorter one"))) from None
         raise SystemExit(0)
 
     return command
@@ -72,7 +70,8 @@ def train() -> None:
     from truetune import compose, resume, sweep, versions
 
     versions.check()
-    arguments, problem = compose.parse(sys.argv[1:]), None
+    arguments = compose.parse(sys.argv[1:])
+    problem: Exception | None = None
     if "hydra.output_subdir=null" in arguments.overrides:  # rank 0 has started this one, with what it made of the words
         _launch("train")
     elif folder := resume.sweep_folder(arguments):
@@ -141,7 +140,7 @@ def _job(cfg: DictConfig) -> None:
         _start(job)
     except EXPECTED as error:
         logging.getLogger("truetune").info("error: %s", secret.hide(str(error)))
-        _leave(run_dir, say(error), in_one_line(error))
+        _leave(run_dir, _say(error), in_one_line(error))
     except SystemExit as asked:
         _leave(run_dir, asked.code, "it was asked to stop")
 
@@ -237,7 +236,7 @@ def in_one_line(error: Exception) -> str:
     return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"
 
 
-def say(error: Any) -> int:
+def _say(error: Any) -> int:
     """The last line of a command, and its exit code."""
     which = f"rank {rank()}: " if rank() else ""
     print(f"error: {which}{in_one_line(error)}", file=sys.stderr)

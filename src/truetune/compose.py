@@ -61,10 +61,10 @@ def check(arguments: argparse.Namespace, conf: Path, job: Job = "train") -> Prep
     from truetune.build import prepare
 
     secret.refuse(arguments.overrides)
-    if arguments.cfg and is_sweep(arguments):
+    many = is_sweep(arguments)
+    if arguments.cfg and many:
         raise UserError("--cfg shows the configuration of one job; leave -m out")
     jobs = list(itertools.islice(_jobs(arguments), MOST_JOBS_CHECKED))
-    many = is_sweep(arguments)
     prepared: Prepared | None = None
     read: dict[str, Dataset] = {}
     for overrides in jobs:

@@ -1,5 +1,11 @@
 """The exit-code contract: 0 ok, 1 run-time failure, 2 bad usage or data, 3 diverged, 130 SIGINT, 143 SIGTERM."""
 
+import signal
+
+TERMINATED = tuple(  # exit code 143; the last two are a cluster's warnings, and submitit sends the very last
+    getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGUSR2") if hasattr(signal, name)
+)
+
 
 class UserError(Exception):
     """Something the user can put right: shown as one line `error: <text>` without a traceback, exit code 2."""

@@ -85,8 +85,7 @@ def _study(url: str, name: str, directions: Sequence[str], overrides: Sequence[s
     import optuna
 
     logging.getLogger("optuna").setLevel(logging.WARNING)
-    file = url.partition(":///")[2]
-    if url.startswith("sqlite") and not Path(file).exists():
+    if url.startswith("sqlite") and not _file(url).exists():
         return
     try:
         found = {study.study_name: study for study in optuna.get_all_study_summaries(url)}.get(name)
@@ -120,9 +119,14 @@ def _storage(url: str) -> None:
     kind, _, place = url.partition("://")
     if kind.partition("+")[0] not in DATABASES or not place:
         raise UserError(f"hydra.sweeper.storage={url}: may be null or a database such as sqlite:///study.db")
-    folder = Path(place.removeprefix("/")).absolute().parent
+    folder = _file(url).parent
     if kind.startswith("sqlite") and not folder.is_dir():
         raise UserError(f"hydra.sweeper.storage={url}: there is no folder {folder}; make it first")
+
+
+def _file(url: str) -> Path:
+    """Of an SQLite database."""
+    return Path(url.partition("://")[2].removeprefix("/")).absolute()
 
 
 def _several(given: Any) -> list[str]:

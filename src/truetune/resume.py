@@ -96,10 +96,11 @@ def _recorded(folder: Path, asked: str, typed: list[str]) -> list[str]:
 
     if not folder.is_dir() or asked == "resume=":
         raise UserError(f"{asked}: no such run folder; type resume=RUN_DIR")
-    if not (folder / ".hydra" / "overrides.yaml").is_file():
+    written = folder / ".hydra" / "overrides.yaml"
+    if not written.is_file():
         raise UserError(f"{folder}: not the folder of a run (it holds no .hydra/overrides.yaml); type resume=RUN_DIR")
     try:
-        found: Any = OmegaConf.to_container(OmegaConf.load(folder / ".hydra" / "overrides.yaml"))
+        found: Any = OmegaConf.to_container(OmegaConf.load(written))
         home = Path(str(OmegaConf.select(OmegaConf.load(folder / ".hydra" / "hydra.yaml"), "hydra.runtime.cwd")))
     except (OSError, ValueError, AttributeError) as error:
         raise UserError(f"{folder}: not the folder of a run (.hydra/overrides.yaml: {error})") from None

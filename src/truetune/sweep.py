@@ -17,9 +17,9 @@ from truetune.atomic import write_atomic
 from truetune.checkpoints import LAST
 from truetune.errors import EXPECTED, UserError, first_line
 from truetune.models.folder import in_use, owned
-from truetune.record import read_run
 
 LOG, TABLE, SETTINGS = "output.log", "sweep.json", "multirun.yaml"
+FULL_ERROR = "HYDRA_FULL_ERROR"
 
 
 @dataclass
@@ -50,8 +50,10 @@ class Jobs:
     def again(self, say: Callable[[str], None]) -> None:
         """Finished jobs are kept; one with a checkpoint goes on from there, any other starts afresh."""
         for job in self.jobs:
-            if _recorded_status(self.folder / str(job.number)) == "finished":
-                job.status, job.error, job.seconds = "finished", "", job.seconds or self._took(job)
+            run = _recorded(self.folder / str(job.number))
+            if run.get("status") == "finished":
+                took = (run.get("seconds") or {}).get("total", 0.0)
+                job.status, job.error, job.seconds = "finished", "", job.seconds or round(took, 1)
             elif job.status == "finished":
                 job.status = "failed"
         waiting = [job for job in self.jobs if job.status != "finished"]
@@ -90,7 +92,7 @@ class Jobs:
             for job, process, _ in running.values():
                 process.terminate()
                 process.wait()
-                ended = _recorded_status(self.folder / str(job.number)) == "finished"  # just before
+                ended = _recorded(self.folder / str(job.number)).get("status") == "finished"  # just before
                 job.status, job.error = ("finished", "") if ended else ("interrupted", "the sweep was interrupted")
             self._write()
 
@@ -107,8 +109,7 @@ class Jobs:
         elif (folder / "run.json").is_file():
             shutil.rmtree(folder)  # it ended before its first checkpoint
         folder.mkdir(parents=True, exist_ok=True)
-        environment = {**os.environ, "COLUMNS": "120"}
-        environment.pop("HYDRA_FULL_ERROR", None)
+        environment = {name: value for name, value in os.environ.items() if name not in OWN} | {"COLUMNS": "120"}
         if self.n_jobs > 1:
             environment["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // self.n_jobs))
         job.status = "running"
@@ -128,12 +129,6 @@ class Jobs:
         if code != 0:
             job.error = f"exit code {code}: {_last_error(self.folder / str(job.number) / LOG)}"
         self._write()
-
-    def _took(self, job: Job) -> float:
-        try:
-            return round(float(read_run(self.folder / str(job.number))["seconds"]["total"]), 1)
-        except (UserError, KeyError, TypeError, ValueError):
-            return 0.0
 
     def _write(self) -> None:
         rows: list[dict[str, Any]] = [asdict(job) for job in self.jobs]
@@ -163,13 +158,16 @@ def resumed(folder: Path, say: Callable[[str], None]) -> None:
     Jobs(folder, n_jobs, jobs).again(say)
 
 
-def _recorded_status(folder: Path) -> str | None:
+def _recorded(folder: Path) -> dict[str, Any]:
+    """What run.json holds; nothing if there is none, or none that can be read."""
     try:
-        return str(json.loads((folder / "run.json").read_text(encoding="utf-8"))["status"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+        found = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
+OWN: set[str] = set()  # variables that are set for this process alone: jobs have the user's environment
 STARTED: dict[Path, Jobs] = {}  # what this process has launched, for its last words and its exit code
 
 
@@ -180,7 +178,7 @@ def quoted(folder: Path) -> str:
 
 def _last_error(log: Path) -> str:
     said = map(str.strip, log.read_text(encoding="utf-8", errors="replace").splitlines())
-    lines = [line for line in said if line and "HYDRA_FULL_ERROR" not in line]  # Hydra's last words after a traceback
+    lines = [line for line in said if line and FULL_ERROR not in line]  # Hydra's last words after a traceback
     named = [line for line in lines if line.startswith("error: ")]
     return (named or lines or ["no output"])[-1].removeprefix("error: ")
 
@@ -193,19 +191,20 @@ def _line(job: Job, folder: Path) -> str:
 
 def problem_of(launch: Callable[[], None]) -> Exception | None:
     """What a sweeper or launcher raised, without its traceback: no run of a search ended, a cluster's job failed."""
-    full, asked = "HYDRA_FULL_ERROR", "HYDRA_FULL_ERROR" in os.environ
-    os.environ[full] = os.environ.get(full, "1")  # else Hydra shows the traceback itself, and leaves
+    if FULL_ERROR in os.environ:  # its traceback was asked for
+        launch()
+        return None
+    os.environ[FULL_ERROR] = "1"  # else Hydra shows the traceback itself, and leaves
+    OWN.add(FULL_ERROR)
     try:
         launch()
     except EXPECTED:
         raise
     except Exception as error:
-        if asked:
-            raise
         return error
     finally:
-        if not asked:
-            del os.environ[full]
+        OWN.remove(FULL_ERROR)
+        del os.environ[FULL_ERROR]
     return None
 
 

@@ -41,18 +41,14 @@ class ProcessLauncher(Launcher):
         self._known: set[str] = set()  # metrics that some run or its base has
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        from truetune.cli import say
-        from truetune.errors import EXPECTED
         from truetune.sweep import SETTINGS, to_stderr
 
         if not (self._folder / SETTINGS).exists():  # Hydra's own sweeper writes it, and Optuna's does not
             self._folder.mkdir(parents=True, exist_ok=True)
             OmegaConf.save(self._config, self._folder / SETTINGS)
-        try:
-            self._jobs.run(job_overrides, initial_job_idx, to_stderr)
-            return [self._result(job) for job in self._jobs.jobs[initial_job_idx:]]
-        except EXPECTED as error:  # Hydra would show its traceback
-            raise SystemExit(say(error)) from None
+        self._jobs.run(job_overrides, initial_job_idx, to_stderr)
+        done = self._jobs.jobs[initial_job_idx:]
+        return [self._result(job) for job in done]
 
     def _result(self, job: Any) -> JobReturn:
         """Failures are listed and counted by us: to Hydra every job has completed, so none is dropped."""

@@ -22,7 +22,7 @@ def normalise(text: str) -> str:
 
     A letter with its accent is the same whether it is written as one character or as two (Unicode's NFC).
     """
-    bare = (text if text.isascii() else unicodedata.normalize("NFC", text)).lower().translate(_PUNCTUATION)
+    bare = unicodedata.normalize("NFC", text).lower().translate(_PUNCTUATION)
     if not bare.isascii():
         bare = "".join(letter for letter in bare if not unicodedata.category(letter).startswith("P"))
         bare = unicodedata.normalize("NFC", bare)

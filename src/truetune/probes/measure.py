@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from hashlib import sha256
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from truetune.balance.flips import backward_transfer, kept, lost, refused
 from truetune.balance.frontier import balance_score, gained_share_of_headroom
 from truetune.balance.memorising import LOW, UNKNOWN
 from truetune.balance.rates import clusters, met
-from truetune.data.dataset import Dataset, Question
+from truetune.data.dataset import Dataset, Example, Question
 from truetune.data.tokens import Encoder
 from truetune.models.language_model import LanguageModel
 from truetune.probes.faithfulness import Faithfulness, below_context
@@ -164,7 +164,7 @@ def limits(lm: LanguageModel, data: Dataset, probes: Sequence[Probe]) -> list[st
 
 def _long_choices(lm: LanguageModel, encoder: Encoder, data: Dataset) -> list[str]:
     rows = [row for question in data.hallucination for row in choices(question)]
-    over = [row for row in rows if len(encoder.choice(row, sys.maxsize).input_ids) > lm.context_length]
+    over = [row for row in rows if len(encoder.prompt(row.prompt) + encoder.text(row.completion)) > lm.context_length]
     if not over:
         return []
     return [
@@ -181,21 +181,22 @@ def _shortest(encoder: Encoder, question: Question) -> int:
 def asked(data: Dataset) -> str:
     """Content hash of all that is held out: a resumed run must go on with the same questions and texts."""
     found = sha256()
-    questions = (data.task, data.hallucination, data.ability, data.contexts, data.select_task, data.select_known)
-    for rows in (*questions, data.texts, data.task_texts, data.validation):
-        for row in rows:
-            found.update(repr(replace(row, source="")).encode(errors="surrogatepass"))
+    for row in chain(_reported(data), data.select_task, data.select_known, data.validation):
+        found.update(repr(replace(row, source="")).encode(errors="surrogatepass"))
     return found.hexdigest()
+
+
+def _reported(data: Dataset) -> list[Question | Example]:
+    return [*data.task, *data.hallucination, *data.ability, *data.contexts, *data.texts, *data.task_texts]
 
 
 def content(digest: str, data: Dataset, probes: Sequence[Probe]) -> str:
     """Content hash of a base measurement: the weights, every question and text, the decoding, and the code."""
-    asked = [*data.task, *data.hallucination, *data.ability, *data.contexts, *data.texts, *data.task_texts]
     groups = {name: [str(row) for row in rows] for name, rows in data.fit_groups.items()}
     train = sha256()  # decides the kind `echo`
     for example in data.train:
         train.update(repr(example.completion).encode())
-    parts = [digest, [str(row) for row in asked], groups, train.hexdigest(), [str(probe) for probe in probes]]
+    parts = [digest, [str(row) for row in _reported(data)], groups, train.hexdigest(), [str(probe) for probe in probes]]
     return sha256(json.dumps([*parts, _code_digest()]).encode()).hexdigest()
 
 

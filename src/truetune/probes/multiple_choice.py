@@ -27,7 +27,7 @@ class MultipleChoice:
     name: str = "multiple_choice"
 
     def measure(self, subject: Subject, data: Dataset) -> Measurement:
-        asked = [question for question in data.hallucination if question.wrong and question.answers]
+        asked = [question for question in data.hallucination if choices(question)]
         if not asked:
             return Measurement()
         rows = [row for question in asked for row in choices(question)]
@@ -53,7 +53,7 @@ class MultipleChoice:
 
 
 def choices(question: Question) -> list[Example]:
-    """The true answers first."""
+    """The true answers first; none where either kind is missing."""
     prompt, source = question.question, question.source
     texts = (*question.answers, *question.wrong) if question.answers and question.wrong else ()
     return [Example(question.id, prompt, continued(prompt, text), source) for text in texts]

@@ -163,9 +163,11 @@ def _runs(jobs: Sequence[Job], points: dict[int, Point]) -> str:
 
 def _cut_short(job: Job) -> str:
     """Pruned, or stopped early."""
-    epochs = [entry["epoch"] for entry in job.run["history"]] if job.run and job.status == "finished" else []
-    wanted = job.run["config"].get("trainer", {}).get("max_epochs", 0) if job.run else 0
-    return f"<small>ended at epoch {max(epochs)} of {wanted}</small>" if epochs and max(epochs) < wanted else ""
+    if job.run is None or job.status != "finished" or not job.run["history"]:
+        return ""
+    last = max(entry["epoch"] for entry in job.run["history"])
+    wanted = job.run["config"].get("trainer", {}).get("max_epochs", 0)
+    return f"<small>ended at epoch {last} of {wanted}</small>" if last < wanted else ""
 
 
 def _cell(estimate: Estimate | None, *, signed: bool = False, n: bool = False) -> str:

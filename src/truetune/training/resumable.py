@@ -18,15 +18,13 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from truetune.checkpoints import LAST
-from truetune.errors import UserError
+from truetune.errors import TERMINATED, UserError
 from truetune.ranks import gathered
 from truetune.settings import changes
 from truetune.state import State
 from truetune.training.callbacks import History
 
 KEY = "truetune"
-WARNINGS = ("SIGUSR1", "SIGUSR2")  # of a cluster; submitit sends the second
-STOPS = (signal.SIGTERM, signal.SIGINT, *(getattr(signal, name) for name in WARNINGS if hasattr(signal, name)))
 NOTICE = b"stopping after this step, with a checkpoint; Ctrl-C leaves at once\n"
 
 
@@ -90,7 +88,7 @@ class Resumable(Checkpoint):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._random is not None:
             set_random_state(self._random)  # again: who was set up since may have drawn numbers
-        for number in STOPS:
+        for number in (signal.SIGINT, *TERMINATED):
             self._handlers[number] = signal.signal(number, self._ask)
 
     def _ask(self, number: int, frame: Any) -> None:
