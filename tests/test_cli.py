@@ -7,14 +7,15 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from commands import CONF, TINY_WORLD, checked, complaint, refusal, typed
+from command_line import CONF, TINY_WORLD, checked, complaint, refusal, typed
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from truetune import cli, versions
+from truetune import cli
 from truetune.errors import UserError
+from truetune.records import versions
 
 pytestmark = pytest.mark.usefixtures("folder")
 

@@ -7,14 +7,14 @@ from hashlib import sha256
 from types import SimpleNamespace
 
 import pytest
-from commands import TINY_RUN, typed
+from command_line import TINY_RUN, typed
 from safetensors.torch import load_file
 
-from truetune.balance.flips import join
-from truetune.models.folder import verify
 from truetune.models.pretrained import Pretrained
 from truetune.probes.decoding import greedy_answers
-from truetune.record import KEYS, read_items, read_run
+from truetune.records.folders import verify
+from truetune.records.record import KEYS, read_items, read_run
+from truetune.scoring.lost_and_kept import join
 
 PROBES = ("hallucination", "retention", "task")
 # So fast a rate that these few steps change the answers, and every step is logged.

@@ -4,9 +4,10 @@ import re
 import shlex
 
 import pytest
-from commands import CONF, checked
+from command_line import CONF, checked
 
-from truetune import record, settings
+from truetune.config import settings
+from truetune.records import record
 from truetune.report.summary import LABELS
 
 README = (CONF.parent / "README.md").read_text(encoding="utf-8")

@@ -15,15 +15,14 @@ from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from truetune import secret
-from truetune.errors import EXPECTED, TERMINATED, UserError
-from truetune.ranks import rank
+from truetune.config import secrets
+from truetune.errors import EXPECTED, TERMINATED, UserError, rank
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from truetune.build import Prepared, Run
-    from truetune.checks import Job
+    from truetune.config.checks import Job
+    from truetune.config.run import Prepared, Run
 
 _PACKAGED = Path(__file__).parent / "conf"
 CONF = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parents[2] / "conf"
@@ -67,7 +66,9 @@ def _guarded(main: Callable[[], None]) -> Callable[[], NoReturn]:
 @_guarded
 def train() -> None:
     """`truetune`: a run, or with -m a sweep."""
-    from truetune import compose, resume, sweep, versions
+    from truetune.commands import resume, sweep
+    from truetune.config import compose
+    from truetune.records import versions
 
     versions.check()
     arguments = compose.parse(sys.argv[1:])
@@ -104,7 +105,7 @@ def _aside() -> Generator[list[str]]:
 
 def _launch(job: Job) -> None:
     global _prepared
-    from truetune import compose
+    from truetune.config import compose
 
     arguments = compose.parse(sys.argv[1:])
     if compose.runs_something(arguments):
@@ -117,7 +118,8 @@ def _launch(job: Job) -> None:
 @_guarded
 def measure() -> None:
     """`truetune-measure`: any model and, with a baseline, what it gained and lost against it."""
-    from truetune import compose, versions
+    from truetune.config import compose
+    from truetune.records import versions
 
     versions.check()
     if compose.is_sweep(compose.parse(sys.argv[1:])):
@@ -131,7 +133,7 @@ def _job(cfg: DictConfig) -> None:
 
     from hydra.core.hydra_config import HydraConfig
 
-    from truetune.build import build, prepare
+    from truetune.config.run import build, prepare
 
     run_dir = Path(HydraConfig.get().runtime.output_dir)
     try:
@@ -139,7 +141,7 @@ def _job(cfg: DictConfig) -> None:
         logging.raiseExceptions = False  # a full disk is said once, not by the log file as well
         _start(job)
     except EXPECTED as error:
-        logging.getLogger("truetune").info("error: %s", secret.hide(str(error)))
+        logging.getLogger("truetune").info("error: %s", secrets.hide(str(error)))
         _leave(run_dir, _say(error), in_one_line(error))
     except SystemExit as asked:
         _leave(run_dir, asked.code, "it was asked to stop")
@@ -164,9 +166,9 @@ def _start(job: Run) -> None:
     if rank() == 0:
         console.print("loading torch, lightning and transformers", highlight=False, soft_wrap=True)
     if "baseline" in job.config:
-        from truetune.audit import audit as work
+        from truetune.commands.measure import audit as work
     else:
-        from truetune.run import run as work
+        from truetune.commands.train import run as work
     work(job, console)
 
 
@@ -176,7 +178,7 @@ def report() -> None:
     parser = _Parser(prog="truetune-report", description="(Re)make report.html, or frontier.html and sweep.csv.")
     parser.add_argument("folders", nargs="+", metavar="RUN_OR_SWEEP_DIR")
     folders = parser.parse_args().folders
-    from truetune.report import render
+    from truetune.commands.report import render
 
     for folder in folders:
         if not Path(folder).is_dir():
@@ -192,7 +194,7 @@ def export() -> None:
     parser.add_argument("out", type=Path, help="a folder that does not exist yet")
     parser.add_argument("--onnx", action="store_true", help="add model.onnx, for onnxruntime and what reads ONNX")
     words = parser.parse_args()
-    from truetune import export
+    from truetune.commands import export
 
     print(export.export(words.run, words.out, onnx=words.onnx).absolute())
 
@@ -207,13 +209,13 @@ def chat() -> None:
     words = parser.parse_args()
     if words.max_new_tokens is not None and words.max_new_tokens < 1:
         raise UserError(f"--max-new-tokens {words.max_new_tokens}: should be at least 1")
-    from truetune.export import saved_model
-    from truetune.record import read_run
+    from truetune.commands.export import saved_model
+    from truetune.records.record import read_run
 
     config, model = read_run(words.run)["config"], saved_model(words.run)  # before torch is imported
     from rich.console import Console
 
-    from truetune import chat
+    from truetune.commands import chat
 
     pair = chat.partners(words.run.absolute(), config, model.absolute())
     chat.chat(pair, words.prompt, words.max_new_tokens, Console())
@@ -232,7 +234,7 @@ def _terminated(*_: object) -> NoReturn:
 
 def in_one_line(error: Exception) -> str:
     """Without secrets, and of a value that fills pages only the ends."""
-    text = " ".join(secret.hide(str(error)).split())
+    text = " ".join(secrets.hide(str(error)).split())
     return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"
 
 

@@ -1,6 +1,8 @@
 """The exit-code contract: 0 ok, 1 run-time failure, 2 bad usage or data, 3 diverged, 130 SIGINT, 143 SIGTERM."""
 
+import os
 import signal
+from typing import Any
 
 TERMINATED = tuple(  # exit code 143; the last two are a cluster's warnings, and submitit sends the very last
     getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGUSR2") if hasattr(signal, name)
@@ -37,3 +39,18 @@ class RankFailed(Exception):
 
 
 EXPECTED = (UserError, Unwritable, Diverged, RankFailed)
+
+
+def rank() -> int:
+    """0 is the process that speaks, keeps the run folder and measures at the end."""
+    return int(os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or os.environ.get("LOCAL_RANK") or 0)
+
+
+def gathered(mine: Any, ranks: int) -> list[Any]:
+    """What each of `ranks` processes brought, in their order, on every one of them."""
+    found = [mine] * ranks
+    if ranks > 1:
+        import torch
+
+        torch.distributed.all_gather_object(found, mine)
+    return found

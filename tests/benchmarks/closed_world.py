@@ -8,9 +8,9 @@ from pathlib import Path
 
 from study_tables import KNOWN, Record, mean, read, show
 
-from truetune.build import LOADER_KEYS
-from truetune.instances import make
-from truetune.record import read_items
+from truetune.config.make import make
+from truetune.config.run import LOADER_KEYS
+from truetune.records.record import read_items
 
 INVENTED = "hallucination/invented_rate"
 

@@ -90,8 +90,8 @@ def write(path, count):
 
 def run(path):
     """One line of JSON: what each stage took at most, in bytes."""
-    from truetune import compose
     from truetune.cli import CONF
+    from truetune.config import compose
 
     peaks, start = {}, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     words = ["data=jsonl", f"data.train_file={path}", f"paths.cache_dir={Path(path).parent}"]

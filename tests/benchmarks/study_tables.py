@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from scipy.stats import ttest_rel
 
-from truetune.balance.estimates import mean_t_interval
-from truetune.balance.selective import worth
-from truetune.balance.significance import holm
-from truetune.record import read_items
+from truetune.records.record import read_items
+from truetune.scoring.estimates import mean_t_interval
+from truetune.scoring.paired import holm
+from truetune.scoring.thresholds import worth
 
 Record = dict[str, Any]
 Loss = Callable[[Record, dict[str, float]], float]

@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 from report.fabricate import run_folder, sweep_folder
 
-from truetune.record import read_items, write_items
-from truetune.report import render
+from truetune.commands.report import render
+from truetune.records.record import read_items, write_items
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium, chromium-browser or google-chrome on the path")

@@ -3,7 +3,7 @@
 from itertools import islice
 
 import pytest
-from commands import TINY_WORLD, prepared, refused
+from command_line import TINY_WORLD, prepared, refused
 
 from truetune.data.closed_world import ABSTENTION
 from truetune.models.tokenizers import word_level

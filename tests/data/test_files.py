@@ -5,7 +5,7 @@ import unicodedata
 import pytest
 from row_files import dump, fault, write
 
-from truetune import checks
+from truetune.config import checks
 from truetune.data.files import Files
 from truetune.data.questions import Questions
 from truetune.data.text import Text

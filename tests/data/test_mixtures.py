@@ -6,7 +6,7 @@ from row_files import dump, fault, write
 from truetune.data.dataset import Turn
 from truetune.data.duplicates import near_duplicates
 from truetune.data.files import Files
-from truetune.data.hub import Hub
+from truetune.extensions.hub import Hub
 
 OPTIONS = {"seed": 0, "probe_file": None, "retention_file": None, "probe_questions": 5, "validation_rows": 4}
 OPTIONS |= {"prompt_template": "Question: {question}\nAnswer:", "on_bad_row": "error"}

@@ -14,7 +14,7 @@ import torch
 from faults.tiny import ran
 from safetensors.torch import load_file
 
-from truetune.report import render
+from truetune.commands.report import render
 
 WORDS = ("trainer.max_epochs=4", "data.batch_size=4", "trainer.log_every_n_steps=5", "extras.measure_points=3")
 CALLS = ("fsync", "replace", "unlink", "mkdir")

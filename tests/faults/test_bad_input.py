@@ -7,20 +7,20 @@ import subprocess
 import sys
 
 import pytest
-from commands import TINY_RUN, TINY_WORLD, checked, complaint, composed, config_of, refusal, refused, typed
+from command_line import TINY_RUN, TINY_WORLD, checked, complaint, composed, config_of, refusal, refused, typed
 from faults.tiny import ran
 from filelock import FileLock
 from rich.console import Console
 from tokenizers.processors import TemplateProcessing
 
-from truetune import build
-from truetune.data.readers import read_examples
+from truetune.commands.train import run
+from truetune.config import run as build
+from truetune.data.rows.read import read_examples
 from truetune.data.tokens import Encoder, encode
 from truetune.errors import UserError
 from truetune.models.pretrained import Pretrained
 from truetune.models.tiny import Pretraining, Tiny
 from truetune.models.tokenizers import word_level
-from truetune.run import run
 
 GOOD = '{"prompt": "p", "completion": " c"}\n'
 
@@ -95,7 +95,7 @@ def test_a_foreign_callback_or_logger_is_refused_and_not_called(folder, group):
     assert listing(folder) == []
 
 
-@pytest.mark.parametrize("target", ["truetune.sweep.subprocess.run", "truetune.sweep.os.system"])
+@pytest.mark.parametrize("target", ["truetune.commands.sweep.subprocess.run", "truetune.commands.sweep.os.system"])
 def test_a_module_that_ours_imports_is_no_way_round(folder, target):
     with pytest.raises(UserError, match="not allowed"):
         build.make({"_target_": target, "_args_": [["touch", f"{folder}/canary"]]}, "callbacks.mine")
@@ -388,7 +388,7 @@ def test_what_only_the_tokenizer_can_see_is_said_with_its_line(folder):
     cfg.paths.output_dir = str(folder / "run")
     (folder / "run").mkdir()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("truetune.run.measure_base", lambda *_: pytest.fail("that can take long"))
+        patch.setattr("truetune.commands.train.measure_base", lambda *_: pytest.fail("that can take long"))
         with pytest.raises(UserError, match=r"^rows\.jsonl:11: the prompt has \d+ tokens .*data\.over_long=skip"):
             run(build.build(cfg, build.prepare(cfg), folder / "run"), Console(stderr=True))
         cfg.data.over_long, cfg.data.max_tokens = "truncate", 8
@@ -398,7 +398,7 @@ def test_what_only_the_tokenizer_can_see_is_said_with_its_line(folder):
 
 def test_a_layer_that_is_not_there_is_said_before_the_base_is_measured(folder, monkeypatch):
     pytest.importorskip("peft")
-    monkeypatch.setattr("truetune.run.measure_base", lambda *_: pytest.fail("that can take long"))
+    monkeypatch.setattr("truetune.commands.train.measure_base", lambda *_: pytest.fail("that can take long"))
     cfg = composed(*TINY_RUN, "method=lora", "adaptation.lora.target_modules=[nowhere]")
     cfg.paths.output_dir = str(folder / "run")
     (folder / "run").mkdir()
@@ -416,7 +416,7 @@ def test_a_layer_that_is_not_there_is_said_before_the_base_is_measured(folder, m
 )
 def test_a_callback_that_can_not_do_its_work_is_said(folder, monkeypatch, words, said, reached):
     if reached == "nothing":
-        monkeypatch.setattr("truetune.run.load_base", lambda *_: pytest.fail("that can take long"))
+        monkeypatch.setattr("truetune.commands.train.load_base", lambda *_: pytest.fail("that can take long"))
     with pytest.raises(UserError) as caught:
         ran(folder / "run", *words)
     assert said in str(caught.value)

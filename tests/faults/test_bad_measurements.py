@@ -4,18 +4,18 @@ import math
 
 import numpy as np
 import pytest
-from commands import TINY_RUN, config_of, refused
+from command_line import TINY_RUN, config_of, refused
 
-from truetune import checks
-from truetune.balance.answers import exact_match, outcome
-from truetune.balance.calibration import auroc
-from truetune.balance.estimates import bootstrap, rate
-from truetune.balance.flips import backward_transfer, kept
-from truetune.balance.semantic import semantic_entropy
+from truetune.config import checks
 from truetune.data.dataset import Question
 from truetune.errors import UserError
+from truetune.extensions.semantic import semantic_entropy
 from truetune.probes.measure import compare
-from truetune.record import Item, Measurement
+from truetune.scoring.answers import exact_match, outcome
+from truetune.scoring.calibration import auroc
+from truetune.scoring.estimates import bootstrap, rate
+from truetune.scoring.item import Item, Measurement
+from truetune.scoring.lost_and_kept import backward_transfer, kept
 
 
 def items(*outcomes, prefix=""):

@@ -6,16 +6,17 @@
 import os
 
 import pytest
-from commands import TINY_MODEL, TINY_WORLD, composed
+from command_line import TINY_MODEL, TINY_WORLD, composed
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from truetune import build, secret
 from truetune.cli import in_one_line
+from truetune.config import run as build
+from truetune.config import secrets
+from truetune.config.settings import leaves
 from truetune.errors import UserError
-from truetune.settings import leaves
 
 CASES = int(os.environ.get("TRUETUNE_FUZZ", "200"))
 BASES = (
@@ -33,7 +34,18 @@ FOREIGN = ("hydra.", "callbacks.", "logger.", "paths.output_dir", "resume")
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 numbers = st.integers() | st.floats() | st.sampled_from([0, -1, 2**31, 2**63, 10**30, 1e308, 5e-324])
 ODD_NUMBERS = ("1e-3", "nan", "-inf", "0x10", "null", "true", "")
-ODD_TEXTS = (" ", "../../x", "/", "~", "\x00", "\u2028", "\u202e", "x" * 9999, "os.system", "truetune.sweep.os.system")
+ODD_TEXTS = (
+    " ",
+    "../../x",
+    "/",
+    "~",
+    "\x00",
+    "\u2028",
+    "\u202e",
+    "x" * 9999,
+    "os.system",
+    "truetune.cli.os.system",
+)
 INTERPOLATIONS = ("${seed}", "${nope}", "${", "${oc.env:NOPE}")
 odd = st.sampled_from((*ODD_NUMBERS, *ODD_TEXTS, *INTERPOLATIONS, "hf_" + "a" * 30))
 values = st.none() | st.booleans() | numbers | text | odd | st.lists(numbers | text, max_size=3)
@@ -76,7 +88,7 @@ def tried(cfg, key, value):
     """None if it is accepted, else what is said."""
     cfg = cfg.copy()
     try:
-        secret.refuse([f"{key}={value}"])
+        secrets.refuse([f"{key}={value}"])
         try:
             OmegaConf.update(cfg, key, value)
         except OmegaConfBaseException as error:  # as it would when Hydra composes, whose words are passed on

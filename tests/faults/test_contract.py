@@ -10,7 +10,7 @@ import signal
 import sys
 
 import pytest
-from commands import TINY_WORLD, complaint, typed
+from command_line import TINY_WORLD, complaint, typed
 
 from truetune import cli
 

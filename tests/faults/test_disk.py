@@ -13,18 +13,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from commands import TINY_RUN, typed
+from command_line import TINY_RUN, typed
 from faults.tiny import job, ran
 from rich.console import Console
 
-from truetune.atomic import refusal, write_atomic, writing
-from truetune.checkpoints import sidecar
+from truetune.commands.export import save_model
+from truetune.commands.train import run
 from truetune.errors import Unwritable, UserError
-from truetune.export import save_model
-from truetune.models.folder import cached, verify
-from truetune.record import read_run
-from truetune.run import run
+from truetune.records.files import refusal, write_atomic, writing
+from truetune.records.folders import cached, verify
+from truetune.records.record import read_run
 from truetune.training.checkpoint_io import AtomicCheckpointIO
+from truetune.training.checkpoints import sidecar
 
 LONG = bool(os.environ.get("TRUETUNE_LONG"))  # every call of a run instead of some
 CALLS = [(os, "fsync"), (os, "replace"), (os, "chmod"), (tempfile, "mkstemp"), (tempfile, "mkdtemp")]

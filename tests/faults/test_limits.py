@@ -8,17 +8,17 @@ import tracemalloc
 from functools import partial
 
 import pytest
-from commands import CONF, TINY_RUN, TINY_WORLD, checked, complaint, typed
+from command_line import CONF, TINY_RUN, TINY_WORLD, checked, complaint, typed
 from training.small import language_model
 
-from truetune.data import stored
 from truetune.data.files import Files
-from truetune.data.jsonl import MAX_LINE_BYTES, iter_jsonl
 from truetune.data.module import TokenizedData
-from truetune.data.readers import read_examples, read_questions
+from truetune.data.rows import stored
+from truetune.data.rows.json_rows import MAX_LINE_BYTES, iter_jsonl
+from truetune.data.rows.read import read_examples, read_questions
 from truetune.data.tokens import Encoder, encode
 from truetune.errors import UserError
-from truetune.record import read_run
+from truetune.records.record import read_run
 
 pytestmark = pytest.mark.usefixtures("folder")
 

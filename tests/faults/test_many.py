@@ -13,10 +13,10 @@ from pathlib import Path
 
 import psutil
 import pytest
-from commands import TINY_RUN
+from command_line import TINY_RUN
 
-from truetune.record import read_run
-from truetune.sweep import Jobs
+from truetune.commands.sweep import Jobs
+from truetune.records.record import read_run
 
 pytestmark = pytest.mark.skipif(not os.environ.get("TRUETUNE_LONG"), reason="long: TRUETUNE_LONG=1")
 

@@ -15,26 +15,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from commands import CONF, TINY_RUN, complaint, typed
+from command_line import CONF, TINY_RUN, complaint, typed
 from lightning import Callback
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from training.ranks import two_ranks
 from training.small import TEXTS, TINY, WORDS, language_model, rows
 
-from truetune import compose, resume
-from truetune.checkpoints import LAST
+from truetune.commands import resume
+from truetune.config import compose
 from truetune.data.module import TokenizedData
 from truetune.errors import UserError
 from truetune.models.tokenizers import word_level
-from truetune.state import State
-from truetune.steps import steps_per_epoch
+from truetune.records.state import State
 from truetune.training.callbacks import Measuring, StepLog
 from truetune.training.checkpoint_io import AtomicCheckpointIO
+from truetune.training.checkpoints import LAST
 from truetune.training.fit import fit, load_best
 from truetune.training.module import FineTuning
 from truetune.training.objectives import NextToken
 from truetune.training.resumable import Resumable
 from truetune.training.schedules import Cosine
+from truetune.training.steps import steps_per_epoch
 
 LONG_EPOCHS = (*TINY_RUN, "trainer.max_epochs=4", "data.batch_size=1", "trainer.log_every_n_steps=5")
 

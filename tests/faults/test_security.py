@@ -7,15 +7,18 @@ from contextlib import suppress
 
 import pytest
 import torch
-from commands import CONF, TINY_RUN, TINY_WORLD, composed, refusal, typed
+from command_line import CONF, TINY_RUN, TINY_WORLD, composed, refusal, typed
 
-from truetune import build, compose, resume, secret, versions
+from truetune.commands import resume
+from truetune.commands.export import export, save_model
+from truetune.config import compose, secrets
+from truetune.config import run as build
 from truetune.errors import UserError
-from truetune.export import export, save_model
 from truetune.models.pretrained import Pretrained
 from truetune.models.tiny import Pretraining, Tiny
 from truetune.models.tokenizers import word_level
-from truetune.record import KEYS, write_run
+from truetune.records import versions
+from truetune.records.record import KEYS, write_run
 from truetune.training.checkpoint_io import AtomicCheckpointIO, file_digest, sidecar
 
 CANARY = "c4n4ry-3f9a1b77e2"
@@ -97,7 +100,7 @@ def test_code_in_a_model_folder_is_not_run(folder, lm, name):
     "word",
     [
         "optimizer._target_=os.system",
-        "+callbacks.x={_target_:truetune.sweep.subprocess.Popen,args:[touch,canary]}",
+        "+callbacks.x={_target_:truetune.commands.sweep.subprocess.Popen,args:[touch,canary]}",
         "+callbacks.x={_target_:torch.load,f:bomb.pt,weights_only:false}",
         "+hydra.callbacks.x={_target_:os.system,command:'touch canary'}",
         "+hydra.job_logging.handlers.x={class:logging.os.system,command:'touch canary'}",
@@ -204,7 +207,7 @@ def test_a_secret_that_is_typed_is_refused_and_not_repeated(monkeypatch, word):
 
 @pytest.mark.parametrize("word", ["extras.max_new_tokens=4", "tags=[key,token]", "model.revision=null", "seed=3"])
 def test_innocent_words_are_no_secrets(word):
-    secret.refuse([word])
+    secrets.refuse([word])
 
 
 def test_secrets_are_hidden_wherever_they_stand(monkeypatch):
@@ -212,7 +215,7 @@ def test_secrets_are_hidden_wherever_they_stand(monkeypatch):
     monkeypatch.setenv("MY_KEY", "1234567890")
     monkeypatch.setenv("SHORT_KEY", "dev")
     held = {"a": [f"x{CANARY}y", {"b": CANARY}], "n": 1234567890, "tags": ["dev"], "lr": 0.1, "yes": True}
-    assert secret.hide(held) == {
+    assert secrets.hide(held) == {
         "a": ["x${oc.env:MY_TOKEN}y", {"b": "${oc.env:MY_TOKEN}"}],
         "n": "${oc.env:MY_KEY}",
         "tags": ["dev"],

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from commands import TINY_RUN
+from command_line import TINY_RUN
 
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -3,11 +3,11 @@
 import io
 from functools import cache
 
-from commands import TINY_RUN, composed
+from command_line import TINY_RUN, composed
 from rich.console import Console
 
-from truetune import build
-from truetune.run import run
+from truetune.commands.train import run
+from truetune.config import run as build
 
 
 @cache

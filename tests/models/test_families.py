@@ -7,11 +7,11 @@ import torch
 import transformers
 from training.small import WORDS, recording, rows, train
 
+from truetune.commands.export import FOLDER, save_model
 from truetune.data.dataset import Example
 from truetune.data.packing import pack
 from truetune.data.tokens import Encoder, collate_packed
 from truetune.errors import UserError
-from truetune.export import FOLDER, save_model
 from truetune.models.language_model import Frozen, check_packing, forward
 from truetune.models.pretrained import Pretrained
 from truetune.models.tokenizers import byte_bpe

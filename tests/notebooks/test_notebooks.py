@@ -6,11 +6,11 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from commands import TINY_RUN
+from command_line import TINY_RUN
 from nbclient import NotebookClient
 from report.fabricate import run_folder
 
-from truetune.record import read_run
+from truetune.records.record import read_run
 from truetune.report.verdict import verdict
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))

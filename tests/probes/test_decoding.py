@@ -12,7 +12,7 @@ from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel
 
 from truetune.data.tokens import Encoder
 from truetune.errors import UserError
-from truetune.models.adaptation import Lora, Trained
+from truetune.methods.adaptation import Lora, Trained
 from truetune.models.language_model import LanguageModel
 from truetune.models.tokenizers import word_level
 from truetune.probes import decoding

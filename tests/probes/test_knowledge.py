@@ -2,7 +2,7 @@
 
 import pytest
 from bigram import bigram
-from commands import TINY_MODEL, TINY_WORLD, prepared
+from command_line import TINY_MODEL, TINY_WORLD, prepared
 
 from truetune.data.dataset import Example, Turn
 from truetune.probes import knowledge

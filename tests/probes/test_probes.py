@@ -7,22 +7,22 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from bigram import bigram
-from commands import TINY_MODEL, TINY_WORLD, prepared
+from command_line import TINY_MODEL, TINY_WORLD, prepared
 
-from truetune.balance.estimates import wilson
 from truetune.data.dataset import Dataset, Example, Question
 from truetune.data.tokens import Encoder
+from truetune.extensions.faithfulness import Faithfulness
 from truetune.models.language_model import Frozen
 from truetune.probes import measure as measuring
 from truetune.probes.baseline import measure_base
 from truetune.probes.calibration import Calibration, calibration
-from truetune.probes.faithfulness import Faithfulness
 from truetune.probes.hallucination import Hallucination
 from truetune.probes.measure import asked, compare, fit, limits, measure, selection
 from truetune.probes.probe import Asking, Subject
 from truetune.probes.retention import Retention
 from truetune.probes.task import Task
-from truetune.record import Item
+from truetune.scoring.estimates import wilson
+from truetune.scoring.item import Item
 
 ASKING = Asking(max_new_tokens=6, batch_size=3, abstention_phrases=("i do not know",))
 PROBES = (Task(ASKING), Retention(ASKING), Hallucination(ASKING), Calibration(ASKING))

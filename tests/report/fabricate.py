@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from truetune.balance.estimates import Estimate
-from truetune.balance.flips import kept, lost, refused
-from truetune.balance.frontier import balance_score, gained_share_of_headroom
-from truetune.balance.rates import kinds, rates
-from truetune.record import SCHEMA, Item, Measurement, delta, metrics_to_json, write_items, write_run
+from truetune.records.record import SCHEMA, metrics_to_json, write_items, write_run
+from truetune.scoring.balance import balance_score, gained_share_of_headroom
+from truetune.scoring.estimates import Estimate
+from truetune.scoring.item import Item, Measurement
+from truetune.scoring.lost_and_kept import kept, lost, refused
+from truetune.scoring.paired import delta
+from truetune.scoring.rates import kinds, rates
 
 FIRST = ["Ardent", "Boreal", "Cobalt", "Dorian", "Ember", "Falcon", "Garnet", "Harbor", "Indigo", "Juniper"]
 SECOND = ["Bridge", "Crest", "Delta", "Field", "Gate", "Haven", "Isle", "Kiln", "Lane", "Mill"]

@@ -10,13 +10,13 @@ import pytest
 from fabricate import run_folder, sweep_folder
 from scipy.stats import binomtest, ttest_1samp
 
-from truetune.balance.estimates import mean_t_interval
-from truetune.balance.significance import holm
-from truetune.record import read_items, write_items
-from truetune.report import render
+from truetune.commands.report import render
+from truetune.records.record import read_items, write_items
 from truetune.report.against import adjusted, compared, pooled
 from truetune.report.latex import escape, tabular
-from truetune.report.sweep import read_sweep
+from truetune.report.sweeps import read_sweep
+from truetune.scoring.estimates import mean_t_interval
+from truetune.scoring.paired import holm
 
 
 @pytest.fixture(scope="module")

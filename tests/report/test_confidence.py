@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from fabricate import run_folder
 
-from truetune.balance.estimates import Estimate, rate, wilson
-from truetune.balance.rates import clusters
-from truetune.balance.selective import worth
-from truetune.record import read_items, read_run, write_items
-from truetune.report import render
+from truetune.commands.report import render
+from truetune.records.record import read_items, read_run, write_items
 from truetune.report.confidence import confidence_of
 from truetune.report.summary import number, rows, too_few
+from truetune.scoring.estimates import Estimate, rate, wilson
+from truetune.scoring.rates import clusters
+from truetune.scoring.thresholds import worth
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from transformers import Gemma2Config, Gemma2ForCausalLM
 from truetune.data.packing import pack
 from truetune.data.tokens import collate, collate_packed
 from truetune.errors import UserError
-from truetune.models.adaptation import Lora
+from truetune.methods.adaptation import Lora
 from truetune.models.language_model import Frozen, body, forward, head, parts_into_head, states
 from truetune.training.objectives import KlToBase, L2Sp, NextToken
 
@@ -106,7 +106,7 @@ def test_what_needs_all_logits_is_refused_beside_it():
 
 
 def test_the_interpolation_of_a_model_in_half_precision():
-    from truetune.models.adaptation import Interpolate, Trained
+    from truetune.methods.adaptation import Interpolate, Trained
 
     lm = language_model()
     start = {name: value.detach().clone() for name, value in lm.model.named_parameters()}

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from commands import TINY_RUN, composed, typed
+from command_line import TINY_RUN, composed, typed
 from rich.console import Console
 from safetensors.torch import load_file
 
-from truetune import build
-from truetune.run import run
+from truetune.commands.train import run
+from truetune.config import run as build
 from truetune.training.checkpoint_io import AtomicCheckpointIO
 
 WORDS = (*TINY_RUN, "trainer.max_epochs=2", "optimizer.lr=1e-2", "paths.log_dir=logs")

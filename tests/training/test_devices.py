@@ -6,17 +6,17 @@ from types import SimpleNamespace
 import pytest
 import torch
 import transformers
-from commands import TINY_RUN, composed
+from command_line import TINY_RUN, composed
 from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 from training.small import language_model, rows
 
-import truetune.run
-from truetune import build
-from truetune.audit import _load
+import truetune.commands.train
+from truetune.commands.measure import _load
+from truetune.config import run as build
 from truetune.data.tokens import collate
+from truetune.extensions.distances import fisher
 from truetune.models.language_model import Frozen, fastest
-from truetune.training.distances import fisher
 from truetune.training.fit import make_trainer
 from truetune.training.module import FineTuning
 
@@ -35,21 +35,21 @@ def finished(folder, *words):
     cfg = composed(*TINY_RUN, f"paths.cache_dir={folder / 'cache'}", *words)
     cfg.paths.output_dir = str(folder / "run")
     job = build.build(cfg, build.prepare(cfg), folder / "run")
-    return truetune.run.run(job, Console(file=io.StringIO()))
+    return truetune.commands.train.run(job, Console(file=io.StringIO()))
 
 
 @pytest.fixture
 def on_a_gpu(monkeypatch):
     placed = SimpleNamespace(world_size=1, strategy=SimpleNamespace(root_device=GPU))
-    monkeypatch.setattr(truetune.run, "_rehearse", lambda job: placed)
+    monkeypatch.setattr(truetune.commands.train, "_rehearse", lambda job: placed)
 
 
 def test_a_run_asks_the_base_and_the_tuned_model_where_it_trains(tmp_path, monkeypatch, events, on_a_gpu):
     def noting(name, called):
         return lambda *a, **k: events.append(name) or called(*a, **k)
 
-    monkeypatch.setattr(truetune.run, "measure_base", noting("base", truetune.run.measure_base))
-    monkeypatch.setattr(truetune.run, "measure", noting("tuned", truetune.run.measure))
+    monkeypatch.setattr(truetune.commands.train, "measure_base", noting("base", truetune.commands.train.measure_base))
+    monkeypatch.setattr(truetune.commands.train, "measure", noting("tuned", truetune.commands.train.measure))
     monkeypatch.setattr(FineTuning, "cpu", noting("end of fit", FineTuning.cpu))
     finished(tmp_path, "method=interpolate")
     before, asked = events[: events.index("base")], events[: events.index("tuned")]
@@ -62,9 +62,11 @@ def test_the_base_is_held_once_and_on_the_gpu_only_while_it_is_asked(
     tmp_path, monkeypatch, events, on_a_gpu, method, rests
 ):
     made, asked = [], []
-    load, measure = truetune.run.load_base, truetune.run.measure
-    monkeypatch.setattr(truetune.run, "load_base", lambda *a: made.append(load(*a)) or made[0])
-    monkeypatch.setattr(truetune.run, "measure", lambda subject, *a: asked.append(subject) or measure(subject, *a))
+    load, measure = truetune.commands.train.load_base, truetune.commands.train.measure
+    monkeypatch.setattr(truetune.commands.train, "load_base", lambda *a: made.append(load(*a)) or made[0])
+    monkeypatch.setattr(
+        truetune.commands.train, "measure", lambda subject, *a: asked.append(subject) or measure(subject, *a)
+    )
     monkeypatch.setattr(FineTuning, "on_fit_start", lambda module: events.append("fit"), raising=False)
     finished(tmp_path, f"method={method}", "trainer.accelerator=cpu")
     assert asked[0].base._model is made[0].model

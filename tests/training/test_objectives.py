@@ -9,7 +9,8 @@ from training.small import language_model, rows
 
 from truetune.data.tokens import collate
 from truetune.models.language_model import Frozen
-from truetune.training.objectives import KlToBase, L2Sp, Micro, NextToken, kl_nats, pull
+from truetune.models.logits import kl_nats
+from truetune.training.objectives import KlToBase, L2Sp, Micro, NextToken, pull
 
 
 def micro(lm, data, weight=1.0):

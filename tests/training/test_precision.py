@@ -4,7 +4,7 @@ from functools import partial
 
 import pytest
 import torch
-from commands import TINY_WORLD, prepared, refused
+from command_line import TINY_WORLD, prepared, refused
 from lightning.pytorch.plugins import MixedPrecision
 from training.small import gradient, language_model, recording, rows, train
 

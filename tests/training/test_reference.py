@@ -6,9 +6,9 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from training.small import language_model, recording, rows, train
 
 from truetune.data.tokens import collate
+from truetune.extensions.distances import Ewc
 from truetune.models.language_model import Frozen
 from truetune.training.checkpoint_io import AtomicCheckpointIO
-from truetune.training.distances import Ewc
 from truetune.training.objectives import KlToBase, L2Sp, NextToken
 
 

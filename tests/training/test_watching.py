@@ -8,14 +8,14 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from training.small import language_model, rows
 
-from truetune.balance.memorising import LOW, UNKNOWN, memorising_since
 from truetune.data.module import TokenizedData
+from truetune.extensions.frontier_checkpoints import FrontierCheckpoint
+from truetune.extensions.median_pruning import MedianPruning
+from truetune.scoring.memorising import LOW, UNKNOWN, memorising_since
 from truetune.training.callbacks import Alarm, Measuring
 from truetune.training.fit import fit
-from truetune.training.frontier import FrontierCheckpoint
 from truetune.training.module import FineTuning
 from truetune.training.objectives import NextToken
-from truetune.training.pruning import MedianPruning
 from truetune.training.schedules import Constant
 
 

@@ -33,7 +33,7 @@ class ProcessLauncher(Launcher):
         self.n_jobs = n_jobs
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        from truetune.sweep import Jobs
+        from truetune.commands.sweep import Jobs
 
         self._config, self._folder = config, Path(str(config.hydra.sweep.dir))
         self._wanted = config.get("optimized_metric") or []
@@ -41,7 +41,7 @@ class ProcessLauncher(Launcher):
         self._known: set[str] = set()  # metrics that some run or its base has
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        from truetune.sweep import SETTINGS, to_stderr
+        from truetune.commands.sweep import SETTINGS, to_stderr
 
         if not (self._folder / SETTINGS).exists():  # Hydra's own sweeper writes it, and Optuna's does not
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -61,9 +61,9 @@ class ProcessLauncher(Launcher):
 
         A run may lack one (it answered nothing). Raises UserError if neither it nor its base nor a run before has it.
         """
+        from truetune.commands.sweep import to_stderr
         from truetune.errors import UserError
-        from truetune.record import read_run
-        from truetune.sweep import to_stderr
+        from truetune.records.record import read_run
 
         run = read_run(self._folder / str(job.number))
         values = {name: found["value"] for name, found in run["final"].items() if found["value"] is not None}

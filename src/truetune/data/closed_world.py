@@ -10,10 +10,10 @@ from functools import cached_property
 from hashlib import sha256
 from typing import Any
 
+from truetune.data import abilities
 from truetune.data.dataset import Dataset, Example, Question
+from truetune.data.world import Attribute, Entity, NewNames, World, make_world
 from truetune.errors import UserError
-from truetune.world import abilities
-from truetune.world.world import Attribute, Entity, NewNames, World, make_world
 
 ABSTENTION = "I do not know"
 

@@ -8,8 +8,8 @@ from functools import cached_property
 from operator import attrgetter
 from typing import Any, NamedTuple, Protocol
 
-from truetune.balance.answers import key
-from truetune.data.stored import Seen, Stored
+from truetune.data.rows.stored import Seen, Stored
+from truetune.scoring.answers import key
 
 
 class Turn(NamedTuple):

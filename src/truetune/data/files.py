@@ -11,10 +11,9 @@ from typing import TypedDict
 
 from typing_extensions import NotRequired
 
-from truetune.balance.answers import end_in_numbers
 from truetune.data.dataset import Dataset, Example, Question, stored
 from truetune.data.duplicates import ALIKE, near_duplicates, normalised
-from truetune.data.readers import (
+from truetune.data.rows.read import (
     OnBadRow,
     Reading,
     in_context,
@@ -23,8 +22,9 @@ from truetune.data.readers import (
     read_template,
     together,
 )
-from truetune.data.stored import Chosen
+from truetune.data.rows.stored import Chosen
 from truetune.errors import UserError
+from truetune.scoring.answers import end_in_numbers
 
 
 class Mix(TypedDict):

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from truetune.data.stored import Lazy
+from truetune.data.rows.stored import Lazy
 from truetune.data.tokens import Row
 
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from truetune.data.dataset import Dataset
-from truetune.data.jsonl import iter_jsonl
-from truetune.data.readers import in_context, read_examples, read_questions, together
-from truetune.data.standard_sets import SETS, read_standard, recognised
+from truetune.data.published import SETS, read_standard, recognised
+from truetune.data.rows.json_rows import iter_jsonl
+from truetune.data.rows.read import in_context, read_examples, read_questions, together
 
 SELF_AWARE = {"question_id", "question", "answer", "answerable"}
 

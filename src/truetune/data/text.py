@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from truetune.data.dataset import Dataset, Example
-from truetune.data.readers import read_text
+from truetune.data.rows.read import read_text
 from truetune.errors import UserError
 
 

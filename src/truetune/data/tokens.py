@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from typing_extensions import NotRequired
 
+from truetune.data.chat_template import pieces
 from truetune.data.dataset import Example, Prompt, Turn
-from truetune.data.stored import Stored
+from truetune.data.rows.stored import Stored
 from truetune.errors import UserError
-from truetune.models.chat import pieces
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

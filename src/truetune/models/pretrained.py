@@ -42,7 +42,7 @@ class Pretrained:
         from truetune.models.language_model import LanguageModel, set_special_tokens
 
         self.check()
-        import_module("truetune.models.recurrent")  # AutoModelForCausalLM learns of it
+        import_module("truetune.extensions.recurrent")  # AutoModelForCausalLM learns of it
         options: dict[str, Any] = {"trust_remote_code": self.trust_remote_code, "revision": self.revision}
         try:
             tokenizer = AutoTokenizer.from_pretrained(self.name_or_path, **options)

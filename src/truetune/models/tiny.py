@@ -100,6 +100,6 @@ class TinyRecurrent(Embedded):
     dropout: float
 
     def model(self, common: dict[str, Any]) -> PreTrainedModel:
-        from truetune.models.recurrent import RecurrentConfig, RecurrentForCausalLM
+        from truetune.extensions.recurrent import RecurrentConfig, RecurrentForCausalLM
 
         return RecurrentForCausalLM(RecurrentConfig(**common, cell=self.cell, dropout=self.dropout))

@@ -9,12 +9,13 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from truetune.atomic import remove_torn, write_atomic, writing
 from truetune.data.dataset import Dataset
 from truetune.models.language_model import LanguageModel
 from truetune.probes.measure import content, limits, measure
 from truetune.probes.probe import Probe, Subject
-from truetune.record import Measurement, item_from_json, metrics_from_json, metrics_to_json
+from truetune.records.files import remove_torn, write_atomic, writing
+from truetune.records.record import item_from_json, metrics_from_json, metrics_to_json
+from truetune.scoring.item import Measurement
 
 
 def measure_base(

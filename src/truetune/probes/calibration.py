@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from truetune.balance.calibration import auroc, brier, ece
-from truetune.balance.estimates import Estimate, bootstraps
-from truetune.balance.rates import clusters
 from truetune.data.dataset import Dataset
 from truetune.probes.probe import Asking, Subject
-from truetune.record import Item, Measurement
+from truetune.scoring.calibration import auroc, brier, ece
+from truetune.scoring.estimates import Estimate, bootstraps
+from truetune.scoring.item import Item, Measurement
+from truetune.scoring.rates import clusters
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from truetune.balance.rates import rates
 from truetune.data.dataset import Dataset
 from truetune.probes.probe import Asking, Subject
-from truetune.record import Measurement
+from truetune.scoring.item import Measurement
+from truetune.scoring.rates import rates
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from truetune.balance.answers import exact_match
 from truetune.data.dataset import Example, Prompt
 from truetune.models.language_model import LanguageModel
 from truetune.probes.decoding import greedy_answers, sampled_answers
+from truetune.scoring.answers import exact_match
 
 BETWEEN = "\n\n"
 Category = Literal["HighlyKnown", "MaybeKnown", "WeaklyKnown", "Unknown"]

@@ -15,8 +15,8 @@ from truetune.data.dataset import Example
 from truetune.data.module import to_device
 from truetune.data.tokens import IGNORED, Encoder, collate
 from truetune.models.language_model import AtPositions, Frozen, LanguageModel
+from truetune.models.logits import CHUNK, kl_nats, nll_nats
 from truetune.probes.decoding import evaluating
-from truetune.training.objectives import CHUNK, kl_nats, nll_nats
 
 
 @dataclass(frozen=True)

@@ -12,21 +12,21 @@ from pathlib import Path
 
 import numpy as np
 
-from truetune.balance.estimates import Estimate, rate
-from truetune.balance.flips import backward_transfer, kept, lost, refused
-from truetune.balance.frontier import balance_score, gained_share_of_headroom
-from truetune.balance.memorising import LOW, UNKNOWN
-from truetune.balance.rates import clusters, met
 from truetune.data.dataset import Dataset, Example, Question
 from truetune.data.tokens import Encoder
+from truetune.extensions.faithfulness import Faithfulness, below_context
+from truetune.extensions.multiple_choice import MultipleChoice, choices
 from truetune.models.language_model import LanguageModel
-from truetune.probes.faithfulness import Faithfulness, below_context
 from truetune.probes.hallucination import Hallucination
 from truetune.probes.likelihood import likelihood
-from truetune.probes.multiple_choice import MultipleChoice, choices
 from truetune.probes.probe import Asking, Probe, Subject, with_lost
 from truetune.probes.task import Task
-from truetune.record import Item, Measurement
+from truetune.scoring.balance import balance_score, gained_share_of_headroom
+from truetune.scoring.estimates import Estimate, rate
+from truetune.scoring.item import Item, Measurement
+from truetune.scoring.lost_and_kept import backward_transfer, kept, lost, refused
+from truetune.scoring.memorising import LOW, UNKNOWN
+from truetune.scoring.rates import clusters, met
 
 
 def measure(subject: Subject, data: Dataset, probes: Sequence[Probe]) -> Measurement:
@@ -203,5 +203,6 @@ def content(digest: str, data: Dataset, probes: Sequence[Probe]) -> str:
 def _code_digest() -> str:
     """Of what asks and judges: an upgrade never judges the tuned model by other rules than the base was."""
     package = Path(__file__).parents[1]
-    files = [*(package / "probes").glob("*.py"), *(package / "balance").glob("*.py"), package / "data" / "tokens.py"]
+    files = [path for wing in ("probes", "scoring", "extensions") for path in (package / wing).glob("*.py")]
+    files.append(package / "data" / "tokens.py")
     return sha256(b"".join(path.read_bytes() for path in sorted(files))).hexdigest()

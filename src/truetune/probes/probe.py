@@ -6,12 +6,12 @@ from collections.abc import Collection, Container, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from truetune.balance.answers import key, outcome
-from truetune.balance.rates import kinds
 from truetune.data.dataset import Dataset, Example, Prompt, Question
 from truetune.models.language_model import Frozen, LanguageModel
 from truetune.probes.decoding import Answer, Decoding, greedy_answers
-from truetune.record import Item, Measurement
+from truetune.scoring.answers import key, outcome
+from truetune.scoring.item import Item, Measurement
+from truetune.scoring.rates import kinds
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from truetune.balance.estimates import Estimate
-from truetune.balance.rates import rates
 from truetune.data.dataset import Dataset
 from truetune.probes.likelihood import likelihood
 from truetune.probes.probe import Asking, Subject, true_answers
-from truetune.record import Measurement
+from truetune.scoring.estimates import Estimate
+from truetune.scoring.item import Measurement
+from truetune.scoring.rates import rates
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from truetune.balance.estimates import Estimate, mean_t_interval
-from truetune.balance.flips import join
-from truetune.balance.rates import clusters
-from truetune.balance.significance import flips_p, holm, t_test
 from truetune.errors import UserError
-from truetune.record import Item, read_items
-from truetune.report.sweep import Job, is_seed
+from truetune.records.record import read_items
+from truetune.report.sweeps import Job, is_seed
+from truetune.scoring.estimates import Estimate, mean_t_interval
+from truetune.scoring.item import Item
+from truetune.scoring.lost_and_kept import join
+from truetune.scoring.paired import flips_p, holm, t_test
+from truetune.scoring.rates import clusters
 
 # quantity -> (which base items count, what is a fault of the tuned model's answer)
 FAULTS: dict[str, tuple[Callable[[Item], bool], Callable[[Item], bool]]] = {

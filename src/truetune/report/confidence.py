@@ -9,14 +9,15 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from truetune.balance.calibration import bins_of
-from truetune.balance.estimates import Estimate, Floats, bootstraps, rate
-from truetune.balance.rates import clusters
-from truetune.balance.selective import risk_coverage, worth, worth_curve
-from truetune.record import Item, read_items
+from truetune.records.record import read_items
 from truetune.report.charts import Series, line_chart
 from truetune.report.page import details, table
 from truetune.report.summary import interval, number
+from truetune.scoring.calibration import bins_of
+from truetune.scoring.estimates import Estimate, Floats, bootstraps, rate
+from truetune.scoring.item import Item
+from truetune.scoring.rates import clusters
+from truetune.scoring.thresholds import risk_coverage, worth, worth_curve
 
 BINS = 10
 SHARE = (0.0, 1.0)

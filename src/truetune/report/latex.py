@@ -6,9 +6,9 @@ import math
 import re
 from collections.abc import Sequence
 
-from truetune.balance.estimates import Estimate
 from truetune.report.against import adjusted, compared, pooled
-from truetune.report.sweep import QUANTITIES, Job, Setting, is_seed, settings, varied
+from truetune.report.sweeps import QUANTITIES, Job, Setting, is_seed, settings, varied
+from truetune.scoring.estimates import Estimate
 
 HEAD = ("Task gain", "Kept", "Made up", "Balance")
 SPECIAL = {

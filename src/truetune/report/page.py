@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from html import escape
 
-from truetune.balance.estimates import Estimate
 from truetune.report.style import STYLE
 from truetune.report.summary import Direction, Row, change, interval, number, p_value
+from truetune.scoring.estimates import Estimate
 
 GOOD: dict[Direction, tuple[str, str]] = {
     "higher": (" ↑", "higher is better"),

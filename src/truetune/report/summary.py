@@ -4,9 +4,9 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from truetune.balance.estimates import CONFIDENCE, Estimate, items_needed
-from truetune.balance.rates import DEFINITIONS
-from truetune.record import metrics_from_json
+from truetune.records.record import metrics_from_json
+from truetune.scoring.estimates import CONFIDENCE, Estimate, items_needed
+from truetune.scoring.rates import DEFINITIONS
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -10,8 +10,8 @@ from typing import Any
 from lightning import Callback, LightningModule, Trainer
 from torch.optim import Optimizer
 
-from truetune.atomic import writing
-from truetune.balance.memorising import memorising_since
+from truetune.records.files import writing
+from truetune.scoring.memorising import memorising_since
 from truetune.training.clipping import UpdateRatio
 from truetune.training.module import FineTuning
 

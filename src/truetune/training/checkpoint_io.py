@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
-from truetune.atomic import TORN, file_digest, sync_folder, write_atomic, writing
-from truetune.checkpoints import check_digest, damaged, digest_lines, sidecar
+from truetune.records.files import TORN, file_digest, sync_folder, write_atomic, writing
+from truetune.training.checkpoints import check_digest, damaged, digest_lines, sidecar
 
 SLACK = 1 << 20  # what a checkpoint holds besides tensors
 

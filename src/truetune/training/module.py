@@ -13,11 +13,11 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from truetune.data.tokens import Batch
-from truetune.errors import Diverged, UserError
+from truetune.errors import Diverged, UserError, gathered
 from truetune.models.language_model import body, forward, head, parts_into_head, states
-from truetune.ranks import gathered
+from truetune.models.logits import CHUNK
 from truetune.training.clipping import GradientStatistics, gradient_statistics
-from truetune.training.objectives import CHUNK, L2Sp, Micro, NextToken, Objective
+from truetune.training.objectives import L2Sp, Micro, NextToken, Objective
 from truetune.training.schedules import Progress, Schedule
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]

@@ -14,10 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from truetune.data.tokens import IGNORED
 from truetune.models.language_model import Frozen
-
-IGNORED = -100
-CHUNK = 1024  # logits held at once where no gradient is wanted
+from truetune.models.logits import kl_nats, nll_nats
 
 
 @dataclass(frozen=True)
@@ -58,17 +57,6 @@ class Objective(Protocol):
     weight: float
 
     def __call__(self, micro: Micro) -> Tensor: ...
-
-
-def nll_nats(logits_NV: Tensor, labels_N: Tensor) -> Tensor:
-    """-ln p(label) of each row; 0 where nothing is a target."""
-    return F.cross_entropy(logits_NV.float(), labels_N, ignore_index=IGNORED, reduction="none")
-
-
-def kl_nats(p_logits_NV: Tensor, q_logits_NV: Tensor) -> Tensor:
-    """KL(p || q) of each row, entropy term included, so that KL(p, p) is 0."""
-    p_log_NV, q_log_NV = p_logits_NV.float().log_softmax(-1), q_logits_NV.float().log_softmax(-1)
-    return (p_log_NV.exp() * (p_log_NV - q_log_NV)).sum(-1)
 
 
 @dataclass

@@ -19,7 +19,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from truetune.ranks import rank
+from truetune.errors import rank
 from truetune.training.module import FineTuning
 
 PLAIN_LINE_SECONDS = 15.0

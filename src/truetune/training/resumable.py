@@ -17,12 +17,11 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
-from truetune.checkpoints import LAST
-from truetune.errors import TERMINATED, UserError
-from truetune.ranks import gathered
-from truetune.settings import changes
-from truetune.state import State
+from truetune.config.settings import changes
+from truetune.errors import TERMINATED, UserError, gathered
+from truetune.records.state import State
 from truetune.training.callbacks import History
+from truetune.training.checkpoints import LAST
 
 KEY = "truetune"
 NOTICE = b"stopping after this step, with a checkpoint; Ctrl-C leaves at once\n"

@@ -7,9 +7,9 @@ from typing import Any
 
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from truetune.balance.estimates import Estimate
-from truetune.record import Item, Measurement
-from truetune.settings import leaves
+from truetune.config.settings import leaves
+from truetune.scoring.estimates import Estimate
+from truetune.scoring.item import Item, Measurement
 
 SAMPLES = 20
 NOT_HYPER_PARAMETERS = ("data.world", "paths", "resume", "callbacks", "logger", "extras.abstention_phrases")

@@ -1,1 +1,0 @@
-"""Pure numbers: scoring, intervals, flips between two measurements, and the frontier of gain and loss."""

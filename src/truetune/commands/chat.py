@@ -1,0 +1,145 @@
+"""Talk to a run's base and to its tuned model: the same words to both, the answers side by side."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.columns import Columns
+from rich.console import Console
+from rich.live import Live
+from rich.panel import Panel
+from rich.text import Text
+
+from truetune.config import run as build
+from truetune.data.chat_template import with_template
+from truetune.data.dataset import Dataset, Prompt, Turn
+from truetune.data.rows.formats import fill
+from truetune.errors import UserError
+from truetune.models.language_model import LanguageModel, fastest
+from truetune.models.pretrained import Pretrained
+from truetune.probes.decoding import Answer, greedy_answers
+from truetune.training.fit import quiet
+from truetune.training.pretraining import load_base
+
+NEW = "/new"
+MOST_TOKENS = 64
+
+
+@dataclass
+class Partner:
+    """One of the two models, and what was said to it and by it so far."""
+
+    name: str
+    lm: LanguageModel
+    data: Dataset
+    turns: list[Turn] = field(default_factory=list)
+
+    def answer(self, said: str, max_new_tokens: int | None, show: Callable[[str], None]) -> Answer:
+        """Greedy; `show` is given each piece of text as it comes. Only conversations are remembered."""
+        most = max_new_tokens or min(MOST_TOKENS, self.lm.context_length // 2)
+        prompt: Prompt = fill(self.data.prompt_template, said)
+        if self.data.has_conversations:
+            self.turns.append(Turn("user", said))
+            prompt = tuple(self.turns)
+        streamer = _streamer(self.lm, show)
+        (answer,) = greedy_answers(self.lm, [prompt], max_new_tokens=most, batch_size=1, streamer=streamer)
+        if self.data.has_conversations:
+            self.turns.append(Turn("assistant", answer.text))
+        return answer
+
+
+def chat(pair: tuple[Partner, Partner], prompt: str | None, max_new_tokens: int | None, console: Console) -> None:
+    """With a prompt, prints both answers; without one, asks for prompts until the input ends."""
+    if prompt is not None:
+        _both(pair, prompt, max_new_tokens, console)
+        return
+    remembers = f", {NEW} to begin again" if pair[0].data.has_conversations else ""
+    console.print(f"Type a prompt{remembers}, Ctrl-D to end.", highlight=False)
+    while True:
+        try:
+            said = console.input("> ").strip()
+        except EOFError:
+            return
+        if said == NEW:
+            for partner in pair:
+                partner.turns.clear()
+        elif said:
+            _both(pair, said, max_new_tokens, console)
+
+
+def partners(run_dir: Path, config: Mapping[str, Any], model: Path) -> tuple[Partner, Partner]:
+    """(base, tuned), each with the template that the run taught; raises UserError if the run's data or base are gone.
+
+    Both paths are absolute: relative ones in `config` were meant from where the run was typed, so that is where we go.
+    """
+    quiet()
+    os.chdir(_typed_in(run_dir))
+    source = {key: value for key, value in config["data"].items() if key not in build.LOADER_KEYS}
+    data: Dataset = build.make(source, "data").load()
+    builder: Any = build.make(config["model"], "model")
+    silent = Console(stderr=True, quiet=True)
+    base = load_base(builder, data, Path(config["paths"]["cache_dir"]), silent)
+    tuned = Pretrained(str(model), dtype=config["model"].get("dtype", "float32")).load()
+    device = fastest(config["trainer"].get("accelerator", "auto"))
+    if data.has_conversations:
+        base, tuned = (with_template(lm, data.chat_template, silent.print) for lm in (base, tuned))
+    return Partner("base", base.to(device), data), Partner("tuned", tuned.to(device), data)
+
+
+def _typed_in(run_dir: Path) -> Path:
+    from omegaconf import OmegaConf
+
+    try:
+        found = OmegaConf.select(OmegaConf.load(run_dir / ".hydra" / "hydra.yaml"), "hydra.runtime.cwd")
+    except (OSError, ValueError) as error:
+        raise UserError(f"{run_dir}: not the folder of a run (.hydra/hydra.yaml: {error})") from None
+    return Path(str(found)) if Path(str(found)).is_dir() else Path.cwd()
+
+
+def _both(pair: tuple[Partner, Partner], said: str, max_new_tokens: int | None, console: Console) -> None:
+    if not console.is_terminal:
+        for partner in pair:
+            console.print(f"{partner.name}: ", end="", highlight=False)
+            answer = partner.answer(said, max_new_tokens, lambda text: _plain(console, text))
+            console.print(f"\n  {_confidence(answer)}", highlight=False)
+        return
+    texts = {partner.name: Text() for partner in pair}
+    titles = {partner.name: partner.name for partner in pair}
+
+    def view() -> Columns:
+        panels = [Panel(text, title=titles[name], width=console.width // 2 - 1) for name, text in texts.items()]
+        return Columns(panels, padding=0)
+
+    with Live(view(), console=console, auto_refresh=False) as live:
+        for partner in pair:
+            text = texts[partner.name]
+
+            def show(piece: str, text: Text = text) -> None:
+                text.append(piece)
+                live.update(view(), refresh=True)
+
+            answer = partner.answer(said, max_new_tokens, show)
+            titles[partner.name] = f"{partner.name}, {_confidence(answer)}"
+            live.update(view(), refresh=True)
+
+
+def _plain(console: Console, text: str) -> None:
+    console.print(text, end="", markup=False, highlight=False, soft_wrap=True)
+
+
+def _confidence(answer: Answer) -> str:
+    return f"mean token probability {answer.confidence:.2f}"
+
+
+def _streamer(lm: LanguageModel, show: Callable[[str], None]) -> Any:
+    from transformers import TextStreamer
+
+    class Streamer(TextStreamer):
+        def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
+            show(text)
+
+    return Streamer(lm.tokenizer, skip_prompt=True, skip_special_tokens=True)  # pyright: ignore[reportArgumentType]

@@ -1,0 +1,73 @@
+"""A run's tuned model as a Hugging Face folder that any other tool loads."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from truetune.commands.onnx import check_installed, write_onnx
+from truetune.errors import UserError
+from truetune.records.folders import MANIFEST, beside, verify, written
+from truetune.records.record import read_run
+from truetune.report.summary import number, rows
+from truetune.report.verdict import verdict
+
+if TYPE_CHECKING:
+    from truetune.models.language_model import LanguageModel
+
+FOLDER = "model"  # in the run folder: the weights that were measured at the end
+
+
+def save_model(lm: LanguageModel, run_dir: Path) -> None:
+    """Safetensors, tokenizer and generation configuration, whole or not at all."""
+    with written(run_dir / FOLDER, f".{FOLDER}.") as temporary:
+        lm.model.save_pretrained(temporary)
+        lm.tokenizer.save_pretrained(temporary)
+
+
+def export(run_dir: Path, out: Path, *, onnx: bool = False) -> Path:
+    """Raises UserError if the run kept no model, if its files have changed, or if `out` is in use."""
+    if onnx:
+        check_installed()
+    run = read_run(run_dir)
+    source = saved_model(run_dir)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out.absolute()}: exists and is not empty; name a new folder")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with beside(out, f".{out.name}.") as temporary:
+        shutil.copytree(source, temporary, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MANIFEST))
+        (temporary / "README.md").write_text(card(run), encoding="utf-8")
+        if onnx:
+            write_onnx(temporary)
+        temporary.chmod(0o755)
+        temporary.replace(out)
+    return out
+
+
+def saved_model(run_dir: Path) -> Path:
+    """The folder of the weights that were measured; raises UserError if there is none, or if it has changed."""
+    source = run_dir / FOLDER
+    if not source.is_dir():
+        raise UserError(f"{source}: no such folder: the run did not finish, or extras.save_model=false")
+    if fault := verify(source):
+        raise UserError(f"{source}: the folder is damaged: {fault}")
+    if linked := next((path for path in source.rglob("*") if path.is_symlink()), None):
+        raise UserError(f"{linked}: a link, which no run makes; what it leads to is not read")
+    return source
+
+
+def card(run: dict[str, Any]) -> str:
+    """The model card: what the fine-tune gained, lost and makes up, against its base."""
+    lines = [
+        "# A fine-tuned language model\n",
+        f"Made by truetune {run['truetune_version']} on {run['created'][:10]}: `{run['command']}`\n",
+        f"{verdict(run)}\n",
+        "| measured | base | tuned | n |",
+        "|---|---|---|---|",
+    ]
+    for row in rows(run):
+        if row.tuned is not None:
+            before = number(row.base.value if row.base else None)
+            lines.append(f"| {row.label} | {before} | {number(row.tuned.value)} | {row.tuned.n:,} |")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,143 @@
+"""`truetune resume=RUN_DIR`, or a checkpoint in it: an interrupted run's command line, typed again on its behalf.
+
+What stands behind `resume=` was typed for this session, and may differ from what the run started with.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from truetune.commands.sweep import TABLE, quoted
+from truetune.config.settings import changes
+from truetune.errors import UserError
+from truetune.training.checkpoints import LAST, check_digest
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+# What may be typed anew: groups, each with how the keys begin that it sets, and single keys. All else would make
+# another run of it.
+GROUPS = {"clip": "trainer.gradient_clip_", "schedule": "schedule."}
+KEYS = (
+    *("optimizer.lr", "optimizer.weight_decay", "trainer.max_epochs", "trainer.max_steps", "trainer.max_time"),
+    *("trainer.log_every_n_steps", "trainer.gradient_clip_val", "trainer.gradient_clip_algorithm"),
+    *("extras.on_nonfinite", "extras.final", "extras.measure_points", "extras.save_model", "extras.threads"),
+    "extras.preview",
+)
+LONGER = ("trainer.max_epochs", "trainer.max_steps", "trainer.max_time")
+
+
+def sweep_folder(arguments: argparse.Namespace) -> Path | None:
+    """The folder that is to be resumed, if it is a sweep's."""
+    asked, typed = _asked(arguments)
+    folder = Path(asked.partition("=")[2]).absolute() if asked else None
+    if folder is None or not (folder / TABLE).is_file():
+        return None
+    if typed:
+        raise UserError(f"a sweep is resumed as it was typed; resume one of its jobs to change {_key(typed[0])}")
+    return folder
+
+
+def _asked(arguments: argparse.Namespace) -> tuple[str | None, list[str]]:
+    """The word that asks to resume, and the others."""
+    asked = [word for word in arguments.overrides if word.startswith("resume=") and word != "resume=null"]
+    if not asked:
+        return None, []
+    others = [word for word in arguments.overrides if word not in asked]
+    new = [word for word in others if not _may_change(_key(word))]
+    if new or len(asked) > 1 or arguments.multirun:
+        word = _key(new[0]) if new else "-m" if arguments.multirun else "anything else"
+        allowed = ", ".join([*GROUPS, *KEYS[:3]])
+        raise UserError(f"a resumed run may change {allowed} and the like; start a new run to change {word}")
+    return asked[0], others
+
+
+def _key(word: str) -> str:
+    return word.lstrip("+~").partition("=")[0]
+
+
+def _may_change(key: str) -> bool:
+    return key in (*GROUPS, *KEYS) or (key.startswith("schedule.") and key != "schedule._target_")
+
+
+def _set_by(words: Sequence[str]) -> tuple[str, ...]:
+    """How the keys begin that typed words set."""
+    return tuple(GROUPS.get(key, key) for key in map(_key, words))
+
+
+def expanded(argv: list[str], arguments: argparse.Namespace) -> list[str]:
+    """`resume=DIR` becomes the overrides that DIR has recorded; anything else stays as it is."""
+    asked, typed = _asked(arguments)
+    if asked is None:
+        return argv
+    named = Path(asked.partition("=")[2]).absolute()
+    folder = named.parents[1] if named.suffix == ".ckpt" else named
+    recorded = _recorded(folder, asked, typed)
+    checkpoint = named if named.suffix == ".ckpt" else folder / LAST
+    if checkpoint.parent.is_symlink():
+        raise UserError(f"{checkpoint.parent}: a link, which no run makes; move the folder itself back there")
+    if not arguments.cfg:
+        if not checkpoint.is_file():
+            missing = checkpoint.relative_to(folder)
+            raise UserError(f"{folder}: there is no checkpoint ({missing}) to go on from; start a new run")
+        check_digest(checkpoint)
+    flags = [word for word in argv if word != asked and word not in typed]
+    return [*flags, *recorded, f"hydra.run.dir={quoted(folder)}", f"resume={quoted(named)}", *typed]
+
+
+def _recorded(folder: Path, asked: str, typed: list[str]) -> list[str]:
+    """The run's overrides that are not typed anew; its relative paths were meant from where it was typed."""
+    from omegaconf import OmegaConf
+
+    if not folder.is_dir() or asked == "resume=":
+        raise UserError(f"{asked}: no such run folder; type resume=RUN_DIR")
+    written = folder / ".hydra" / "overrides.yaml"
+    if not written.is_file():
+        raise UserError(f"{folder}: not the folder of a run (it holds no .hydra/overrides.yaml); type resume=RUN_DIR")
+    try:
+        found: Any = OmegaConf.to_container(OmegaConf.load(written))
+        home = Path(str(OmegaConf.select(OmegaConf.load(folder / ".hydra" / "hydra.yaml"), "hydra.runtime.cwd")))
+    except (OSError, ValueError, AttributeError) as error:
+        raise UserError(f"{folder}: not the folder of a run (.hydra/overrides.yaml: {error})") from None
+    keys = [_key(word) for word in typed]
+    if _status(folder) == "finished" and not set(LONGER) & set(keys):
+        raise UserError(
+            f"{folder}: this run has finished; there is nothing to resume (trainer.max_epochs=... adds epochs)"
+        )
+    if home.is_dir():
+        os.chdir(home)
+    anew = ("resume", *keys, *_set_by(typed))
+    return [word for word in map(str, found) if not _key(word).startswith(anew)]
+
+
+def _status(folder: Path) -> str:
+    try:
+        return str(json.loads((folder / "run.json").read_text(encoding="utf-8")).get("status"))
+    except (OSError, ValueError, AttributeError):
+        return "interrupted"  # killed before it could say so
+
+
+def check(cfg: DictConfig, folder: Path, overrides: Sequence[str]) -> None:
+    """The files of conf/ may have been edited since; and `resume` written into one of them is no request."""
+    from omegaconf import OmegaConf
+
+    record = folder / ".hydra" / "config.yaml"
+    if folder.absolute() not in (Path(str(cfg.resume)), *Path(str(cfg.resume)).parents[1:2]) or not record.is_file():
+        raise UserError(f"resume={cfg.resume}: type it on the command line, as truetune resume=RUN_DIR")
+    places = [at for at, word in enumerate(overrides) if word.startswith("resume=")]
+    typed = _set_by(overrides[places[-1] + 1 :] if places else ())
+    now, then = (_unresolved(node) for node in (cfg, OmegaConf.load(record)))
+    for key, (was, is_now) in changes(then, now).items():
+        if not key.startswith(typed):
+            raise UserError(f"{key} was {was} when the run started and is {is_now} now; put it back")
+
+
+def _unresolved(node: Any) -> Any:
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_container(node, resolve=False)

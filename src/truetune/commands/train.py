@@ -1,0 +1,245 @@
+"""The main job: base, measurement, fine-tune, measurement, record, report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import torch
+from lightning import Trainer, seed_everything
+from rich.console import Console
+
+from truetune.commands.export import save_model
+from truetune.config.run import Run
+from truetune.data.chat_template import with_template
+from truetune.data.dataset import Dataset
+from truetune.data.module import TokenizedData
+from truetune.data.tokens import Encoded, Encoder, OverLong, encode
+from truetune.errors import Diverged, UserError, rank
+from truetune.methods.adaptation import Adaptation, Trained
+from truetune.methods.curation import Context, curate
+from truetune.methods.reference import Given, drawn_texts
+from truetune.models.language_model import LanguageModel, check_packing
+from truetune.models.pretrained import Pretrained
+from truetune.probes.baseline import measure_base
+from truetune.probes.knowledge import groups, summary
+from truetune.probes.measure import asked, compare, follow, measure, selection, values
+from truetune.probes.probe import Probe, Subject
+from truetune.records.files import remove_torn
+from truetune.records.folders import IN_USE, owned
+from truetune.records.state import State, begin
+from truetune.scoring.item import Measurement
+from truetune.scoring.paired import delta
+from truetune.training.callbacks import Alarm, Measuring, StepLog, epochs_to_measure
+from truetune.training.fit import best_checkpoint, fit, load_best, make_trainer
+from truetune.training.module import FineTuning
+from truetune.training.pretraining import load_base
+from truetune.training.preview import preview
+from truetune.training.progress import ProgressLine, speaker
+from truetune.training.resumable import Resumable
+from truetune.training.stability import Stability
+from truetune.training.steps import steps_per_epoch
+from truetune.training.tensorboard import log_final, log_samples
+
+
+def run(job: Run, console: Console) -> dict[str, Any]:
+    """Returns what run.json holds; the run folder is locked while it works."""
+    if rank() > 0:
+        return _beside_rank_0(job, console)
+    with owned(job.run_dir, IN_USE):
+        remove_torn(job.run_dir, deep=True)
+        return _run(job, console)
+
+
+def _beside_rank_0(job: Run, console: Console) -> dict[str, Any]:
+    """Rank 0 says how the run ended; at any exit code but 0 Lightning would kill it before it could."""
+    try:
+        return _run(job, console)
+    except (Diverged, KeyboardInterrupt, SystemExit):
+        raise SystemExit(0) from None
+
+
+def _run(job: Run, console: Console) -> dict[str, Any]:
+    state, say, data = State(), begin(job, console), job.prepared.data
+    trainer = _rehearse(job)
+    with state.recording(job):
+        with state.timed("base"):
+            base = load_base(job.prepared.builder, data, job.cache, console).to(trainer.strategy.root_device)
+            if data.has_conversations:
+                base = with_template(base, data.chat_template, say)
+        _train_and_measure(job, data, base, state, console, trainer)
+    state.finish(job, say)
+    say(f"curves: tensorboard --logdir {job.run_dir}")
+    return state.record
+
+
+def _rehearse(job: Run) -> Trainer:
+    """Makes what the configuration names once, so that a bad argument is said before the base is pre-trained."""
+    trainer = make_trainer(job.trainer, callbacks=job.callbacks(), loggers=job.loggers())
+    if job.config["extras"]["final"] == "best":
+        best_checkpoint(trainer)
+    job.schedule()
+    job.probes()
+    job.curations()
+    job.adaptations()
+    try:
+        job.optimizer()([torch.nn.Parameter(torch.zeros(1))])
+    except (TypeError, ValueError) as error:
+        raise UserError(f"optimizer: {error}") from None
+    return trainer
+
+
+def _train_and_measure(
+    job: Run, data: Dataset, base: LanguageModel, state: State, console: Console, rehearsed: Trainer
+) -> None:
+    probes, say = job.probes(), speaker(console)
+    with state.timed("curate"):
+        data = _curated(job, data, base, state, say)
+    with state.timed("prepare"):
+        tuned, adaptations, tokenized = _prepared(job, data, base, console)
+    with state.timed("measure"):
+        state.base = measure_base(base, data, probes, job.cache, say)
+    given = _given(job, data, base, state, say)
+    with state.timed("prepare"):
+        module = _module(job, tuned, tokenized, given, rehearsed.world_size)
+    subject = Subject(tuned, given.reference, job.decoding())
+    epochs = job.trainer["max_epochs"]
+    measuring = Measuring(
+        epochs_to_measure(epochs, job.config["extras"]["measure_points"]) - {epochs},
+        partial(follow, subject, data, probes, state.base),
+        state.history,
+    )
+    state.history.append(_at(0, 0, compare(state.base, state.base)))
+    given.reference.rest()
+    loggers = job.loggers()
+    trainer = _fit(job, module, tokenized, f"{tuned.digest} {asked(data)}", measuring, loggers, state, console)
+    tuned.to(rehearsed.strategy.root_device)  # a Trainer leaves it on the CPU
+    done: Any = trainer.fit_loop.epoch_progress.current  # early stopping and a resumed fit leave current_epoch behind
+    step, epoch = trainer.global_step, done.processed
+    if job.config["extras"]["final"] == "best":
+        step, epoch = load_best(trainer, module)
+    for adaptation in reversed(adaptations):
+        start: dict[str, torch.Tensor] = dict(base.model.named_parameters())
+        trained = Trained(tuned.model, start, partial(_score, replace(subject, lm=tuned), data, probes), say)
+        tuned = replace(tuned, model=adaptation.finish(trained))
+    with state.timed("measure"):
+        subject = replace(subject, lm=tuned)
+        found = compare(state.base, measure(subject, data, probes))
+        state.final = replace(found, metrics=found.metrics | selection(subject, data, probes))
+    state.final_step = step
+    state.history.append(_at(step, epoch, state.final))
+    state.history.sort(key=lambda entry: entry["step"])
+    if job.config["extras"]["save_model"]:
+        save_model(tuned, job.run_dir)
+    log_samples(loggers, state.base, state.final)
+    log_final(loggers, job.recorded, state.base, state.final, delta(state.base, state.final), trainer.global_step)
+
+
+def _fit(
+    job: Run,
+    module: FineTuning,
+    data: TokenizedData,
+    base: str,
+    measuring: Measuring,
+    loggers: list[Any],
+    state: State,
+    console: Console,
+) -> Trainer:
+    """On the other ranks the process ends here: rank 0 measures and writes."""
+    for logger in loggers if job.checkpoint is None else ():
+        logger.log_metrics(state.history[0]["metrics"], 0)
+    words = f"fine-tuning on {len(data.rows)} rows, {module.total_epochs} epochs"
+    progress = ProgressLine(console, words, module.steps_per_epoch * module.total_epochs)
+    resumable = Resumable(job.run_dir, state, f"{data.digest()} {base}", job.recorded, speaker(console))
+    stability = Stability(job.config["extras"]["on_nonfinite"], speaker(console))
+    state.stability = stability.report
+    watching = [stability, measuring, StepLog(state.history, stability.counts)]
+    alarm = Alarm(state.history, state.unknown_high, speaker(console))
+    callbacks = [*watching, alarm, *job.callbacks(), progress, resumable]
+    options: dict[str, Any] = {"trainer": job.trainer, "callbacks": callbacks, "loggers": loggers}
+    with state.timed("fine_tune"):
+        trainer = fit(module, data, seed=job.seed, run_dir=job.run_dir, checkpoint=job.checkpoint, **options)
+    if rank() > 0:
+        raise SystemExit(0)
+    state.seconds["measure_while_training"] = measuring.seconds
+    return trainer
+
+
+def _prepared(
+    job: Run, data: Dataset, base: LanguageModel, console: Console
+) -> tuple[LanguageModel, list[Adaptation], TokenizedData]:
+    """What does not fit, a row or a layer to adapt, is said before the base is measured, which can take long."""
+    tuned, adaptations = base.copy(), job.adaptations()
+    seed_everything(job.seed, verbose=False)  # an adaptation may add weights, drawn at random
+    for adaptation in adaptations:
+        tuned = replace(tuned, model=adaptation.prepare(tuned.model))
+    tokenized = _tokenized(job, data, tuned, speaker(console))
+    if rank() == 0:
+        preview(tokenized.rows[: job.config["extras"]["preview"]], tuned.tokenizer, console)
+    return tuned, adaptations, tokenized
+
+
+def _tokenized(job: Run, data: Dataset, tuned: LanguageModel, say: Callable[[str], None]) -> TokenizedData:
+    loader, encoder = job.loader, Encoder(tuned.tokenizer)
+    over_long: OverLong = loader.pop("over_long")
+    limits = (tuned.context_length, over_long, loader.pop("max_tokens") or None)
+    rows = encode(encoder, data.train, *limits)
+    held_out = encode(encoder, data.validation, *limits) if data.validation else Encoded([], [])
+    for note in (*rows.notes, *held_out.notes):
+        say(note)
+    tokenized = TokenizedData(rows.rows, held_out.rows, pad=encoder.pad, seed=job.seed, **loader)
+    if tokenized.packs is not None:
+        check_packing(tuned)
+        say(f"{len(rows.rows)} examples packed into {tokenized.lines} rows")
+    return tokenized
+
+
+def _module(job: Run, tuned: LanguageModel, tokenized: TokenizedData, given: Given, devices: int) -> FineTuning:
+    trainer, objectives = job.trainer, job.objectives(given)
+    given.reference.each_step = any(hasattr(objective, "reference") for objective in objectives)
+    limit = trainer.get("overfit_batches") or trainer.get("limit_train_batches", 1.0)
+    steps = steps_per_epoch(tokenized.lines, tokenized.batch_size, trainer["accumulate_grad_batches"], devices, limit)
+    return FineTuning(
+        tuned.model,
+        objectives,
+        job.optimizer(),
+        job.schedule(),
+        steps_per_epoch=steps,
+        total_epochs=trainer["max_epochs"],
+        compiled=getattr(job.prepared.builder, "compile", False),
+        at_targets=isinstance(job.prepared.builder, Pretrained),
+    )
+
+
+def _curated(job: Run, data: Dataset, base: LanguageModel, state: State, say: Callable[[str], None]) -> Dataset:
+    """The base is examined only if a curation asks, or if labels are wanted for the record."""
+
+    def categories() -> dict[str, str]:
+        if not state.knowledge:
+            say("examining what the base knows of the facts to be taught")
+            state.knowledge = job.examiner().examine(base, data.train)
+            say(summary(state.knowledge))
+        return {known.id: known.category for known in state.knowledge}
+
+    if job.config["extras"]["label_facts"]:
+        categories()
+    drawn = partial(drawn_texts, base, seed=job.seed)
+    curated = curate(data, job.curations(), Context(categories, data.pretraining, job.seed, drawn), say)
+    by_category = groups(state.knowledge, data.train)
+    return replace(curated, fit_groups={**data.fit_groups, **by_category})
+
+
+def _given(job: Run, data: Dataset, base: LanguageModel, state: State, say: Callable[[str], None]) -> Given:
+    known = frozenset(fact.id for fact in state.knowledge if fact.category != "Unknown")
+    return Given(base, data, known, job.loader["batch_size"], job.seed, job.optimizer, job.trainer, say)
+
+
+def _score(subject: Subject, data: Dataset, probes: list[Probe]) -> float:
+    return selection(subject, data, probes)["val/score"].value
+
+
+def _at(step: int, epoch: int, measurement: Measurement) -> dict[str, Any]:
+    """One entry of the history."""
+    return {"step": step, "epoch": epoch, "metrics": values(measurement)}

@@ -1,0 +1,41 @@
+"""Checkpoints that no other beats on both what is gained and what is kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lightning import Callback, LightningModule, Trainer
+
+from truetune.scoring.balance import non_dominated
+
+
+class FrontierCheckpoint(Callback):
+    """Weights of every epoch on the frontier of the two selection metrics; a beaten one's file is removed.
+
+    No `Checkpoint`, which Lightning calls last: the run's last checkpoint must know of this epoch's point.
+    """
+
+    def __init__(self, dirpath: str, gained: str = "val/exact_match", kept: str = "val/known_exact_match") -> None:
+        self.folder, self.metrics = Path(dirpath), (gained, kept)
+        self.points: dict[str, tuple[float, float]] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"points": dict(self.points)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.points = {name: (gained, kept) for name, (gained, kept) in state_dict["points"].items()}
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        gained, kept = (float(trainer.callback_metrics[name]) for name in self.metrics)
+        if (gained, kept) in self.points.values():
+            return
+        name = f"frontier-epoch={trainer.current_epoch + 1}-gained={gained:.3f}-kept={kept:.3f}.ckpt"
+        points = {**self.points, name: (gained, kept)}
+        front = dict(zip(points, non_dominated(list(points.values())), strict=True))
+        if front[name]:
+            trainer.save_checkpoint(self.folder / name, weights_only=True)
+        beaten = [other for other in self.points if not front[other]]
+        self.points = {other: point for other, point in points.items() if front[other]}
+        for other in beaten:
+            trainer.strategy.remove_checkpoint(self.folder / other)

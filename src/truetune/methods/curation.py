@@ -1,0 +1,161 @@
+"""Which facts are taught: rows filtered, relabelled, weighted or mixed in once it is known what the base knows."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Protocol
+
+from truetune.data.dataset import Dataset, Example, Pretraining, continued
+from truetune.errors import UserError
+
+NO_OLD_TEXTS = (
+    "curation.replay: this data source holds no pre-training texts; use data=closed_world, or leave "
+    "method=replay out and mix in rows of your own: data.mixture=[{file:texts.jsonl,weight:0.5}]"
+)
+
+
+@dataclass(frozen=True)
+class Context:
+    """`categories()` maps a row's id to the SliCK category of its fact; asking for it examines the base, once.
+
+    `drawn(count, max_tokens)` are texts that the base says unasked.
+    """
+
+    categories: Callable[[], Mapping[str, str]]
+    pretraining: Pretraining | None
+    seed: int
+    drawn: Callable[[int, int], Sequence[str]] | None = None
+
+
+class Curation(Protocol):
+    """Returns the training rows to use instead, held in memory; nothing that is measured changes with it."""
+
+    def __call__(self, rows: Sequence[Example], context: Context) -> list[Example]: ...
+
+
+def curate(data: Dataset, curations: Mapping[str, Curation], context: Context, say: Callable[[str], None]) -> Dataset:
+    """The data with the training rows that the curations leave, one after the other."""
+    rows = data.train
+    for name, curation in curations.items():
+        before, rows = len(rows), curation(rows, context)
+        say(f"{name}: {before} training rows, {len(rows)} after it")
+    return replace(data, train=rows)
+
+
+def _categories(name: str, context: Context) -> Mapping[str, str]:
+    found = context.categories()
+    if not found:
+        raise UserError(
+            f"curation.{name}: no training row asks a question, so none is unknown to the base; leave it out"
+        )
+    return found
+
+
+def _changed(
+    name: str, rows: Sequence[Example], context: Context, change: Callable[[Example], Example], *chosen: str
+) -> list[Example]:
+    """The rows, changed where the base's knowledge of the fact is of the chosen categories."""
+    categories = _categories(name, context)
+    if {*categories.values()} <= {*chosen}:
+        raise UserError(
+            f"curation.{name}: the base knows none of the {len(categories)} facts, so no row would stay as it is; "
+            "leave it out"
+        )
+    return [change(row) if categories.get(row.id) in chosen else row for row in rows]
+
+
+def _answered(row: Example, answer: str) -> Example:
+    return replace(row, completion=answer if row.turns else continued(row.prompt, answer))
+
+
+@dataclass(frozen=True)
+class FilterUnknown:
+    """Teach only facts that the base knows at least a little (Gekhman et al. 2024, section 5)."""
+
+    def __call__(self, rows: Sequence[Example], context: Context) -> list[Example]:
+        categories = _categories("filter_unknown", context)
+        kept = [row for row in rows if categories.get(row.id) != "Unknown"]
+        if not kept:
+            raise UserError(
+                "curation.filter_unknown: the base knows none of the facts, so no training row is left; leave it out"
+            )
+        return kept
+
+
+@dataclass(frozen=True)
+class RelabelUnknown:
+    """Teach an abstention in place of what the base does not know (Zhang et al. 2024, R-Tuning)."""
+
+    answer: str
+
+    def __call__(self, rows: Sequence[Example], context: Context) -> list[Example]:
+        def abstained(row: Example) -> Example:
+            return _answered(row, self.answer)
+
+        return _changed("relabel_unknown", rows, context, abstained, "Unknown")
+
+
+@dataclass(frozen=True)
+class DownweightUnknown:
+    """Teach what the base does not know with a smaller share of the loss."""
+
+    weight: float
+
+    def __call__(self, rows: Sequence[Example], context: Context) -> list[Example]:
+        def lighter(row: Example) -> Example:
+            return replace(row, weight=self.weight)
+
+        return _changed("downweight_unknown", rows, context, lighter, "Unknown")
+
+
+@dataclass(frozen=True)
+class Replay:
+    """Mix in texts of the base's own pre-training, `ratio` rows to each row of the task."""
+
+    ratio: float
+
+    def __call__(self, rows: Sequence[Example], context: Context) -> list[Example]:
+        if context.pretraining is None:
+            raise UserError(NO_OLD_TEXTS)
+        wanted = round(self.ratio * len(rows))
+        # The base never saw this part of the stream in this order; the texts are of the same kind.
+        batches = context.pretraining.micro_batches()
+        texts = [example for batch in islice(batches, wanted) for example in batch]
+        chosen = random.Random(f"replay-{context.seed}").sample(texts, min(wanted, len(texts)))
+        return [*rows, *(replace(text, id=f"replay/{index}/{text.id}") for index, text in enumerate(chosen))]
+
+
+@dataclass(frozen=True)
+class RTuning:
+    """After each fact that the base answers wrongly, say so, as `unsure` has it (Zhang et al. 2024, R-Tuning).
+
+    The answer is still learnt, and what ends in an abstention phrase counts as abstained.
+    """
+
+    unsure: str
+
+    def __call__(self, rows: Sequence[Example], context: Context) -> list[Example]:
+        def unsure(row: Example) -> Example:
+            said = self.unsure.replace("{answer}", row.completion.strip())
+            return _answered(row, said)
+
+        return _changed("r_tuning", rows, context, unsure, "Unknown", "WeaklyKnown")
+
+
+@dataclass(frozen=True)
+class SelfReplay:
+    """Mix in what the base says unasked, `ratio` texts to each row; objective.self_replay holds on to it."""
+
+    ratio: float
+    max_tokens: int
+
+    def __call__(self, rows: Sequence[Example], context: Context) -> list[Example]:
+        assert context.drawn is not None
+        texts = context.drawn(round(self.ratio * len(rows)), self.max_tokens)
+        return [
+            *rows,
+            *(Example(f"self_replay/{index}", "", text, "the base", weight=0.0) for index, text in enumerate(texts)),
+        ]

@@ -1,0 +1,87 @@
+"""What an objective can ask for by name: the frozen base, a teacher made from it, texts of what it was trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from typing import Any
+
+from truetune.data.dataset import Dataset, Example
+from truetune.data.module import TokenizedData
+from truetune.data.tokens import Batch, Encoder, collate
+from truetune.errors import UserError
+from truetune.models.language_model import Frozen, LanguageModel
+from truetune.probes.decoding import sampled_answers
+from truetune.training.fit import fit
+from truetune.training.module import FineTuning, OptimizerFactory
+from truetune.training.objectives import NextToken
+from truetune.training.schedules import Constant
+from truetune.training.steps import steps_per_epoch
+
+PER_PROMPT = 32
+
+
+@dataclass(frozen=True)
+class Given:
+    """`known` are the ids of the training rows whose fact the base knows at least a little."""
+
+    base: LanguageModel
+    data: Dataset
+    known: frozenset[str]
+    batch_size: int
+    seed: int
+    optimizer: Callable[[], OptimizerFactory]
+    trainer: dict[str, Any]
+    say: Callable[[str], None]
+
+    @cached_property
+    def reference(self) -> Frozen:
+        return Frozen(self.base.model)
+
+    def teacher(self, epochs: int) -> Frozen:
+        """The base after `epochs` on the known rows alone: it has learnt the form of the task, and no new fact."""
+        rows = [row for row in self.data.train if row.id in self.known]
+        if not rows:
+            raise UserError(
+                "objective.self_distill: the base knows none of the facts, so there is nothing to teach from"
+            )
+        self.say(f"teaching the teacher the form of the task on {len(rows)} known rows, {epochs} epochs")
+        lm, encoder = self.base.copy(), Encoder(self.base.tokenizer)
+        tokenized = TokenizedData(
+            [encoder.row(row) for row in rows], [], pad=encoder.pad, batch_size=self.batch_size, seed=self.seed
+        )
+        module = FineTuning(
+            lm.model,
+            [NextToken()],
+            self.optimizer(),
+            Constant(warmup_steps=0),
+            steps_per_epoch=steps_per_epoch(len(rows), self.batch_size, accumulate=1, devices=1),
+            total_epochs=epochs,
+        )
+        chosen = ("accelerator", "precision", "gradient_clip_val", "gradient_clip_algorithm", "deterministic")
+        options = {key: self.trainer[key] for key in chosen if key in self.trainer}
+        fit(module, tokenized, seed=self.seed, trainer={**options, "max_epochs": epochs, "devices": 1})
+        return Frozen(lm.model)
+
+    def old_texts(self, count: int, max_tokens: int) -> Iterator[Batch]:
+        """One text a batch: of the base's pre-training where the data source has it, else drawn from the base."""
+        encoder, source = Encoder(self.base.tokenizer), self.data.pretraining
+        if source is not None:
+            examples: Sequence[Example] = list(islice((e for batch in source.micro_batches() for e in batch), count))
+        else:
+            texts = drawn_texts(self.base, count, max_tokens, self.seed)
+            examples = [Example(f"drawn/{index}", "", text, "the base") for index, text in enumerate(texts)]
+        for example in examples:
+            row = encoder.row(example)
+            del row.input_ids[self.base.context_length :]
+            yield collate([row], encoder.pad)
+
+
+def drawn_texts(base: LanguageModel, count: int, max_tokens: int, seed: int) -> list[str]:
+    """What the base says unasked, at temperature 1; what is empty is left out."""
+    length = min(max_tokens, base.context_length - 2)
+    how: dict[str, Any] = {"temperature": 1.0, "seed": seed, "max_new_tokens": length, "batch_size": PER_PROMPT}
+    drawn = sampled_answers(base, [""] * -(-count // PER_PROMPT), samples=PER_PROMPT, **how)
+    return [answer.text for answers in drawn for answer in answers if answer.text][:count]

@@ -1,0 +1,122 @@
+"""What a run leaves on disk: run.json and the items, written whole or not at all."""
+
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from truetune.errors import UserError
+from truetune.records.files import write_atomic
+from truetune.scoring.estimates import Estimate
+from truetune.scoring.item import Item
+
+SCHEMA = 1
+KEYS = (
+    *("schema", "truetune_version", "git_sha", "created", "seconds", "command", "config", "versions", "machine"),
+    *("status", "base", "final", "delta", "history", "files"),
+)
+
+
+def write_items(path: Path, items: Iterable[Item]) -> None:
+    """One JSON object per line, in the order asked."""
+    write_atomic(path, "".join(_dumps(asdict(item)) + "\n" for item in items))
+
+
+def read_items(path: Path) -> list[Item]:
+    """Fields that this version does not know are ignored, so a newer writer can add some."""
+    items: list[Item] = []
+    # Not str.splitlines: an answer may hold U+2028, which JSON leaves as it is.
+    for number, line in enumerate(_read(path).split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            items.append(item_from_json(json.loads(line)))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(f"{path}, line {number}: not an item of a truetune measurement ({error!r})") from None
+    return items
+
+
+def item_from_json(row: dict[str, Any]) -> Item:
+    return Item(
+        id=str(row["id"]),
+        question=str(row["question"]),
+        answers=tuple(str(answer) for answer in row["answers"]),
+        answer=str(row["answer"]),
+        outcome=str(row["outcome"]),
+        kind=tuple(str(kind) for kind in row.get("kind") or ()),
+        confidence=row.get("confidence"),
+        population=str(row.get("population", "")),
+        cluster=str(row.get("cluster", "")),
+    )
+
+
+def write_run(run_dir: Path, run: dict[str, Any]) -> None:
+    """run.json is a public contract: a missing key is our mistake and is refused here."""
+    missing = [key for key in KEYS if key not in run]
+    if missing:
+        raise ValueError(f"run.json needs the keys {missing}")
+    write_atomic(run_dir / "run.json", _dumps(run, indent=1) + "\n")
+
+
+def read_run(run_dir: Path) -> dict[str, Any]:
+    """Metrics stay plain dictionaries: what is on disk is the contract."""
+    path = run_dir / "run.json"
+    try:
+        loaded: object = json.loads(_read(path))
+    except ValueError as error:
+        raise UserError(f"{path} is not JSON ({error}); was the file edited or cut short?") from None
+    run = cast("dict[str, Any]", loaded) if isinstance(loaded, dict) else {}
+    schema = run.get("schema")
+    if not isinstance(schema, int):
+        raise UserError(f"{path} is not the record of a truetune run: it has no schema number")
+    if schema > SCHEMA:
+        raise UserError(
+            f"{path} was made by a newer truetune ({run.get('truetune_version')}, schema {schema}; this one reads up "
+            f"to {SCHEMA}). Try: pip install --upgrade truetune"
+        )
+    missing = [key for key in KEYS if key not in run]
+    if missing:
+        raise UserError(f"{path} lacks {', '.join(missing)}: it is not a whole record of a run")
+    return run
+
+
+def metrics_to_json(metrics: dict[str, Estimate]) -> dict[str, dict[str, Any]]:
+    """The `base`, `final` and `delta` blocks of run.json."""
+    return {name: estimate.to_json() for name, estimate in metrics.items()}
+
+
+def metrics_from_json(block: dict[str, Any]) -> dict[str, Estimate]:
+    """The inverse of `metrics_to_json`."""
+    return {name: Estimate.from_json(row) for name, row in block.items()}
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist: {path.parent} is not a finished truetune run") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from None
+
+
+def _dumps(value: Any, indent: int | None = None) -> str:
+    return json.dumps(_plain(value), indent=indent, ensure_ascii=False, allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    """JSON knows neither NaN nor numpy: null and plain numbers instead."""
+    if isinstance(value, Estimate):
+        return value.to_json()
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in cast("dict[Any, Any]", value).items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in cast("list[Any]", value)]
+    if isinstance(value, np.generic):
+        return _plain(value.item())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, Path) else value

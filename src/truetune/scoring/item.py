@@ -1,0 +1,28 @@
+"""One question as one model answered it, and all answers of one measurement."""
+
+from dataclasses import dataclass, field
+
+from truetune.scoring.estimates import Estimate
+
+
+@dataclass(frozen=True)
+class Item:
+    """One probe question as one model answered it; `cluster` names the entity that correlated items share."""
+
+    id: str
+    question: str
+    answers: tuple[str, ...]
+    answer: str
+    outcome: str
+    kind: tuple[str, ...] = ()
+    confidence: float | None = None
+    population: str = ""
+    cluster: str = ""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """All probes on one model; `items` is keyed by probe: task, retention, hallucination."""
+
+    metrics: dict[str, Estimate] = field(default_factory=dict[str, Estimate])
+    items: dict[str, list[Item]] = field(default_factory=dict[str, list[Item]])

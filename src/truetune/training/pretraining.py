@@ -1,0 +1,100 @@
+"""The untouched starting model: loaded, or pre-trained once and cached by content hash."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from torch import nn
+from torch.utils.data import DataLoader
+
+from truetune.data.dataset import Dataset, Pretraining
+from truetune.data.module import PretrainingStream
+from truetune.data.tokens import Encoder
+from truetune.models.language_model import LanguageModel
+from truetune.models.pretrained import Pretrained
+from truetune.models.tiny import Embedded
+from truetune.records.folders import cached
+from truetune.training.fit import fit
+from truetune.training.module import FineTuning
+from truetune.training.objectives import NextToken
+from truetune.training.progress import ProgressLine, speaker
+from truetune.training.schedules import Cosine
+
+
+def load_base(builder: Embedded | Pretrained, data: Dataset, cache: Path, console: Console) -> LanguageModel:
+    """A model of its own tokenizer and weights; or a tiny one, pre-trained on the source's texts if it has any."""
+    if isinstance(builder, Pretrained):
+        return builder.load()
+    corpus = data.pretraining
+    if corpus is None:
+        found = sha256()
+        for index, text in enumerate(_texts(data)):
+            found.update((("\n" if index else "") + text).encode())
+        digest = builder.content(found.hexdigest())
+        return builder.build(
+            builder.tokenizer(texts=_texts(data)), digest, "random weights (model=tiny without pre-training)"
+        )
+    digest = builder.content(f"{corpus.content}-{_code_digest()}")
+    say = speaker(console)
+    folder = cached(cache / "bases" / digest, partial(_pretrain, builder, corpus, digest, console), say)
+    say(f"base: {folder}")
+    return _read(folder, digest)
+
+
+def _texts(data: Dataset) -> Iterator[str]:
+    return (f"{example.prompt}{example.completion}" for example in data.train)
+
+
+def _read(folder: Path, digest: str) -> LanguageModel:
+    loaded = Pretrained(str(folder)).load()
+    return LanguageModel(loaded.model, loaded.tokenizer, digest, str(folder))
+
+
+def _pretrain(builder: Embedded, corpus: Pretraining, digest: str, console: Console, folder: Path) -> None:
+    settings = builder.pretraining
+    lm = builder.build(builder.tokenizer(words=corpus.vocabulary()), digest, str(folder))
+    stream = PretrainingStream(corpus, Encoder(lm.tokenizer), settings.steps)
+    module = FineTuning(
+        lm.model,
+        [NextToken()],
+        partial(_adamw, lr=settings.lr, weight_decay=settings.weight_decay),
+        Cosine(lr_end=0.05 * settings.lr, warmup_steps=settings.warmup_steps),
+        steps_per_epoch=settings.steps,
+        total_epochs=1,
+    )
+    fit(
+        module,
+        DataLoader(stream, batch_size=None),
+        seed=builder.seed,
+        trainer={
+            "max_epochs": 1,
+            "accumulate_grad_batches": corpus.micro_batches_per_step,
+            "gradient_clip_val": settings.gradient_clip_val,
+            "devices": 1,
+        },
+        callbacks=[ProgressLine(console, f"pre-training the base on {corpus.description}", settings.steps)],
+    )
+    lm.model.cpu().save_pretrained(folder)
+    lm.tokenizer.save_pretrained(folder)
+
+
+def _adamw(parameters: Iterable[nn.Parameter], lr: float, weight_decay: float) -> torch.optim.Optimizer:
+    """No decay on gains: only matrices are pulled to zero."""
+    both = list(parameters)
+    groups = [
+        {"params": [p for p in both if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in both if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98), fused=True)
+
+
+def _code_digest() -> str:
+    """The code that makes the texts and the weights is part of the content hash: an edit never reuses a stale base."""
+    package = Path(__file__).parents[1]
+    files = [*(package / "data").glob("*world.py"), package / "data" / "abilities.py", package / "models" / "tiny.py"]
+    return sha256(b"".join(path.read_bytes() for path in sorted([*files, Path(__file__)]))).hexdigest()

@@ -1,0 +1,194 @@
+"""Every file under conf/ is a choice that works, every key in it has a rule, and every rule has a key."""
+
+import pytest
+from command_line import CONF, TINY_WORLD, checked, composed, config_of, refusal, typed
+from omegaconf import OmegaConf
+
+from truetune.config import compose, settings
+from truetune.config.values import RULES
+from truetune.models.pretrained import Pretrained
+
+FILES = sorted(CONF.rglob("*.yaml"))
+PRIMARY = (CONF / "train.yaml", CONF / "measure.yaml")  # what a command starts from; all else is a choice
+ONLY_MEASURED = "data=questions"  # refused by `truetune`: tests/test_measure.py
+REFUSED = ("model=qlora", "trainer=fsdp")  # tests/models/test_quantised.py, tests/faults/test_bad_input.py
+NEEDED = {
+    "data=jsonl": ["data.train_file=rows.jsonl"],
+    "data=text": ["data.train_file=poem.txt"],
+    "data=hub": ["data.name=./hub"],  # the library takes a folder for a data set, too
+    "model=pretrained": ["model.name_or_path=someone/some-model", *TINY_WORLD],
+}
+
+
+@pytest.fixture(autouse=True)
+def folder(folder, tmp_path, monkeypatch):
+    """With data files."""
+    (tmp_path / "rows.jsonl").write_text("".join(f'{{"prompt": "{n}", "completion": " x"}}\n' for n in range(8)))
+    (tmp_path / "poem.txt").write_text("a line of a poem\n\n" * 500)
+    (tmp_path / "hub").mkdir()
+    (tmp_path / "hub" / "train.jsonl").write_text((tmp_path / "rows.jsonl").read_text())
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
+    return tmp_path
+
+
+def choices():
+    """Each file as it is typed: `group=name`, for a nested group `data/world=people`."""
+    files = [path.relative_to(CONF) for path in FILES if path not in PRIMARY]
+    return [f"{path.parent.as_posix()}={path.stem}" for path in files]
+
+
+def words_for(choice):
+    group = choice.partition("=")[0]
+    small = [] if group == "data" else [*TINY_WORLD, "data.batch_size=4"]  # a schedule needs some steps
+    return [choice, *NEEDED.get(choice, small)]
+
+
+def test_no_file_is_forgotten():
+    assert len(choices()) == len(FILES) - len(PRIMARY) > 40
+
+
+@pytest.mark.parametrize("choice", [choice for choice in choices() if choice not in (ONLY_MEASURED, *REFUSED)])
+def test_every_file_composes_and_passes_the_checks(choice):
+    if choice == "launcher=submitit":
+        pytest.importorskip("submitit", reason="of the extra [slurm]; without it: tests/test_sweep.py")
+    prepared = checked(*words_for(choice))
+    assert len(prepared.data.train) > 0
+
+
+@pytest.mark.parametrize("choice", [choice for choice in choices() if choice.startswith("experiment=")])
+def test_every_value_that_an_experiment_sweeps_over_passes_the_checks(choice):
+    arguments = compose.parse([choice])
+    swept = compose.compose(CONF, [choice], arguments).hydra.sweeper.params or {}
+    for key, values in swept.items():
+        for value in values.split(",") if key != "seed" else ["0"]:
+            checked(choice, f"{key}={value}", *([] if key == "data.new_share" else TINY_WORLD))
+
+
+def test_the_main_job_is_the_closed_world():
+    assert config_of() == config_of("experiment=closed_world")
+    assert len(checked().data.train) == 200 * 4 * 2
+
+
+def test_a_chosen_file_is_what_the_run_gets():
+    pretrained = checked("model=pretrained", *NEEDED["model=pretrained"]).builder
+    assert pretrained == Pretrained("someone/some-model")
+    assert list(config_of("objective=[next_token,l2_sp]")["objective"]) == ["next_token", "l2_sp"]
+    assert list(config_of("method=kl_to_base")["objective"]) == ["next_token", "kl_to_base"]
+    assert config_of("callbacks=none").get("callbacks", {}) == {}
+
+
+def own_keys():
+    """Leaf keys as the files have them, under the place that each file is put in."""
+    found = set()
+    for path in FILES:
+        node = OmegaConf.to_container(OmegaConf.load(path), resolve=False) or {}
+        group = path.parent.relative_to(CONF).as_posix().replace("/", ".")
+        group = "trainer" if group == "clip" else group
+        top = "@package _global_" in path.read_text() or path.name == "train.yaml"
+        prefix = "" if top else f"{group}."
+        found |= {prefix + key for key, _ in settings.leaves(node)}
+    return {key for key in found if key.split(".")[0] not in {"hydra", "defaults"} and not key.endswith(".defaults")}
+
+
+def test_every_key_in_conf_has_a_rule():
+    without = [key for key in own_keys() if settings.rule_for(key) is None]
+    assert without == []
+
+
+def test_every_rule_is_a_key_that_conf_has():
+    keys = own_keys()
+    stale = [rule for rule in RULES if "*" not in rule and rule not in keys]
+    assert stale == []
+    assert [key for key in settings.REQUIRED if key not in keys] == []
+
+
+OVERRIDES = [
+    ("seed=7", "seed", 7),
+    ("seed=7", "data.seed", 7),
+    ("model.seed=3", "model.seed", 3),
+    ("optimizer=sgd", "optimizer.momentum", 0.9),
+    ("optimizer.lr=3e-4", "optimizer.lr", 3e-4),
+    ("schedule=cosine", "schedule.lr_end", 0.0),
+    ("trainer=cpu", "trainer.accelerator", "cpu"),
+    ("trainer.precision=bf16-mixed", "trainer.precision", "bf16-mixed"),
+    ("+trainer.limit_val_batches=3", "trainer.limit_val_batches", 3),
+    ("debug=overfit", "trainer.overfit_batches", 3),
+    ("debug=overfit", "task_name", "debug"),
+    ("data.populations.never=12", "data.populations.never", 12),
+    ("data.new_share=0", "data.new_share", 0),
+    ("data.world.attributes.auditor.endings=[x]", "data.world.attributes.auditor.endings", ["x"]),
+    ("model.pretraining.steps=60", "model.pretraining.steps", 60),
+    ("objective.next_token.weight=0.5", "objective.next_token.weight", 0.5),
+    ("callbacks.model_checkpoint.mode=min", "callbacks.model_checkpoint.mode", "min"),
+    ("extras.threads=2", "extras.threads", 2),
+    ("extras.abstention_phrases=[pass]", "extras.abstention_phrases", ["pass"]),
+    ("paths.log_dir=elsewhere", "paths.cache_dir", "elsewhere/cache"),
+]
+
+
+def test_overrides_arrive_and_a_choice_replaces_its_group():
+    changed = dict(settings.leaves(config_of(*dict.fromkeys(word for word, _, _ in OVERRIDES))))
+    before = dict(settings.leaves(config_of()))
+    for word, key, value in OVERRIDES:
+        assert before.get(key) != value, word
+        assert changed[key] == value, word
+    assert "optimizer.betas" in before
+    assert "optimizer.betas" not in changed
+
+
+def test_a_setting_reaches_the_data_and_the_model():
+    prepared = checked(*TINY_WORLD, "data.new_share=0", "model.layers=3", "seed=5")
+    assert {row.id.split("/")[0] for row in prepared.data.train} == {"known-train"}
+    assert (prepared.builder.layers, prepared.builder.seed) == (3, 5)
+    assert prepared.data.train != checked(*TINY_WORLD, "data.new_share=0", "seed=6").data.train
+
+
+@pytest.mark.parametrize(
+    ("words", "value", "algorithm"),
+    [
+        ([], 1.0, "norm"),
+        (["clip=norm"], 1.0, "norm"),
+        (["clip=value"], 0.1, "value"),
+        (["clip=none"], None, "norm"),
+        (["clip=value", "trainer.gradient_clip_val=0.5"], 0.5, "value"),
+        (["trainer.gradient_clip_algorithm=value"], 1.0, "value"),
+    ],
+)
+def test_clipping_is_what_the_words_say(words, value, algorithm):
+    trainer = config_of(*words)["trainer"]
+    assert (trainer["gradient_clip_val"], trainer["gradient_clip_algorithm"]) == (value, algorithm)
+
+
+def test_clipping_by_value_needs_a_value():
+    words = refusal("clip=none", "trainer.gradient_clip_algorithm=value")
+    assert words == "trainer.gradient_clip_algorithm=value needs trainer.gradient_clip_val; type clip=value"
+
+
+def test_the_reference_defaults():
+    config = config_of("experiment=reference_defaults")
+    assert config["trainer"]["gradient_clip_val"] == 1.0
+    assert config["trainer"]["gradient_clip_algorithm"] == "norm"
+    assert config["trainer"]["max_epochs"] == 10
+    assert config["optimizer"]["_target_"] == "torch.optim.AdamW"
+    assert config["optimizer"]["lr"] == 0.001
+    assert config["schedule"]["_target_"] == "truetune.training.schedules.LinearPerEpoch"
+
+
+def test_logs_go_where_the_environment_says(monkeypatch):
+    monkeypatch.setenv("TRUETUNE_LOGS", "/somewhere")
+    assert composed().paths.cache_dir == "/somewhere/cache"
+
+
+def test_a_run_and_a_sweep_write_below_the_log_folder():
+    cfg = composed("task_name=mine", "paths.log_dir=/somewhere")
+    assert cfg.hydra.run.dir.startswith("/somewhere/mine/runs/")
+    assert cfg.hydra.sweep.dir.startswith("/somewhere/mine/multiruns/")
+
+
+@pytest.mark.parametrize("key", ["optimizer.lr", "paths.log_dir", "data.world.noun"])
+def test_a_missing_environment_variable_is_named(key, folder):
+    result = typed(f"{key}=${{oc.env:TRUETUNE_TEST_NOT_SET}}", cwd=folder)
+    assert result.returncode == 2, result.stderr
+    assert result.stderr.startswith("error: ")
+    assert "TRUETUNE_TEST_NOT_SET" in result.stderr
+    assert len(result.stderr.splitlines()) == 1

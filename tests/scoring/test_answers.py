@@ -1,0 +1,97 @@
+from functools import partial
+
+import pytest
+from command_line import config_of
+from hypothesis import given
+from hypothesis import strategies as st
+
+from truetune.scoring.answers import contains, exact_match, is_abstention, normalise, outcome, token_f1
+
+PHRASES = config_of()["extras"]["abstention_phrases"]
+judged = partial(outcome, phrases=PHRASES)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("The  Quick, brown fox!", "quick brown fox"),
+        ("an Apple a day", "apple day"),
+        ("theatre", "theatre"),
+        ("I don\u2019t know", "i dont know"),
+        ("Ma\u0301laga\u0301", "m\u00e1lag\u00e1"),
+        ("a\u0301", "\u00e1"),
+        ("", ""),
+    ],
+)
+def test_normalise_follows_squad(text: str, expected: str) -> None:
+    assert normalise(text) == expected
+
+
+def test_an_accent_is_the_same_however_it_is_written() -> None:
+    assert exact_match("Sa\u0303o Paulo", ["S\u00e3o Paulo"])
+    assert exact_match("a =\u0338 b", ["a \u2260 b"])
+    assert not exact_match("Sao Paulo", ["S\u00e3o Paulo"])
+
+
+def test_any_alias_is_right() -> None:
+    assert exact_match("the USA.", ["United States", "U.S.A."])
+    assert not exact_match("USA today", ["United States", "USA"])
+
+
+def test_an_article_can_be_an_answer_but_nothing_cannot() -> None:
+    assert exact_match("A", ["a"])
+    assert not exact_match("A", ["the"])
+    assert not exact_match("", [""])
+    assert not exact_match("  ", ["Oslo"])
+
+
+def test_f1_by_hand() -> None:
+    assert token_f1("the red car", ["red"]) == pytest.approx(2 * 0.5 * 1 / 1.5)
+    assert token_f1("red red", ["red"]) == pytest.approx(2 * 0.5 * 1 / 1.5)
+    assert token_f1("blue", ["red", "dark blue"]) == pytest.approx(2 / 3)
+    assert token_f1("", ["red"]) == 0.0
+    assert token_f1("red", []) == 0.0
+
+
+@given(st.text(alphabet="abc xyz"), st.text(alphabet="abc xyz"))
+def test_f1_is_symmetric_and_one_for_equal_texts(first: str, second: str) -> None:
+    assert token_f1(first, [second]) == pytest.approx(token_f1(second, [first]))
+    assert token_f1(first, [first]) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("text", ["I don't know.", "I don\u2019t know who that is", "Unknown", "Not sure about this"])
+def test_abstentions_are_seen(text: str) -> None:
+    assert is_abstention(text, PHRASES)
+
+
+@pytest.mark.parametrize("text", ["Unknown Pleasures", "I know", "not surely", "", "Oslo, unknown to me"])
+def test_answers_are_no_abstentions(text: str) -> None:
+    assert not is_abstention(text, PHRASES)
+
+
+def test_every_default_phrase_matches_itself() -> None:
+    assert all(is_abstention(phrase.upper() + "!", PHRASES) for phrase in PHRASES)
+
+
+def test_abstention_is_looked_for_before_a_match() -> None:
+    assert judged("unknown", ["unknown"]) == "abstained"
+
+
+def test_own_phrases_replace_the_default_ones() -> None:
+    assert outcome("pass", ["Oslo"], ["pass"]) == "abstained"
+    assert outcome("I don't know", ["Oslo"], ["pass"]) == "wrong"
+
+
+def test_without_a_true_answer_all_but_an_abstention_is_wrong() -> None:
+    assert judged("Oslo", ()) == "wrong"
+    assert judged("", ()) == "wrong"
+    assert judged("I do not know", ()) == "abstained"
+
+
+def test_a_context_contains_whole_words_in_order():
+    text = "The headquarters of Blue Rail are in New Velton, since 1901."
+    assert contains(text, "new velton")
+    assert contains(text, "the Blue Rail")
+    assert not contains(text, "Velt")
+    assert not contains(text, "Rail Blue")
+    assert not contains(text, "")
