@@ -8,10 +8,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from truetune.data import abilities
 from truetune.data.dataset import Dataset, Example, Question
+from truetune.data.values import BelowOne, Count, CountOrZero, Seed, Share
 from truetune.data.world import Attribute, Entity, NewNames, World, make_world
 from truetune.errors import UserError
 
@@ -91,18 +94,18 @@ class ClosedWorld:
     questions. Gain is measured in the first form, loss in the second, on the same held-out companies.
     """
 
-    seed: int
+    seed: Seed
     world: Mapping[str, Any]
     populations: Mapping[str, int]
-    companies: int
-    new_share: float
+    companies: Count
+    new_share: Share
     new_names: NewNames
-    filings_per_step: int
-    questions_per_step: int
-    exercises_per_step: int
-    unanswerable_share: float
-    held_out_filings: int
-    exercises: int
+    filings_per_step: Count
+    questions_per_step: Count
+    exercises_per_step: CountOrZero
+    unanswerable_share: BelowOne
+    held_out_filings: Count
+    exercises: Annotated[int, Field(ge=0, le=10_000, strict=True)]
 
     @cached_property
     def made(self) -> World:

@@ -23,6 +23,7 @@ from truetune.data.rows.read import (
     together,
 )
 from truetune.data.rows.stored import Chosen
+from truetune.data.values import CountOrZero, Positive, Seed, Text
 from truetune.errors import UserError
 from truetune.scoring.answers import end_in_numbers
 
@@ -30,9 +31,9 @@ from truetune.scoring.answers import end_in_numbers
 class Mix(TypedDict):
     """`weight` rows of the file to each row of the training file."""
 
-    file: str
-    weight: float
-    columns: NotRequired[dict[str, str]]
+    file: Text
+    weight: Positive
+    columns: NotRequired[dict[str, Text]]
 
 
 @dataclass(frozen=True)
@@ -42,18 +43,18 @@ class Files:
     `columns` are for these files; a file of `mixture` brings its own.
     """
 
-    seed: int
-    train_file: str
-    probe_file: str | None
-    retention_file: str | None
-    probe_questions: int
-    validation_rows: int
-    prompt_template: str
+    seed: Seed
+    train_file: Text
+    probe_file: Text | None
+    retention_file: Text | None
+    probe_questions: CountOrZero
+    validation_rows: CountOrZero
+    prompt_template: Text
     on_bad_row: OnBadRow
-    validation_file: str | None = None
-    columns: Mapping[str, str | None] = field(default_factory=dict)
+    validation_file: Text | None = None
+    columns: Mapping[str, Text | None] = field(default_factory=dict)
     mixture: Sequence[Mix] = ()
-    chat_template: str | None = "auto"
+    chat_template: Text | None = "auto"
 
     def load(self) -> Dataset:
         """Raises UserError with file and line for a row that cannot be used."""

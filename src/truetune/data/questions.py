@@ -10,6 +10,7 @@ from truetune.data.dataset import Dataset
 from truetune.data.published import SETS, read_standard, recognised
 from truetune.data.rows.json_rows import iter_jsonl
 from truetune.data.rows.read import in_context, read_examples, read_questions, together
+from truetune.data.values import Text
 
 SELF_AWARE = {"question_id", "question", "answer", "answerable"}
 
@@ -18,9 +19,9 @@ SELF_AWARE = {"question_id", "question", "answer", "answerable"}
 class Questions:
     """Each question is asked as a task and as a probe for hallucination."""
 
-    probe_file: str
-    retention_file: str | None
-    prompt_template: str
+    probe_file: Text
+    retention_file: Text | None
+    prompt_template: Text
 
     def load(self) -> Dataset:
         """Raises UserError with file and line for a row that cannot be used; none is skipped."""

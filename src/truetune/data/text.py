@@ -6,9 +6,14 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
 
 from truetune.data.dataset import Dataset, Example
 from truetune.data.rows.read import read_text
+from truetune.data.values import Seed
+from truetune.data.values import Text as FileName
 from truetune.errors import UserError
 
 
@@ -16,9 +21,9 @@ from truetune.errors import UserError
 class Text:
     """Whole paragraphs joined to segments; every so-many-th segment is held out."""
 
-    seed: int
-    train_file: str
-    held_out_share: float
+    seed: Seed
+    train_file: FileName
+    held_out_share: Annotated[float, Field(gt=0, lt=1, strict=True)]
     segment_characters: int = 2000
 
     def load(self) -> Dataset:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from truetune.data.tokens import Batch
+from truetune.data.values import NotNegative
 from truetune.models.language_model import Frozen
 from truetune.training.objectives import Micro, kl_to, pull
 
@@ -18,7 +19,7 @@ class SelfReplay:
     """KL(base || tuned) on texts that the base has said itself, which curation.self_replay mixes in with weight 0."""
 
     reference: Frozen
-    weight: float
+    weight: NotNegative
 
     def __call__(self, micro: Micro) -> Tensor:
         said_BT = micro.is_target_BT & (micro.weights_BT[:, 1:] == 0)

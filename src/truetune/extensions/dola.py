@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from truetune.data.values import Share
 from truetune.models.language_model import bare
 
 
@@ -21,7 +22,7 @@ class Dola:
     """
 
     layers: Literal["low", "high"] = "low"
-    plausible: float = 0.1
+    plausible: Share = 0.1
 
     @contextmanager
     def processor(self, model: Any) -> Generator[Callable[[Tensor, Tensor], Tensor]]:

@@ -11,6 +11,7 @@ from truetune.data.dataset import Dataset, Question
 from truetune.data.files import Files
 from truetune.data.rows.json_rows import Record
 from truetune.data.rows.read import Reading, ask_records, read_records
+from truetune.data.values import Text
 from truetune.errors import UserError, first_line
 
 
@@ -21,12 +22,12 @@ class Hub(Files):
     Validation rows and probe questions come from splits of their own, from files, or are set aside.
     """
 
-    name: str = ""
-    subset: str | None = None
-    split: str = "train"
-    validation_split: str | None = None
-    probe_split: str | None = None
-    revision: str | None = None
+    name: Text = ""
+    subset: Text | None = None
+    split: Text = "train"
+    validation_split: Text | None = None
+    probe_split: Text | None = None
+    revision: Text | None = None
 
     def load(self) -> Dataset:
         """Raises UserError if the data set is neither cached nor within reach."""

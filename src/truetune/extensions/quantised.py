@@ -8,6 +8,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from truetune.data.values import Dtype, YesOrNo
 from truetune.errors import UserError
 from truetune.models.pretrained import Pretrained
 
@@ -18,9 +19,9 @@ PACKAGES = ("bitsandbytes", "accelerate", "peft")
 class Quantised(Pretrained):
     """QLoRA (Dettmers et al. 2023): what `dtype` names is computed in, `double_quant` quantises the scales as well."""
 
-    dtype: str = "bfloat16"
+    dtype: Dtype = "bfloat16"
     quant_type: Literal["nf4", "fp4"] = "nf4"
-    double_quant: bool = True
+    double_quant: YesOrNo = True
 
     def check(self) -> None:
         super().check()

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from truetune.data.dataset import Dataset
+from truetune.data.values import Count, NotNegative, Seed
 from truetune.extensions.semantic import Same, same_answer, self_agreement, semantic_entropy
 from truetune.probes.decoding import sampled_answers
 from truetune.probes.probe import Asking, Subject
@@ -27,10 +28,10 @@ class Sampling:
     """
 
     asking: Asking
-    samples: int
-    temperature: float
-    questions: int
-    seed: int
+    samples: Count
+    temperature: NotNegative
+    questions: Count
+    seed: Seed
     same: Same = same_answer
     name: str = "sampling"
 

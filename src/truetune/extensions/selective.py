@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from truetune.data.dataset import Dataset
+from truetune.data.values import NotNegative
 from truetune.probes.probe import Asking, Subject
 from truetune.scoring.estimates import bootstrap, paired_difference
 from truetune.scoring.item import Measurement
@@ -23,7 +24,7 @@ class Selective:
     """
 
     asking: Asking
-    wrong_cost: float
+    wrong_cost: NotNegative
     name: str = "selective"
 
     def measure(self, subject: Subject, data: Dataset) -> Measurement:

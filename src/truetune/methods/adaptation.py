@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatch
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
+from truetune.data.values import BelowOne, Count, Positive, Share, Text, YesOrNo
 from truetune.errors import UserError
 
 Say = Callable[[str], None]
@@ -37,7 +39,7 @@ class Adaptation(Protocol):
 class Freeze:
     """Parameters whose name matches one of the patterns are not trained."""
 
-    patterns: Sequence[str]
+    patterns: Annotated[list[Text], Field(min_length=1)]
 
     def prepare(self, model: Any) -> Any:
         names = [name for name, _ in model.named_parameters()]
@@ -63,7 +65,7 @@ class Freeze:
 class Interpolate:
     """Weights (1 - alpha) * base + alpha * tuned, alpha chosen by `val/score` (Wortsman et al. 2022, WiSE-FT)."""
 
-    alphas: Sequence[float]
+    alphas: Annotated[list[Share], Field(min_length=1)]
 
     def prepare(self, model: Any) -> Any:
         return model
@@ -90,12 +92,12 @@ class Interpolate:
 class Lora:
     """Low-rank updates beside frozen weights (Hu et al. 2022), merged at the end; without modules named, all linear."""
 
-    r: int
-    alpha: float
-    dropout: float
-    target_modules: Sequence[str] | None
-    use_rslora: bool
-    use_dora: bool
+    r: Count
+    alpha: Positive
+    dropout: BelowOne
+    target_modules: Annotated[list[Text], Field(min_length=1)] | None
+    use_rslora: YesOrNo
+    use_dora: YesOrNo
 
     def prepare(self, model: Any) -> Any:
         try:

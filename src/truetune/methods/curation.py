@@ -6,9 +6,12 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Protocol
+from typing import Annotated, Protocol
+
+from pydantic import Field
 
 from truetune.data.dataset import Dataset, Example, Pretraining, continued
+from truetune.data.values import Count, Part, Text
 from truetune.errors import UserError
 
 NO_OLD_TEXTS = (
@@ -89,7 +92,7 @@ class FilterUnknown:
 class RelabelUnknown:
     """Teach an abstention in place of what the base does not know (Zhang et al. 2024, R-Tuning)."""
 
-    answer: str
+    answer: Text
 
     def __call__(self, rows: Sequence[Example], context: Context) -> list[Example]:
         def abstained(row: Example) -> Example:
@@ -102,7 +105,7 @@ class RelabelUnknown:
 class DownweightUnknown:
     """Teach what the base does not know with a smaller share of the loss."""
 
-    weight: float
+    weight: Part
 
     def __call__(self, rows: Sequence[Example], context: Context) -> list[Example]:
         def lighter(row: Example) -> Example:
@@ -115,7 +118,7 @@ class DownweightUnknown:
 class Replay:
     """Mix in texts of the base's own pre-training, `ratio` rows to each row of the task."""
 
-    ratio: float
+    ratio: Part
 
     def __call__(self, rows: Sequence[Example], context: Context) -> list[Example]:
         if context.pretraining is None:
@@ -135,7 +138,7 @@ class RTuning:
     The answer is still learnt, and what ends in an abstention phrase counts as abstained.
     """
 
-    unsure: str
+    unsure: Annotated[str, Field(pattern=r"\S")]
 
     def __call__(self, rows: Sequence[Example], context: Context) -> list[Example]:
         def unsure(row: Example) -> Example:
@@ -149,8 +152,8 @@ class RTuning:
 class SelfReplay:
     """Mix in what the base says unasked, `ratio` texts to each row; objective.self_replay holds on to it."""
 
-    ratio: float
-    max_tokens: int
+    ratio: Part
+    max_tokens: Count
 
     def __call__(self, rows: Sequence[Example], context: Context) -> list[Example]:
         assert context.drawn is not None

@@ -10,6 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from truetune.data.values import Dtype, Text, YesOrNo
 from truetune.errors import UserError, first_line
 
 if TYPE_CHECKING:
@@ -22,12 +23,12 @@ if TYPE_CHECKING:
 class Pretrained:
     """Only safetensors are read: a pickled `.bin` could run code. Remote code runs only if the user types it."""
 
-    name_or_path: str
-    dtype: str = "float32"
-    trust_remote_code: bool = False
-    revision: str | None = None
-    gradient_checkpointing: bool = False
-    compile: bool = False  # of the forward pass in training
+    name_or_path: Text
+    dtype: Dtype = "float32"
+    trust_remote_code: YesOrNo = False
+    revision: Text | None = None
+    gradient_checkpointing: YesOrNo = False
+    compile: YesOrNo = False  # of the forward pass in training
     called: str = "model"  # in messages
 
     @property

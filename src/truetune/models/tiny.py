@@ -6,8 +6,11 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from pydantic import Field
+
+from truetune.data.values import BelowOne, Count, CountOrZero, NotNegative, Positive, Rate, Seed
 from truetune.models.tokenizers import byte_bpe, word_level
 
 if TYPE_CHECKING:
@@ -20,22 +23,22 @@ if TYPE_CHECKING:
 class Pretraining:
     """How the base is trained by maximum likelihood; the peak rate is about 20 times the fine-tuning rate."""
 
-    steps: int
-    lr: float
-    warmup_steps: int
-    weight_decay: float
-    gradient_clip_val: float
+    steps: Count
+    lr: Rate
+    warmup_steps: CountOrZero
+    weight_decay: NotNegative
+    gradient_clip_val: Positive
 
 
 @dataclass(frozen=True)
 class Embedded:
     """What the architectures share."""
 
-    seed: int
-    hidden_size: int
-    layers: int
-    context_length: int
-    vocabulary_size: int
+    seed: Seed
+    hidden_size: Count
+    layers: Count
+    context_length: Annotated[int, Field(ge=8, strict=True)]
+    vocabulary_size: Annotated[int, Field(ge=300, strict=True)]
     pretraining: Pretraining
 
     def content(self, corpus: str) -> str:
@@ -76,8 +79,8 @@ class Embedded:
 class Tiny(Embedded):
     """Llama's architecture: with learned absolute positions, one seed in three fails to extract what it has read."""
 
-    intermediate_size: int
-    heads: int
+    intermediate_size: Count
+    heads: Count
 
     def model(self, common: dict[str, Any]) -> PreTrainedModel:
         from transformers import LlamaConfig, LlamaForCausalLM
@@ -96,8 +99,8 @@ class Tiny(Embedded):
 class TinyRecurrent(Embedded):
     """An LSTM, a GRU or Elman's network."""
 
-    cell: str
-    dropout: float
+    cell: Literal["lstm", "gru", "rnn"]
+    dropout: BelowOne
 
     def model(self, common: dict[str, Any]) -> PreTrainedModel:
         from truetune.extensions.recurrent import RecurrentConfig, RecurrentForCausalLM

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from truetune.data.tokens import IGNORED
+from truetune.data.values import Count, NotNegative
 from truetune.models.language_model import Frozen
 from truetune.models.logits import kl_nats, nll_nats
 
@@ -67,8 +68,8 @@ class NextToken:
     and no chunk, those of all target tokens, and of no other.
     """
 
-    weight: float = 1.0
-    chunk: int | None = None
+    weight: NotNegative = 1.0
+    chunk: Count | None = None
 
     def __call__(self, micro: Micro) -> Tensor:
         if micro.head is not None:
@@ -106,7 +107,7 @@ class KlToBase:
     """
 
     reference: Frozen
-    weight: float
+    weight: NotNegative
     positions: Literal["target", "all"] = "target"
 
     def __call__(self, micro: Micro) -> Tensor:
@@ -140,7 +141,7 @@ class L2Sp:
     """weight / 2 * ||theta - theta_base||^2 (Li et al. 2018, L2-SP), once a step whatever its token count."""
 
     reference: Frozen
-    weight: float
+    weight: NotNegative
 
     def __post_init__(self) -> None:
         self._start = self.reference.parameters()

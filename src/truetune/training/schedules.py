@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Protocol
 
+from truetune.data.values import Count, CountOrZero, NotNegative, Share
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -64,7 +66,7 @@ class Schedule(Protocol):
 
 @dataclass(frozen=True)
 class Constant:
-    warmup_steps: int = 0
+    warmup_steps: CountOrZero = 0
 
     def __call__(self, progress: Progress, lr: float) -> float:
         return lr * warmup(progress.step, self.warmup_steps)
@@ -72,7 +74,7 @@ class Constant:
 
 @dataclass(frozen=True)
 class LinearPerEpoch:
-    lr_end: float
+    lr_end: NotNegative
 
     def __call__(self, progress: Progress, lr: float) -> float:
         return linear_per_epoch(progress.epoch, progress.total_epochs, lr, self.lr_end)
@@ -80,8 +82,8 @@ class LinearPerEpoch:
 
 @dataclass(frozen=True)
 class StepDecay:
-    rate: float
-    every: int
+    rate: Share
+    every: Count
 
     def __call__(self, progress: Progress, lr: float) -> float:
         return step_decay(progress.epoch, lr, self.rate, self.every)
@@ -89,8 +91,8 @@ class StepDecay:
 
 @dataclass(frozen=True)
 class Cosine:
-    lr_end: float
-    warmup_steps: int = 0
+    lr_end: NotNegative
+    warmup_steps: CountOrZero = 0
 
     def __call__(self, progress: Progress, lr: float) -> float:
         decayed = cosine(
@@ -101,9 +103,9 @@ class Cosine:
 
 @dataclass(frozen=True)
 class WarmupStableDecay:
-    lr_end: float
-    warmup_steps: int
-    decay_steps: int
+    lr_end: NotNegative
+    warmup_steps: CountOrZero
+    decay_steps: Count
 
     def __call__(self, progress: Progress, lr: float) -> float:
         return warmup_stable_decay(
