@@ -8,7 +8,7 @@ from command_line import CONF, checked
 
 from truetune.config import settings
 from truetune.records import record
-from truetune.report.summary import LABELS
+from truetune.scoring.metrics import METRICS
 
 README = (CONF.parent / "README.md").read_text(encoding="utf-8")
 TYPED = [
@@ -33,7 +33,7 @@ def test_every_metric_named_is_reported():
     table = README.partition("## What is measured")[2].partition("## ")[0]
     named = set(re.findall(r"`([a-z_]+/\w+)`", table))
     assert named
-    assert named - {"val/score"} <= set(LABELS)  # that one chooses, and is not reported
+    assert named - {"val/score"} <= set(METRICS)  # that one chooses, and is not reported
 
 
 def test_the_contract_names_every_key_of_a_record():

@@ -11,10 +11,11 @@ from rich.console import Console
 from truetune.commands.report import render
 from truetune.errors import UserError
 from truetune.records.record import metrics_to_json, read_items, read_run, write_items, write_run
-from truetune.report.summary import LABELS, Row, change, number, print_table, rows
+from truetune.report.summary import Row, change, number, print_table, rows
 from truetune.report.verdict import caution, verdict
 from truetune.scoring.estimates import Estimate
 from truetune.scoring.item import Measurement
+from truetune.scoring.metrics import METRICS
 from truetune.scoring.paired import delta
 
 
@@ -154,7 +155,7 @@ def test_weights_from_before_unknown_facts_were_memorised_are_said_to_be(measure
 
 def row(metric: str, low: float | None, high: float | None) -> Row:
     value = 0.0 if low is None or high is None else (low + high) / 2
-    return Row("", None, None, Estimate(value, 10, low, high), metric, LABELS[metric][1])
+    return Row("", None, None, Estimate(value, 10, low, high), metric, METRICS[metric].direction)
 
 
 def test_change_follows_the_direction_of_the_metric() -> None:

@@ -105,11 +105,11 @@ def _study(url: str, name: str, directions: Sequence[str], overrides: Sequence[s
 
 def _measured(metrics: Sequence[str], probes: Any) -> None:
     """Whether any probe could report it; one that this run's probes do not is said after the first run."""
-    from truetune.report.summary import LABELS
+    from truetune.scoring.metrics import METRICS
 
     if not all(called.startswith("truetune.") for _, called in _called(probes, "probe")):
         return
-    known = [*LABELS, "val/score", "val/exact_match", "val/known_exact_match"]
+    known = [*METRICS, "val/score", "val/exact_match", "val/known_exact_match"]
     for name in metrics:
         if name not in known and not name.startswith("fit/"):  # whose groups are the data's
             raise UserError(f"optimized_metric={name}: no such metric{near(name, known)}")

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from html import escape
 
 from truetune.report.style import STYLE
-from truetune.report.summary import Direction, Row, change, interval, number, p_value
+from truetune.report.summary import Row, change, interval, number, p_value
 from truetune.scoring.estimates import Estimate
+from truetune.scoring.metrics import Direction
 
 GOOD: dict[Direction, tuple[str, str]] = {
     "higher": (" ↑", "higher is better"),

@@ -6,67 +6,12 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from truetune.records.record import metrics_from_json
 from truetune.scoring.estimates import CONFIDENCE, Estimate, items_needed
-from truetune.scoring.rates import DEFINITIONS
+from truetune.scoring.metrics import METRICS, Direction, metric
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-SHARES = (
-    *("hallucination/lost_rate", "hallucination/over_refusal_rate"),
-    *("multiple_choice/mc1", "multiple_choice/mc1_per_token", "multiple_choice/mc2"),
-)
-Direction = Literal["higher", "lower", ""]
 Change = Literal["better", "worse", "no clear change", ""]
-
-# metric -> (label, which way is good); "" where more is neither good nor bad in itself.
-LABELS: dict[str, tuple[str, Direction]] = {
-    "task/exact_match": ("Task questions right", "higher"),
-    "task/token_f1": ("Task answers, word overlap (F1)", "higher"),
-    "task/nll_nats_per_token": ("Task loss, nats per token", "lower"),
-    "fit/known_exact_match": ("Known training facts right", ""),
-    "fit/new_exact_match": ("New training facts right", ""),
-    "fit/train_exact_match": ("Training rows reproduced", ""),
-    "fit/highly_known_exact_match": ("HighlyKnown training facts right", ""),
-    "fit/maybe_known_exact_match": ("MaybeKnown training facts right", ""),
-    "fit/weakly_known_exact_match": ("WeaklyKnown training facts right", ""),
-    "fit/unknown_exact_match": ("Unknown training facts right", ""),
-    "hallucination/known_exact_match": ("Known facts right", "higher"),
-    "hallucination/lost_rate": ("Lost, of what the base knew", "lower"),
-    "hallucination/over_refusal_rate": ("Refused, of what the base knew", "lower"),
-    "hallucination/invented_rate": ("Made up, no answer exists", "lower"),
-    "hallucination/rate": ("Wrong, of all questions", "lower"),
-    "hallucination/correct_given_attempted": ("Right when it answers", "higher"),
-    "hallucination/abstention_rate": ("Abstained, of all questions", ""),
-    "hallucination/echo_rate": ("Echo of a fine-tuning answer", ""),
-    "hallucination/off_domain_rate": ("Not the right kind of value", "lower"),
-    "retention/accuracy": ("General ability", "higher"),
-    "retention/backward_transfer": ("Backward transfer", "higher"),
-    "retention/nll_nats_per_token": ("General loss, nats per token", "lower"),
-    "retention/kl_to_base_nats_per_token": ("Drift (KL), nats per token", "lower"),
-    "calibration/ece": ("Calibration error", "lower"),
-    "calibration/brier": ("Confidence, Brier score", "lower"),
-    "calibration/auroc": ("Confidence, AUROC", "higher"),
-    "selective/aurc": ("Risk, mean over coverages", "lower"),
-    "selective/score_at_50": ("Score, confidence target 0.5", "higher"),
-    "selective/score_at_75": ("Score, confidence target 0.75", "higher"),
-    "selective/score_at_90": ("Score, confidence target 0.9", "higher"),
-    "selective/worth_from_confidence": ("Worth answering from confidence", "lower"),
-    "selective/best_worth_per_100": ("Best worth per 100 questions", "higher"),
-    "multiple_choice/mc1": ("Multiple choice, MC1", "higher"),
-    "multiple_choice/mc1_per_token": ("MC1 by likelihood per token", "higher"),
-    "multiple_choice/mc2": ("Multiple choice, MC2", "higher"),
-    "sampling/self_agreement": ("Samples that say the same", ""),
-    "sampling/semantic_entropy_nats": ("Semantic entropy, nats", ""),
-    "sampling/agreement_auroc": ("Agreement, AUROC", "higher"),
-    "sampling/entropy_auroc": ("Semantic entropy, AUROC", "higher"),
-    "faithfulness/unsupported_rate": ("Not in the given context", "lower"),
-    "faithfulness/context_rate": ("Follows the context", "higher"),
-    "faithfulness/memory_rate": ("Follows memory instead", "lower"),
-    "faithfulness/neither_rate": ("Follows neither", "lower"),
-    "balance/gained_share": ("Gained share of the headroom", "higher"),
-    "balance/kept_share": ("Kept share of the known", "higher"),
-    "balance/score": ("Balance score", "higher"),
-}
 
 
 class Row(NamedTuple):
@@ -79,22 +24,21 @@ class Row(NamedTuple):
 
 
 def rows(run: dict[str, Any]) -> list[Row]:
-    """In the order of `LABELS`; metrics that this version has no label for come last under their own name.
+    """In the order of the table of metrics; those that have no row in it come last under their own name.
 
     What chose the checkpoint (`val/`) is no result.
     """
     base, tuned, delta = (metrics_from_json(run[block]) for block in ("base", "final", "delta"))
     present = {**base, **tuned}
-    others = sorted(name for name in present.keys() - LABELS.keys() if not name.startswith("val/"))
-    names = [name for name in LABELS if name in present] + others
+    others = sorted(name for name in present.keys() - METRICS.keys() if not name.startswith("val/"))
+    names = [name for name in METRICS if name in present] + others
     found: list[Row] = []
     for name in names:
-        label, good = LABELS.get(name, (name, ""))
         before, after = base.get(name), tuned.get(name)
         difference = delta.get(name)
         if difference is None and before is not None and after is not None:
             difference = Estimate(after.value - before.value, after.n)
-        found.append(Row(label, before, after, difference, name, good))
+        found.append(Row(metric(name).label, before, after, difference, name, metric(name).direction))
     return found
 
 
@@ -134,7 +78,7 @@ def too_few(rows: Sequence[Row]) -> str:
     found: dict[str, tuple[int, int]] = {}
     for row in rows:
         measured = row.tuned or row.base
-        needed = items_needed(measured) if measured and row.metric in (*DEFINITIONS, *SHARES) else None
+        needed = items_needed(measured) if measured and metric(row.metric).is_share else None
         if needed and measured:
             probe = row.metric.partition("/")[0]
             found[probe] = max(found.get(probe, (0, 0)), (needed, measured.n))
