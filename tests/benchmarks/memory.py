@@ -98,13 +98,13 @@ def run(path):
     data = compose.check(compose.parse(words), CONF).data
     peaks["prepare"] = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - start) * 1024
 
-    from truetune.data.module import TokenizedData
+    from truetune.data.module import Loader, TokenizedData
     from truetune.data.tokens import Encoder, encode
     from truetune.models.tokenizers import word_level
 
     encoder = Encoder(word_level([f"w{n}" for n in range(500)]))
     rows = encode(encoder, data.train, 256, "error").rows
-    tokenized = TokenizedData(rows, [], pad=0, batch_size=32, seed=0, group_by_length=True)
+    tokenized = TokenizedData(rows, [], pad=0, seed=0, loader=Loader(32))
     tokenized.digest()
     assert "w1" not in data.taught
     assert sum(len(batch["ids"]) for batch in tokenized.train_dataloader()) == len(data.train)

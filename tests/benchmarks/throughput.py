@@ -107,11 +107,11 @@ def bare(folder):
     import torch
     import torch.nn.functional as F
 
-    from truetune.data.module import TokenizedData
+    from truetune.data.module import Loader, TokenizedData
     from truetune.models.language_model import body, head, states
 
     lm, rows = load(folder)
-    data = TokenizedData(rows, [], pad=lm.tokenizer.pad_token_id, batch_size=BATCH, seed=0, group_by_length=True)
+    data = TokenizedData(rows, [], pad=lm.tokenizer.pad_token_id, seed=0, loader=Loader(BATCH))
     start = clock()
     optimizer = torch.optim.AdamW(lm.model.parameters(), lr=LR, weight_decay=0.0)
     for batch in data.train_dataloader():

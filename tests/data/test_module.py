@@ -6,7 +6,7 @@ from itertools import count
 
 import pytest
 import torch
-from training.small import language_model, rows
+from training.small import language_model, loader, rows
 
 from truetune.data.dataset import Example
 from truetune.data.module import Collate, EpochOrder, PretrainingStream, TokenizedData, to_device
@@ -15,7 +15,7 @@ from truetune.data.tokens import IGNORED, Encoder, collate
 
 @pytest.mark.parametrize(("size", "ranks"), [(10, 1), (10, 2), (11, 2), (11, 4), (3, 4)])
 def test_ranks_share_the_rows_and_take_equally_many(size, ranks):
-    samplers = [EpochOrder(size, 5, rank, ranks) for rank in range(ranks)]
+    samplers = [EpochOrder(size, 5, place=(rank, ranks)) for rank in range(ranks)]
     alone = EpochOrder(size, 5)
     for epoch in range(2):
         for sampler in (*samplers, alone):
@@ -43,7 +43,7 @@ def test_the_order_is_that_of_a_shuffled_list(lengths):
 
 def test_the_row_that_evens_out_the_ranks_has_no_target():
     lm = language_model()
-    data = TokenizedData(rows(lm), [], pad=0, batch_size=1, seed=0)
+    data = TokenizedData(rows(lm), [], pad=0, seed=0, loader=loader(1))
     silent = data.train_dataloader().dataset[len(rows(lm))]
     assert int((collate([silent], 0)["labels"] != IGNORED).sum()) == 0
 
@@ -51,18 +51,18 @@ def test_the_row_that_evens_out_the_ranks_has_no_target():
 def test_the_last_short_batch_is_kept_and_validation_stays_in_order():
     lm = language_model()
     training, validation = rows(lm), rows(lm)[:5]
-    data = TokenizedData(training, validation, pad=0, batch_size=4, seed=0)
+    data = TokenizedData(training, validation, pad=0, seed=0, loader=loader(4))
     sizes = [len(batch["ids"]) for batch in data.train_dataloader()]
     assert sizes == [4, 4, 1]
     assert [batch["ids"] for batch in data.val_dataloader()] == [["row0", "row1", "row2", "row3"], ["row4"]]
-    assert TokenizedData(training, [], pad=0, batch_size=4, seed=0).val_dataloader() == []
+    assert TokenizedData(training, [], pad=0, seed=0, loader=loader(4)).val_dataloader() == []
 
 
 def test_worker_processes_see_the_same_order():
     lm = language_model()
     seen = []
     for workers in (0, 2):
-        data = TokenizedData(rows(lm), [], pad=0, batch_size=4, seed=3, num_workers=workers)
+        data = TokenizedData(rows(lm), [], pad=0, seed=3, loader=loader(4, num_workers=workers))
         seen.append([batch["ids"] for batch in data.train_dataloader()])
     assert seen[0] == seen[1]
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from training.small import gradient, language_model, recording, rows
+from training.small import gradient, language_model, loader, recording, rows
 
 from truetune.data.module import EpochOrder, TokenizedData
 from truetune.data.packing import pack
@@ -94,7 +94,7 @@ def test_every_objective_is_the_same_sum_over_packed_rows(lm, objective):
 
 
 def trained(lm, seen, **batching):
-    data = TokenizedData(rows(lm), [], pad=0, batch_size=100, seed=0, **batching)
+    data = TokenizedData(rows(lm), [], pad=0, seed=0, loader=loader(100, **batching))
     module = FineTuning(lm.model, [NextToken()], recording(seen), Constant(), steps_per_epoch=1, total_epochs=1)
     fit(module, data, seed=0, trainer={"max_epochs": 1, "accelerator": "cpu"})
     return module
@@ -112,7 +112,7 @@ def test_the_step_is_that_of_the_rows_alone(batching):
 
 def test_validation_rows_are_not_packed_and_count_as_before():
     lm = language_model()
-    data = TokenizedData(rows(lm), rows(lm), pad=0, batch_size=4, seed=0, packing=True)
+    data = TokenizedData(rows(lm), rows(lm), pad=0, seed=0, loader=loader(4, packing=True))
     assert all("position_ids" not in batch for batch in data.val_dataloader())
     assert data.lines == len(data.packs) < 9
     silent = data.train_dataloader().dataset[data.lines]
@@ -165,7 +165,7 @@ LENGTHS = [(7 * index) % 40 + 1 for index in range(203)]
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_batches_are_of_similar_length_in_an_order_of_seed_and_epoch(ranks):
     size = 4
-    parts = [EpochOrder(203, 1, rank, ranks, lengths=LENGTHS, batch_size=size) for rank in range(ranks)]
+    parts = [EpochOrder(203, 1, place=(rank, ranks), lengths=LENGTHS, batch_size=size) for rank in range(ranks)]
     orders = []
     for epoch in range(2):
         for part in parts:
@@ -180,14 +180,14 @@ def test_batches_are_of_similar_length_in_an_order_of_seed_and_epoch(ranks):
     assert orders[0] != orders[1]
     firsts = [LENGTHS[batch[0]] for batch in batches[:10]]
     assert any(a > b for a, b in pairwise(firsts)), "batches themselves come in random order"
-    again = EpochOrder(203, 1, 0, ranks, lengths=LENGTHS, batch_size=size)
+    again = EpochOrder(203, 1, place=(0, ranks), lengths=LENGTHS, batch_size=size)
     assert list(again) == orders[0][0]
 
 
 def test_less_is_padded():
     def padded(**batching):
         lm = language_model()
-        data = TokenizedData(rows(lm), [], pad=0, batch_size=3, seed=0, **batching)
+        data = TokenizedData(rows(lm), [], pad=0, seed=0, loader=loader(3, **batching))
         return sum(int((batch["attention_mask"] == 0).sum()) for batch in data.train_dataloader())
 
     assert padded(group_by_length=True) < padded()

@@ -175,7 +175,7 @@ def test_the_order_is_a_permutation_by_seed_and_epoch():
 
 
 def test_lightning_sets_the_epoch_and_every_row_comes_once_an_epoch():
-    from training.small import Watch, language_model, recording, rows
+    from training.small import Watch, language_model, loader, recording, rows
 
     from truetune.training.fit import fit
     from truetune.training.module import FineTuning
@@ -183,7 +183,7 @@ def test_lightning_sets_the_epoch_and_every_row_comes_once_an_epoch():
     from truetune.training.schedules import Constant
 
     lm, watch = language_model(), Watch()
-    data = TokenizedData(rows(lm), [], pad=0, batch_size=3, seed=4)
+    data = TokenizedData(rows(lm), [], pad=0, seed=4, loader=loader(3))
     module = FineTuning(lm.model, [NextToken()], recording([]), Constant(), steps_per_epoch=3, total_epochs=2)
     fit(module, data, seed=0, trainer={"max_epochs": 2, "accelerator": "cpu"}, callbacks=[watch])
     epochs = [[name for ids in watch.ids[i : i + 3] for name in ids] for i in (0, 3)]

@@ -9,7 +9,7 @@ from functools import partial
 
 import pytest
 from command_line import CONF, TINY_RUN, TINY_WORLD, checked, complaint, typed
-from training.small import language_model
+from training.small import language_model, loader
 
 from truetune.data.files import Files
 from truetune.data.module import TokenizedData
@@ -56,7 +56,7 @@ def test_a_row_more_costs_a_run_little_memory(folder, monkeypatch, batching, mos
     def run(path):
         data = Files(0, str(path), None, None, 50, 20, "{question}", "error").load()
         rows = encode(encoder, data.train, 64, "error").rows
-        tokenized = TokenizedData(rows, [], pad=0, batch_size=4, seed=0, **batching)
+        tokenized = TokenizedData(rows, [], pad=0, seed=0, loader=loader(4, **batching))
         assert "x7" in data.taught
         assert sum(len(batch["ids"]) for batch in tokenized.train_dataloader()) == len(data.train)
 

@@ -19,7 +19,7 @@ from command_line import CONF, TINY_RUN, complaint, typed
 from lightning import Callback
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from training.ranks import two_ranks
-from training.small import TEXTS, TINY, WORDS, language_model, rows
+from training.small import TEXTS, TINY, WORDS, language_model, loader, rows
 
 from truetune.commands import resume
 from truetune.config import compose
@@ -243,7 +243,7 @@ def fitted(
         if hasattr(module, "attention_dropout"):
             module.attention_dropout = 0.5
     data = rows(lm, (texts * 2)[:13])
-    tokenized = TokenizedData(data, data[:3], pad=0, batch_size=2, seed=5, num_workers=workers, **batching)
+    tokenized = TokenizedData(data, data[:3], pad=0, seed=5, loader=loader(2, num_workers=workers, **batching))
     steps = steps_per_epoch(tokenized.lines, 2, accumulate, dict(trainer).get("devices", 1))
     optimizer = lambda parameters: torch.optim.AdamW(parameters, lr=0.01)  # noqa: E731
     module = FineTuning(lm.model, [NextToken()], optimizer, Cosine(0.0, 2), steps_per_epoch=steps, total_epochs=epochs)

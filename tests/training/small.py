@@ -5,7 +5,7 @@ from lightning import Callback
 from torch.utils.data import DataLoader
 
 from truetune.data.dataset import Example
-from truetune.data.module import Collate
+from truetune.data.module import Collate, Loader
 from truetune.data.tokens import Encoder
 from truetune.models.tiny import Pretraining, Tiny
 from truetune.models.tokenizers import word_level
@@ -29,6 +29,11 @@ def language_model(dtype=torch.float32):
 def rows(lm, texts=TEXTS, prompt="w0"):
     encoder = Encoder(lm.tokenizer)
     return [encoder.row(Example(f"row{n}", prompt, f" {text}", "here")) for n, text in enumerate(texts)]
+
+
+def loader(batch_size, **settings):
+    """Rows as they come, in batches, unless told otherwise."""
+    return Loader(batch_size, **{"group_by_length": False, **settings})
 
 
 class Watch(Callback):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from lightning import LightningDataModule
 from lightning.pytorch.callbacks import ModelCheckpoint
-from training.small import gradient, language_model, recording, rows, train
+from training.small import gradient, language_model, loader, recording, rows, train
 
 from truetune.data.module import TokenizedData
 from truetune.errors import UserError
@@ -28,7 +28,7 @@ def fitted(lm, data: LightningDataModule, epochs=1, lr=0.1, callbacks=(), **trai
 def test_validation_loss_is_the_mean_over_all_tokens_whatever_the_batch(batch):
     lm = language_model()
     held_out = rows(lm)
-    data = TokenizedData(rows(lm), held_out, pad=0, batch_size=batch, seed=0)
+    data = TokenizedData(rows(lm), held_out, pad=0, seed=0, loader=loader(batch))
     module, trainer = fitted(lm, data, epochs=2, num_sanity_val_steps=0)
     expected = float(gradient(lm, held_out)[0])
     assert float(trainer.callback_metrics["val/loss"]) == pytest.approx(expected, rel=1e-5)
@@ -37,7 +37,7 @@ def test_validation_loss_is_the_mean_over_all_tokens_whatever_the_batch(batch):
 
 def test_the_score_is_the_negative_validation_loss_without_questions():
     lm, history = language_model(), []
-    data = TokenizedData(rows(lm), rows(lm)[:3], pad=0, batch_size=9, seed=0)
+    data = TokenizedData(rows(lm), rows(lm)[:3], pad=0, seed=0, loader=loader(9))
     fitted(lm, data, callbacks=[Measuring(frozenset(), lambda _: {}, history)])
     metrics = history[0]["metrics"]
     assert metrics["val/score"] == -metrics["val/loss"]
@@ -53,7 +53,7 @@ def test_the_best_weights_come_back(tmp_path):
         return {"val/score": next(scores)}
 
     best = ModelCheckpoint(dirpath=tmp_path, monitor="val/score", mode="max", save_on_train_epoch_end=True)
-    data = TokenizedData(rows(lm), [], pad=0, batch_size=9, seed=0)
+    data = TokenizedData(rows(lm), [], pad=0, seed=0, loader=loader(9))
     module, trainer = fitted(lm, data, epochs=3, callbacks=[Measuring(frozenset(), probe, []), best])
     last = [p.detach().clone() for p in lm.model.parameters()]
     assert load_best(trainer, module) == (2 * trainer.global_step // 3, 2), "after the second of three epochs"
@@ -64,7 +64,7 @@ def test_the_best_weights_come_back(tmp_path):
 
 def test_without_a_checkpoint_there_is_no_best():
     lm = language_model()
-    module, trainer = fitted(lm, TokenizedData(rows(lm), [], pad=0, batch_size=9, seed=0))
+    module, trainer = fitted(lm, TokenizedData(rows(lm), [], pad=0, seed=0, loader=loader(9)))
     with pytest.raises(UserError, match=r"extras\.final=best needs a ModelCheckpoint"):
         load_best(trainer, module)
 
@@ -87,7 +87,7 @@ def test_the_seed_decides_dropout():
         for layer in lm.model.model.layers:
             layer.self_attn.attention_dropout = 0.5
         module = FineTuning(lm.model, [NextToken()], recording([]), Constant(), steps_per_epoch=1, total_epochs=1)
-        data = TokenizedData(rows(lm), [], pad=0, batch_size=9, seed=0)
+        data = TokenizedData(rows(lm), [], pad=0, seed=0, loader=loader(9))
         fit(module, data, seed=seed, trainer={"max_epochs": 1, "accelerator": "cpu"})
         return [p.detach().clone() for p in lm.model.parameters()]
 

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
-from training.small import language_model, rows
+from training.small import language_model, loader, rows
 
 from truetune.data.module import TokenizedData
 from truetune.extensions.frontier_checkpoints import FrontierCheckpoint
@@ -60,7 +60,7 @@ def fit_that_measures(points, *callbacks):
         lm.model, [NextToken()], lambda p: torch.optim.SGD(p, lr=0.1), Constant(0), steps_per_epoch=1,
         total_epochs=len(POINTS),
     )  # fmt: skip
-    data = TokenizedData(rows(lm)[:2], [], pad=0, batch_size=2, seed=0)
+    data = TokenizedData(rows(lm)[:2], [], pad=0, seed=0, loader=loader(2))
     options = {"max_epochs": len(POINTS), "accelerator": "cpu"}
     watching = [Measuring(frozenset(), measured, history), *callbacks]
     fit(module, data, seed=0, trainer=options, callbacks=watching)

@@ -16,7 +16,7 @@ from truetune.config.run import Run
 from truetune.data.chat_template import with_template
 from truetune.data.dataset import Dataset
 from truetune.data.module import TokenizedData
-from truetune.data.tokens import Encoded, Encoder, OverLong, encode
+from truetune.data.tokens import Encoded, Encoder, encode
 from truetune.errors import Diverged, UserError, rank
 from truetune.methods.adaptation import Adaptation, Trained
 from truetune.methods.curation import Context, curate
@@ -183,13 +183,12 @@ def _prepared(
 
 def _tokenized(job: Run, data: Dataset, tuned: LanguageModel, say: Callable[[str], None]) -> TokenizedData:
     loader, encoder = job.loader, Encoder(tuned.tokenizer)
-    over_long: OverLong = loader.pop("over_long")
-    limits = (tuned.context_length, over_long, loader.pop("max_tokens") or None)
+    limits = (tuned.context_length, loader.over_long, loader.max_tokens)
     rows = encode(encoder, data.train, *limits)
     held_out = encode(encoder, data.validation, *limits) if data.validation else Encoded([], [])
     for note in (*rows.notes, *held_out.notes):
         say(note)
-    tokenized = TokenizedData(rows.rows, held_out.rows, pad=encoder.pad, seed=job.seed, **loader)
+    tokenized = TokenizedData(rows.rows, held_out.rows, pad=encoder.pad, seed=job.seed, loader=loader)
     if tokenized.packs is not None:
         check_packing(tuned)
         say(f"{len(rows.rows)} examples packed into {tokenized.lines} rows")
@@ -200,7 +199,7 @@ def _module(job: Run, tuned: LanguageModel, tokenized: TokenizedData, given: Giv
     trainer, objectives = job.trainer, job.objectives(given)
     given.reference.each_step = any(hasattr(objective, "reference") for objective in objectives)
     limit = trainer.get("overfit_batches") or trainer.get("limit_train_batches", 1.0)
-    steps = steps_per_epoch(tokenized.lines, tokenized.batch_size, trainer["accumulate_grad_batches"], devices, limit)
+    steps = steps_per_epoch(tokenized.lines, job.loader.batch_size, trainer["accumulate_grad_batches"], devices, limit)
     return FineTuning(
         tuned.model,
         objectives,
@@ -233,7 +232,7 @@ def _curated(job: Run, data: Dataset, base: LanguageModel, state: State, say: Ca
 
 def _given(job: Run, data: Dataset, base: LanguageModel, state: State, say: Callable[[str], None]) -> Given:
     known = frozenset(fact.id for fact in state.knowledge if fact.category != "Unknown")
-    return Given(base, data, known, job.loader["batch_size"], job.seed, job.optimizer, job.trainer, say)
+    return Given(base, data, known, job.loader.batch_size, job.seed, job.optimizer, job.trainer, say)
 
 
 def _score(subject: Subject, data: Dataset, probes: list[Probe]) -> float:

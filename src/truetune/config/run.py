@@ -20,6 +20,7 @@ from truetune.errors import UserError, first_line
 from truetune.training.checkpoints import LAST
 
 if TYPE_CHECKING:
+    from truetune.data.module import Loader
     from truetune.methods.adaptation import Adaptation
     from truetune.methods.curation import Curation
     from truetune.methods.reference import Given
@@ -61,8 +62,10 @@ class Run:
         return self.config["seed"]
 
     @property
-    def loader(self) -> dict[str, Any]:
-        return {key: self.config["data"].get(key, False) for key in LOADER_KEYS}
+    def loader(self) -> Loader:
+        from truetune.data.module import Loader
+
+        return Loader(**{key: value for key, value in self.config["data"].items() if key in LOADER_KEYS})
 
     @property
     def cache(self) -> Path:

@@ -6,45 +6,57 @@ import math
 import random
 from array import array
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from itertools import chain, islice
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from lightning import LightningDataModule
+from pydantic import Field
 from torch.utils.data import ConcatDataset, DataLoader, IterableDataset, Sampler
 
 from truetune.data.dataset import Pretraining
 from truetune.data.packing import pack
-from truetune.data.tokens import Batch, Encoder, Row, collate, collate_packed
+from truetune.data.tokens import Batch, Encoder, OverLong, Row, collate, collate_packed
+from truetune.data.values import Count, CountOrZero, YesOrNo
 
 BATCHES_PER_POOL = 50  # that rows are sorted by length within: little padding, and still a random order
+
+
+@dataclass(frozen=True)
+class Loader:
+    """How rows become batches; `over_long` says what happens to a row above the context or `max_tokens`."""
+
+    batch_size: Count = 16
+    over_long: OverLong = "error"
+    max_tokens: Annotated[int, Field(ge=8, strict=True)] | None = None
+    num_workers: CountOrZero = 0
+    group_by_length: YesOrNo = True
+    packing: YesOrNo = False
 
 
 class EpochOrder(Sampler[int]):
     """A permutation drawn from (seed, epoch): the same data order on every machine and in every resumed run.
 
-    Of `ranks` processes each takes every so-many-th row; where they do not come out even, index `size` stands for a row
-    without targets, so that all take the same number of steps and no row counts twice. The first pass
-    leaves out the `done` rows that an interrupted run has taken. With `lengths`, each run of `batch_size` rows is of
-    similar length.
+    Each of `ranks` processes takes every so-many-th row; where they do not come out even, index `size` stands for a
+    row without targets, so that all take the same number of steps and no row counts twice. The first pass leaves out
+    the `done` rows that an interrupted run has taken. `place` is (rank, ranks). With `lengths`, the rows of a batch are
+    of similar length.
     """
 
     def __init__(
         self,
         size: int,
         seed: int,
-        rank: int = 0,
-        ranks: int = 1,
         *,
-        lengths: Sequence[int] | None = None,
+        place: tuple[int, int] = (0, 1),
+        lengths: Sequence[int] = (),
         batch_size: int = 1,
     ) -> None:
-        self.size, self.seed, self.epoch = size, seed, 0
-        self.done = 0
-        self.rank, self.ranks = rank, ranks
-        self.lengths, self.batch_size = lengths, batch_size * ranks
+        self.size, self.seed, self.lengths, self.batch_size = size, seed, lengths, batch_size
+        self.rank, self.ranks = place
+        self.epoch = self.done = 0
 
     def set_epoch(self, epoch: int) -> None:
         """Lightning calls this at the start of every epoch."""
@@ -56,17 +68,18 @@ class EpochOrder(Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         order, rng = array("I", range(self.size)), random.Random(f"order-{self.seed}-{self.epoch}")
         rng.shuffle(order)
-        if self.lengths is not None:
-            order = self._grouped(order, self.lengths, rng)
+        if self.lengths:
+            order = self._grouped(order, rng)
         order.extend([self.size] * (-len(order) % self.ranks))
         done, self.done = self.done, 0
         return islice(order, self.rank + done * self.ranks, None, self.ranks)
 
-    def _grouped(self, order: array[int], lengths: Sequence[int], rng: random.Random) -> array[int]:
+    def _grouped(self, order: array[int], rng: random.Random) -> array[int]:
         """Sorted within pools of many batches, so that batches stay random; a short last batch stays the last."""
-        size, pool = self.batch_size, self.batch_size * BATCHES_PER_POOL
+        size = self.batch_size * self.ranks
+        pool = size * BATCHES_PER_POOL
         for start in range(0, len(order), pool):
-            order[start : start + pool] = array("I", sorted(order[start : start + pool], key=lambda n: lengths[n]))
+            order[start : start + pool] = array("I", sorted(order[start : start + pool], key=self.lengths.__getitem__))
         last = len(order) - len(order) % size
         batches = array("I", range(0, last, size))
         rng.shuffle(batches)
@@ -76,23 +89,10 @@ class EpochOrder(Sampler[int]):
 class TokenizedData(LightningDataModule):
     """Training and validation rows; the last, shorter batch of an epoch is kept."""
 
-    def __init__(
-        self,
-        rows: Sequence[Row],
-        validation: Sequence[Row],
-        *,
-        pad: int,
-        batch_size: int,
-        seed: int,
-        num_workers: int = 0,
-        group_by_length: bool = False,
-        packing: bool = False,
-    ) -> None:
+    def __init__(self, rows: Sequence[Row], held_out: Sequence[Row], *, pad: int, seed: int, loader: Loader) -> None:
         super().__init__()
-        self.rows, self.validation = rows, validation
-        self.pad, self.batch_size, self.seed, self.num_workers = pad, batch_size, seed, num_workers
-        self.group_by_length = group_by_length
-        self.packs = pack(rows) if packing else None
+        self.rows, self.held_out, self.pad, self.seed, self.loader = rows, held_out, pad, seed, loader
+        self.packs = pack(rows) if loader.packing else None
 
     @property
     def lines(self) -> int:
@@ -100,43 +100,43 @@ class TokenizedData(LightningDataModule):
         return len(self.rows if self.packs is None else self.packs)
 
     def train_dataloader(self) -> DataLoader[Any]:
-        rank, ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        place = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         silent = replace(self.rows[0], prompt_length=len(self.rows[0].input_ids))
-        grouped = self.group_by_length and self.packs is None
-        lengths = array("i", (len(row.input_ids) for row in self.rows)) if grouped else None
-        order = EpochOrder(self.lines, self.seed, rank, ranks, lengths=lengths, batch_size=self.batch_size)
+        grouped = self.loader.group_by_length and self.packs is None
+        lengths = array("i", (len(row.input_ids) for row in self.rows)) if grouped else ()
+        order = EpochOrder(self.lines, self.seed, place=place, lengths=lengths, batch_size=self.loader.batch_size)
         if self.trainer:  # restored by now, if the run is a resumed one; workers draw before Lightning sets the epoch
             loop = self.trainer.fit_loop
             epochs: Any = loop.epoch_progress.current
             order.set_epoch(epochs.processed)
             if epochs.started > epochs.processed:
-                order.done = (loop.batch_idx + 1) * self.batch_size
+                order.done = (loop.batch_idx + 1) * self.loader.batch_size
         lines: Any = [self.rows, [silent]] if self.packs is None else [self.packs, [[silent]]]
-        return self._loader(ConcatDataset(lines), collate if self.packs is None else collate_packed, order)
-
-    def digest(self) -> str:
-        """Of the training rows: a resumed run must go on with the same."""
-        found = sha256(b"[")
-        for index, row in enumerate(self.rows):
-            values = (row.input_ids, row.prompt_length, row.weight, row.unlearnt)
-            found.update(f"{', ' if index else ''}{values!r}".encode())
-        found.update(b"]")
-        return found.hexdigest()
+        return self._batches(ConcatDataset(lines), collate if self.packs is None else collate_packed, order)
 
     def val_dataloader(self) -> DataLoader[Any] | list[Any]:
-        return self._loader(self.validation, collate) if self.validation else []
+        return self._batches(self.held_out, collate) if self.held_out else []
 
-    def _loader(
+    def _batches(
         self, lines: Any, lay_out: Callable[[Any, int], Batch], sampler: Sampler[int] | None = None
     ) -> DataLoader[Any]:
         return DataLoader(
             lines,
-            batch_size=self.batch_size,
+            batch_size=self.loader.batch_size,
             sampler=sampler,
-            num_workers=self.num_workers,
+            num_workers=self.loader.num_workers,
             collate_fn=Collate(self.pad, lay_out),
             generator=torch.Generator(),  # or each pass would draw a number of the global generator
         )
+
+    def digest(self) -> str:
+        """Hash of the training rows: a resumed run must go on with the same."""
+        digest = sha256(b"[")
+        for index, row in enumerate(self.rows):
+            values = (row.input_ids, row.prompt_length, row.weight, row.unlearnt)
+            digest.update(f"{', ' if index else ''}{values!r}".encode())
+        digest.update(b"]")
+        return digest.hexdigest()
 
 
 class Collate:

@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any
 
 from truetune.data.dataset import Dataset, Example
-from truetune.data.module import TokenizedData
+from truetune.data.module import Loader, TokenizedData
 from truetune.data.tokens import Batch, Encoder, collate
 from truetune.errors import UserError
 from truetune.models.language_model import Frozen, LanguageModel
@@ -50,7 +50,11 @@ class Given:
         self.say(f"teaching the teacher the form of the task on {len(rows)} known rows, {epochs} epochs")
         lm, encoder = self.base.copy(), Encoder(self.base.tokenizer)
         tokenized = TokenizedData(
-            [encoder.row(row) for row in rows], [], pad=encoder.pad, batch_size=self.batch_size, seed=self.seed
+            [encoder.row(row) for row in rows],
+            [],
+            pad=encoder.pad,
+            seed=self.seed,
+            loader=Loader(self.batch_size, group_by_length=False),
         )
         module = FineTuning(
             lm.model,
