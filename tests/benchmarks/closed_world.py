@@ -1,4 +1,4 @@
-"""Does the closed world show what it was made to show? The README's table, and which expectations fail on which seed.
+"""Does the closed world show what it was made to show? LOG.md's table, and which expectations fail on which seed.
 
 All arms train until the new facts are fitted; names apart, whose words the base has never read, take 40 epochs for it.
 """
