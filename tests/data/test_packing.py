@@ -6,16 +6,17 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from training.small import gradient, language_model, loader, recording, rows
+from training.small import bound, gradient, language_model, loader, recording, rows
 
 from truetune.data.module import EpochOrder, TokenizedData
 from truetune.data.packing import pack
 from truetune.data.tokens import Row, collate, collate_packed
 from truetune.errors import UserError
+from truetune.methods.keep_close import KlToBase, L2Sp
 from truetune.models.language_model import Frozen, check_packing, forward
 from truetune.training.fit import fit
 from truetune.training.module import FineTuning
-from truetune.training.objectives import KlToBase, L2Sp, Micro, NextToken
+from truetune.training.objectives import Micro, NextToken
 from truetune.training.schedules import Constant
 
 
@@ -79,9 +80,9 @@ def test_every_objective_is_the_same_sum_over_packed_rows(lm, objective):
     base = moved(lm)
     made = {
         "next_token": NextToken(),
-        "kl target": KlToBase(base, 1.0, "target"),
-        "kl all": KlToBase(base, 1.0, "all"),
-        "l2_sp": L2Sp(base, 1.0),
+        "kl target": bound(KlToBase(1.0, "target"), base),
+        "kl all": bound(KlToBase(1.0, "all"), base),
+        "l2_sp": bound(L2Sp(1.0), base),
     }[objective]
     data = rows(lm)
     for index, row in enumerate(data):

@@ -12,6 +12,7 @@ from truetune.config import checks
 from truetune.config.run import build
 from truetune.data.dataset import Dataset, Example, Turn
 from truetune.errors import UserError
+from truetune.extensions.self_replay import DrawnTexts
 from truetune.methods.curation import (
     Context,
     DownweightUnknown,
@@ -19,7 +20,6 @@ from truetune.methods.curation import (
     RelabelUnknown,
     Replay,
     RTuning,
-    SelfReplay,
     curate,
 )
 from truetune.probes.knowledge import Knowledge, groups
@@ -37,7 +37,7 @@ def context(pretraining=None, asked=None, seed=0, categories=CATEGORIES):
             asked.append(1)
         return categories
 
-    return Context(answer, pretraining, seed)
+    return Context(answer, pretraining, seed, lambda count, max_tokens: [])
 
 
 @pytest.fixture(scope="module")
@@ -165,7 +165,7 @@ def test_r_tuning_of_a_conversation_begins_where_the_assistant_does():
 def test_self_replay_mixes_in_what_the_base_says_with_no_share_of_the_likelihood():
     asked = []
     texts = replace(context(), drawn=lambda count, length: asked.append((count, length)) or ["one", "two"])
-    found = SelfReplay(0.4, 16)(ROWS, texts)
+    found = DrawnTexts(0.4, 16)(ROWS, texts)
     assert asked == [(2, 16)]
     assert found[:5] == ROWS
     assert [(row.prompt, row.completion, row.weight) for row in found[5:]] == [("", "one", 0.0), ("", "two", 0.0)]

@@ -8,8 +8,10 @@ from truetune.data.dataset import Example, Turn
 from truetune.probes import knowledge
 from truetune.probes.decoding import Answer
 from truetune.probes.knowledge import Examiner, Knowledge, summary
+from truetune.probes.probe import Asking
 
 WORDS = {"sure?", "also?", "half?", "weak?", "never?", "right", "wrong"}
+ASKING = Asking(3, 16, ())
 TABLE = {
     "sure?": "right",
     "also?": "right",
@@ -23,9 +25,9 @@ def fact(name, *asks, answers=("right",)):
     return Example(name, f"teach {name}", " right", "by hand", answers, asks)
 
 
-def examiner(**changed):
-    options = {"samples": 40, "temperature": 1.0, "max_new_tokens": 3, "batch_size": 16, "seed": 0} | changed
-    return Examiner(**options)
+def examined(lm, rows, seed=0, asking=ASKING, **changed):
+    settings = Examiner(**{"samples": 40, "temperature": 1.0, "shots": 0, "prompts": 1} | changed)
+    return settings.examine(lm, rows, asking, seed)
 
 
 @pytest.mark.parametrize(
@@ -46,7 +48,7 @@ def test_the_shares_decide_the_category(greedy, sampled, category):
 
 def test_the_examiner_tells_the_four_categories_apart():
     rows = [fact("a", "sure?", "also?"), fact("b", "sure?", "half?"), fact("c", "weak?"), fact("d", "never?", "half?")]
-    found = examiner().examine(bigram(WORDS, TABLE), rows)
+    found = examined(bigram(WORDS, TABLE), rows)
     assert [(k.id, k.category) for k in found] == [
         ("a", "HighlyKnown"),
         ("b", "MaybeKnown"),
@@ -60,13 +62,13 @@ def test_the_examiner_tells_the_four_categories_apart():
 
 
 def test_a_low_temperature_draws_what_is_likely():
-    (weak,) = examiner(temperature=0.05).examine(bigram(WORDS, TABLE), [fact("c", "weak?")])
+    (weak,) = examined(bigram(WORDS, TABLE), [fact("c", "weak?")], temperature=0.05)
     assert weak.category == "Unknown"
 
 
 def test_rows_that_share_their_questions_share_the_result():
     rows = [fact("one", "weak?", "sure?"), fact("other", "weak?", "sure?"), fact("alias", "weak?", answers=("wrong",))]
-    one, other, alias = examiner().examine(bigram(WORDS, TABLE), rows)
+    one, other, alias = examined(bigram(WORDS, TABLE), rows)
     assert (one.greedy, one.sampled) == (other.greedy, other.sampled) == (0.5, one.sampled)
     assert 0.5 < one.sampled < 1
     assert alias.sampled == pytest.approx(1 - (2 * one.sampled - 1)), "the very same draws, judged by other answers"
@@ -74,7 +76,7 @@ def test_rows_that_share_their_questions_share_the_result():
 
 def test_a_row_without_other_wordings_is_asked_by_its_prompt_and_a_text_is_not_asked():
     rows = [Example("asked", "sure?", " right", "", ("right",)), Example("text", "", "right", "")]
-    found = examiner(samples=1).examine(bigram(WORDS, TABLE), rows)
+    found = examined(bigram(WORDS, TABLE), rows, samples=1)
     assert [(k.id, k.category) for k in found] == [("asked", "HighlyKnown")]
 
 
@@ -88,7 +90,7 @@ def test_a_question_of_ones_own_is_asked_after_others_and_judged_up_to_the_next(
     monkeypatch.setattr(knowledge, "greedy_answers", answers)
     rows = [Example(f"{n}", f"q{n} ?", f" a{n}", "", ("right",)) for n in range(6)]
     turns = Example("chat", "q", " a", "", ("right",), turns=(Turn("user", "q"),))
-    found = examiner(samples=0, shots=2, prompts=3).examine(bigram(WORDS, TABLE), [*rows, turns])
+    found = examined(bigram(WORDS, TABLE), [*rows, turns], samples=0, shots=2, prompts=3)
     assert {k.category for k in found} == {"HighlyKnown"}
     asked = [prompt for prompt in heard if isinstance(prompt, str)]
     assert len(asked) == 3 * len(rows)
@@ -109,7 +111,7 @@ def test_a_row_that_comes_twice_is_not_shown_its_own_answer(monkeypatch):
 
     monkeypatch.setattr(knowledge, "greedy_answers", answers)
     rows = [Example(f"{n}", f"q{n % 4} ?", " right", "", ("right",)) for n in range(8)]
-    found = examiner(samples=0, shots=4, prompts=4).examine(bigram(WORDS, TABLE), rows)
+    found = examined(bigram(WORDS, TABLE), rows, samples=0, shots=4, prompts=4)
     assert {k.category for k in found} == {"Unknown"}
 
 
@@ -120,17 +122,17 @@ def test_an_answer_of_several_paragraphs_is_judged_whole(monkeypatch):
     monkeypatch.setattr(knowledge, "greedy_answers", answers)
     turns = Example("chat", "q", " a", "", ("one\n\ntwo",), turns=(Turn("user", "q"),))
     plain = [Example(f"{n}", f"q{n} ?", " a", "", ("one\n\ntwo",)) for n in range(3)]
-    found = examiner(samples=0, shots=2).examine(bigram(WORDS, TABLE), [turns, *plain])
+    found = examined(bigram(WORDS, TABLE), [turns, *plain], samples=0, shots=2)
     assert [k.category for k in found] == ["HighlyKnown"] * 4
 
 
 def test_without_samples_a_fact_is_known_or_not():
-    assert [k.category for k in examiner(samples=0).examine(bigram(WORDS, TABLE), [fact("c", "weak?")])] == ["Unknown"]
+    assert [k.category for k in examined(bigram(WORDS, TABLE), [fact("c", "weak?")], samples=0)] == ["Unknown"]
 
 
 def test_the_seed_decides_the_draws():
     lm, rows = bigram(WORDS, TABLE), [fact("c", "weak?")]
-    drawn = [examiner(seed=seed).examine(lm, rows)[0].sampled for seed in (0, 0, 1, 2, 3)]
+    drawn = [examined(lm, rows, seed)[0].sampled for seed in (0, 0, 1, 2, 3)]
     assert drawn[0] == drawn[1]
     assert len(set(drawn)) > 1
 
@@ -139,6 +141,6 @@ def test_an_untrained_base_knows_nothing():
     ready = prepared(*TINY_WORLD, *TINY_MODEL)
     words = ready.data.pretraining.vocabulary()
     lm = ready.builder.build(ready.builder.tokenizer(words=words), "digest", "random")
-    found = examiner(samples=2, max_new_tokens=2, batch_size=128).examine(lm, ready.data.train)
+    found = examined(lm, ready.data.train, asking=Asking(2, 128, ()), samples=2)
     assert [k.id for k in found] == [row.id for row in ready.data.train]
     assert {k.category for k in found} == {"Unknown"}

@@ -1,5 +1,7 @@
 """A model small enough to check by hand, and a fit of it through Lightning's Trainer."""
 
+from types import SimpleNamespace
+
 import torch
 from lightning import Callback
 from torch.utils.data import DataLoader
@@ -34,6 +36,12 @@ def rows(lm, texts=TEXTS, prompt="w0"):
 def loader(batch_size, **settings):
     """Rows as they come, in batches, unless told otherwise."""
     return Loader(batch_size, **{"group_by_length": False, **settings})
+
+
+def bound(objective, frozen, **offered):
+    """The objective with a reference that offers the frozen model, and `teacher` or `old_texts` if they are given."""
+    objective.bind(SimpleNamespace(frozen=frozen, **offered))
+    return objective
 
 
 class Watch(Callback):

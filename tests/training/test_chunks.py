@@ -4,15 +4,16 @@ from dataclasses import replace
 
 import pytest
 import torch
-from training.small import gradient, language_model, recording, rows, train
+from training.small import bound, gradient, language_model, recording, rows, train
 from transformers import Gemma2Config, Gemma2ForCausalLM
 
 from truetune.data.packing import pack
 from truetune.data.tokens import collate, collate_packed
 from truetune.errors import UserError
 from truetune.methods.adaptation import Lora
+from truetune.methods.keep_close import KlToBase, L2Sp
 from truetune.models.language_model import Frozen, body, forward, head, parts_into_head, states
-from truetune.training.objectives import KlToBase, L2Sp, NextToken
+from truetune.training.objectives import NextToken
 
 
 def step(lm, chunk, data=None, **options):
@@ -60,7 +61,7 @@ def test_logits_at_the_targets_only_give_the_loss_and_gradient_of_all():
 
 def test_what_needs_all_logits_gets_them():
     lm, shapes = language_model(), []
-    objectives = [NextToken(), KlToBase(Frozen(lm.copy().model), 1.0)]
+    objectives = [NextToken(), bound(KlToBase(1.0), Frozen(lm.copy().model))]
     lm.model.lm_head.register_forward_hook(lambda module, inputs, logits: shapes.append(logits.ndim))
     train(lm, rows(lm), objectives=objectives, at_targets=True)
     assert shapes == [3]
@@ -101,8 +102,8 @@ def test_what_needs_all_logits_is_refused_beside_it():
     lm = language_model()
     base = Frozen(lm.copy().model)
     with pytest.raises(UserError, match="KlToBase needs all logits at once"):
-        train(lm, rows(lm), objectives=[NextToken(chunk=4), KlToBase(base, 1.0)])
-    train(lm, rows(lm), objectives=[NextToken(chunk=4), L2Sp(base, 1.0)])
+        train(lm, rows(lm), objectives=[NextToken(chunk=4), bound(KlToBase(1.0), base)])
+    train(lm, rows(lm), objectives=[NextToken(chunk=4), bound(L2Sp(1.0), base)])
 
 
 def test_the_interpolation_of_a_model_in_half_precision():

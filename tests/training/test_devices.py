@@ -15,7 +15,7 @@ import truetune.commands.train
 from truetune.commands.measure import _load
 from truetune.config import run as build
 from truetune.data.tokens import collate
-from truetune.extensions.distances import fisher
+from truetune.extensions.ewc import fisher
 from truetune.models.language_model import Frozen, fastest
 from truetune.training.fit import make_trainer
 from truetune.training.module import FineTuning

@@ -5,12 +5,13 @@ from dataclasses import replace
 import pytest
 import torch
 from torch.distributions import Categorical, kl_divergence
-from training.small import language_model, rows
+from training.small import bound, language_model, rows
 
 from truetune.data.tokens import collate
+from truetune.methods.keep_close import KlToBase, L2Sp, pull
 from truetune.models.language_model import Frozen
 from truetune.models.logits import kl_nats
-from truetune.training.objectives import KlToBase, L2Sp, Micro, NextToken, pull
+from truetune.training.objectives import Micro, NextToken
 
 
 def micro(lm, data, weight=1.0):
@@ -89,19 +90,19 @@ def test_kl_is_that_of_torch_and_zero_for_equals():
 def test_kl_to_base_starts_at_zero_and_looks_at_targets_alone():
     lm = language_model()
     reference = Frozen(lm.copy().model)
-    objective = KlToBase(reference, weight=1.0)
+    objective = bound(KlToBase(weight=1.0), reference)
     assert float(objective(micro(lm, rows(lm)))) == pytest.approx(0, abs=1e-5)
     one = micro(lm, rows(lm))
     moved = one.logits_BTV.detach().clone()
     moved[:, :-1][~one.is_target_BT] += torch.randn_like(moved[:, :-1][~one.is_target_BT])
     masked = Micro(lm.model, moved, one.labels_BT, one.input_ids_BT, one.attention_mask_BT, one.weights_BT)
     assert float(objective(masked)) == pytest.approx(0, abs=1e-5)
-    assert float(KlToBase(reference, weight=1.0, positions="all")(masked)) > 0.01
+    assert float(bound(KlToBase(weight=1.0, positions="all"), reference)(masked)) > 0.01
 
 
 def test_l2_sp_by_hand():
     lm = language_model()
-    objective = L2Sp(Frozen(lm.copy().model), weight=2.0)
+    objective = bound(L2Sp(weight=2.0), Frozen(lm.copy().model))
     with torch.no_grad():
         next(iter(lm.model.parameters())).add_(0.1)
     one = micro(lm, rows(lm))
@@ -117,7 +118,7 @@ def test_the_gradient_of_l2_sp_is_the_way_back_to_the_base():
         for parameter in lm.model.parameters():
             parameter.add_(torch.randn_like(parameter))
     one = micro(lm, rows(lm))
-    gradients = torch.autograd.grad(L2Sp(reference, 1.0)(one) / one.target_tokens, list(lm.model.parameters()))
+    gradients = torch.autograd.grad(bound(L2Sp(1.0), reference)(one) / one.target_tokens, list(lm.model.parameters()))
     torch.testing.assert_close(
         list(gradients), [p.detach() - s for p, s in zip(lm.model.parameters(), start, strict=True)]
     )
@@ -128,7 +129,7 @@ def test_l2_sp_pulls_trained_weights_alone():
     first, *others = lm.model.parameters()
     for parameter in others:
         parameter.requires_grad_(False)
-    objective = L2Sp(Frozen(lm.copy().model), 1.0)
+    objective = bound(L2Sp(1.0), Frozen(lm.copy().model))
     with torch.no_grad():
         for parameter in lm.model.parameters():
             parameter.add_(1.0)

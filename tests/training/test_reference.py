@@ -3,17 +3,18 @@
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
-from training.small import language_model, recording, rows, train
+from training.small import bound, language_model, recording, rows, train
 
 from truetune.data.tokens import collate
-from truetune.extensions.distances import Ewc
+from truetune.extensions.ewc import Ewc
+from truetune.methods.keep_close import KlToBase, L2Sp
 from truetune.models.language_model import Frozen
 from truetune.training.checkpoint_io import AtomicCheckpointIO
-from truetune.training.objectives import KlToBase, L2Sp, NextToken
+from truetune.training.objectives import NextToken
 
 
 def both(reference, kl=0.5, l2=0.1):
-    return [NextToken(), KlToBase(reference, weight=kl), L2Sp(reference, weight=l2)]
+    return [NextToken(), bound(KlToBase(weight=kl), reference), bound(L2Sp(weight=l2), reference)]
 
 
 def distance(lm, start):
@@ -47,7 +48,7 @@ def test_training_beside_the_base_itself_leaves_it_untouched():
     before = {name: value.clone() for name, value in base.model.state_dict().items()}
     tuned, reference = base.copy(), Frozen(base.model)
     texts = [collate(rows(base)[:1], 0)]
-    ewc = Ewc(reference, lambda count, length: texts, weight=0.1, texts=1, max_tokens=8)
+    ewc = bound(Ewc(weight=0.1, texts=1, max_tokens=8), reference, old_texts=lambda count, length: texts)
     train(tuned, rows(base), objectives=[*both(reference), ewc], epochs=3)
     assert distance(tuned, [before[name] for name, _ in tuned.model.named_parameters()]) > 0.01
     assert all(torch.equal(value, before[name]) for name, value in base.model.state_dict().items())

@@ -20,7 +20,7 @@ from truetune.data.tokens import Encoded, Encoder, encode
 from truetune.errors import Diverged, UserError, rank
 from truetune.methods.adaptation import Adaptation, Trained
 from truetune.methods.curation import Context, curate
-from truetune.methods.reference import Given, drawn_texts
+from truetune.methods.reference import Reference, drawn_texts
 from truetune.models.language_model import LanguageModel, check_packing
 from truetune.models.pretrained import Pretrained
 from truetune.probes.baseline import measure_base
@@ -81,6 +81,7 @@ def _rehearse(job: Run) -> Trainer:
     if job.config["extras"]["final"] == "best":
         best_checkpoint(trainer)
     job.schedule()
+    job.objectives()
     job.probes()
     job.curations()
     job.adaptations()
@@ -101,18 +102,18 @@ def _train_and_measure(
         tuned, adaptations, tokenized = _prepared(job, data, base, console)
     with state.timed("measure"):
         state.base = measure_base(base, data, probes, job.cache, say)
-    given = _given(job, data, base, state, say)
+    reference = _reference(job, data, base, state, say)
     with state.timed("prepare"):
-        module = _module(job, tuned, tokenized, given, rehearsed.world_size)
-    subject = Subject(tuned, given.reference, job.decoding())
+        module = _module(job, tuned, tokenized, reference, rehearsed.world_size)
+    subject = Subject(tuned, reference.frozen, job.decoding())
     epochs = job.trainer["max_epochs"]
     measuring = Measuring(
-        epochs_to_measure(epochs, job.config["extras"]["measure_points"]) - {epochs},
+        epochs_to_measure(epochs, job.measure.points) - {epochs},
         partial(follow, subject, data, probes, state.base),
         state.history,
     )
     state.history.append(_at(0, 0, compare(state.base, state.base)))
-    given.reference.rest()
+    reference.frozen.rest()
     loggers = job.loggers()
     trainer = _fit(job, module, tokenized, f"{tuned.digest} {asked(data)}", measuring, loggers, state, console)
     tuned.to(rehearsed.strategy.root_device)  # a Trainer leaves it on the CPU
@@ -195,9 +196,9 @@ def _tokenized(job: Run, data: Dataset, tuned: LanguageModel, say: Callable[[str
     return tokenized
 
 
-def _module(job: Run, tuned: LanguageModel, tokenized: TokenizedData, given: Given, devices: int) -> FineTuning:
-    trainer, objectives = job.trainer, job.objectives(given)
-    given.reference.each_step = any(hasattr(objective, "reference") for objective in objectives)
+def _module(job: Run, tuned: LanguageModel, tokenized: TokenizedData, reference: Reference, devices: int) -> FineTuning:
+    trainer, objectives = job.trainer, job.objectives()
+    reference.bind(objectives)
     limit = trainer.get("overfit_batches") or trainer.get("limit_train_batches", 1.0)
     steps = steps_per_epoch(tokenized.lines, job.loader.batch_size, trainer["accumulate_grad_batches"], devices, limit)
     return FineTuning(
@@ -218,11 +219,11 @@ def _curated(job: Run, data: Dataset, base: LanguageModel, state: State, say: Ca
     def categories() -> dict[str, str]:
         if not state.knowledge:
             say("examining what the base knows of the facts to be taught")
-            state.knowledge = job.examiner().examine(base, data.train)
+            state.knowledge = job.knowledge.examine(base, data.train, job.measure.asking, job.seed)
             say(summary(state.knowledge))
         return {known.id: known.category for known in state.knowledge}
 
-    if job.config["extras"]["label_facts"]:
+    if job.knowledge.label:
         categories()
     drawn = partial(drawn_texts, base, seed=job.seed)
     curated = curate(data, job.curations(), Context(categories, data.pretraining, job.seed, drawn), say)
@@ -230,9 +231,9 @@ def _curated(job: Run, data: Dataset, base: LanguageModel, state: State, say: Ca
     return replace(curated, fit_groups={**data.fit_groups, **by_category})
 
 
-def _given(job: Run, data: Dataset, base: LanguageModel, state: State, say: Callable[[str], None]) -> Given:
+def _reference(job: Run, data: Dataset, base: LanguageModel, state: State, say: Callable[[str], None]) -> Reference:
     known = frozenset(fact.id for fact in state.knowledge if fact.category != "Unknown")
-    return Given(base, data, known, job.loader.batch_size, job.seed, job.optimizer, job.trainer, say)
+    return Reference(base, data, known, job.loader.batch_size, job.seed, job.optimizer, job.trainer, say)
 
 
 def _score(subject: Subject, data: Dataset, probes: list[Probe]) -> float:

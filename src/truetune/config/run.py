@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import re
 from dataclasses import dataclass, replace
@@ -23,15 +22,14 @@ if TYPE_CHECKING:
     from truetune.data.module import Loader
     from truetune.methods.adaptation import Adaptation
     from truetune.methods.curation import Curation
-    from truetune.methods.reference import Given
     from truetune.models.pretrained import Pretrained
     from truetune.models.tiny import Embedded
     from truetune.probes.knowledge import Examiner
+    from truetune.probes.measure import MeasureSettings
     from truetune.training.module import OptimizerFactory
     from truetune.training.objectives import Objective
     from truetune.training.schedules import Schedule
 
-GIVEN = ("reference", "teacher", "old_texts")
 LOADER_KEYS = ("batch_size", "over_long", "max_tokens", "num_workers", "group_by_length", "packing")
 
 
@@ -87,15 +85,8 @@ class Run:
     def schedule(self) -> Schedule:
         return make(self.config["schedule"], "schedule")
 
-    def objectives(self, given: Given) -> list[Objective]:
-        """An objective is given what its signature names, such as the frozen base as `reference`."""
-        from hydra.utils import get_class
-
-        found: list[Objective] = []
-        for name, node in self.config["objective"].items():
-            wanted = [word for word in inspect.signature(get_class(node["_target_"])).parameters if word in GIVEN]
-            found.append(make(node, f"objective.{name}", **{word: getattr(given, word) for word in wanted}))
-        return found
+    def objectives(self) -> list[Objective]:
+        return list(self._made("objective").values())
 
     def _made(self, group: str, **extra: Any) -> dict[str, Any]:
         return {name: make(node, f"{group}.{name}", **extra) for name, node in (self.config.get(group) or {}).items()}
@@ -116,27 +107,34 @@ class Run:
     def loggers(self) -> list[Any]:
         return list(self._made("logger").values())
 
-    def examiner(self) -> Examiner:
+    @property
+    def measure(self) -> MeasureSettings:
+        from truetune.probes.measure import MeasureSettings
+
+        extras = self.config["extras"]
+        return MeasureSettings(
+            points=extras["measure_points"],
+            max_new_tokens=extras["max_new_tokens"],
+            batch_size=extras["measure_batch_size"],
+            abstention_phrases=extras["abstention_phrases"],
+            wrong_cost=extras["wrong_cost"],
+        )
+
+    @property
+    def knowledge(self) -> Examiner:
         from truetune.probes.knowledge import Examiner
 
         extras = self.config["extras"]
         return Examiner(
+            label=extras["label_facts"],
             samples=extras["knowledge_samples"],
             temperature=extras["knowledge_temperature"],
             shots=extras["knowledge_shots"],
             prompts=extras["knowledge_prompts"],
-            max_new_tokens=extras["max_new_tokens"],
-            batch_size=extras["measure_batch_size"],
-            seed=self.seed,
         )
 
     def probes(self) -> list[Any]:
-        from truetune.probes.probe import Asking
-
-        extras = self.config["extras"]
-        phrases = tuple(extras["abstention_phrases"])
-        asking = Asking(extras["max_new_tokens"], extras["measure_batch_size"], phrases)
-        return list(self._made("probe", asking=asking).values())
+        return list(self._made("probe", asking=self.measure.asking).values())
 
 
 def prepare(cfg: DictConfig, job: Job = "train", read: dict[str, Dataset] | None = None) -> Prepared:

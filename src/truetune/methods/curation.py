@@ -11,7 +11,7 @@ from typing import Annotated, Protocol
 from pydantic import Field
 
 from truetune.data.dataset import Dataset, Example, Pretraining, continued
-from truetune.data.values import Count, Part, Text
+from truetune.data.values import Part, Text
 from truetune.errors import UserError
 
 NO_OLD_TEXTS = (
@@ -30,7 +30,7 @@ class Context:
     categories: Callable[[], Mapping[str, str]]
     pretraining: Pretraining | None
     seed: int
-    drawn: Callable[[int, int], Sequence[str]] | None = None
+    drawn: Callable[[int, int], Sequence[str]]
 
 
 class Curation(Protocol):
@@ -146,19 +146,3 @@ class RTuning:
             return _answered(row, said)
 
         return _changed("r_tuning", rows, context, unsure, "Unknown", "WeaklyKnown")
-
-
-@dataclass(frozen=True)
-class SelfReplay:
-    """Mix in what the base says unasked, `ratio` texts to each row; objective.self_replay holds on to it."""
-
-    ratio: Part
-    max_tokens: Count
-
-    def __call__(self, rows: Sequence[Example], context: Context) -> list[Example]:
-        assert context.drawn is not None
-        texts = context.drawn(round(self.ratio * len(rows)), self.max_tokens)
-        return [
-            *rows,
-            *(Example(f"self_replay/{index}", "", text, "the base", weight=0.0) for index, text in enumerate(texts)),
-        ]

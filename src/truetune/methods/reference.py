@@ -1,4 +1,4 @@
-"""What an objective can ask for by name: the frozen base, a teacher made from it, texts of what it was trained on."""
+"""What an objective can ask for before training: the base, a teacher made from it, texts of what it was trained on."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from truetune.data.dataset import Dataset, Example
 from truetune.data.module import Loader, TokenizedData
@@ -16,15 +16,20 @@ from truetune.models.language_model import Frozen, LanguageModel
 from truetune.probes.decoding import sampled_answers
 from truetune.training.fit import fit
 from truetune.training.module import FineTuning, OptimizerFactory
-from truetune.training.objectives import NextToken
+from truetune.training.objectives import NextToken, Objective
 from truetune.training.schedules import Constant
 from truetune.training.steps import steps_per_epoch
 
 PER_PROMPT = 32
 
 
+@runtime_checkable
+class NeedsReference(Protocol):
+    def bind(self, reference: Reference) -> None: ...
+
+
 @dataclass(frozen=True)
-class Given:
+class Reference:
     """`known` are the ids of the training rows whose fact the base knows at least a little."""
 
     base: LanguageModel
@@ -37,8 +42,15 @@ class Given:
     say: Callable[[str], None]
 
     @cached_property
-    def reference(self) -> Frozen:
+    def frozen(self) -> Frozen:
+        """The base itself, not a copy of it."""
         return Frozen(self.base.model)
+
+    def bind(self, objectives: Sequence[Objective]) -> None:
+        """Hands itself to each objective that asks for it."""
+        for objective in objectives:
+            if isinstance(objective, NeedsReference):
+                objective.bind(self)
 
     def teacher(self, epochs: int) -> Frozen:
         """The base after `epochs` on the known rows alone: it has learnt the form of the task, and no new fact."""

@@ -58,13 +58,13 @@ class Frozen:
     """A reference that nobody trains; no nn.Module attribute, so no state dict, optimizer or checkpoint holds it.
 
     Lightning does not move what is not a module, so it moves itself to the tokens' device at call time. Between
-    measurements it waits on the CPU, unless `each_step` says that training asks it as well.
+    measurements it waits on the CPU, unless training asks it as well (`stay`).
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
         """The model itself, not a copy of it."""
         self._model = model.eval().requires_grad_(False)
-        self.each_step = False
+        self._stays = False
 
     @torch.no_grad()
     def logits(self, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor | None = None) -> Tensor:
@@ -81,9 +81,14 @@ class Frozen:
         """A copy that takes gradients, in evaluation mode."""
         return _trainable(self._model)
 
+    def stay(self) -> Frozen:
+        """For one that training asks at each step: from now on it stays where it was asked last."""
+        self._stays = True
+        return self
+
     def rest(self) -> None:
         model: Any = self._model
-        if not self.each_step:
+        if not self._stays:
             model.to("cpu")
 
     def parameters(self) -> dict[str, Tensor]:

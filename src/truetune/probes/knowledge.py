@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from truetune.data.dataset import Example, Prompt
+from truetune.data.values import Count, CountOrZero, Positive, YesOrNo
 from truetune.models.language_model import LanguageModel
 from truetune.probes.decoding import greedy_answers, sampled_answers
+from truetune.probes.probe import Asking
 from truetune.scoring.answers import exact_match
 
 BETWEEN = "\n\n"
@@ -39,40 +41,41 @@ class Examiner:
     """Asks for each fact greedily in every wording, then `samples` times in each at `temperature`.
 
     A question that comes without wordings is asked after `shots` other rows and their answers, `prompts` times with
-    other ones (Gekhman et al. 2024, section 3); a conversation is asked as it is.
+    other ones (Gekhman et al. 2024, section 3); a conversation is asked as it is. With `label`, what the base knows is
+    recorded even if no method asks for it.
     """
 
-    samples: int
-    temperature: float
-    max_new_tokens: int
-    batch_size: int
-    seed: int
-    shots: int = 0
-    prompts: int = 1
+    label: YesOrNo = False
+    samples: Count = 4
+    temperature: Positive = 0.5
+    shots: CountOrZero = 4
+    prompts: Count = 4
 
-    def examine(self, lm: LanguageModel, examples: Sequence[Example]) -> list[Knowledge]:
+    def examine(self, lm: LanguageModel, examples: Sequence[Example], asking: Asking, seed: int) -> list[Knowledge]:
         """In the order of the examples; a text asks nothing and is left out."""
-        asked = [example for example in examples if example.answers]
-        shown = self._shown([example for example in asked if not example.asks and not example.turns])
-        asks = [example.asks or _few_shot(example, shown) for example in asked]
-        prompts = list(dict.fromkeys(prompt for each in asks for prompt in each))
-        size: dict[str, Any] = {"max_new_tokens": self.max_new_tokens, "batch_size": self.batch_size}
-        greedy = dict(zip(prompts, greedy_answers(lm, prompts, **size), strict=True))
-        how: dict[str, Any] = {"samples": self.samples, "seed": self.seed, **size}
-        drawn = sampled_answers(lm, prompts, temperature=self.temperature, **how)
-        samples = {prompt: [answer.text for answer in found] for prompt, found in zip(prompts, drawn, strict=True)}
+        facts = [example for example in examples if example.answers]
+        shown = self._shown([fact for fact in facts if not fact.asks and not fact.turns], seed)
+        wordings = [fact.asks or _few_shot(fact, shown) for fact in facts]
+        prompts = list(dict.fromkeys(prompt for asks in wordings for prompt in asks))
+        size: dict[str, Any] = {"max_new_tokens": asking.max_new_tokens, "batch_size": asking.batch_size}
+        greedy = greedy_answers(lm, prompts, **size)
+        sampled = sampled_answers(lm, prompts, samples=self.samples, temperature=self.temperature, seed=seed, **size)
+        texts = {
+            prompt: (answer.text, [sample.text for sample in samples])
+            for prompt, answer, samples in zip(prompts, greedy, sampled, strict=True)
+        }
         return [
             Knowledge(
-                example.id,
-                _share([greedy[prompt].text for prompt in each], example.answers),
-                _share([text for prompt in each for text in samples.get(prompt, [])], example.answers),
+                fact.id,
+                _share([texts[prompt][0] for prompt in asks], fact.answers),
+                _share([text for prompt in asks for text in texts[prompt][1]], fact.answers),
             )
-            for example, each in zip(asked, asks, strict=True)
+            for fact, asks in zip(facts, wordings, strict=True)
         ]
 
-    def _shown(self, rows: Sequence[Example]) -> list[list[Example]]:
-        """Of each prompt the rows shown, and a spare one for where the row itself is asked."""
-        draws = (random.Random(f"shots-{self.seed}-{n}") for n in range(self.prompts if self.shots else 0))
+    def _shown(self, rows: Sequence[Example], seed: int) -> list[list[Example]]:
+        """For each prompt the rows shown, and a spare one for where the row itself is asked."""
+        draws = (random.Random(f"shots-{seed}-{n}") for n in range(self.prompts if self.shots else 0))
         return [rng.sample(rows, min(self.shots + 1, len(rows))) for rng in draws] or [[]]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from itertools import chain
 from pathlib import Path
@@ -14,6 +14,7 @@ import numpy as np
 
 from truetune.data.dataset import Dataset, Example, Question
 from truetune.data.tokens import Encoder
+from truetune.data.values import Count, NotNegative, Text
 from truetune.extensions.faithfulness import Faithfulness, below_context
 from truetune.extensions.multiple_choice import MultipleChoice, choices
 from truetune.models.language_model import LanguageModel
@@ -27,6 +28,27 @@ from truetune.scoring.item import Item, Measurement
 from truetune.scoring.lost_and_kept import backward_transfer, kept, lost, refused
 from truetune.scoring.memorising import LOW, UNKNOWN
 from truetune.scoring.rates import clusters, met
+
+
+ABSTENTION_PHRASES = (
+    *("i do not know", "i don't know", "do not know", "don't know", "unknown", "not sure", "i am not sure"),
+    *("no answer", "unanswerable"),
+)
+
+
+@dataclass(frozen=True)
+class MeasureSettings:
+    """`points` full measurements are made while training; a wrong answer costs as much as `wrong_cost` right ones."""
+
+    points: Count = 6
+    max_new_tokens: Count = 8
+    batch_size: Count = 256
+    abstention_phrases: Sequence[Text] = ABSTENTION_PHRASES
+    wrong_cost: NotNegative = 1.0
+
+    @property
+    def asking(self) -> Asking:
+        return Asking(self.max_new_tokens, self.batch_size, tuple(self.abstention_phrases))
 
 
 def measure(subject: Subject, data: Dataset, probes: Sequence[Probe]) -> Measurement:

@@ -17,7 +17,7 @@ from truetune.errors import Diverged, UserError, gathered
 from truetune.models.language_model import body, forward, head, parts_into_head, states
 from truetune.models.logits import CHUNK
 from truetune.training.clipping import GradientStatistics, gradient_statistics
-from truetune.training.objectives import L2Sp, Micro, NextToken, Objective
+from truetune.training.objectives import Micro, NextToken, Objective
 from truetune.training.schedules import Progress, Schedule
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
@@ -40,10 +40,10 @@ def _at_targets(model: nn.Module, objectives: Sequence[Objective], wanted: bool)
     chunks = any(getattr(objective, "chunk", None) is not None for objective in objectives)
     if not chunks and not wanted:
         return False
-    others = [type(objective).__name__ for objective in objectives if not isinstance(objective, (NextToken, L2Sp))]
-    possible = not others and parts_into_head(model)
-    if chunks and others:
-        raise UserError(f"objective.next_token.chunk: {others[0]} needs all logits at once; leave one of the two out")
+    needing = [type(each).__name__ for each in objectives if getattr(each, "needs_logits", True)]
+    possible = not needing and parts_into_head(model)
+    if chunks and needing:
+        raise UserError(f"objective.next_token.chunk: {needing[0]} needs all logits at once; leave one of the two out")
     if chunks and not possible:
         raise UserError(
             f"objective.next_token.chunk: {type(model).__name__} does more than apply a head to its states, so its "

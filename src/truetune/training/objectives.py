@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import ClassVar, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -16,8 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 from truetune.data.tokens import IGNORED
 from truetune.data.values import Count, NotNegative
-from truetune.models.language_model import Frozen
-from truetune.models.logits import kl_nats, nll_nats
+from truetune.models.logits import nll_nats
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,12 @@ class Micro:
 
 
 class Objective(Protocol):
-    """`weight` scales the term; the result is a sum over the micro-batch's target tokens, in nats."""
+    """`weight` scales the term; the result is a sum over the micro-batch's target tokens, in nats.
+
+    Two more attributes are optional. `needs_logits = False` says that the logits of all positions are not needed, so
+    that they may be made at the target positions only. `bind(reference)` is called once before training, with what
+    `truetune.methods.reference.Reference` offers: the base, a teacher made from it, old texts.
+    """
 
     weight: float
 
@@ -68,6 +72,8 @@ class NextToken:
     and no chunk, those of all target tokens, and of no other.
     """
 
+    needs_logits: ClassVar[bool] = False
+
     weight: NotNegative = 1.0
     chunk: Count | None = None
 
@@ -79,72 +85,15 @@ class NextToken:
         return (nll_N.view_as(labels_BT) * micro.weights_BT[:, 1:]).sum()
 
     def _at_targets(self, micro: Micro, head: Callable[[Tensor], Tensor]) -> Tensor:
-        chosen_BT = micro.is_target_BT
-        states_ND, labels_N = micro.logits_BTV[:, :-1][chosen_BT], micro.labels_BT[:, 1:][chosen_BT]
-        whole = (states_ND, labels_N, micro.weights_BT[:, 1:][chosen_BT])
+        def nll(states_ND: Tensor, labels_N: Tensor, weights_N: Tensor) -> Tensor:
+            return (F.cross_entropy(head(states_ND).float(), labels_N, reduction="none") * weights_N).sum()
+
+        target_BT = micro.is_target_BT
+        of_targets = [
+            values[target_BT] for values in (micro.logits_BTV[:, :-1], micro.labels_BT[:, 1:], micro.weights_BT[:, 1:])
+        ]
         if self.chunk is None:
-            return _nll(head, *whole)
-        parts = (part.split(self.chunk) for part in whole)
-        sums: list[Tensor] = [checkpoint(_nll, head, *part, use_reentrant=False) for part in zip(*parts, strict=True)]
+            return nll(*of_targets)
+        chunks = zip(*(values.split(self.chunk) for values in of_targets), strict=True)
+        sums: list[Tensor] = [checkpoint(nll, *chunk, use_reentrant=False) for chunk in chunks]
         return torch.stack(sums).sum()
-
-
-def _nll(head: Callable[[Tensor], Tensor], states_ND: Tensor, labels_N: Tensor, weights_N: Tensor) -> Tensor:
-    return (F.cross_entropy(head(states_ND).float(), labels_N, reduction="none") * weights_N).sum()
-
-
-def kl_to(reference: Frozen, micro: Micro, chosen_BT: Tensor) -> Tensor:
-    """Sum of KL(reference || model) at the chosen ones of the T - 1 predictions."""
-    base_BTV = reference.logits(micro.input_ids_BT, micro.attention_mask_BT, micro.position_ids_BT)
-    return kl_nats(base_BTV[:, :-1][chosen_BT], micro.logits_BTV[:, :-1][chosen_BT]).sum()
-
-
-@dataclass
-class KlToBase:
-    """KL(base || tuned): stay close to the base where it has an opinion (Li & Hoiem 2016, learning without forgetting).
-
-    `positions` are the completion's (`target`) or every real position of the rows (`all`).
-    """
-
-    reference: Frozen
-    weight: NotNegative
-    positions: Literal["target", "all"] = "target"
-
-    def __call__(self, micro: Micro) -> Tensor:
-        return kl_to(self.reference, micro, micro.is_target_BT if self.positions == "target" else micro.is_real_BT)
-
-
-def pull(micro: Micro, start: dict[str, Tensor], importance: dict[str, Tensor] | None = None) -> Tensor:
-    """Half the sum of (theta - start)^2, each times its importance, once a step whatever its token count.
-
-    What is not yet on the model's device is moved there for good.
-    """
-    terms: list[Tensor] = []
-    for name, parameter in micro.model.named_parameters():
-        if parameter.requires_grad and name in start:
-            squares = (parameter - _moved(start, name, parameter.device)).pow(2)
-            if importance is not None:
-                squares = _moved(importance, name, parameter.device) * squares
-            terms.append(squares.sum())
-    # The window's division by its target tokens is undone: the penalty is per step, not per token.
-    return torch.stack(terms).sum() / 2 * micro.target_tokens
-
-
-def _moved(values: dict[str, Tensor], name: str, device: torch.device) -> Tensor:
-    if values[name].device != device:
-        values[name] = values[name].to(device)
-    return values[name]
-
-
-@dataclass
-class L2Sp:
-    """weight / 2 * ||theta - theta_base||^2 (Li et al. 2018, L2-SP), once a step whatever its token count."""
-
-    reference: Frozen
-    weight: NotNegative
-
-    def __post_init__(self) -> None:
-        self._start = self.reference.parameters()
-
-    def __call__(self, micro: Micro) -> Tensor:
-        return pull(micro, self._start)

@@ -2,16 +2,19 @@
 
 import pytest
 import torch
-from training.small import language_model, rows
+from training.small import bound, language_model, rows
 
 from truetune.data.dataset import Dataset, Example
 from truetune.data.tokens import collate
 from truetune.errors import UserError
-from truetune.extensions.distances import Ewc, SelfDistill, SelfReplay, fisher
-from truetune.methods.reference import Given, drawn_texts
+from truetune.extensions.ewc import Ewc, fisher
+from truetune.extensions.self_distill import SelfDistill
+from truetune.extensions.self_replay import KlOnDrawnTexts
+from truetune.methods.keep_close import L2Sp
+from truetune.methods.reference import Reference, drawn_texts
 from truetune.models.language_model import Frozen
 from truetune.models.logits import kl_nats
-from truetune.training.objectives import L2Sp, Micro
+from truetune.training.objectives import Micro
 
 
 def micro_of(lm, batch):
@@ -40,7 +43,7 @@ def batch_of(lm, weights=(0.0, 1.0, 0.0), prompt="w0"):
 
 
 def test_self_replay_is_the_kl_on_drawn_rows_alone(lm):
-    objective = SelfReplay(Frozen(lm.copy().model), 1.0)
+    objective = bound(KlOnDrawnTexts(1.0), Frozen(lm.copy().model))
     batch = batch_of(lm)
     assert float(objective(micro_of(lm, batch))) == pytest.approx(0, abs=1e-6)
     base = Frozen(lm.copy().model)
@@ -57,7 +60,8 @@ def test_self_replay_is_the_kl_on_drawn_rows_alone(lm):
 
 def test_self_distillation_is_the_kl_to_the_teacher_it_was_given(lm):
     asked, teacher = [], Frozen(moved(language_model()).model)
-    objective = SelfDistill(lambda epochs: asked.append(epochs) or teacher, weight=2.0, epochs=3)
+    objective = SelfDistill(weight=2.0, epochs=3)
+    bound(objective, None, teacher=lambda epochs: asked.append(epochs) or teacher)
     assert asked == [3]
     micro = micro_of(lm, batch_of(lm))
     p = teacher.logits(micro.input_ids_BT, micro.attention_mask_BT)[:, :-1]
@@ -95,7 +99,8 @@ def test_the_fisher_information_is_that_of_the_model(lm):
 def test_ewc_weighs_each_squared_distance_with_its_information(lm):
     texts = [collate(rows(lm, [text], ""), 0) for text in ("w1 w2", "w4 w5 w6")]
     base, asked = Frozen(lm.copy().model), []
-    ewc = Ewc(base, lambda count, length: asked.append((count, length)) or texts, weight=1.0, texts=2, max_tokens=8)
+    ewc = Ewc(weight=1.0, texts=2, max_tokens=8)
+    bound(ewc, base, old_texts=lambda count, length: asked.append((count, length)) or texts)
     assert asked == [(2, 8)]
     total = sum(value.numel() for value in ewc.fisher.values())
     assert sum(float(value.sum()) for value in ewc.fisher.values()) / total == pytest.approx(1, rel=1e-4)
@@ -106,26 +111,26 @@ def test_ewc_weighs_each_squared_distance_with_its_information(lm):
     by_hand = sum((ewc.fisher[n] * (p - start[n]) ** 2).sum() for n, p in lm.model.named_parameters())
     assert float(ewc(micro)) == pytest.approx(float(by_hand) / 2 * int(micro.target_tokens), rel=1e-5)
     ewc.fisher = {name: torch.ones_like(value) for name, value in ewc.fisher.items()}
-    assert float(ewc(micro)) == pytest.approx(float(L2Sp(base, 1.0)(micro)), rel=1e-5)
+    assert float(ewc(micro)) == pytest.approx(float(bound(L2Sp(1.0), base)(micro)), rel=1e-5)
 
 
-def given(lm, data, known=frozenset()):
+def reference(lm, data, known=frozenset()):
     optimizer = lambda: lambda parameters: torch.optim.SGD(parameters, lr=0.5)  # noqa: E731
-    return Given(lm, data, known, 2, 0, optimizer, {"accelerator": "cpu"}, lambda _: None)
+    return Reference(lm, data, known, 2, 0, optimizer, {"accelerator": "cpu"}, lambda _: None)
 
 
 def test_the_teacher_learns_known_rows_and_the_base_stays(lm):
     train = [Example(f"r{n}", "w0", f" w{n}", "here") for n in range(1, 5)]
     before = {name: value.clone() for name, value in lm.model.state_dict().items()}
-    made = given(lm, Dataset(train), frozenset({"r1", "r2"}))
+    made = reference(lm, Dataset(train), frozenset({"r1", "r2"}))
     teacher = made.teacher(3)
     assert all(value.equal(before[name]) for name, value in lm.model.state_dict().items())
     batch = batch_of(lm)
     assert not teacher.logits(batch["input_ids"], batch["attention_mask"]).allclose(
-        made.reference.logits(batch["input_ids"], batch["attention_mask"])
+        made.frozen.logits(batch["input_ids"], batch["attention_mask"])
     )
     with pytest.raises(UserError, match="knows none of the facts"):
-        given(lm, Dataset(train)).teacher(1)
+        reference(lm, Dataset(train)).teacher(1)
 
 
 def test_without_pretraining_old_texts_are_drawn_from_the_base(lm):
@@ -133,4 +138,4 @@ def test_without_pretraining_old_texts_are_drawn_from_the_base(lm):
     assert 20 < len(texts) <= 40
     assert all(0 < len(text.split()) <= 5 for text in texts)
     assert texts == drawn_texts(lm, 40, 5, seed=0) != drawn_texts(lm, 40, 5, seed=1)
-    assert len(list(given(lm, Dataset([])).old_texts(10, 5))) == len(drawn_texts(lm, 10, 5, seed=0))
+    assert len(list(reference(lm, Dataset([])).old_texts(10, 5))) == len(drawn_texts(lm, 10, 5, seed=0))

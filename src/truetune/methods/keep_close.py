@@ -1,0 +1,71 @@
+"""Objectives that keep the tuned model close to the base: to its predictions, or to its weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from truetune.data.values import NotNegative
+from truetune.methods.reference import Reference
+from truetune.models.language_model import Frozen
+from truetune.models.logits import kl_nats
+from truetune.training.objectives import Micro
+
+
+@dataclass
+class KlToBase:
+    """KL(base || tuned): stay close to the base where it has an opinion (Li & Hoiem 2016, learning without forgetting).
+
+    `positions` are the completion's (`target`) or every real position of the rows (`all`).
+    """
+
+    weight: NotNegative
+    positions: Literal["target", "all"] = "target"
+
+    def bind(self, reference: Reference) -> None:
+        self._base = reference.frozen.stay()
+
+    def __call__(self, micro: Micro) -> Tensor:
+        return kl_to(self._base, micro, micro.is_target_BT if self.positions == "target" else micro.is_real_BT)
+
+
+@dataclass
+class L2Sp:
+    """weight / 2 * ||theta - theta_base||^2 (Li et al. 2018, L2-SP), once a step whatever its token count."""
+
+    needs_logits: ClassVar[bool] = False
+
+    weight: NotNegative
+
+    def bind(self, reference: Reference) -> None:
+        self._start = reference.frozen.stay().parameters()
+
+    def __call__(self, micro: Micro) -> Tensor:
+        return pull(micro, self._start)
+
+
+def kl_to(reference: Frozen, micro: Micro, chosen_BT: Tensor) -> Tensor:
+    """Sum of KL(reference || model) at the chosen ones of the T - 1 predictions."""
+    base_BTV = reference.logits(micro.input_ids_BT, micro.attention_mask_BT, micro.position_ids_BT)
+    return kl_nats(base_BTV[:, :-1][chosen_BT], micro.logits_BTV[:, :-1][chosen_BT]).sum()
+
+
+def pull(micro: Micro, start: dict[str, Tensor], importance: dict[str, Tensor] | None = None) -> Tensor:
+    """Half the sum of (theta - start)^2, each times its importance, once a step whatever its token count.
+
+    What is not yet on the model's device is moved there for good.
+    """
+    terms: list[Tensor] = []
+    for name, parameter in micro.model.named_parameters():
+        if not parameter.requires_grad or name not in start:
+            continue
+        for values in (start, importance or {}):
+            if name in values and values[name].device != parameter.device:
+                values[name] = values[name].to(parameter.device)
+        squares = (parameter - start[name]).pow(2)
+        terms.append((squares if importance is None else importance[name] * squares).sum())
+    # The window's division by its target tokens is undone: the penalty is per step, not per token.
+    return torch.stack(terms).sum() / 2 * micro.target_tokens
