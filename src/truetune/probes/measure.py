@@ -29,7 +29,6 @@ from truetune.scoring.lost_and_kept import backward_transfer, kept, lost, refuse
 from truetune.scoring.memorising import LOW, UNKNOWN
 from truetune.scoring.rates import clusters, met
 
-
 ABSTENTION_PHRASES = (
     *("i do not know", "i don't know", "do not know", "don't know", "unknown", "not sure", "i am not sure"),
     *("no answer", "unanswerable"),
