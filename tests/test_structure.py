@@ -33,7 +33,6 @@ STILL_UPWARD = {
     "truetune.records.state imports truetune.probes.knowledge",
     "truetune.records.state imports truetune.report.run_page",
     "truetune.records.state imports truetune.report.summary",
-    "truetune.records.state imports truetune.training.checkpoints",
     "truetune.records.state imports truetune.training.fit",
     "truetune.records.state imports truetune.training.progress",
     "truetune.records.versions imports truetune.config.secrets",

@@ -13,9 +13,10 @@ from filelock import FileLock
 from omegaconf import OmegaConf
 
 from hydra_plugins.truetune_launcher.launcher import ProcessLauncher
-from truetune.commands.sweep import LOG, Job, Jobs, _last_error, problem_of, quoted, resumed
+from truetune.commands.sweep import Job, Jobs, _last_error, problem_of, quoted, resumed
 from truetune.errors import UserError
 from truetune.records.record import KEYS
+from truetune.records.run_folder import LOG
 
 SUBMITIT = importlib.util.find_spec("submitit") is not None
 

@@ -26,10 +26,10 @@ from truetune.config import compose
 from truetune.data.module import TokenizedData
 from truetune.errors import UserError
 from truetune.models.tokenizers import word_level
+from truetune.records.run_folder import LAST
 from truetune.records.state import State
 from truetune.training.callbacks import Measuring, StepLog
 from truetune.training.checkpoint_io import AtomicCheckpointIO
-from truetune.training.checkpoints import LAST
 from truetune.training.fit import fit, load_best
 from truetune.training.module import FineTuning
 from truetune.training.objectives import NextToken

@@ -7,7 +7,7 @@ import torch
 import transformers
 from training.small import WORDS, recording, rows, train
 
-from truetune.commands.export import FOLDER, save_model
+from truetune.commands.export import save_model
 from truetune.data.dataset import Example
 from truetune.data.packing import pack
 from truetune.data.tokens import Encoder, collate_packed
@@ -17,6 +17,7 @@ from truetune.models.pretrained import Pretrained
 from truetune.models.tokenizers import byte_bpe
 from truetune.probes.decoding import greedy_answers
 from truetune.probes.likelihood import likelihood
+from truetune.records.run_folder import MODEL
 from truetune.training.objectives import NextToken
 
 SIZES = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -78,7 +79,7 @@ def test_a_family_is_trained_measured_and_saved(name, tmp, tmp_path):
     alone = [greedy_answers(lm, [prompt], max_new_tokens=4, batch_size=1)[0] for prompt in prompts]
     assert [answer.text for answer in together] == [answer.text for answer in alone]
     save_model(lm, tmp_path)
-    again = Pretrained(str(tmp_path / FOLDER)).load()
+    again = Pretrained(str(tmp_path / MODEL)).load()
     ids = torch.tensor([Encoder(lm.tokenizer).prompt("w1 w2 w3")])
     with torch.no_grad():
         torch.testing.assert_close(forward(again.model.eval(), ids), forward(lm.model.eval(), ids), rtol=0, atol=1e-5)

@@ -41,7 +41,8 @@ class ProcessLauncher(Launcher):
         self._known: set[str] = set()  # metrics that some run or its base has
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        from truetune.commands.sweep import SETTINGS, to_stderr
+        from truetune.commands.sweep import to_stderr
+        from truetune.records.run_folder import SETTINGS
 
         if not (self._folder / SETTINGS).exists():  # Hydra's own sweeper writes it, and Optuna's does not
             self._folder.mkdir(parents=True, exist_ok=True)

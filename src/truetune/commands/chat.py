@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,10 +17,10 @@ from truetune.config import run as build
 from truetune.data.chat_template import with_template
 from truetune.data.dataset import Dataset, Prompt, Turn
 from truetune.data.rows.formats import fill
-from truetune.errors import UserError
 from truetune.models.language_model import LanguageModel, fastest
 from truetune.models.pretrained import Pretrained
 from truetune.probes.decoding import Answer, greedy_answers
+from truetune.records.run_folder import go_to_origin
 from truetune.training.fit import quiet
 from truetune.training.pretraining import load_base
 
@@ -77,7 +76,7 @@ def partners(run_dir: Path, config: Mapping[str, Any], model: Path) -> tuple[Par
     Both paths are absolute: relative ones in `config` were meant from where the run was typed, so that is where we go.
     """
     quiet()
-    os.chdir(_typed_in(run_dir))
+    go_to_origin(run_dir)
     source = {key: value for key, value in config["data"].items() if key not in build.LOADER_KEYS}
     data: Dataset = build.make(source, "data").load()
     builder: Any = build.make(config["model"], "model")
@@ -88,16 +87,6 @@ def partners(run_dir: Path, config: Mapping[str, Any], model: Path) -> tuple[Par
     if data.has_conversations:
         base, tuned = (with_template(lm, data.chat_template, silent.print) for lm in (base, tuned))
     return Partner("base", base.to(device), data), Partner("tuned", tuned.to(device), data)
-
-
-def _typed_in(run_dir: Path) -> Path:
-    from omegaconf import OmegaConf
-
-    try:
-        found = OmegaConf.select(OmegaConf.load(run_dir / ".hydra" / "hydra.yaml"), "hydra.runtime.cwd")
-    except (OSError, ValueError) as error:
-        raise UserError(f"{run_dir}: not the folder of a run (.hydra/hydra.yaml: {error})") from None
-    return Path(str(found)) if Path(str(found)).is_dir() else Path.cwd()
 
 
 def _both(pair: tuple[Partner, Partner], said: str, max_new_tokens: int | None, console: Console) -> None:

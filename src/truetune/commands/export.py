@@ -10,18 +10,17 @@ from truetune.commands.onnx import check_installed, write_onnx
 from truetune.errors import UserError
 from truetune.records.folders import MANIFEST, beside, verify, written
 from truetune.records.record import read_run
+from truetune.records.run_folder import MODEL
 from truetune.report.summary import number, rows
 from truetune.report.verdict import verdict
 
 if TYPE_CHECKING:
     from truetune.models.language_model import LanguageModel
 
-FOLDER = "model"  # in the run folder: the weights that were measured at the end
-
 
 def save_model(lm: LanguageModel, run_dir: Path) -> None:
     """Safetensors, tokenizer and generation configuration, whole or not at all."""
-    with written(run_dir / FOLDER, f".{FOLDER}.") as temporary:
+    with written(run_dir / MODEL, f".{MODEL}.") as temporary:
         lm.model.save_pretrained(temporary)
         lm.tokenizer.save_pretrained(temporary)
 
@@ -47,7 +46,7 @@ def export(run_dir: Path, out: Path, *, onnx: bool = False) -> Path:
 
 def saved_model(run_dir: Path) -> Path:
     """The folder of the weights that were measured; raises UserError if there is none, or if it has changed."""
-    source = run_dir / FOLDER
+    source = run_dir / MODEL
     if not source.is_dir():
         raise UserError(f"{source}: no such folder: the run did not finish, or extras.save_model=false")
     if fault := verify(source):

@@ -7,12 +7,13 @@ from filelock import FileLock, Timeout
 
 from truetune.records.files import remove_torn
 from truetune.records.record import read_run
+from truetune.records.run_folder import RECORD
 from truetune.report import run_page, sweep_page
 
 
 def render(folder: Path) -> Path:
     """The page of a run (a folder with run.json) or of a sweep (anything else)."""
-    if not (folder / "run.json").exists():
+    if not (folder / RECORD).exists():
         return sweep_page.render(folder)
     read_run(folder)  # a folder that is no run's is refused before a lock is left in it
     with suppress(Timeout, OSError), FileLock(folder / ".lock").acquire(timeout=0):

@@ -6,16 +6,24 @@ What stands behind `resume=` was typed for this session, and may differ from wha
 from __future__ import annotations
 
 import argparse
-import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from truetune.commands.sweep import TABLE, quoted
+from truetune.commands.sweep import quoted
 from truetune.config.settings import changes
 from truetune.errors import UserError
-from truetune.training.checkpoints import LAST, check_digest
+from truetune.records.run_folder import (
+    CONFIGURATION,
+    LAST,
+    TABLE,
+    WORDS,
+    configuration,
+    go_to_origin,
+    status,
+    words_typed,
+)
+from truetune.training.checkpoints import check_digest
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -92,52 +100,30 @@ def expanded(argv: list[str], arguments: argparse.Namespace) -> list[str]:
 
 def _recorded(folder: Path, asked: str, typed: list[str]) -> list[str]:
     """The run's overrides that are not typed anew; its relative paths were meant from where it was typed."""
-    from omegaconf import OmegaConf
-
     if not folder.is_dir() or asked == "resume=":
         raise UserError(f"{asked}: no such run folder; type resume=RUN_DIR")
-    written = folder / ".hydra" / "overrides.yaml"
-    if not written.is_file():
-        raise UserError(f"{folder}: not the folder of a run (it holds no .hydra/overrides.yaml); type resume=RUN_DIR")
-    try:
-        found: Any = OmegaConf.to_container(OmegaConf.load(written))
-        home = Path(str(OmegaConf.select(OmegaConf.load(folder / ".hydra" / "hydra.yaml"), "hydra.runtime.cwd")))
-    except (OSError, ValueError, AttributeError) as error:
-        raise UserError(f"{folder}: not the folder of a run (.hydra/overrides.yaml: {error})") from None
+    if not (folder / WORDS).is_file():
+        raise UserError(f"{folder}: not the folder of a run (it holds no {WORDS}); type resume=RUN_DIR")
     keys = [_key(word) for word in typed]
-    if _status(folder) == "finished" and not set(LONGER) & set(keys):
+    if status(folder) == "finished" and not set(LONGER) & set(keys):
         raise UserError(
             f"{folder}: this run has finished; there is nothing to resume (trainer.max_epochs=... adds epochs)"
         )
-    if home.is_dir():
-        os.chdir(home)
+    go_to_origin(folder)
     anew = ("resume", *keys, *_set_by(typed))
-    return [word for word in map(str, found) if not _key(word).startswith(anew)]
-
-
-def _status(folder: Path) -> str:
-    try:
-        return str(json.loads((folder / "run.json").read_text(encoding="utf-8")).get("status"))
-    except (OSError, ValueError, AttributeError):
-        return "interrupted"  # killed before it could say so
+    return [word for word in words_typed(folder) if not _key(word).startswith(anew)]
 
 
 def check(cfg: DictConfig, folder: Path, overrides: Sequence[str]) -> None:
     """The files of conf/ may have been edited since; and `resume` written into one of them is no request."""
     from omegaconf import OmegaConf
 
-    record = folder / ".hydra" / "config.yaml"
-    if folder.absolute() not in (Path(str(cfg.resume)), *Path(str(cfg.resume)).parents[1:2]) or not record.is_file():
+    named = Path(str(cfg.resume))
+    if folder.absolute() not in (named, *named.parents[1:2]) or not (folder / CONFIGURATION).is_file():
         raise UserError(f"resume={cfg.resume}: type it on the command line, as truetune resume=RUN_DIR")
     places = [at for at, word in enumerate(overrides) if word.startswith("resume=")]
     typed = _set_by(overrides[places[-1] + 1 :] if places else ())
-    now, then = (_unresolved(node) for node in (cfg, OmegaConf.load(record)))
-    for key, (was, is_now) in changes(then, now).items():
+    now: Any = OmegaConf.to_container(cfg, resolve=False)
+    for key, (was, is_now) in changes(configuration(folder), now).items():
         if not key.startswith(typed):
             raise UserError(f"{key} was {was} when the run started and is {is_now} now; put it back")
-
-
-def _unresolved(node: Any) -> Any:
-    from omegaconf import OmegaConf
-
-    return OmegaConf.to_container(node, resolve=False)

@@ -16,9 +16,8 @@ from typing import Any
 from truetune.errors import EXPECTED, UserError, first_line
 from truetune.records.files import write_atomic
 from truetune.records.folders import in_use, owned
-from truetune.training.checkpoints import LAST
+from truetune.records.run_folder import LAST, LOG, RECORD, TABLE, go_to_origin, hydra_setting, record_if_any, status
 
-LOG, TABLE, SETTINGS = "output.log", "sweep.json", "multirun.yaml"
 FULL_ERROR = "HYDRA_FULL_ERROR"
 
 
@@ -50,9 +49,9 @@ class Jobs:
     def again(self, say: Callable[[str], None]) -> None:
         """Finished jobs are kept; one with a checkpoint goes on from there, any other starts afresh."""
         for job in self.jobs:
-            run = _recorded(self.folder / str(job.number))
-            if run.get("status") == "finished":
-                took = (run.get("seconds") or {}).get("total", 0.0)
+            record = record_if_any(self.folder / str(job.number))
+            if record.get("status") == "finished":
+                took = (record.get("seconds") or {}).get("total", 0.0)
                 job.status, job.error, job.seconds = "finished", "", job.seconds or round(took, 1)
             elif job.status == "finished":
                 job.status = "failed"
@@ -92,7 +91,7 @@ class Jobs:
             for job, process, _ in running.values():
                 process.terminate()
                 process.wait()
-                ended = _recorded(self.folder / str(job.number)).get("status") == "finished"  # just before
+                ended = status(self.folder / str(job.number)) == "finished"  # just before
                 job.status, job.error = ("finished", "") if ended else ("interrupted", "the sweep was interrupted")
             self._write()
 
@@ -106,7 +105,7 @@ class Jobs:
         words = [*job.overrides, f"hydra.run.dir={quoted(folder)}", "hydra.mode=RUN"]
         if (folder / LAST).is_file():
             words = [f"resume={folder.absolute()}"]
-        elif (folder / "run.json").is_file():
+        elif (folder / RECORD).is_file():
             shutil.rmtree(folder)  # it ended before its first checkpoint
         folder.mkdir(parents=True, exist_ok=True)
         environment = {name: value for name, value in os.environ.items() if name not in OWN} | {"COLUMNS": "120"}
@@ -137,15 +136,11 @@ class Jobs:
 
 def resumed(folder: Path, say: Callable[[str], None]) -> None:
     """`truetune resume=SWEEP_DIR`, from the folder that the sweep was typed in. Raises UserError."""
-    from omegaconf import OmegaConf
-
     try:
         rows = json.loads((folder / TABLE).read_text(encoding="utf-8"))["jobs"]
         jobs = [Job(**row) for row in rows]
-        settings = OmegaConf.load(folder / SETTINGS)
-        home = Path(str(OmegaConf.select(settings, "hydra.runtime.cwd")))
-        n_jobs = int(OmegaConf.select(settings, "hydra.launcher.n_jobs") or 1)
-        trials = int(OmegaConf.select(settings, "hydra.sweeper.n_trials") or 0)
+        n_jobs = int(hydra_setting(folder, "launcher.n_jobs") or 1)
+        trials = int(hydra_setting(folder, "sweeper.n_trials") or 0)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder}: not the folder of a sweep that can be resumed ({first_line(error)})") from None
     if trials > len(jobs):
@@ -153,18 +148,8 @@ def resumed(folder: Path, say: Callable[[str], None]) -> None:
             f"the search had begun {len(jobs)} of its {trials} runs, and only those go on; one that is to go on with "
             "others is typed again with hydra.sweeper.storage=sqlite:///study.db"
         )
-    if home.is_dir():
-        os.chdir(home)
+    go_to_origin(folder)
     Jobs(folder, n_jobs, jobs).again(say)
-
-
-def _recorded(folder: Path) -> dict[str, Any]:
-    """What run.json holds; nothing if there is none, or none that can be read."""
-    try:
-        found = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 OWN: set[str] = set()  # variables that are set for this process alone: jobs have the user's environment

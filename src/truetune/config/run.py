@@ -16,7 +16,7 @@ from truetune.config.checks import Job
 from truetune.config.make import check_allowed, make, targets
 from truetune.data.dataset import Dataset
 from truetune.errors import UserError, first_line
-from truetune.training.checkpoints import LAST
+from truetune.records.run_folder import LAST
 
 if TYPE_CHECKING:
     from truetune.data.module import Loader

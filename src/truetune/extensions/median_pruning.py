@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from statistics import median
@@ -11,6 +10,7 @@ from typing import Any
 from lightning import Callback, LightningModule, Trainer
 
 from truetune.errors import rank
+from truetune.records.run_folder import RECORD, SETTINGS, record_if_any
 
 SCORE = "val/score"
 
@@ -45,11 +45,11 @@ class MedianPruning(Callback):
     def _others(self, epoch: int) -> list[float]:
         """Scores at this epoch of the sweep's other runs that have finished; none outside of a sweep."""
         found: list[float] = []
-        if not (self.run_dir.parent / "multirun.yaml").is_file():
+        if not (self.run_dir.parent / SETTINGS).is_file():
             return found
-        for record in self.run_dir.parent.glob("*/run.json"):
-            run: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))
-            if run["status"] == "finished" and record.parent.resolve() != self.run_dir.resolve():
+        for path in self.run_dir.parent.glob(f"*/{RECORD}"):
+            run = record_if_any(path.parent)
+            if run.get("status") == "finished" and path.parent.resolve() != self.run_dir.resolve():
                 rows = (entry["metrics"] for entry in run["history"] if entry["epoch"] == epoch)
                 found += [metrics[SCORE] for metrics in rows if SCORE in metrics][:1]
         return found

@@ -11,6 +11,7 @@ import numpy as np
 
 from truetune.errors import UserError
 from truetune.records.files import write_atomic
+from truetune.records.run_folder import RECORD
 from truetune.scoring.estimates import Estimate
 from truetune.scoring.item import Item
 
@@ -59,12 +60,12 @@ def write_run(run_dir: Path, run: dict[str, Any]) -> None:
     missing = [key for key in KEYS if key not in run]
     if missing:
         raise ValueError(f"run.json needs the keys {missing}")
-    write_atomic(run_dir / "run.json", _dumps(run, indent=1) + "\n")
+    write_atomic(run_dir / RECORD, _dumps(run, indent=1) + "\n")
 
 
 def read_run(run_dir: Path) -> dict[str, Any]:
     """Metrics stay plain dictionaries: what is on disk is the contract."""
-    path = run_dir / "run.json"
+    path = run_dir / RECORD
     try:
         loaded: object = json.loads(_read(path))
     except ValueError as error:

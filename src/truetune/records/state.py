@@ -17,13 +17,13 @@ from rich.console import Console
 from truetune.errors import Diverged, Unwritable, rank
 from truetune.records.files import refusal, write_atomic
 from truetune.records.record import metrics_to_json, write_items, write_run
+from truetune.records.run_folder import LAST, items_file
 from truetune.records.versions import about
 from truetune.report import run_page
 from truetune.report.summary import print_table
 from truetune.scoring.item import Measurement
 from truetune.scoring.memorising import UNKNOWN, memorising_since
 from truetune.scoring.paired import delta
-from truetune.training.checkpoints import LAST
 from truetune.training.fit import quiet
 from truetune.training.progress import speaker
 
@@ -113,7 +113,7 @@ class State:
         """The items' files first, run.json last: who finds run.json finds the rest."""
         for when, measurement in (("base", self.base), ("final", self.final)):
             for probe, items in measurement.items.items():
-                write_items(job.run_dir / "items" / f"{probe}.{when}.jsonl", items)
+                write_items(items_file(job.run_dir, probe, when), items)
         if self.knowledge:
             rows = [{**asdict(fact), "category": fact.category} for fact in self.knowledge]
             write_atomic(job.run_dir / "items" / "knowledge.jsonl", "".join(json.dumps(row) + "\n" for row in rows))

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from truetune.errors import UserError
 from truetune.records.record import metrics_from_json, read_run
+from truetune.records.run_folder import TABLE, words_typed
 from truetune.scoring.estimates import Estimate, mean_t_interval
 
 
@@ -41,7 +42,7 @@ class Job:
 
 def read_sweep(sweep_dir: Path) -> list[Job]:
     """By sweep.json where there is one, else by the numbered folders."""
-    index = sweep_dir / "sweep.json"
+    index = sweep_dir / TABLE
     if index.exists():
         try:
             listed: list[dict[str, Any]] = json.loads(index.read_text(encoding="utf-8"))["jobs"]
@@ -65,15 +66,15 @@ def _job(sweep_dir: Path, row: dict[str, Any]) -> Job:
     status = str(row.get("status") or (run["status"] if run else "failed"))
     if run is None and status == "finished":
         status = "unreadable"
-    words = [str(word) for word in row["overrides"]] if "overrides" in row else _hydra_overrides(folder)
+    words = [str(word) for word in row["overrides"]] if "overrides" in row else _words(folder)
     return Job(number, _settings(words), status, error, run, folder)
 
 
-def _hydra_overrides(folder: Path) -> list[str]:
-    """Hydra writes a flat YAML list of strings: no parser is needed for that."""
-    path = folder / ".hydra" / "overrides.yaml"
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    return [line[2:].strip().strip("'\"") for line in lines if line.startswith("- ")]
+def _words(folder: Path) -> list[str]:
+    try:
+        return words_typed(folder)
+    except UserError:
+        return []
 
 
 def _settings(overrides: Sequence[str]) -> dict[str, str]:

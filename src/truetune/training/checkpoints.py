@@ -8,8 +8,6 @@ from pathlib import Path
 from truetune.errors import UserError
 from truetune.records.files import file_digest
 
-LAST = Path("checkpoints", "last.ckpt")  # in a run folder: where an interrupted run goes on
-
 
 def sidecar(checkpoint: Path) -> Path:
     return checkpoint.with_name(f"{checkpoint.name}.sha256")
