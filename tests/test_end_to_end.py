@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from truetune.models.pretrained import Pretrained
 from truetune.probes.decoding import greedy_answers
-from truetune.records.folders import verify
+from truetune.records.files import verify
 from truetune.records.record import KEYS, read_items, read_run
 from truetune.scoring.lost_and_kept import join
 

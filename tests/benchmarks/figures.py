@@ -72,7 +72,7 @@ def checkpoints(folder: Path) -> None:
     import torch
     from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
-    from truetune.training.checkpoint_io import AtomicCheckpointIO
+    from truetune.training.checkpoints import AtomicCheckpointIO
 
     stored = torch.load(folder / "cached" / "checkpoints" / "last.ckpt", weights_only=True)
     seconds: dict[str, list[float]] = {"ours": [], "lightning": []}

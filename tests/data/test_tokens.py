@@ -13,7 +13,7 @@ from truetune.data.tokens import IGNORED, Encoder, collate, encode
 from truetune.errors import UserError
 from truetune.models.language_model import set_special_tokens
 from truetune.models.tokenizers import byte_bpe, word_level
-from truetune.training.steps import steps_per_epoch
+from truetune.training.schedules import steps_per_epoch
 
 WORDS = ["a", "b", "c", "d"]
 TOKENIZER = word_level(WORDS)

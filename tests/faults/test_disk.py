@@ -20,11 +20,9 @@ from rich.console import Console
 from truetune.commands.export import save_model
 from truetune.commands.train import run
 from truetune.errors import Unwritable, UserError
-from truetune.records.files import refusal, write_atomic, writing
-from truetune.records.folders import cached, verify
+from truetune.records.files import cached, refusal, sidecar, verify, write_atomic, writing
 from truetune.records.record import read_run
-from truetune.training.checkpoint_io import AtomicCheckpointIO
-from truetune.training.checkpoints import sidecar
+from truetune.training.checkpoints import AtomicCheckpointIO
 
 LONG = bool(os.environ.get("TRUETUNE_LONG"))  # every call of a run instead of some
 CALLS = [(os, "fsync"), (os, "replace"), (os, "chmod"), (tempfile, "mkstemp"), (tempfile, "mkdtemp")]

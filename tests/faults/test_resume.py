@@ -28,14 +28,14 @@ from truetune.errors import UserError
 from truetune.models.tokenizers import word_level
 from truetune.records.run_folder import LAST
 from truetune.records.state import State
-from truetune.training.callbacks import Measuring, StepLog
-from truetune.training.checkpoint_io import AtomicCheckpointIO
+from truetune.training.checkpoints import AtomicCheckpointIO
 from truetune.training.fit import fit, load_best
+from truetune.training.measuring import Measuring
 from truetune.training.module import FineTuning
 from truetune.training.objectives import NextToken
 from truetune.training.resumable import Resumable
-from truetune.training.schedules import Cosine
-from truetune.training.steps import steps_per_epoch
+from truetune.training.schedules import Cosine, steps_per_epoch
+from truetune.training.step_log import StepLog
 
 LONG_EPOCHS = (*TINY_RUN, "trainer.max_epochs=4", "data.batch_size=1", "trainer.log_every_n_steps=5")
 

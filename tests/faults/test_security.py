@@ -18,8 +18,9 @@ from truetune.models.pretrained import Pretrained
 from truetune.models.tiny import Pretraining, Tiny
 from truetune.models.tokenizers import word_level
 from truetune.records import versions
+from truetune.records.files import file_digest, sidecar
 from truetune.records.record import KEYS, write_run
-from truetune.training.checkpoint_io import AtomicCheckpointIO, file_digest, sidecar
+from truetune.training.checkpoints import AtomicCheckpointIO
 
 CANARY = "c4n4ry-3f9a1b77e2"
 

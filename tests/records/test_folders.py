@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from truetune.records.folders import cached, verify
+from truetune.records.files import cached, verify
 
 
 def build(log):

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from truetune.errors import Unwritable, UserError
-from truetune.training.checkpoint_io import AtomicCheckpointIO, file_digest, sidecar
+from truetune.records.files import file_digest, sidecar
+from truetune.training.checkpoints import AtomicCheckpointIO
 
 STATE = {"state_dict": {"w": torch.arange(50.0)}, "epoch": 3}
 

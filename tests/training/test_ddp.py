@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from truetune.commands.train import run
 from truetune.config import run as build
-from truetune.training.checkpoint_io import AtomicCheckpointIO
+from truetune.training.checkpoints import AtomicCheckpointIO
 
 WORDS = (*TINY_RUN, "trainer.max_epochs=2", "optimizer.lr=1e-2", "paths.log_dir=logs")
 

@@ -9,7 +9,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from training.small import Watch, language_model, recording, rows, train
 
 from truetune.errors import Diverged
-from truetune.training.checkpoint_io import AtomicCheckpointIO
+from truetune.training.checkpoints import AtomicCheckpointIO
 from truetune.training.objectives import NextToken
 
 

@@ -8,8 +8,8 @@ from training.small import gradient, language_model, loader, recording, rows, tr
 
 from truetune.data.module import TokenizedData
 from truetune.errors import UserError
-from truetune.training.callbacks import Measuring
 from truetune.training.fit import fit, load_best, make_trainer
+from truetune.training.measuring import Measuring
 from truetune.training.module import FineTuning
 from truetune.training.objectives import NextToken
 from truetune.training.schedules import Constant

@@ -13,7 +13,7 @@ from training.small import TINY
 
 from truetune.data.dataset import Dataset, Example
 from truetune.models.tiny import Pretraining
-from truetune.records.folders import cached, verify
+from truetune.records.files import cached, verify
 from truetune.training.pretraining import load_base
 
 BUILDER = replace(TINY, pretraining=Pretraining(3, 1e-2, 1, 0.0, 1.0))

@@ -9,7 +9,7 @@ from truetune.data.tokens import collate
 from truetune.extensions.ewc import Ewc
 from truetune.methods.keep_close import KlToBase, L2Sp
 from truetune.models.language_model import Frozen
-from truetune.training.checkpoint_io import AtomicCheckpointIO
+from truetune.training.checkpoints import AtomicCheckpointIO
 from truetune.training.objectives import NextToken
 
 

@@ -11,10 +11,10 @@ from training.small import language_model, rows, train
 from training.test_divergence import BadAt, adam
 
 from truetune.errors import Diverged
-from truetune.training.callbacks import StepLog
 from truetune.training.objectives import NextToken
 from truetune.training.schedules import Cosine
 from truetune.training.stability import MOST_SKIPPED_IN_A_ROW, Stability
+from truetune.training.step_log import StepLog
 
 
 class States(Callback):

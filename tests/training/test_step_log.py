@@ -6,8 +6,9 @@ import pytest
 import torch
 from training.small import Watch, gradient, language_model, recording, rows, train
 
-from truetune.training.callbacks import Measuring, StepLog, epochs_to_measure
 from truetune.training.clipping import UpdateRatio
+from truetune.training.measuring import Measuring, epochs_to_measure
+from truetune.training.step_log import StepLog
 
 
 def size(tensors):
@@ -74,7 +75,7 @@ def test_weights_are_kept_for_the_ratio_only_once_all_gradients_are_there(monkey
         seen.append(all(parameter.grad is not None for parameter in held))
         return UpdateRatio(held)
 
-    monkeypatch.setattr("truetune.training.callbacks.UpdateRatio", kept)
+    monkeypatch.setattr("truetune.training.step_log.UpdateRatio", kept)
     history, *_ = logged(3)
     assert seen == [True] * len(history) == [True] * 3
 

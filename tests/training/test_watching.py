@@ -12,8 +12,8 @@ from truetune.data.module import TokenizedData
 from truetune.extensions.frontier_checkpoints import FrontierCheckpoint
 from truetune.extensions.median_pruning import MedianPruning
 from truetune.scoring.memorising import LOW, UNKNOWN, memorising_since
-from truetune.training.callbacks import Alarm, Measuring
 from truetune.training.fit import fit
+from truetune.training.measuring import Alarm, Measuring
 from truetune.training.module import FineTuning
 from truetune.training.objectives import NextToken
 from truetune.training.schedules import Constant

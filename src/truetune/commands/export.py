@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from truetune.commands.onnx import check_installed, write_onnx
 from truetune.errors import UserError
-from truetune.records.folders import MANIFEST, beside, verify, written
+from truetune.records.files import MANIFEST, replacing, verify
 from truetune.records.record import read_run
 from truetune.records.run_folder import MODEL
 from truetune.report.summary import number, rows
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def save_model(lm: LanguageModel, run_dir: Path) -> None:
     """Safetensors, tokenizer and generation configuration, whole or not at all."""
-    with written(run_dir / MODEL, f".{MODEL}.") as temporary:
+    with replacing(run_dir / MODEL) as temporary:
         lm.model.save_pretrained(temporary)
         lm.tokenizer.save_pretrained(temporary)
 
@@ -34,13 +34,12 @@ def export(run_dir: Path, out: Path, *, onnx: bool = False) -> Path:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out.absolute()}: exists and is not empty; name a new folder")
     out.parent.mkdir(parents=True, exist_ok=True)
-    with beside(out, f".{out.name}.") as temporary:
+    with replacing(out, manifest=False) as temporary:
         shutil.copytree(source, temporary, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MANIFEST))
         (temporary / "README.md").write_text(card(run), encoding="utf-8")
         if onnx:
             write_onnx(temporary)
         temporary.chmod(0o755)
-        temporary.replace(out)
     return out
 
 

@@ -15,7 +15,7 @@ from truetune.models.language_model import Frozen, LanguageModel, fastest
 from truetune.probes.baseline import measure_base
 from truetune.probes.measure import compare, limits, measure
 from truetune.probes.probe import Subject, true_answers
-from truetune.records.folders import IN_USE, owned
+from truetune.records.files import IN_USE, owned
 from truetune.records.state import State, begin
 from truetune.scoring.item import Measurement
 

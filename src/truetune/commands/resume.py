@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from truetune.commands.sweep import quoted
 from truetune.config.settings import changes
 from truetune.errors import UserError
+from truetune.records.files import check_digest
 from truetune.records.run_folder import (
     CONFIGURATION,
     LAST,
@@ -23,7 +24,6 @@ from truetune.records.run_folder import (
     status,
     words_typed,
 )
-from truetune.training.checkpoints import check_digest
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from truetune.errors import EXPECTED, UserError, first_line
-from truetune.records.files import write_atomic
-from truetune.records.folders import in_use, owned
+from truetune.records.files import in_use, owned, write_atomic
 from truetune.records.run_folder import LAST, LOG, RECORD, TABLE, go_to_origin, hydra_setting, record_if_any, status
 
 FULL_ERROR = "HYDRA_FULL_ERROR"

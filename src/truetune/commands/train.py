@@ -27,20 +27,20 @@ from truetune.probes.baseline import measure_base
 from truetune.probes.knowledge import groups, summary
 from truetune.probes.measure import asked, compare, follow, measure, selection, values
 from truetune.probes.probe import Probe, Subject
-from truetune.records.files import remove_torn
-from truetune.records.folders import IN_USE, owned
+from truetune.records.files import IN_USE, owned, remove_torn
 from truetune.records.state import State, begin
 from truetune.scoring.item import Measurement
 from truetune.scoring.paired import delta
-from truetune.training.callbacks import Alarm, Measuring, StepLog, epochs_to_measure
 from truetune.training.fit import best_checkpoint, fit, load_best, make_trainer
+from truetune.training.measuring import Alarm, Measuring, epochs_to_measure
 from truetune.training.module import FineTuning
 from truetune.training.pretraining import load_base
 from truetune.training.preview import preview
 from truetune.training.progress import ProgressLine, speaker
 from truetune.training.resumable import Resumable
+from truetune.training.schedules import steps_per_epoch
 from truetune.training.stability import Stability
-from truetune.training.steps import steps_per_epoch
+from truetune.training.step_log import StepLog
 from truetune.training.tensorboard import log_final, log_samples
 
 

@@ -15,7 +15,7 @@ from truetune.config.settings import near
 from truetune.errors import UserError
 from truetune.methods.curation import NO_OLD_TEXTS
 from truetune.scoring.answers import is_abstention, normalise
-from truetune.training.steps import batches_per_epoch, steps_per_epoch
+from truetune.training.schedules import batches_per_epoch, steps_per_epoch
 
 if TYPE_CHECKING:
     from truetune.data.dataset import Question

@@ -138,6 +138,8 @@ def _folder_is_free(cfg: DictConfig, overrides: list[str]) -> None:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
+    from truetune.records.files import in_use
+
     try:
         named = OmegaConf.select(cfg, "hydra.run.dir")
     except OmegaConfBaseException as error:
@@ -148,7 +150,7 @@ def _folder_is_free(cfg: DictConfig, overrides: list[str]) -> None:
     if cfg.get("resume"):
         resume.check(cfg, folder, overrides)
     used = (folder / "run.json").exists() and not cfg.get("resume")
-    if used or ((folder / ".hydra").exists() and _is_locked(folder)):
+    if used or ((folder / ".hydra").exists() and in_use(folder)):
         way_out = "wait for that run to end" if cfg.get("resume") else "choose another hydra.run.dir"
         raise UserError(f"{folder.absolute()}: this run folder is already in use; {way_out}")
     parent = next((p for p in [folder, *folder.absolute().parents] if p.exists()), Path("/"))
@@ -159,15 +161,6 @@ def _folder_is_free(cfg: DictConfig, overrides: list[str]) -> None:
     except OSError as error:
         reason = error.strerror or error
         raise UserError(f"{parent.absolute()}: cannot write there ({reason}); choose another paths.log_dir") from None
-
-
-def _is_locked(folder: Path) -> bool:
-    from filelock import FileLock
-
-    from truetune.records.folders import lock_is_held
-
-    lock = folder / ".lock"
-    return lock.exists() and lock_is_held(FileLock(lock))
 
 
 def _in_one_line(error: Exception, overrides: list[str], conf: Path, job: Job) -> str:

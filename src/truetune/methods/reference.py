@@ -17,8 +17,7 @@ from truetune.probes.decoding import sampled_answers
 from truetune.training.fit import fit
 from truetune.training.module import FineTuning, OptimizerFactory
 from truetune.training.objectives import NextToken, Objective
-from truetune.training.schedules import Constant
-from truetune.training.steps import steps_per_epoch
+from truetune.training.schedules import Constant, steps_per_epoch
 
 PER_PROMPT = 32
 

@@ -1,20 +1,26 @@
-"""Files that are written whole or not at all, and what is said when the disk refuses. No torch."""
+"""Files and folders that are written whole or not at all, their digests and locks. No torch."""
 
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
+import shlex
 import shutil
 import tempfile
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 
-from truetune.errors import EXPECTED, Unwritable
+from filelock import FileLock, Timeout
+
+from truetune.errors import EXPECTED, Unwritable, UserError
 
 TORN = ".tmp"  # the ending of what is not yet whole; its name begins with a dot
+MANIFEST = "manifest.json"
+IN_USE = "another run is working in this folder; choose another hydra.run.dir"
 REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG}
 
 
@@ -38,14 +44,90 @@ def write_atomic(path: Path, text: str) -> None:
         sync_folder(path.parent)
 
 
-def sync_folder(folder: Path) -> None:
-    if os.name != "posix":
-        return  # Windows cannot open a folder
-    handle = os.open(folder, os.O_RDONLY)
+@contextmanager
+def replacing(folder: Path, *, manifest: bool = True) -> Generator[Path]:
+    """A temporary folder beside `folder`, which it becomes at the end, or nothing is left of it.
+
+    A `manifest` of SHA-256 digests is written last, for `verify`.
+    """
+    with writing(folder):
+        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name[:12]}.", suffix=TORN))
+        try:
+            yield temporary
+            if manifest:
+                files = sorted(path for path in temporary.rglob("*") if path.is_file())
+                digests = {str(path.relative_to(temporary)): file_digest(path) for path in files}
+                (temporary / MANIFEST).write_text(json.dumps(digests, indent=1), encoding="utf-8")
+                for path in [*files, temporary / MANIFEST]:
+                    with path.open("rb") as file:
+                        os.fsync(file.fileno())
+                sync_folder(temporary)
+                if folder.exists():  # of a process that was killed right after this
+                    shutil.rmtree(folder)
+            os.replace(temporary, folder)
+            sync_folder(folder.parent)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def verify(folder: Path) -> str | None:
+    """What is wrong with a folder that has a manifest, in words; None if nothing is."""
     try:
-        os.fsync(handle)
+        digests: dict[str, str] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        changed = [name for name, digest in digests.items() if file_digest(folder / name) != digest]
+    except (OSError, ValueError, AttributeError) as error:
+        return f"{type(error).__name__}: {error}"
+    if not digests:
+        return f"{MANIFEST} names no file"
+    return f"{changed[0]} has changed" if changed else None
+
+
+def cached(folder: Path, build: Callable[[Path], None], say: Callable[[str], None]) -> Path:
+    """The folder, made by `build` if it is missing or damaged; two processes never build the same one at once."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder.with_name(f".{folder.name}.lock"))  # the system's: that of a dead process is free again
+    if _is_held(lock):
+        say(f"another run is making {folder.name[:12]}; waiting for it")
+    with lock:
+        fault = verify(folder)
+        if fault is None:
+            return folder
+        if folder.exists():
+            say(f"the cached folder {folder} is damaged ({fault}); making it again")
+            shutil.rmtree(folder)
+        remove_torn(folder.parent, f".{folder.name[:12]}.*")  # of a process that was killed while it built
+        with replacing(folder) as temporary:
+            build(temporary)
+    return folder
+
+
+@contextmanager
+def owned(folder: Path, refusal: str) -> Generator[None]:
+    """Locks a folder that is worked in; raises UserError with the words of `refusal` if another process does."""
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(f"{folder}: {refusal}") from None
+    try:
+        yield
     finally:
-        os.close(handle)
+        lock.release()
+
+
+def in_use(folder: Path) -> bool:
+    """Whether another process has it locked as `owned` does."""
+    lock = folder / ".lock"
+    return lock.exists() and _is_held(FileLock(lock))
+
+
+def _is_held(lock: FileLock) -> bool:
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    lock.release()
+    return False
 
 
 def remove_torn(folder: Path, pattern: str = ".*", *, deep: bool = False) -> None:
@@ -57,12 +139,51 @@ def remove_torn(folder: Path, pattern: str = ".*", *, deep: bool = False) -> Non
             path.unlink(missing_ok=True)
 
 
+def sync_folder(folder: Path) -> None:
+    if os.name != "posix":
+        return  # Windows cannot open a folder
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def file_digest(path: Path) -> str:
     digest = sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 22):
             digest.update(block)
     return digest.hexdigest()
+
+
+def sidecar(checkpoint: Path) -> Path:
+    """Holds the digest of a checkpoint, and below it that of the file before it."""
+    return checkpoint.with_name(f"{checkpoint.name}.sha256")
+
+
+def sidecar_lines(checkpoint: Path) -> list[str]:
+    note = sidecar(checkpoint)
+    return note.read_text(encoding="ascii", errors="replace").splitlines() if note.is_file() else []
+
+
+def check_digest(checkpoint: Path) -> None:
+    """Raises UserError for a damaged file. One without a digest passes: it may have come from elsewhere."""
+    if sidecar(checkpoint).is_file() and not _matches(checkpoint):
+        raise damaged(checkpoint, f"its SHA-256 differs from {sidecar(checkpoint).name}")
+
+
+def damaged(checkpoint: Path, why: str) -> UserError:
+    """Names the newest whole checkpoint beside it."""
+    newest_first = sorted(checkpoint.parent.glob("*.ckpt"), key=lambda path: path.stat().st_mtime, reverse=True)
+    whole = next((path for path in newest_first if path != checkpoint and _matches(path)), None)
+    way_out = f"{whole.name} beside it is whole: truetune {shlex.quote(f'resume={whole.absolute()}')}" if whole else ""
+    return UserError(f"{checkpoint}: the checkpoint is damaged ({why}); {way_out or 'start a new run'}")
+
+
+def _matches(checkpoint: Path) -> bool:
+    digests = [line.split()[0] for line in sidecar_lines(checkpoint) if line.strip()]
+    return bool(digests) and file_digest(checkpoint) in digests
 
 
 @contextmanager
@@ -76,7 +197,10 @@ def writing(path: Path, needs: int = 0) -> Generator[None]:
     except EXPECTED:
         raise
     except Exception as error:
-        number = _number(error)
+        # torch hides the system's error in the context, safetensors (Rust) its number in the words.
+        cause = error.__context__ if type(error) is RuntimeError else error
+        in_words = re.search(r"\(os error (\d+)\)", str(error))
+        number = cause.errno if isinstance(cause, OSError) else int(in_words[1]) if in_words else None
         if number is None:
             raise
         raise _unwritable(path, number, needs) from error
@@ -87,22 +211,13 @@ def refusal(error: BaseException, folder: Path) -> Unwritable | None:
     chain = [error]
     while (before := chain[-1].__cause__ or chain[-1].__context__) is not None and before not in chain:
         chain.append(before)
-    known = [found for found in chain if isinstance(found, Unwritable)]
-    if known:
-        return known[-1]
-    for first in reversed(chain):
-        if isinstance(first, OSError) and first.errno in REFUSALS:
-            return _unwritable(Path(os.fsdecode(first.filename)) if first.filename else folder, first.errno, 0)
+    for cause in reversed(chain):
+        if isinstance(cause, Unwritable):
+            return cause
+    for cause in reversed(chain):
+        if isinstance(cause, OSError) and cause.errno in REFUSALS:
+            return _unwritable(Path(os.fsdecode(cause.filename)) if cause.filename else folder, cause.errno, 0)
     return None
-
-
-def _number(error: BaseException) -> int | None:
-    """The system's error number: torch hides it in the context, safetensors (Rust) in the words."""
-    found = error.__context__ if type(error) is RuntimeError else error
-    if isinstance(found, OSError):
-        return found.errno
-    named = re.search(r"\(os error (\d+)\)", str(error))
-    return int(named[1]) if named else None
 
 
 def _unwritable(path: Path, number: int, needs: int) -> Unwritable:

@@ -1,38 +1,72 @@
-"""The digests that lie beside checkpoints, and which of them are whole. No torch."""
+"""Checkpoints that a crash cannot tear: a temporary file beside the target, fsync, rename; SHA-256 verified on load.
+
+Lightning's own saving goes through $TMPDIR and a copy, so a kill or a full disk can destroy the previous good file.
+"""
 
 from __future__ import annotations
 
-import shlex
+import os
 from pathlib import Path
+from typing import Any
 
-from truetune.errors import UserError
-from truetune.records.files import file_digest
+import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
+from truetune.records.files import (
+    TORN,
+    check_digest,
+    damaged,
+    file_digest,
+    sidecar,
+    sidecar_lines,
+    sync_folder,
+    write_atomic,
+    writing,
+)
 
-def sidecar(checkpoint: Path) -> Path:
-    return checkpoint.with_name(f"{checkpoint.name}.sha256")
-
-
-def check_digest(checkpoint: Path) -> None:
-    """Raises UserError for a damaged file. One without a digest passes: it may have come from elsewhere."""
-    note = sidecar(checkpoint)
-    if note.is_file() and not _matches(checkpoint):
-        raise damaged(checkpoint, f"its SHA-256 differs from {note.name}")
-
-
-def damaged(checkpoint: Path, why: str) -> UserError:
-    """Names the newest whole one beside it."""
-    others = sorted(checkpoint.parent.glob("*.ckpt"), key=lambda path: path.stat().st_mtime, reverse=True)
-    whole = next((path for path in others if path != checkpoint and sidecar(path).is_file() and _matches(path)), None)
-    way_out = f"{whole.name} beside it is whole: truetune {shlex.quote(f'resume={whole.absolute()}')}" if whole else ""
-    return UserError(f"{checkpoint}: the checkpoint is damaged ({why}); {way_out or 'start a new run'}")
+SLACK = 1 << 20  # what a checkpoint holds besides tensors
 
 
-def digest_lines(checkpoint: Path) -> list[str]:
-    note = sidecar(checkpoint)
-    return note.read_text(encoding="ascii", errors="replace").splitlines() if note.is_file() else []
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """The digest lies beside the checkpoint as `<name>.sha256`, below it that of the file before it."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        """Raises Unwritable, with the old file in place, if the disk is full or refuses."""
+        target = Path(path)
+        temporary = target.with_name(f".{target.name}.{os.getpid()}{TORN}")
+        with writing(target, _size(checkpoint) + SLACK):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with temporary.open("wb") as file:
+                    torch.save(checkpoint, file)
+                    file.flush()
+                    os.fsync(file.fileno())
+                # Both digests until the next save: a kill between the two files must not make either look damaged.
+                lines = [f"{file_digest(temporary)}  {target.name}", *sidecar_lines(target)[:1]]
+                write_atomic(sidecar(target), "\n".join(lines) + "\n")
+                os.replace(temporary, target)
+                sync_folder(target.parent)
+            finally:
+                temporary.unlink(missing_ok=True)
+
+    def load_checkpoint(self, path: Any, map_location: Any | None = None, weights_only: bool | None = True) -> Any:
+        """Raises UserError for a damaged file; only tensors and plain values are unpickled."""
+        target = Path(path)
+        check_digest(target)
+        try:
+            return torch.load(target, map_location=map_location, weights_only=True)
+        except Exception as error:  # a torn file raises a dozen kinds
+            raise damaged(target, "it cannot be read as tensors and plain values") from error
+
+    def remove_checkpoint(self, path: Any) -> None:
+        sidecar(Path(path)).unlink(missing_ok=True)
+        super().remove_checkpoint(path)
 
 
-def _matches(checkpoint: Path) -> bool:
-    digest = file_digest(checkpoint)
-    return any(line.split()[:1] == [digest] for line in digest_lines(checkpoint))
+def _size(value: Any) -> int:
+    """Bytes of the tensors in nested dictionaries and lists."""
+    if isinstance(value, torch.Tensor):
+        return value.nbytes
+    if isinstance(value, dict):
+        return sum(_size(item) for item in value.values())
+    return sum(_size(item) for item in value) if isinstance(value, (list, tuple)) else 0

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from transformers.utils import logging as transformers_logging
 
 from truetune.errors import RankFailed, UserError
-from truetune.training.checkpoint_io import AtomicCheckpointIO
+from truetune.training.checkpoints import AtomicCheckpointIO
 from truetune.training.module import FineTuning
 
 SECONDS_TO_END = 10

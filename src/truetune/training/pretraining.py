@@ -18,7 +18,7 @@ from truetune.data.tokens import Encoder
 from truetune.models.language_model import LanguageModel
 from truetune.models.pretrained import Pretrained
 from truetune.models.tiny import Embedded
-from truetune.records.folders import cached
+from truetune.records.files import cached
 from truetune.training.fit import fit
 from truetune.training.module import FineTuning
 from truetune.training.objectives import NextToken

@@ -21,7 +21,7 @@ from truetune.config.settings import changes
 from truetune.errors import TERMINATED, UserError, gathered
 from truetune.records.run_folder import LAST
 from truetune.records.state import State
-from truetune.training.callbacks import History
+from truetune.training.step_log import History
 
 KEY = "truetune"
 NOTICE = b"stopping after this step, with a checkpoint; Ctrl-C leaves at once\n"

@@ -1,4 +1,7 @@
-"""Learning-rate schedules as pure functions of numbers; the small classes below only bind a configuration to them."""
+"""How many steps there are, and the learning rate of each: pure functions of numbers, bound to a configuration.
+
+No torch: the command line is checked by it, too.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +27,21 @@ class Progress:
     @property
     def total_steps(self) -> int:
         return self.steps_per_epoch * self.total_epochs
+
+
+def batches_per_epoch(rows: int, batch_size: int, devices: int) -> int:
+    """Number of batches per device, counting the last, shorter one."""
+    return math.ceil(math.ceil(rows / devices) / batch_size)
+
+
+def steps_per_epoch(rows: int, batch_size: int, accumulate: int, devices: int, limit: float = 1.0) -> int:
+    """Number of optimizer steps; `limit` is Lightning's limit_train_batches: a share if it is a float, else a number.
+
+    The Trainer's own estimate builds the loader early and loses its state (Lightning #20550).
+    """
+    batches = batches_per_epoch(rows, batch_size, devices)
+    limited = int(batches * limit) if isinstance(limit, float) else min(batches, limit)
+    return math.ceil(max(1, limited) / accumulate)
 
 
 def linear_per_epoch(epoch: int, total_epochs: int, lr0: float, lr1: float) -> float:

@@ -12,8 +12,8 @@ import torch
 from lightning import LightningModule, Trainer
 
 from truetune.errors import Diverged
-from truetune.training.callbacks import EachStep
 from truetune.training.module import FineTuning, few, stop
+from truetune.training.step_log import EachStep
 
 Policy = Literal["stop", "skip_step", "rewind"]
 MOST_REWINDS = 3
