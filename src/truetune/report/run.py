@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from truetune.errors import UserError
 from truetune.records.record import metrics_from_json, read_items, read_run
+from truetune.records.run_folder import RECORD, REPORT, items_file
 from truetune.report.summary import Change, change, print_table, rows
 from truetune.report.verdict import caution, verdict
 from truetune.scoring.estimates import Estimate, undefined
@@ -29,7 +30,7 @@ class Run:
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
-        self.report = self.folder / "report.html"  # `truetune-report` makes it again
+        self.report = self.folder / REPORT  # `truetune-report` makes it again
         self.record = read_run(self.folder)
         self.config: dict[str, Any] = self.record["config"]
         self.history: list[dict[str, Any]] = self.record["history"]
@@ -59,17 +60,15 @@ class Run:
     def probes(self) -> list[str]:
         """The probes whose every answer is kept, by both models."""
         names = [path.name.removesuffix(".base.jsonl") for path in self.folder.glob("items/*.base.jsonl")]
-        return sorted(name for name in names if self._answers(name, "final").exists())
+        return sorted(name for name in names if items_file(self.folder, name, "final").exists())
 
     def items(self, probe: str) -> list[tuple[Item, Item]]:
         """Each question of a probe as the base and as the tuned model answered it."""
         if probe not in self.probes:
             choice = f"there are {', '.join(self.probes)}" if self.probes else "there are none of any probe"
             raise UserError(f"{self.folder}: no answers of both models to the questions of {probe!r}; {choice}")
-        return join(read_items(self._answers(probe, "base")), read_items(self._answers(probe, "final")))
-
-    def _answers(self, probe: str, when: str) -> Path:
-        return self.folder / "items" / f"{probe}.{when}.jsonl"
+        base, tuned = (read_items(items_file(self.folder, probe, when)) for when in ("base", "final"))
+        return join(base, tuned)
 
     def table(self) -> Table:
         """Every metric with its label: base, tuned, difference, n, and better, worse or no clear change."""
@@ -78,9 +77,9 @@ class Run:
 
 def runs(folder: str | Path = "logs") -> list[Run]:
     """The runs below a folder, those of sweeps too, the newest last; raises UserError if there is none."""
-    paths = sorted(Path(folder).glob("**/run.json"), key=lambda path: path.stat().st_mtime)
+    paths = sorted(Path(folder).glob(f"**/{RECORD}"), key=lambda path: path.stat().st_mtime)
     if not paths:
-        raise UserError(f"no run.json below {Path(folder).absolute()}: run `truetune` first")
+        raise UserError(f"no {RECORD} below {Path(folder).absolute()}: run `truetune` first")
     return sorted((Run(path.parent) for path in paths), key=lambda run: run.record["created"])
 
 
