@@ -8,8 +8,8 @@ from truetune.scoring.calibration import auroc, bins_of, brier, ece
 
 
 def test_ece_by_hand():
-    # Two bins of ten: .25 and .35 with one right of two; .95 wrong.
-    assert ece([0.25, 0.25, 0.95], [True, False, False], bins=10) == pytest.approx((2 * 0.25 + 0.95) / 3)
+    # Two of the fifteen bins: .25 twice, with one right of two; .95 wrong.
+    assert ece([0.25, 0.25, 0.95], [True, False, False]) == pytest.approx((2 * 0.25 + 0.95) / 3)
 
 
 def test_perfect_and_worst_calibration():

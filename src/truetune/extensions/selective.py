@@ -12,7 +12,7 @@ from truetune.probes.probe import Asking, Subject
 from truetune.scoring.estimates import bootstrap, paired_difference
 from truetune.scoring.item import Measurement
 from truetune.scoring.rates import clusters
-from truetune.scoring.thresholds import aurc, target_scores, worth
+from truetune.scoring.thresholds import aurc, target_scores, worth_estimates
 
 TARGETS = (0.5, 0.75, 0.9)
 
@@ -40,15 +40,9 @@ class Selective:
             )
             for t in TARGETS
         }
-        found["selective/worth_from_confidence"] = bootstrap(
-            lambda chosen: worth(sure[chosen], outcomes[chosen], self.wrong_cost).breaks_even,
-            list(entities),
-            rng,
-            times,
-        )
-        found["selective/best_worth_per_100"] = bootstrap(
-            lambda chosen: worth(sure[chosen], outcomes[chosen], self.wrong_cost).best_value, list(entities), rng, times
-        )
+        values = worth_estimates(sure, outcomes, self.wrong_cost, list(entities), rng, times)
+        found["selective/worth_from_confidence"] = values["breaks_even"]
+        found["selective/best_worth_per_100"] = values["best_value"]
         said = outcomes != "abstained"
         if said.any():
             sure, wrong = sure[said], outcomes[said] == "wrong"

@@ -5,11 +5,10 @@ from collections.abc import Sequence
 
 def non_dominated(points: Sequence[tuple[float, float]]) -> list[bool]:
     """Both numbers are better when higher; equal points do not beat each other, so duplicates stay together."""
-    return [not any(_dominates(other, point) for other in points) for point in points]
-
-
-def _dominates(other: tuple[float, float], point: tuple[float, float]) -> bool:
-    return other[0] >= point[0] and other[1] >= point[1] and other != point
+    return [
+        not any(other[0] >= point[0] and other[1] >= point[1] and other != point for other in points)
+        for point in points
+    ]
 
 
 def gained_share_of_headroom(base: float, tuned: float) -> float | None:

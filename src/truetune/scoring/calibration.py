@@ -4,23 +4,23 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 BINS = 15
 T = TypeVar("T")
 
 
 def bins_of(confidence: Sequence[float], answers: Sequence[T], bins: int = BINS) -> list[tuple[float, list[T]]]:
-    """Of each bin of equal width that is not empty: its mean confidence and its answers, or what stands for them."""
+    """Mean confidence and answers (or what stands for them) of each bin of equal width that is not empty."""
     sure = np.asarray(confidence, dtype=float)
     place = np.minimum((sure * bins).astype(int), bins - 1)
     members = [np.flatnonzero(place == b) for b in np.unique(place)]
     return [(float(sure[chosen].mean()), [answers[index] for index in chosen.tolist()]) for chosen in members]
 
 
-def ece(confidence: Sequence[float], right: Sequence[bool], bins: int = BINS) -> float:
+def ece(confidence: Sequence[float], right: Sequence[bool]) -> float:
     """Expected calibration error over bins of equal width (Guo et al. 2017, eq. 3); in [0, 1], 0 is perfect."""
-    gaps = [abs(sum(hits) - sure * len(hits)) for sure, hits in bins_of(confidence, right, bins)]
+    gaps = [abs(sum(hits) - sure * len(hits)) for sure, hits in bins_of(confidence, right)]
     return sum(gaps) / len(confidence)
 
 
@@ -32,15 +32,9 @@ def brier(confidence: ArrayLike, right: ArrayLike) -> float:
 def auroc(confidence: ArrayLike, right: ArrayLike) -> float | None:
     """P(a right answer is surer than a wrong one), ties half; None without answers of both kinds."""
     sure, hit = np.asarray(confidence, dtype=float), np.asarray(right, dtype=bool)
-    above = int(hit.sum()) * int((~hit).sum())
-    if above == 0:
+    winners, losers = sure[hit], np.sort(sure[~hit])
+    if not len(winners) or not len(losers):
         return None
-    ranks = _ranks(sure)
-    return float((ranks[hit].sum() - hit.sum() * (hit.sum() + 1) / 2) / above)
-
-
-def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """From 1; equal values share the mean of their ranks."""
-    _, group, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    return (last - (counts - 1) / 2)[group]
+    # Losers below each winner, and those that are not above it: the mean of the two counts a tie as one half.
+    below = np.searchsorted(losers, winners, "left") + np.searchsorted(losers, winners, "right")
+    return float(below.sum() / 2 / (len(winners) * len(losers)))

@@ -15,8 +15,6 @@ from truetune.scoring.estimates import (
     ratio_difference,
     standard_error,
     sum_by_cluster,
-    t_coverage,
-    undefined,
 )
 from truetune.scoring.item import Item, Measurement
 from truetune.scoring.lost_and_kept import join
@@ -25,9 +23,9 @@ from truetune.scoring.rates import DEFINITIONS, clusters, indicators
 
 def mcnemar_exact(b: int, c: int) -> float:
     """Two-sided p value that b items flipped one way and c the other if both ways were equally likely."""
-    k = np.arange(1, min(b, c) + 1)
-    logs = np.concatenate([[0.0], np.cumsum(np.log((b + c - k + 1) / k))])  # of the binomial coefficients
-    return min(1.0, 2 * math.exp(np.logaddexp.reduce(logs) - (b + c) * math.log(2)))
+    from scipy.special import bdtr  # the distribution function of the binomial; see `t_quantile` for why here
+
+    return min(1.0, 2 * float(bdtr(min(b, c), b + c, 0.5)))
 
 
 def flips_p(before: Floats, after: Floats, clusters: Sequence[str]) -> float:
@@ -61,45 +59,44 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 def t_test(values: Sequence[float]) -> float:
     """Two-sided p value of Student's test that the mean over two or more seeds is 0."""
+    from scipy.special import stdtr
+
     mean = math.fsum(values) / len(values)
     error = standard_error(values, mean)
     if error == 0:
         return float(mean == 0)
-    df = len(values) - 1
-    return 1 - t_coverage(math.atan(abs(mean) / error / math.sqrt(df)), df)
+    return 2 * float(stdtr(len(values) - 1, -abs(mean) / error))
 
 
-def delta(base: Measurement, final: Measurement, *, seed: int = 0) -> dict[str, Estimate]:
+def delta(base: Measurement, final: Measurement) -> dict[str, Estimate]:
     """Final - base of each metric in both; the interval is a paired bootstrap over entities where items allow it.
 
     With its p, exact where base and tuned were asked the same items: an interval of a few items is too narrow.
     """
-    found: dict[str, Estimate] = {}
+    differences: dict[str, Estimate] = {}
     for name, before in base.metrics.items():
         if name in final.metrics:
             after = final.metrics[name]
-            interval = _from_items(name, base.items, final.items, np.random.default_rng(seed))
-            value = after.value - before.value
-            # Items that do not add up to the reported values speak of something else: no interval then.
-            agrees = math.isclose(interval.value, value, abs_tol=1e-6)
-            found[name] = replace(interval, value=value) if agrees else Estimate(value, after.n)
-    return found
+            probe = name.partition("/")[0]
+            difference = Estimate(after.value - before.value, after.n)
+            if name in DEFINITIONS and probe in base.items and probe in final.items:
+                of_items = _difference_of_items(name, base.items[probe], final.items[probe])
+                # Items that do not add up to the reported values speak of something else: no interval then.
+                if of_items and math.isclose(of_items.value, difference.value, abs_tol=1e-6):
+                    difference = replace(of_items, value=difference.value)
+            differences[name] = difference
+    return differences
 
 
-def _from_items(
-    name: str, base: dict[str, list[Item]], final: dict[str, list[Item]], rng: np.random.Generator
-) -> Estimate:
-    probe = name.partition("/")[0]
-    if name not in DEFINITIONS or probe not in base or probe not in final:
-        return undefined()
-    asked = DEFINITIONS[name][0]
-    pairs = [pair for pair in join(base[probe], final[probe]) if asked(pair[0]) or asked(pair[1])]
+def _difference_of_items(name: str, base: Sequence[Item], final: Sequence[Item]) -> Estimate | None:
+    """The metric's difference with interval and p; None if no item was asked."""
+    is_asked = DEFINITIONS[name][0]
+    pairs = [pair for pair in join(base, final) if is_asked(pair[0]) or is_asked(pair[1])]
     if not pairs:
-        return undefined()
-    before: Sequence[Item] = [pair[0] for pair in pairs]
-    after: Sequence[Item] = [pair[1] for pair in pairs]
-    first, second, entities = indicators(name, before), indicators(name, after), clusters(before)
-    found = ratio_difference(first, second, entities, rng)
+        return None
+    first, second = indicators(name, [pair[0] for pair in pairs]), indicators(name, [pair[1] for pair in pairs])
+    entities, rng = clusters([pair[0] for pair in pairs]), np.random.default_rng(0)
+    difference = ratio_difference(first, second, entities, rng)
     if not (first[1] == second[1]).all():
-        return replace(found, p=swapped_p(first, second, entities, rng))
-    return replace(found, p=flips_p(first[0], second[0], entities))
+        return replace(difference, p=swapped_p(first, second, entities, rng))
+    return replace(difference, p=flips_p(first[0], second[0], entities))

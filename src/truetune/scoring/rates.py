@@ -1,133 +1,96 @@
 """Which items count as asked, and which as a hit, for every rate that a probe reports."""
 
 from collections.abc import Callable, Collection, Container, Sequence
-from typing import Protocol, TypeVar
 
 import numpy as np
 
 from truetune.scoring.answers import exact_match, key, token_f1
 from truetune.scoring.estimates import Estimate, Floats, rate
+from truetune.scoring.item import Item
 
 
-class Scored(Protocol):
-    """What a rate needs to know of an item; `truetune.records.record.Item` has it."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def answers(self) -> tuple[str, ...]: ...
-    @property
-    def answer(self) -> str: ...
-    @property
-    def outcome(self) -> str: ...
-    @property
-    def kind(self) -> tuple[str, ...]: ...
-    @property
-    def population(self) -> str: ...
-    @property
-    def cluster(self) -> str: ...
-
-
-AnyScored = TypeVar("AnyScored", bound=Scored)
-Test = Callable[[Scored], bool]
-
-
-def _every(item: Scored) -> bool:
-    return True
-
-
-def _outcome(*outcomes: str) -> Test:
-    return lambda item: item.outcome in outcomes
-
-
-def _population(name: str) -> Test:
-    return lambda item: item.population == name
-
-
-def _has_kind(kind: str) -> Test:
-    return lambda item: kind in item.kind
-
-
-def has_no_answer(item: Scored) -> bool:
+def has_no_answer(item: Item) -> bool:
     """Nothing true can be said: an entity that exists nowhere, or a user's question given without answers."""
     return item.population == "never" or not item.answers
 
 
-def _neither(item: Scored) -> bool:
-    return item.outcome != "right" and "from_memory" not in item.kind
-
-
-def _has_answer(item: Scored) -> bool:
-    return not has_no_answer(item)
-
-
-def met(item: Scored) -> bool:
+def met(item: Item) -> bool:
     """Right, or abstained where that is what was to be said (as SQuAD 2 counts it)."""
-    wanted = has_no_answer(item) or exact_match(item.answer, item.answers)
-    return item.outcome == "right" or (item.outcome == "abstained" and wanted)
+    abstention_is_right = has_no_answer(item) or exact_match(item.answer, item.answers)
+    return item.outcome == "right" or (item.outcome == "abstained" and abstention_is_right)
 
-
-def _overlap(item: Scored) -> float:
-    return token_f1(item.answer, item.answers)
-
-
-_right, _wrong, _abstained = _outcome("right"), _outcome("wrong"), _outcome("abstained")
-_attempted = _outcome("right", "wrong")
-_known, _contradicted = _population("known-test"), _population("contradiction")
 
 # metric name -> (asked, hit): the rate is the share of hits, or the mean of scores in [0, 1], among the items asked.
-DEFINITIONS: dict[str, tuple[Test, Callable[[Scored], float]]] = {
-    "task/exact_match": (_every, met),
-    "task/token_f1": (_has_answer, _overlap),
-    "retention/accuracy": (_every, _right),
-    "faithfulness/unsupported_rate": (_attempted, _has_kind("unsupported")),
-    "faithfulness/context_rate": (_contradicted, _right),
-    "faithfulness/memory_rate": (_contradicted, _has_kind("from_memory")),
-    "faithfulness/neither_rate": (_contradicted, _neither),
-    "hallucination/rate": (_every, _wrong),
-    "hallucination/abstention_rate": (_every, _abstained),
-    "hallucination/correct_given_attempted": (_attempted, _right),
-    "hallucination/known_exact_match": (_known, _right),
-    "hallucination/invented_rate": (has_no_answer, _wrong),
-    "hallucination/echo_rate": (_every, _has_kind("echo")),
-    "hallucination/off_domain_rate": (_every, _has_kind("off_domain")),
+DEFINITIONS: dict[str, tuple[Callable[[Item], bool], Callable[[Item], float]]] = {
+    "task/exact_match": (lambda item: True, met),
+    "task/token_f1": (lambda item: not has_no_answer(item), lambda item: token_f1(item.answer, item.answers)),
+    "retention/accuracy": (lambda item: True, lambda item: item.outcome == "right"),
+    "faithfulness/unsupported_rate": (
+        lambda item: item.outcome in ("right", "wrong"),
+        lambda item: "unsupported" in item.kind,
+    ),
+    "faithfulness/context_rate": (
+        lambda item: item.population == "contradiction",
+        lambda item: item.outcome == "right",
+    ),
+    "faithfulness/memory_rate": (
+        lambda item: item.population == "contradiction",
+        lambda item: "from_memory" in item.kind,
+    ),
+    "faithfulness/neither_rate": (
+        lambda item: item.population == "contradiction",
+        lambda item: item.outcome != "right" and "from_memory" not in item.kind,
+    ),
+    "hallucination/rate": (lambda item: True, lambda item: item.outcome == "wrong"),
+    "hallucination/abstention_rate": (lambda item: True, lambda item: item.outcome == "abstained"),
+    "hallucination/correct_given_attempted": (
+        lambda item: item.outcome in ("right", "wrong"),
+        lambda item: item.outcome == "right",
+    ),
+    "hallucination/known_exact_match": (
+        lambda item: item.population == "known-test",
+        lambda item: item.outcome == "right",
+    ),
+    "hallucination/invented_rate": (has_no_answer, lambda item: item.outcome == "wrong"),
+    "hallucination/echo_rate": (lambda item: True, lambda item: "echo" in item.kind),
+    "hallucination/off_domain_rate": (lambda item: True, lambda item: "off_domain" in item.kind),
 }
 
 
-def rates(probe: str, items: Sequence[Scored]) -> dict[str, Estimate]:
+def rates(probe: str, items: Sequence[Item]) -> dict[str, Estimate]:
     """Every rate of a probe that its items can speak for; a rate that no item was asked for is left out."""
-    found: dict[str, Estimate] = {}
-    for name, (asked, hit) in DEFINITIONS.items():
-        chosen = [item for item in items if asked(item)] if name.startswith(f"{probe}/") else []
-        if chosen:
-            found[name] = rate([hit(item) for item in chosen], clusters(chosen))
-    return found
+    estimates: dict[str, Estimate] = {}
+    for name, (is_asked, hit) in DEFINITIONS.items():
+        asked = [item for item in items if is_asked(item)] if name.startswith(f"{probe}/") else []
+        if asked:
+            estimates[name] = rate([hit(item) for item in asked], clusters(asked))
+    return estimates
 
 
-def kinds(item: Scored, taught: Container[str], domain: Collection[str] | None) -> tuple[str, ...]:
+def indicators(name: str, items: Sequence[Item]) -> tuple[Floats, Floats]:
+    """The metric as a ratio over items: sum(first) / sum(second)."""
+    is_asked, hit = DEFINITIONS[name]
+    asked = np.array([is_asked(item) for item in items], dtype=float)
+    hits = np.array([is_asked(item) and hit(item) for item in items], dtype=float)
+    return hits, asked
+
+
+def clusters(items: Sequence[Item]) -> list[str]:
+    """The entity that each item is about; an item without a cluster stands alone."""
+    return [item.cluster or f"item {item.id}" for item in items]
+
+
+def kinds(item: Item, taught: Container[str], domain: Collection[str] | None) -> tuple[str, ...]:
     """Every way in which an answer is wrong, but for `lost`; both collections hold keys of answers, None is unknown.
 
     An answer of no words claims nothing that could be an echo, yet it is no abstention either: always off_domain.
     """
     if item.outcome != "wrong":
         return ()
-    said = key(item.answer)
-    found = {
+    answer = key(item.answer)
+    present = {
         "invented": has_no_answer(item),
-        "echo": bool(said) and said in taught,
-        "off_domain": not item.answer.strip() or (domain is not None and said not in domain),
+        "echo": bool(answer) and answer in taught,
+        "off_domain": not item.answer.strip() or (domain is not None and answer not in domain),
     }
-    return tuple(kind for kind, present in found.items() if present)
-
-
-def clusters(items: Sequence[Scored]) -> list[str]:
-    """An item without a cluster stands alone."""
-    return [item.cluster or f"item {item.id}" for item in items]
-
-
-def indicators(name: str, items: Sequence[Scored]) -> tuple[Floats, Floats]:
-    """The metric as a ratio over items: sum(first) / sum(second)."""
-    asked, hit = DEFINITIONS[name]
-    in_question = np.array([asked(item) for item in items], dtype=float)
-    hits = np.array([asked(item) and hit(item) for item in items], dtype=float)
-    return hits, in_question
+    return tuple(kind for kind, holds in present.items() if holds)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from truetune.scoring.estimates import Floats
+from truetune.scoring.estimates import Estimate, Floats, bootstraps
 
 
 def risk_coverage(confidence: npt.ArrayLike, wrong: npt.ArrayLike) -> tuple[Floats, Floats]:
@@ -28,16 +29,29 @@ def aurc(confidence: npt.ArrayLike, wrong: npt.ArrayLike) -> float:
     return float(risk_coverage(confidence, wrong)[1].mean())
 
 
+def worth_of_outcomes(outcomes: npt.ArrayLike, wrong_cost: float) -> Floats:
+    """Right 1, wrong -`wrong_cost`, nothing said 0."""
+    if wrong_cost < 0:
+        raise ValueError(f"wrong_cost must not be negative, got {wrong_cost}")
+    words = np.asarray(outcomes)
+    return np.where(words == "right", 1.0, np.where(words == "wrong", -wrong_cost, 0.0))
+
+
 def target_scores(confidence: npt.ArrayLike, outcomes: npt.ArrayLike, t: float) -> Floats:
     """Right 1, wrong -t / (1 - t), nothing said 0; an answer below confidence t is not given (Kalai et al. 2025)."""
     if not 0 <= t < 1:
         raise ValueError(f"a confidence target is in [0, 1), got {t}")
-    said = np.asarray(confidence, dtype=float) >= t
-    return np.where(said, _worth(outcomes, t / (1 - t)), 0.0)
+    return np.where(np.asarray(confidence, dtype=float) >= t, worth_of_outcomes(outcomes, t / (1 - t)), 0.0)
 
 
-@dataclass(frozen=True)
-class Worth:
+def worth_curve(confidence: npt.ArrayLike, outcomes: npt.ArrayLike, wrong_cost: float) -> tuple[Floats, Floats]:
+    """(thresholds, value per 100 questions) for every confidence that occurs, ascending."""
+    thresholds, group = np.unique(np.asarray(confidence, dtype=float), return_inverse=True)
+    sums = np.bincount(group, weights=worth_of_outcomes(outcomes, wrong_cost))
+    return thresholds, 100 * sums[::-1].cumsum()[::-1] / len(group)
+
+
+class Worth(NamedTuple):
     """Values are per 100 questions. `breaks_even` is the lowest confidence from which on answering is worth more than
     it costs, `best` that of the greatest value; None if it never is. Chosen and valued on the same questions, so on
     new ones the best value is a little less.
@@ -50,9 +64,9 @@ class Worth:
 
 
 def worth(confidence: npt.ArrayLike, outcomes: npt.ArrayLike, wrong_cost: float) -> Worth:
-    """An assistant that answers only from a confidence on, for every confidence that occurs."""
+    """The worth of an assistant that answers only from a confidence on."""
     thresholds, values = worth_curve(confidence, outcomes, wrong_cost)
-    always = 100 * float(_worth(outcomes, wrong_cost).mean())
+    always = 100 * float(worth_of_outcomes(outcomes, wrong_cost).mean())
     paying = np.flatnonzero(values > 1e-9)
     if not len(paying):
         return Worth(always, None, None, 0.0)
@@ -60,15 +74,15 @@ def worth(confidence: npt.ArrayLike, outcomes: npt.ArrayLike, wrong_cost: float)
     return Worth(always, float(thresholds[paying[0]]), float(thresholds[best]), float(values[best]))
 
 
-def worth_curve(confidence: npt.ArrayLike, outcomes: npt.ArrayLike, wrong_cost: float) -> tuple[Floats, Floats]:
-    """(thresholds, value per 100 questions), thresholds ascending."""
-    thresholds, group = np.unique(np.asarray(confidence, dtype=float), return_inverse=True)
-    sums = np.bincount(group, weights=_worth(outcomes, wrong_cost))
-    return thresholds, 100 * sums[::-1].cumsum()[::-1] / len(group)
-
-
-def _worth(outcomes: npt.ArrayLike, wrong_cost: float) -> Floats:
-    if wrong_cost < 0:
-        raise ValueError(f"wrong_cost must not be negative, got {wrong_cost}")
-    found = np.asarray(outcomes)
-    return np.where(found == "right", 1.0, np.where(found == "wrong", -wrong_cost, 0.0))
+def worth_estimates(
+    confidence: npt.ArrayLike,
+    outcomes: npt.ArrayLike,
+    wrong_cost: float,
+    clusters: Sequence[str],
+    rng: np.random.Generator,
+    resamples: int,
+) -> dict[str, Estimate]:
+    """Each part of `Worth` under its name, with its interval over clusters."""
+    sure, words = np.asarray(confidence, dtype=float), np.asarray(outcomes)
+    estimates = bootstraps(lambda chosen: worth(sure[chosen], words[chosen], wrong_cost), clusters, rng, resamples)
+    return dict(zip(Worth._fields, estimates, strict=True))
