@@ -36,9 +36,6 @@ STILL_UPWARD = {
     "truetune.records.state imports truetune.training.fit",
     "truetune.records.state imports truetune.training.progress",
     "truetune.records.versions imports truetune.config.secrets",
-    "truetune.report.run_page imports truetune.config.settings",
-    "truetune.training.resumable imports truetune.config.settings",
-    "truetune.training.tensorboard imports truetune.config.settings",
 }
 STILL_A_CIRCLE = {"truetune.data.rows.json_rows imports truetune.data.rows.tables"}
 LONGEST_FILE, LONGEST_FUNCTION = 250, 45

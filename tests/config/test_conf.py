@@ -7,6 +7,7 @@ from omegaconf import OmegaConf
 from truetune.config import compose, settings
 from truetune.config.values import RULES
 from truetune.models.pretrained import Pretrained
+from truetune.records.record import leaves
 
 FILES = sorted(CONF.rglob("*.yaml"))
 PRIMARY = (CONF / "train.yaml", CONF / "measure.yaml")  # what a command starts from; all else is a choice
@@ -86,7 +87,7 @@ def own_keys():
         group = "trainer" if group == "clip" else group
         top = "@package _global_" in path.read_text() or path.name == "train.yaml"
         prefix = "" if top else f"{group}."
-        found |= {prefix + key for key, _ in settings.leaves(node)}
+        found |= {prefix + key for key, _ in leaves(node)}
     return {key for key in found if key.split(".")[0] not in {"hydra", "defaults"} and not key.endswith(".defaults")}
 
 
@@ -127,8 +128,8 @@ OVERRIDES = [
 
 
 def test_overrides_arrive_and_a_choice_replaces_its_group():
-    changed = dict(settings.leaves(config_of(*dict.fromkeys(word for word, _, _ in OVERRIDES))))
-    before = dict(settings.leaves(config_of()))
+    changed = dict(leaves(config_of(*dict.fromkeys(word for word, _, _ in OVERRIDES))))
+    before = dict(leaves(config_of()))
     for word, key, value in OVERRIDES:
         assert before.get(key) != value, word
         assert changed[key] == value, word

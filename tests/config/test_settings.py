@@ -8,6 +8,7 @@ from omegaconf import OmegaConf
 from truetune.config import run as build
 from truetune.config import settings
 from truetune.errors import UserError
+from truetune.records.record import leaves
 
 VALUES = ("abc", "''", "null", "-1", "0", "1.5", "nan", "inf", "1e300", "1" + "0" * 21, "true", "[]", "[1]", "'0.1'")
 SMALL_WORDS = (
@@ -169,8 +170,8 @@ def test_no_value_of_any_key_raises_anything_but_a_refusal_by_name(words, tmp_pa
     config = build.plain(cfg)
     faults = []
     parse = OverridesParser.create().parse_override
-    known = dict(settings.leaves(config_of())) if "data=" in words[0] else {}
-    for key in [key for key, _ in settings.leaves(config) if key not in known]:
+    known = dict(leaves(config_of())) if "data=" in words[0] else {}
+    for key in [key for key, _ in leaves(config) if key not in known]:
         free = settings.rule_for(key) in {"trainer.*", "callbacks.*", "logger.*"}
         for typed in VALUES:
             value = parse(f"{key}={typed}").value()

@@ -15,8 +15,8 @@ from omegaconf.errors import OmegaConfBaseException
 from truetune.cli import in_one_line
 from truetune.config import run as build
 from truetune.config import secrets
-from truetune.config.settings import leaves
 from truetune.errors import UserError
+from truetune.records.record import leaves
 
 CASES = int(os.environ.get("TRUETUNE_FUZZ", "200"))
 BASES = (

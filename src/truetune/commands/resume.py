@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from truetune.commands.sweep import quoted
-from truetune.config.settings import changes
 from truetune.errors import UserError
 from truetune.records.files import check_digest
+from truetune.records.record import changes
 from truetune.records.run_folder import (
     CONFIGURATION,
     LAST,

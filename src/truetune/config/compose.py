@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from truetune.commands import resume
 from truetune.config import hydra_node, secrets
 from truetune.config.checks import CHOSEN, COMMAND, Job
-from truetune.config.settings import OPEN, RULES, leaves, near
+from truetune.config.settings import OPEN, RULES, near
 from truetune.errors import UserError, first_line, rank
+from truetune.records.record import leaves
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

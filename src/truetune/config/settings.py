@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from truetune.config.values import RULES
 from truetune.errors import UserError
+from truetune.records.record import leaves
 
 # What a run reads by name; all else is checked by the signature of the class that takes it.
 REQUIRED = (
@@ -88,23 +89,6 @@ def _not_a_key(key: str, value: Any) -> str:
     if inner:
         return f"{key}={_shown(value)}: should hold keys of its own; set one of them, such as {inner[0]}"
     return f"{key}: no such key{near(key, [p for p in RULES if '*' not in p])}"
-
-
-def leaves(config: Mapping[str, Any], prefix: str = "", *, empty: bool = False) -> Iterator[tuple[str, Any]]:
-    """Every key with a value; a list is a value, a mapping is not, or only an `empty` one."""
-    for name, value in config.items():
-        key = f"{prefix}{name}"
-        if isinstance(value, Mapping) and (value or not empty):
-            yield from leaves(value, f"{key}.", empty=empty)  # pyright: ignore[reportUnknownArgumentType]
-        else:
-            yield key, value
-
-
-def changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Keys whose values differ, with both; None where one has no such key."""
-    old, new = dict(leaves(then)), dict(leaves(now))
-    keys = [key for key in [*new, *old] if key != "resume" and not key.startswith("hydra.")]
-    return {key: (old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)}
 
 
 def _targets(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
@@ -93,6 +93,23 @@ def metrics_to_json(metrics: dict[str, Estimate]) -> dict[str, dict[str, Any]]:
 def metrics_from_json(block: dict[str, Any]) -> dict[str, Estimate]:
     """The inverse of `metrics_to_json`."""
     return {name: Estimate.from_json(row) for name, row in block.items()}
+
+
+def leaves(config: Mapping[str, Any], prefix: str = "", *, empty: bool = False) -> Iterator[tuple[str, Any]]:
+    """Every key with a value; a list is a value, a mapping is not, or only an `empty` one."""
+    for name, value in config.items():
+        key = f"{prefix}{name}"
+        if isinstance(value, Mapping) and (value or not empty):
+            yield from leaves(value, f"{key}.", empty=empty)  # pyright: ignore[reportUnknownArgumentType]
+        else:
+            yield key, value
+
+
+def changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Keys whose values differ, with both; None where one has no such key."""
+    old, new = dict(leaves(then)), dict(leaves(now))
+    keys = [key for key in [*new, *old] if key != "resume" and not key.startswith("hydra.")]
+    return {key: (old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)}
 
 
 def _read(path: Path) -> str:

@@ -8,9 +8,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from truetune.config.settings import leaves
 from truetune.records.files import write_atomic
-from truetune.records.record import metrics_from_json, read_items, read_run
+from truetune.records.record import leaves, metrics_from_json, read_items, read_run
 from truetune.report.charts import Series, line_chart
 from truetune.report.confidence import confidence_of
 from truetune.report.page import balance_table, definitions, details, header, page, section, table

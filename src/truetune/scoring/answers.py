@@ -35,35 +35,36 @@ def exact_match(answer: str, answers: Sequence[str]) -> bool:
     Where the true answers end in a number behind `####`, that number decides, not the way to it.
     """
     if end_in_numbers(answers):
-        said = final_number(answer)
-        return said is not None and said in map(final_number, answers)
+        number = final_number(answer)
+        return number is not None and number in map(final_number, answers)
     return any(key(answer) == key(alias) for alias in answers if key(answer))
 
 
 def contains(text: str, answer: str) -> bool:
     """Whether the answer's words stand in the text one after the other; an answer of no words stands nowhere."""
-    said = normalise(answer)
-    return bool(said) and f" {said} " in f" {normalise(text)} "
+    words = normalise(answer)
+    return bool(words) and f" {words} " in f" {normalise(text)} "
 
 
 def token_f1(answer: str, answers: Sequence[str]) -> float:
-    """SQuAD's overlap of words with the nearest of the true answers (Rajpurkar et al. 2016)."""
-    return max((_overlap(key(answer).split(), key(alias).split()) for alias in answers), default=0.0)
+    """SQuAD's overlap of words with the nearest of the true answers (Rajpurkar et al. 2016).
 
-
-def _overlap(said: list[str], wanted: list[str]) -> float:
-    """2 * shared / all words, the harmonic mean of precision and recall."""
-    shared = sum((Counter(said) & Counter(wanted)).values())
-    return 2 * shared / (len(said) + len(wanted)) if shared else float(said == wanted)
+    2 * shared / all words, the harmonic mean of precision and recall.
+    """
+    scores: list[float] = []
+    for alias in answers:
+        given, true = key(answer).split(), key(alias).split()
+        shared = sum((Counter(given) & Counter(true)).values())
+        scores.append(2 * shared / (len(given) + len(true)) if shared else float(given == true))
+    return max(scores, default=0.0)
 
 
 def is_abstention(text: str, phrases: Sequence[str]) -> bool:
     """A phrase of several words may open or end a longer one; a single word must stand alone (`Unknown Pleasures`)."""
-    said = normalise(text)
-    for wanted in _all_normalised(tuple(phrases)):
-        if wanted and (
-            said == wanted or (" " in wanted and (said.startswith(wanted + " ") or said.endswith(" " + wanted)))
-        ):
+    words = normalise(text)
+    for phrase in _all_normalised(tuple(phrases)):
+        opens_or_ends = words.startswith(f"{phrase} ") or words.endswith(f" {phrase}")
+        if phrase and (words == phrase or (" " in phrase and opens_or_ends)):
             return True
     return False
 
@@ -78,8 +79,8 @@ def outcome(answer: str, answers: Sequence[str], phrases: Sequence[str]) -> Outc
 def final_number(text: str) -> Decimal | None:
     """The number behind `####`, as GSM8K marks a result (Cobbe et al. 2021), or else the last one; 10-18 ends in 18."""
     marked, numbers = re.search(_MARKED, text), re.findall(_NUMBER, text)
-    found = marked[1] if marked else numbers[-1] if numbers else None
-    return None if found is None else Decimal(found.replace(",", ""))
+    last = marked[1] if marked else numbers[-1] if numbers else None
+    return None if last is None else Decimal(last.replace(",", ""))
 
 
 def end_in_numbers(answers: Sequence[str]) -> bool:

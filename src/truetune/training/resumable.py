@@ -17,8 +17,8 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
-from truetune.config.settings import changes
 from truetune.errors import TERMINATED, UserError, gathered
+from truetune.records.record import changes
 from truetune.records.run_folder import LAST
 from truetune.records.state import State
 from truetune.training.step_log import History

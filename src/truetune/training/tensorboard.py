@@ -7,7 +7,7 @@ from typing import Any
 
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from truetune.config.settings import leaves
+from truetune.records.record import leaves
 from truetune.scoring.estimates import Estimate
 from truetune.scoring.item import Item, Measurement
 
