@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader
 
 import truetune.training.fit as fitting
 from truetune.data.module import to_device
-from truetune.data.tokens import Row, collate_packed
+from truetune.data.tokens import TokenRow, collate_packed
 from truetune.models.language_model import body, head, states
 from truetune.training.module import FineTuning
 from truetune.training.objectives import Micro, NextToken
@@ -69,7 +69,7 @@ def packed_batch(vocabulary, length, examples, rows, device):
     """Rows of `examples` examples each, laid out by our own packing."""
     generator = torch.Generator().manual_seed(0)
     drawn = torch.randint(3, vocabulary, (rows, examples, length // examples), generator=generator).tolist()
-    packs = [[Row(f"{r}/{e}", ids, 1) for e, ids in enumerate(row)] for r, row in enumerate(drawn)]
+    packs = [[TokenRow(f"{r}/{e}", ids, 1) for e, ids in enumerate(row)] for r, row in enumerate(drawn)]
     return to_device(collate_packed(packs, 0), device)
 
 

@@ -62,14 +62,14 @@ def counting():
 def step(chunk, checkpointing):
     import torch
 
-    from truetune.data.tokens import Row, collate
+    from truetune.data.tokens import TokenRow, collate
     from truetune.models.language_model import body, forward, head, states
     from truetune.training.objectives import Micro, NextToken
 
     model = llama().train()
     if checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
-    rows = [Row(f"{n}", torch.randint(3, 128_000, (256,)).tolist(), 1) for n in range(4)]
+    rows = [TokenRow(f"{n}", torch.randint(3, 128_000, (256,)).tolist(), 1) for n in range(4)]
     batch = collate(rows, 0)
     parts = [batch[name] for name in ("labels", "input_ids", "attention_mask", "weights")]
     with counting():

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from truetune.data.rows import json_rows, tables
 from truetune.errors import UserError
 
 
@@ -16,6 +17,11 @@ def write(folder: Path, content: str | bytes, name: str = "rows.jsonl") -> Path:
 
 def dump(*rows: object) -> str:
     return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def limit_lines(monkeypatch, longest):
+    for reader in (json_rows, tables):
+        monkeypatch.setattr(reader, "MAX_LINE_BYTES", longest)
 
 
 def fault(read, *arguments, **options) -> str:

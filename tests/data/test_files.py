@@ -6,6 +6,7 @@ import pytest
 from row_files import dump, fault, write
 
 from truetune.config import checks
+from truetune.data import text as text_source
 from truetune.data.files import Files
 from truetune.data.questions import Questions
 from truetune.data.text import Text
@@ -203,10 +204,11 @@ def paragraphs(count):
     return "\n\n".join(f"Paragraph {i} " + "word " * 40 for i in range(count))
 
 
-def test_held_out_segments_of_a_text_are_not_trained_on(tmp_path):
+def test_held_out_segments_of_a_text_are_not_trained_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(text_source, "SEGMENT", 500)
     text = paragraphs(60)
     file = write(tmp_path, text, "book.txt")
-    data = Text(seed=0, train_file=str(file), held_out_share=0.25, segment_characters=500).load()
+    data = Text(seed=0, train_file=str(file), held_out_share=0.25).load()
     held = [*data.validation, *data.task_texts]
     rows = [*data.train, *held]
     assert len({row.id for row in rows}) == len(rows) == 20
@@ -220,11 +222,10 @@ def test_held_out_segments_of_a_text_are_not_trained_on(tmp_path):
     assert {row.prompt for row in rows} == {""}
 
 
-def test_the_seed_decides_which_segments_are_held_out(tmp_path):
+def test_the_seed_decides_which_segments_are_held_out(tmp_path, monkeypatch):
+    monkeypatch.setattr(text_source, "SEGMENT", 500)
     file = write(tmp_path, paragraphs(60), "book.txt")
-    held = [
-        [row.id for row in Text(seed, str(file), 0.25, segment_characters=500).load().task_texts] for seed in (0, 0, 1)
-    ]
+    held = [[row.id for row in Text(seed, str(file), 0.25).load().task_texts] for seed in (0, 0, 1)]
     assert held[0] == held[1] != held[2]
 
 

@@ -4,8 +4,8 @@ import pytest
 from row_files import dump, fault, write
 
 from truetune.data.dataset import Turn
-from truetune.data.duplicates import near_duplicates
 from truetune.data.files import Files
+from truetune.data.splits import near_duplicates
 from truetune.extensions.hub import Hub
 
 OPTIONS = {"seed": 0, "probe_file": None, "retention_file": None, "probe_questions": 5, "validation_rows": 4}
@@ -214,8 +214,3 @@ def test_a_data_set_that_is_not_there_is_one_line(tmp_path, monkeypatch):
     assert "hf download --repo-type dataset" in said
     write(tmp_path, dump(*facts(3)), "train.jsonl")
     assert "data.split" in fault(hub, tmp_path, split="nope")
-
-
-def test_the_library_is_asked_for_by_its_extra(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "datasets", None)
-    assert "pip install 'truetune[data]'" in fault(Hub(train_file="a/b", name="a/b", **OPTIONS).load)

@@ -10,7 +10,7 @@ from training.small import bound, gradient, language_model, loader, recording, r
 
 from truetune.data.module import EpochOrder, TokenizedData
 from truetune.data.packing import pack
-from truetune.data.tokens import Row, collate, collate_packed
+from truetune.data.tokens import TokenRow, collate, collate_packed
 from truetune.errors import UserError
 from truetune.methods.keep_close import KlToBase, L2Sp
 from truetune.models.language_model import Frozen, check_packing, forward
@@ -23,7 +23,7 @@ from truetune.training.schedules import Constant
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=60))
 @settings(max_examples=60)
 def test_every_row_is_in_one_pack_and_none_is_over_the_longest(lengths):
-    data = [Row(f"r{index}", [1] * length, 0) for index, length in enumerate(lengths)]
+    data = [TokenRow(f"r{index}", [1] * length, 0) for index, length in enumerate(lengths)]
     packs = pack(data)
     assert sorted(row.id for p in packs for row in p) == sorted(row.id for row in data)
     sizes = [sum(len(row.input_ids) for row in p) for p in packs]
@@ -86,7 +86,7 @@ def test_every_objective_is_the_same_sum_over_packed_rows(lm, objective):
     }[objective]
     data = rows(lm)
     for index, row in enumerate(data):
-        data[index] = Row(row.id, row.input_ids, row.prompt_length, weight=0.25 * (1 + index % 3))
+        data[index] = TokenRow(row.id, row.input_ids, row.prompt_length, weight=0.25 * (1 + index % 3))
     one, other = micro(lm, collate(data, 0)), micro(lm, collate_packed(pack(data), 0))
     assert int(one.target_tokens) == int(other.target_tokens) == sum(row.target_tokens for row in data)
     assert int(one.is_real_BT.sum()) == int(other.is_real_BT.sum()) == sum(len(row.input_ids) - 1 for row in data)

@@ -9,13 +9,14 @@ from functools import partial
 
 import pytest
 from command_line import CONF, TINY_RUN, TINY_WORLD, checked, complaint, typed
+from data.row_files import limit_lines
 from training.small import language_model, loader
 
 from truetune.data.files import Files
 from truetune.data.module import TokenizedData
-from truetune.data.rows import stored
-from truetune.data.rows.json_rows import MAX_LINE_BYTES, iter_jsonl
-from truetune.data.rows.read import read_examples, read_questions
+from truetune.data.rows import many as many_rows
+from truetune.data.rows.read import iter_rows, read_examples, read_questions
+from truetune.data.rows.row import MAX_LINE_BYTES
 from truetune.data.tokens import Encoder, encode
 from truetune.errors import UserError
 from truetune.records.record import read_run
@@ -42,15 +43,15 @@ def peak(work):
 
 def test_rows_are_read_one_at_a_time(folder):
     few, many = written(folder / "few.jsonl", 500), written(folder / "many.jsonl", 10_000)
-    sizes = [peak(lambda path=path: [None for _ in iter_jsonl(path)]) for path in (few, many)]
+    sizes = [peak(lambda path=path: [None for _ in iter_rows(path)]) for path in (few, many)]
     assert sizes[1] < sizes[0] + 10_000 * 16  # the list of nothings alone
 
 
 @pytest.mark.parametrize(("batching", "most"), [({}, 50), ({"group_by_length": True}, 60), ({"packing": True}, 80)])
 def test_a_row_more_costs_a_run_little_memory(folder, monkeypatch, batching, most):
-    """Offsets, orders and hashes; the row itself is in a file. A million rows: tests/benchmarks/memory.py."""
-    monkeypatch.setattr(stored, "IN_MEMORY", 2**11)
-    monkeypatch.setattr(stored, "HASHES", 2**5)
+    """Orders, lengths and hashes; the row itself is in a mapped file. A million rows: tests/benchmarks/memory.py."""
+    monkeypatch.setattr(many_rows, "IN_MEMORY", 100)
+    monkeypatch.setattr(many_rows, "HASHES", 2**5)
     encoder, counts = Encoder(language_model().tokenizer), (500, 3000)
 
     def run(path):
@@ -66,8 +67,9 @@ def test_a_row_more_costs_a_run_little_memory(folder, monkeypatch, batching, mos
     assert many - few < most * (counts[1] - counts[0]), (few, many)
 
 
-def test_a_line_without_an_end_is_read_in_bounded_memory(folder):
+def test_a_line_without_an_end_is_read_in_bounded_memory(folder, monkeypatch):
     cap, path = 100_000, folder / "long.jsonl"
+    limit_lines(monkeypatch, cap)
     with path.open("w") as file:
         file.write('{"prompt": "p", "completion": " c"}\n{"prompt": "')
         for _ in range(50):
@@ -76,10 +78,10 @@ def test_a_line_without_an_end_is_read_in_bounded_memory(folder):
 
     def refused():
         with pytest.raises(UserError, match=rf"long\.jsonl:2: the line is over {cap} bytes"):
-            read_examples(path, max_line_bytes=cap)
+            read_examples(path)
 
     assert peak(refused) < 5 * cap
-    reading = read_examples(path, max_line_bytes=cap, on_bad_row="skip")
+    reading = read_examples(path, on_bad_row="skip")
     assert [example.prompt for example in reading.examples] == ["p", "q"]
     assert [source for source, _ in reading.rows_skipped] == [f"{path}:2"]
 

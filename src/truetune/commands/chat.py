@@ -16,7 +16,7 @@ from rich.text import Text
 from truetune.config import run as build
 from truetune.data.chat_template import with_template
 from truetune.data.dataset import Dataset, Prompt, Turn
-from truetune.data.rows.formats import fill
+from truetune.data.rows.forms import fill
 from truetune.models.language_model import LanguageModel, fastest
 from truetune.models.pretrained import Pretrained
 from truetune.probes.decoding import Answer, greedy_answers

@@ -10,7 +10,7 @@ from rich.console import Console
 from truetune.config.run import Run
 from truetune.data.chat_template import with_template
 from truetune.data.dataset import Dataset
-from truetune.data.tokens import Encoder, Row
+from truetune.data.tokens import Encoder, TokenRow
 from truetune.models.language_model import Frozen, LanguageModel, fastest
 from truetune.probes.baseline import measure_base
 from truetune.probes.measure import compare, limits, measure
@@ -34,7 +34,7 @@ def audit(job: Run, console: Console) -> dict[str, Any]:
 def _measure(job: Run, state: State, say: Callable[[str], None]) -> None:
     data, probes, baseline = job.prepared.data, job.probes(), job.prepared.baseline
     reference: Frozen | None = None
-    rows: list[Row] = []
+    rows: list[TokenRow] = []
     shape = (0, 0)
     if baseline is not None:
         with state.timed("base"):
@@ -69,7 +69,7 @@ def _load(builder: Any, data: Dataset, say: Callable[[str], None]) -> LanguageMo
     return lm.to(fastest())
 
 
-def _rows(lm: LanguageModel, data: Dataset) -> list[Row]:
+def _rows(lm: LanguageModel, data: Dataset) -> list[TokenRow]:
     """All that a loss per token is measured on, as this model's tokenizer cuts it."""
     encoder = Encoder(lm.tokenizer)
     return [encoder.row(text) for text in (*data.texts, *data.task_texts, *true_answers(data.task))]

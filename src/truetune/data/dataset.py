@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import cached_property
-from operator import attrgetter
 from typing import Any, NamedTuple, Protocol
 
-from truetune.data.rows.stored import Seen, Stored
+from truetune.data.rows.many import Seen, gathered
 from truetune.scoring.answers import key
 
 
@@ -40,19 +39,24 @@ class Example:
     turns: tuple[Turn, ...] = ()
 
 
-_VALUES = attrgetter(*(each.name for each in fields(Example) if each.name != "turns"))
+COLUMNS: dict[str, Any] = {
+    **dict.fromkeys(("id", "prompt", "completion", "source", "cluster"), "large_string"),
+    "answers": ["large_string"],
+    "asks": ["large_string"],
+    "weight": "float64",
+    "turns": [["large_string"]],
+}
 
 
-def _flat(example: Example) -> tuple[Any, ...]:
-    return (tuple(map(tuple, example.turns)), *_VALUES(example))
+def examples(rows: Iterable[Example]) -> Sequence[Example]:
+    """The rows in memory, or on disk where they are many."""
+    return gathered(rows, COLUMNS, _example)
 
 
-def _whole(turns: tuple[tuple[str, str], ...], *values: Any) -> Example:
-    return Example(*values, turns=tuple(Turn(*turn) for turn in turns))
-
-
-def stored(examples: Iterable[Example] = ()) -> Stored[Example]:
-    return Stored(_flat, _whole, examples)
+def _example(row: dict[str, Any]) -> Example:
+    row["turns"] = tuple(Turn(*turn) for turn in row["turns"])
+    row["answers"], row["asks"] = tuple(row["answers"]), tuple(row["asks"])
+    return Example(**row)
 
 
 def continued(prompt: str, answer: str) -> str:
@@ -90,7 +94,7 @@ class Question:
         return answer if self.turns else continued(self.question, answer)
 
 
-class Pretraining(Protocol):
+class OldTexts(Protocol):
     """An endless stream of texts for the base, two micro-batches of similar length per step, from a seed."""
 
     micro_batches_per_step: int
@@ -130,7 +134,7 @@ class Dataset:
     texts: Sequence[Example] = ()
     fit_groups: Mapping[str, Sequence[Example]] = field(default_factory=dict)
     domains: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    pretraining: Pretraining | None = None
+    pretraining: OldTexts | None = None
     notes: Sequence[str] = ()
     chat_template: str | None = "auto"
     prompt_template: str = "{question}"  # what a question is put into, when one is typed
@@ -143,9 +147,3 @@ class Dataset:
     @property
     def has_conversations(self) -> bool:
         return any(row.turns for rows in (self.train, self.task, self.task_texts, self.texts) for row in rows)
-
-
-class Source(Protocol):
-    """Anything under conf/data: `load` reads or makes the data; it may raise UserError."""
-
-    def load(self) -> Dataset: ...

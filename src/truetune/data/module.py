@@ -16,9 +16,9 @@ from lightning import LightningDataModule
 from pydantic import Field
 from torch.utils.data import ConcatDataset, DataLoader, IterableDataset, Sampler
 
-from truetune.data.dataset import Pretraining
+from truetune.data.dataset import OldTexts
 from truetune.data.packing import pack
-from truetune.data.tokens import Batch, Encoder, OverLong, Row, collate, collate_packed
+from truetune.data.tokens import Batch, Encoder, OverLong, TokenRow, collate, collate_packed
 from truetune.data.values import Count, CountOrZero, YesOrNo
 
 BATCHES_PER_POOL = 50  # that rows are sorted by length within: little padding, and still a random order
@@ -89,7 +89,9 @@ class EpochOrder(Sampler[int]):
 class TokenizedData(LightningDataModule):
     """Training and validation rows; the last, shorter batch of an epoch is kept."""
 
-    def __init__(self, rows: Sequence[Row], held_out: Sequence[Row], *, pad: int, seed: int, loader: Loader) -> None:
+    def __init__(
+        self, rows: Sequence[TokenRow], held_out: Sequence[TokenRow], *, pad: int, seed: int, loader: Loader
+    ) -> None:
         super().__init__()
         self.rows, self.held_out, self.pad, self.seed, self.loader = rows, held_out, pad, seed, loader
         self.packs = pack(rows) if loader.packing else None
@@ -152,7 +154,7 @@ class Collate:
 class PretrainingStream(IterableDataset[Batch]):
     """Ready micro-batches of the base's pre-training texts, `steps` optimizer steps of them."""
 
-    def __init__(self, corpus: Pretraining, encoder: Encoder, steps: int) -> None:
+    def __init__(self, corpus: OldTexts, encoder: Encoder, steps: int) -> None:
         self.corpus, self.encoder = corpus, encoder
         self.micro_batches = steps * corpus.micro_batches_per_step
 
@@ -160,7 +162,7 @@ class PretrainingStream(IterableDataset[Batch]):
         return self.micro_batches
 
     def __iter__(self) -> Iterator[Batch]:
-        row: Callable[..., Row] = self.encoder.row
+        row: Callable[..., TokenRow] = self.encoder.row
         for _, examples in zip(range(self.micro_batches), self.corpus.micro_batches(), strict=False):
             yield collate([row(example) for example in examples], self.encoder.pad)
 

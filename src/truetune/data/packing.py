@@ -8,26 +8,27 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from torch.utils.data import Dataset
 
-from truetune.data.rows.stored import Lazy
-from truetune.data.tokens import Row
+from truetune.data.tokens import TokenRow
 
 
-class Packs(Lazy[list[Row]]):
+class Packs(Dataset[list[TokenRow]]):
     """`members` are the rows of the first pack, then those of the next; `ends` is where each pack ends in them."""
 
-    def __init__(self, rows: Sequence[Row], members: NDArray[np.int64], ends: NDArray[np.int64]) -> None:
+    def __init__(self, rows: Sequence[TokenRow], members: NDArray[np.int64], ends: NDArray[np.int64]) -> None:
         self._rows, self._members, self._ends = rows, members, ends
 
     def __len__(self) -> int:
         return len(self._ends)
 
-    def at(self, place: int) -> list[Row]:
-        start = self._ends[place - 1] if place else 0
-        return [self._rows[int(member)] for member in self._members[start : self._ends[place]]]
+    def __getitem__(self, index: int) -> list[TokenRow]:
+        end = self._ends[index]
+        start = self._ends[index - 1] if index else 0
+        return [self._rows[int(member)] for member in self._members[start:end]]
 
 
-def pack(rows: Sequence[Row]) -> Packs:
+def pack(rows: Sequence[TokenRow]) -> Packs:
     """Packs no longer than the longest row, so that packing takes no more memory than leaving it out.
 
     Best fit, the longest first: each goes where the least room is left. The same rows give the same packs.

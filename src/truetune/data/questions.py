@@ -8,8 +8,7 @@ from pathlib import Path
 
 from truetune.data.dataset import Dataset
 from truetune.data.published import SETS, read_standard, recognised
-from truetune.data.rows.json_rows import iter_jsonl
-from truetune.data.rows.read import in_context, read_examples, read_questions, together
+from truetune.data.rows.read import in_context, iter_rows, read_examples, read_questions, together
 from truetune.data.values import Text
 
 SELF_AWARE = {"question_id", "question", "answer", "answerable"}
@@ -41,7 +40,7 @@ class Questions:
 def _form(path: Path) -> str:
     if os.path.isdir(path):
         return "question/answers or prompt/completion rows, file by file"
-    _, first = next(iter_jsonl(path))
+    _, first = next(iter_rows(path))
     if first.keys() >= SELF_AWARE:
         return "SelfAware's JSON"
     plain = "prompt/completion" if {"prompt", "completion"} <= first.keys() else "question/answers"

@@ -16,6 +16,8 @@ from truetune.data.values import Seed
 from truetune.data.values import Text as FileName
 from truetune.errors import UserError
 
+SEGMENT = 2000  # characters at least, whole paragraphs
+
 
 @dataclass(frozen=True)
 class Text:
@@ -24,10 +26,9 @@ class Text:
     seed: Seed
     train_file: FileName
     held_out_share: Annotated[float, Field(gt=0, lt=1, strict=True)]
-    segment_characters: int = 2000
 
     def load(self) -> Dataset:
-        segments = list(_segments(read_text(self.train_file), Path(self.train_file).stem, self.segment_characters))
+        segments = list(_segments(read_text(self.train_file), Path(self.train_file).stem))
         order = random.Random(f"split-{self.seed}").sample(range(len(segments)), len(segments))
         held = set(order[: max(1, round(len(segments) * self.held_out_share))])
         train = [segment for index, segment in enumerate(segments) if index not in held]
@@ -44,12 +45,12 @@ class Text:
         )
 
 
-def _segments(text: str, stem: str, size: int) -> Iterator[Example]:
+def _segments(text: str, stem: str) -> Iterator[Example]:
     gathered = ""
     number = 0
     for paragraph in text.split("\n\n"):
         gathered += paragraph + "\n\n"
-        if len(gathered) >= size:
+        if len(gathered) >= SEGMENT:
             yield Example(f"{stem}/{number}", "", gathered, stem)
             gathered, number = "", number + 1
     if gathered.strip():

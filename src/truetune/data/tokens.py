@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, fields, replace
-from operator import attrgetter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import torch
@@ -13,7 +12,7 @@ from typing_extensions import NotRequired
 
 from truetune.data.chat_template import pieces
 from truetune.data.dataset import Example, Prompt, Turn
-from truetune.data.rows.stored import Stored
+from truetune.data.rows.many import gathered
 from truetune.errors import UserError
 
 if TYPE_CHECKING:
@@ -24,7 +23,7 @@ OverLong = Literal["error", "truncate", "skip"]
 
 
 @dataclass(frozen=True)
-class Row:
+class TokenRow:
     """Token ids of one example; the first `prompt_length` of them are not learnt, nor are the spans [start, end) of
     `unlearnt`: what others say in the middle of a conversation."""
 
@@ -46,6 +45,20 @@ class Row:
     @property
     def target_tokens(self) -> int:
         return sum(label != IGNORED for label in self.labels)
+
+
+COLUMNS: dict[str, Any] = {
+    "id": "large_string",
+    "input_ids": ["int64"],
+    "prompt_length": "int64",
+    "weight": "float64",
+    "unlearnt": [["int64"]],
+}
+
+
+def _token_row(values: dict[str, Any]) -> TokenRow:
+    values["unlearnt"] = tuple(map(tuple, values["unlearnt"]))
+    return TokenRow(**values)
 
 
 class Batch(TypedDict):
@@ -85,20 +98,20 @@ class Encoder:
         return [token for text, _ in pieces(self.tokenizer, prompt, ask=True) for token in self.text(text)]
 
     def question(self, prompt: Prompt, room: int) -> list[int]:
-        """As `prompt`, in at most `room` tokens: a longer one loses its beginning, never the tokenizer's prefix."""
+        """Like `prompt`, in at most `room` tokens: a longer one loses its beginning, never the tokenizer's prefix."""
         ids = self.prompt(prompt)
         kept = len(self.prefix) if ids[: len(self.prefix)] == self.prefix else 0  # a chat template may write none
         return [*ids[:kept], *ids[max(kept, len(ids) - room + kept) :]]
 
-    def row(self, example: Example) -> Row:
+    def row(self, example: Example) -> TokenRow:
         """`<bos> prompt completion <eos>`; a text without a prompt is learnt from its first token on."""
         if example.turns:
             return self._conversation(example)
         prompt = self.prompt(example.prompt)
         ids = [*prompt, *self.text(example.completion), self.eos]
-        return Row(example.id, ids, len(prompt), example.weight)
+        return TokenRow(example.id, ids, len(prompt), example.weight)
 
-    def choice(self, example: Example, room: int) -> Row:
+    def choice(self, example: Example, room: int) -> TokenRow:
         """`<bos> prompt completion`, in at most `room` tokens: a longer prompt loses its beginning."""
         completion = self.text(example.completion)
         if len(self.prefix) + len(completion) >= room:
@@ -107,12 +120,12 @@ class Encoder:
                 "before it; shorten it"
             )
         prompt = self.question(example.prompt, room - len(completion))
-        return Row(example.id, [*prompt, *completion], len(prompt))
+        return TokenRow(example.id, [*prompt, *completion], len(prompt))
 
-    def _conversation(self, example: Example) -> Row:
+    def _conversation(self, example: Example) -> TokenRow:
         """No special token is added but a missing last <eos>: the template writes its own."""
         ids: list[int] = []
-        others: list[tuple[int, int]] = []
+        unlearnt: list[tuple[int, int]] = []
         try:
             written = pieces(self.tokenizer, [*example.turns, Turn("assistant", example.completion)], ask=False)
         except UserError as error:
@@ -121,19 +134,19 @@ class Encoder:
             start = len(ids)
             ids += self.text(text)
             if not learnt:
-                others.append((start, len(ids)))
+                unlearnt.append((start, len(ids)))
         if self.prefix and ids[: 2 * len(self.prefix)] == 2 * self.prefix:
             raise UserError(f"the chat template begins a text twice: its first tokens are {ids[:10]}; correct it")
         if ids[-1:] != [self.eos]:
             ids.append(self.eos)
-        return Row(example.id, ids, others[0][1], example.weight, tuple(others[1:]))
+        return TokenRow(example.id, ids, unlearnt[0][1], example.weight, tuple(unlearnt[1:]))
 
 
 @dataclass(frozen=True)
 class Encoded:
     """`notes` says what happened to over-long rows: nothing is ever cut or dropped silently."""
 
-    rows: Sequence[Row]
+    rows: Sequence[TokenRow]
     notes: list[str]
 
 
@@ -150,19 +163,21 @@ def encode(
     """
     most = min(context_length, max_tokens or context_length)
     limit = f"data.max_tokens allows {most}" if most < context_length else f"the context holds {most}"
-    rows = Stored(attrgetter(*(each.name for each in fields(Row))), Row)
     first, cut = "", 0
-    for example in examples:
-        row = encoder.row(example)
-        if len(row.input_ids) > most:
-            if not example.prompt:
-                for block in _blocks(row, most):
-                    rows.append(block)
-                continue
-            row = _fit(example, row, most, limit, over_long)
-            first, cut = first or example.source, cut + 1
-        if row is not None:
-            rows.append(row)
+
+    def fitting() -> Iterator[TokenRow]:
+        nonlocal first, cut
+        for example in examples:
+            row = encoder.row(example)
+            if len(row.input_ids) <= most:
+                yield row
+            elif not example.prompt:
+                yield from _blocks(row, most)
+            else:
+                first, cut = first or example.source, cut + 1
+                yield from _fit(example, row, most, limit, over_long)
+
+    rows = gathered(fitting(), COLUMNS, _token_row)
     if not rows:
         raise UserError(f"{examples[0].source if examples else 'data'}: no example is left to train on")
     verb = {"truncate": "cut to", "skip": "left out for being over"}.get(over_long, "")
@@ -170,10 +185,10 @@ def encode(
     return Encoded(rows, notes)
 
 
-def _fit(example: Example, row: Row, most: int, limit: str, over_long: OverLong) -> Row | None:
-    length = len(row.input_ids)
+def _fit(example: Example, row: TokenRow, most: int, limit: str, over_long: OverLong) -> list[TokenRow]:
+    """The row cut to what fits, or nothing."""
     if over_long == "skip":
-        return None
+        return []
     if row.prompt_length >= most:
         raise UserError(
             f"{example.source}: the prompt has {row.prompt_length} tokens and {limit}, so nothing would be learnt; "
@@ -181,13 +196,13 @@ def _fit(example: Example, row: Row, most: int, limit: str, over_long: OverLong)
         )
     if over_long == "error":
         raise UserError(
-            f"{example.source}: {length} tokens, {limit}; shorten the row or set "
+            f"{example.source}: {len(row.input_ids)} tokens, {limit}; shorten the row or set "
             "data.over_long=truncate or data.over_long=skip"
         )
-    return replace(row, input_ids=row.input_ids[:most])
+    return [replace(row, input_ids=row.input_ids[:most])]
 
 
-def _blocks(row: Row, most: int) -> list[Row]:
+def _blocks(row: TokenRow, most: int) -> list[TokenRow]:
     """A long text becomes consecutive blocks that share one token, so that every token is predicted once."""
     step = most - 1
     starts = range(0, len(row.input_ids) - 1, step)
@@ -195,12 +210,12 @@ def _blocks(row: Row, most: int) -> list[Row]:
     return [replace(row, id=name, input_ids=ids, prompt_length=1) for name, ids in blocks]
 
 
-def collate(rows: Iterable[Row], pad: int) -> Batch:
+def collate(rows: Iterable[TokenRow], pad: int) -> Batch:
     """Right-padded, one example a row."""
     return _laid_out([[row] for row in rows], pad)
 
 
-def collate_packed(packs: Iterable[Sequence[Row]], pad: int) -> Batch:
+def collate_packed(packs: Iterable[Sequence[TokenRow]], pad: int) -> Batch:
     """Right-padded, the examples of a pack one after the other in a row, each with positions of its own."""
     packs = list(packs)
     batch = _laid_out(packs, pad)
@@ -208,8 +223,8 @@ def collate_packed(packs: Iterable[Sequence[Row]], pad: int) -> Batch:
     return {**batch, "position_ids": _padded(positions, 0)}
 
 
-def _laid_out(packs: Sequence[Sequence[Row]], pad: int) -> Batch:
-    def joined(value: Callable[[Row], list[Any]], fill: float) -> Tensor:
+def _laid_out(packs: Sequence[Sequence[TokenRow]], pad: int) -> Batch:
+    def joined(value: Callable[[TokenRow], list[Any]], fill: float) -> Tensor:
         return _padded([[item for row in pack for item in value(row)] for pack in packs], fill)
 
     return {

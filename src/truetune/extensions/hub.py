@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
-from truetune.data.dataset import Dataset, Question
+from truetune.data.dataset import Dataset
 from truetune.data.files import Files
-from truetune.data.rows.json_rows import Record
-from truetune.data.rows.read import Reading, ask_records, read_records
+from truetune.data.rows.read import NamedRows
+from truetune.data.rows.row import Record
 from truetune.data.values import Text
 from truetune.errors import UserError, first_line
 
@@ -35,34 +36,21 @@ class Hub(Files):
             file, split = getattr(self, f"{what}_file"), getattr(self, f"{what}_split")
             if file is not None and split is not None:
                 raise UserError(f"data.{what}_file={file} and data.{what}_split={split}: leave one of the two out")
-        return self._split(self._rows(self.split))
+        return super().load()
 
-    @property
-    def _options(self) -> dict[str, Any]:
-        return {"prompt_template": self.prompt_template, "columns": self._columns}
-
-    def _rows(self, split: str) -> Reading:
-        return read_records(self._called(split), self._records(split), on_bad_row=self.on_bad_row, **self._options)
-
-    def _probe(self) -> tuple[str, list[Question]] | None:
-        split = self.probe_split
+    def source(self, what: Literal["train", "validation", "probe"]) -> str | NamedRows | None:
+        split = {"train": self.split, "validation": self.validation_split, "probe": self.probe_split}[what]
         if split is None:
-            return super()._probe()
-        return self._called(split), ask_records(self._called(split), self._records(split), **self._options)
-
-    def _validated(self) -> tuple[str, Reading] | None:
-        split = self.validation_split
-        return super()._validated() if split is None else (self._called(split), self._rows(split))
+            return super().source(what)
+        return NamedRows(self._called(split), partial(self._records, split))
 
     def _called(self, split: str) -> str:
         """In messages and in the ids of rows without one."""
         return self.name if split == self.split else f"{self.name}/{split}"
 
     def _records(self, split: str) -> Iterator[Record]:
-        try:
-            import datasets
-        except ImportError:
-            raise UserError("data=hub needs the package datasets; type: pip install 'truetune[data]'") from None
+        import datasets
+
         datasets.disable_progress_bars()
         logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # each retry would be a line
         try:

@@ -10,7 +10,7 @@ from typing import Annotated, Protocol
 
 from pydantic import Field
 
-from truetune.data.dataset import Dataset, Example, Pretraining, continued
+from truetune.data.dataset import Dataset, Example, OldTexts, continued
 from truetune.data.values import Part, Text
 from truetune.errors import UserError
 
@@ -28,7 +28,7 @@ class Context:
     """
 
     categories: Callable[[], Mapping[str, str]]
-    pretraining: Pretraining | None
+    pretraining: OldTexts | None
     seed: int
     drawn: Callable[[int, int], Sequence[str]]
 

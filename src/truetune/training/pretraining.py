@@ -12,7 +12,7 @@ from rich.console import Console
 from torch import nn
 from torch.utils.data import DataLoader
 
-from truetune.data.dataset import Dataset, Pretraining
+from truetune.data.dataset import Dataset, OldTexts
 from truetune.data.module import PretrainingStream
 from truetune.data.tokens import Encoder
 from truetune.models.language_model import LanguageModel
@@ -55,7 +55,7 @@ def _read(folder: Path, digest: str) -> LanguageModel:
     return LanguageModel(loaded.model, loaded.tokenizer, digest, str(folder))
 
 
-def _pretrain(builder: Embedded, corpus: Pretraining, digest: str, console: Console, folder: Path) -> None:
+def _pretrain(builder: Embedded, corpus: OldTexts, digest: str, console: Console, folder: Path) -> None:
     settings = builder.pretraining
     lm = builder.build(builder.tokenizer(words=corpus.vocabulary()), digest, str(folder))
     stream = PretrainingStream(corpus, Encoder(lm.tokenizer), settings.steps)

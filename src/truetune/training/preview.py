@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.text import Text
 
-from truetune.data.tokens import IGNORED, Row
+from truetune.data.tokens import IGNORED, TokenRow
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-def preview(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, console: Console) -> None:
+def preview(rows: Sequence[TokenRow], tokenizer: PreTrainedTokenizerBase, console: Console) -> None:
     """Learnt tokens are green on a terminal, and in [brackets] everywhere."""
     for row in rows:
         console.print(

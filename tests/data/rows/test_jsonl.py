@@ -5,14 +5,13 @@ import os
 import tracemalloc
 
 import pytest
-from row_files import dump, fault, write
+from row_files import dump, fault, limit_lines, write
 
-from truetune.data.rows.json_rows import iter_jsonl
-from truetune.data.rows.read import read_examples, read_questions, read_text
+from truetune.data.rows.read import iter_rows, read_examples, read_questions, read_text
 
 
-def rows_of(*arguments):
-    return list(iter_jsonl(*arguments))
+def rows_of(file):
+    return list(iter_rows(file))
 
 
 @pytest.mark.parametrize(
@@ -94,32 +93,36 @@ def test_a_file_without_permission_is_refused(tmp_path):
     assert text == f"{file}: no permission to read the file; allow it with chmod u+r"
 
 
-def test_an_endless_line_is_refused_in_bounded_memory(tmp_path):
+def test_an_endless_line_is_refused_in_bounded_memory(tmp_path, monkeypatch):
+    limit_lines(monkeypatch, 2**20)
     file = write(tmp_path, dump({"text": "before"}))
     with file.open("ab") as out:
         out.truncate(100 * 2**20)
     with file.open("ab") as out:
         out.write(b"\n" + dump({"text": "after"}).encode())
     tracemalloc.start()
-    reading = read_examples(file, on_bad_row="skip", max_line_bytes=2**20)
+    reading = read_examples(file, on_bad_row="skip")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 8 * 2**20
     assert [e.completion for e in reading.examples] == ["before", "after"]
-    assert fault(rows_of, file, 2**20).startswith(f"{file}:2: the line is over 1048576 bytes")
+    assert fault(rows_of, file).startswith(f"{file}:2: the line is over 1048576 bytes")
 
 
-def test_byte_offsets_count_what_was_skipped(tmp_path):
+def test_byte_offsets_count_what_was_skipped(tmp_path, monkeypatch):
+    limit_lines(monkeypatch, 50)
     file = write(tmp_path, b'{"text": "' + b"x" * 100_000 + b'"}\n{"text": "ok"}\n\xff\n')
-    reasons = [reason for _, reason in read_examples(file, on_bad_row="skip", max_line_bytes=50).rows_skipped]
+    reasons = [reason for _, reason in read_examples(file, on_bad_row="skip").rows_skipped]
     assert reasons[1].startswith("byte 0xff at byte offset 100028 is not UTF-8")
 
 
-def test_a_line_of_exactly_the_limit_is_read(tmp_path):
+def test_a_line_of_exactly_the_limit_is_read(tmp_path, monkeypatch):
     line = dump({"text": "x"})
     file = write(tmp_path, line)
-    assert len(rows_of(file, len(line))) == 1
-    assert "over" in fault(rows_of, file, len(line) - 1)
+    limit_lines(monkeypatch, len(line))
+    assert len(rows_of(file)) == 1
+    limit_lines(monkeypatch, len(line) - 1)
+    assert "over" in fault(rows_of, file)
 
 
 def test_a_json_array_is_read_and_its_rows_numbered(tmp_path):

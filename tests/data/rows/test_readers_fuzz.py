@@ -6,12 +6,12 @@
 import json
 import os
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from row_files import dump, fault, write
+from row_files import dump, fault, limit_lines, write
 
-from truetune.data.rows.json_rows import iter_jsonl
-from truetune.data.rows.read import read_examples, read_questions
+from truetune.data.rows.read import file_records, iter_rows, read_examples, read_questions
 from truetune.errors import UserError
 
 fuzzed = settings(
@@ -30,6 +30,11 @@ def refused(read, *arguments, **options) -> str | None:
     return None
 
 
+@pytest.fixture
+def short_lines(monkeypatch):
+    limit_lines(monkeypatch, 200)
+
+
 text = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20).filter(str.strip)
 values = st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=5), st.lists, max_leaves=4)
 fields = ["id", "text", "prompt", "completion", "question", "answers", "answer", "aliases", "answerable", "other"]
@@ -45,21 +50,22 @@ file_bytes = structured | st.binary(max_size=60) | st.builds(lambda a, b: a + b,
 
 @fuzzed
 @given(file_bytes, st.sampled_from([".jsonl", ".json", ".txt"]))
-def test_no_bytes_raise_anything_but_a_user_error(tmp_path, content, ending):
+def test_no_bytes_raise_anything_but_a_user_error(tmp_path, short_lines, content, ending):
     file = write(tmp_path, content, f"fuzz{ending}")
     for read, options in ((read_examples, {}), (read_examples, {"on_bad_row": "skip"}), (read_questions, {})):
-        refusal = refused(read, file, max_line_bytes=200, **options)
+        refusal = refused(read, file, **options)
         assert refusal is None or refusal.startswith(str(file))
         assert "\n" not in (refusal or "")
 
 
 @fuzzed
 @given(file_bytes)
-def test_every_line_is_read_skipped_or_blank(tmp_path, content):
+def test_every_line_is_read_skipped_or_blank(tmp_path, short_lines, content):
     file = write(tmp_path, dump({"id": "first", "text": "first"}).encode() + content, "fuzz.jsonl")
-    reading = read_examples(file, on_bad_row="skip", max_line_bytes=200)
+    reading = read_examples(file, on_bad_row="skip")
     lines = 1 + content.count(b"\n") + (not content.endswith(b"\n") and content != b"")
-    assert reading.rows_read + len(reading.rows_skipped) + reading.blank_lines == lines
+    blank = sum(record.content is None for record in file_records(file))
+    assert reading.rows_read + len(reading.rows_skipped) + blank == lines
     assert reading.rows_read == len(reading.examples)
 
 
@@ -68,9 +74,9 @@ def test_every_line_is_read_skipped_or_blank(tmp_path, content):
 def test_what_is_dumped_is_read_back(tmp_path, rows):
     for ascii_only in (True, False):
         lines = "\r\n".join(json.dumps(row, ensure_ascii=ascii_only) for row in rows)
-        assert [row for _, row in iter_jsonl(write(tmp_path, lines))] == rows
+        assert [row for _, row in iter_rows(write(tmp_path, lines))] == rows
         array = write(tmp_path, json.dumps(rows, ensure_ascii=ascii_only), "rows.json")
-        assert [row for _, row in iter_jsonl(array)] == rows
+        assert [row for _, row in iter_rows(array)] == rows
 
 
 @fuzzed

@@ -5,201 +5,222 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Generic, Literal, TypeVar
+from typing import Generic, Literal, NamedTuple, TypeVar
 
-from truetune.data.dataset import Example, Question, stored
-from truetune.data.rows.columns import Columns, renamed
-from truetune.data.rows.formats import DEFAULT_TEMPLATE, Format, example, fill, form_of, question
-from truetune.data.rows.json_rows import MAX_LINE_BYTES, ROWS, BadRow, Record, Row, named, read_utf8, scan
-from truetune.data.rows.stored import Seen, Stored
+from truetune.data.dataset import Example, Question, examples
+from truetune.data.rows import json_rows, tables
+from truetune.data.rows.forms import DEFAULT_TEMPLATE, Columns, Form, example, fill, form_of, question, renamed
+from truetune.data.rows.many import Seen
+from truetune.data.rows.row import BadRow, JsonObject, Record, named, read_utf8
 from truetune.errors import UserError
 
 OnBadRow = Literal["error", "skip"]
-Paths = str | Path | Sequence[str | Path]
+READERS: dict[str, Callable[[Path], Iterator[Record]]] = {
+    ".jsonl": json_rows.lines,
+    ".json": json_rows.array,
+    ".csv": tables.separated,
+    ".tsv": tables.separated,
+    ".parquet": tables.parquet,
+}
+T = TypeVar("T", Example, Question)
+
+
+class NamedRows(NamedTuple):
+    """Rows that come from no file; `name` is that of the data set, `records` reads them from the first on."""
+
+    name: str
+    records: Callable[[], Iterable[Record]]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+Rows = str | Path | Sequence[str | Path] | NamedRows  # a file, several, a folder of them, or none at all
 
 
 @dataclass(frozen=True)
-class Reading:
-    """Rows read, rows skipped and blank lines add up to the lines of the files; skipped rows are (source, reason)."""
+class ReadRows:
+    """Rows read and rows skipped add up to the rows of the files; skipped rows are (source, reason)."""
 
-    examples: Stored[Example]
+    examples: Sequence[Example]
     format: str
     rows_read: int
     rows_skipped: list[tuple[str, str]]
-    blank_lines: int = 0
 
     @property
     def asks_questions(self) -> bool:
         """Whether prompts are questions in the prompt template."""
         return "question/" in self.format or "instruction/" in self.format
 
+    def notes(self, name: str) -> list[str]:
+        notes = [f"{name}: {self.rows_read} rows, recognised as {self.format}"]
+        if self.rows_skipped:
+            source, reason = self.rows_skipped[0]
+            notes.append(f"{len(self.rows_skipped)} rows skipped, the first: {source}: {reason}")
+        return notes
+
 
 def read_examples(
-    path: Paths,
+    rows: Rows,
     *,
     prompt_template: str = DEFAULT_TEMPLATE,
     on_bad_row: OnBadRow = "error",
-    max_line_bytes: int = MAX_LINE_BYTES,
     columns: Columns | None = None,
-) -> Reading:
-    """One file, several, or the files of a folder; each file's format is that of its first row.
+) -> ReadRows:
+    """What the rows teach; each file's form is that of its first row, and a .txt file is one example.
 
     A completion made from an answer starts with one space unless the prompt ends in white space; a `completion` is
-    taken as it stands. A .txt file is one example.
+    taken as it stands.
     """
-    fill(prompt_template, "")
-    examples = stored()
-    gathered = _Gathered(examples, example, prompt_template, on_bad_row, columns or {})
-    for file in data_files(path):
-        if file.suffix.lower() == ".txt":
-            gathered.keep(Example(file.stem, "", read_text(file), str(file)), "text")
-        else:
-            gathered.read(file, scan(file, max_line_bytes))
-    return gathered.reading(examples)
-
-
-def read_records(
-    name: str, records: Iterable[Record], *, prompt_template: str, on_bad_row: OnBadRow, columns: Columns
-) -> Reading:
-    """As `read_examples`, of rows that come from no file; `name` is that of the data set."""
-    fill(prompt_template, "")
-    examples = stored()
-    gathered = _Gathered(examples, example, prompt_template, on_bad_row, columns)
-    gathered.read(Path(name), records)
-    return gathered.reading(examples)
+    reader = _Reader(example, prompt_template, on_bad_row, columns or {})
+    gathered = examples(reader.read(rows))
+    return ReadRows(gathered, ", ".join(reader.forms), len(gathered), reader.skipped)
 
 
 def read_questions(
-    path: Paths,
-    *,
-    prompt_template: str = "{question}",
-    max_line_bytes: int = MAX_LINE_BYTES,
-    columns: Columns | None = None,
+    rows: Rows, *, prompt_template: str = "{question}", columns: Columns | None = None
 ) -> list[Question]:
-    """The template is for `question` fields; a `prompt` is asked as it stands. No row is ever skipped."""
-    fill(prompt_template, "")
-    questions: list[Question] = []
-    gathered = _Gathered(questions, question, prompt_template, "error", columns or {})
-    for file in data_files(path):
-        if file.suffix.lower() == ".txt":
-            raise UserError(f"{file}: a text asks nothing; questions are read from files of rows")
-        gathered.read(file, scan(file, max_line_bytes))
-    return questions
-
-
-def ask_records(name: str, records: Iterable[Record], *, prompt_template: str, columns: Columns) -> list[Question]:
-    """As `read_questions`, of rows that come from no file."""
-    fill(prompt_template, "")
-    questions: list[Question] = []
-    _Gathered(questions, question, prompt_template, "error", columns).read(Path(name), records)
-    return questions
-
-
-def data_files(path: Paths) -> Iterator[Path]:
-    """A folder stands for its files of rows in the order of their names."""
-    given = [path] if isinstance(path, (str, Path)) else list(path)
-    if not given:
-        raise UserError("no data file is named; name at least one .jsonl, .json, .csv, .parquet or .txt file")
-    for entry in map(Path, given):
-        if os.path.isdir(entry):
-            found = sorted(p for p in entry.glob("*") if p.suffix.lower() in ROWS and p.name[0] != ".")
-            if not found:
-                raise UserError(f"{entry.absolute()}: the folder holds no {_or(ROWS)} file; name a file")
-            yield from found
-        elif entry.suffix.lower() in (*ROWS, ".txt") or not os.path.exists(entry):
-            yield entry  # a missing file is said to be missing, whatever its name
-        else:
-            raise UserError(f"{entry.absolute()}: the name ends in {entry.suffix!r}, expected {_or((*ROWS, '.txt'))}")
-
-
-def _or(names: Sequence[str]) -> str:
-    return f"{', '.join(names[:-1])} or {names[-1]}"
-
-
-def read_text(path: str | Path) -> str:
-    """A whole text file, its line ends as \\n; raises if there is nothing but white space."""
-    text = read_utf8(Path(path)).replace("\r\n", "\n")
-    if not text.strip():
-        raise UserError(f"{Path(path).absolute()}: the file holds no text")
-    return text
-
-
-def read_template(named: str | None) -> str | None:
-    """`auto` and None stand for themselves, anything else for a file of Jinja."""
-    if named in (None, "auto"):
-        return named
-    try:
-        return read_text(named)
-    except UserError as error:
-        raise UserError(f"data.chat_template={named}: {error} (auto, null or a Jinja file)") from None
-
-
-Made = TypeVar("Made", Example, Question)
+    """What the rows ask. The template is for `question` fields; a `prompt` is asked as it stands. No row is skipped."""
+    return list(_Reader(question, prompt_template, "error", columns or {}).read(rows))
 
 
 @dataclass
-class _Gathered(Generic[Made]):
-    """Rows of any number of files, under ids that are unique over all of them."""
+class _Reader(Generic[T]):
+    """Makes something of each row of any number of files, under ids that are unique over all of them."""
 
-    kept: list[Made] | Stored[Made]
-    make: Callable[[Row, Format, str, str, str], Made]
+    make: Callable[[JsonObject, Form, str, str, str], T]
     prompt_template: str
     on_bad_row: OnBadRow
     columns: Columns
     skipped: list[tuple[str, str]] = field(default_factory=list)
-    formats: dict[Format, None] = field(default_factory=dict)
-    blank: int = 0
-    ids: Seen = field(default_factory=Seen)
-    places: dict[str, str] | None = None  # of each id, from the first one on that comes again
+    forms: dict[Form, None] = field(default_factory=dict)
+    ids: Seen | None = field(default_factory=Seen)  # None: ids may come again
+    first_places: dict[str, str] = field(default_factory=dict)  # of the ids, once one has come again
 
-    def reading(self, examples: Stored[Example]) -> Reading:
-        return Reading(examples, ", ".join(self.formats), len(examples), self.skipped, self.blank)
+    def read(self, rows: Rows) -> Iterator[T]:
+        fill(self.prompt_template, "")
+        if isinstance(rows, NamedRows):
+            yield from self._read_file(Path(rows.name), rows.records(), rows)
+            return
+        for file in data_files(rows):
+            if file.suffix.lower() != ".txt":
+                yield from self._read_file(file, file_records(file), rows)
+            elif self.make is question:
+                raise UserError(f"{file}: a text asks nothing; questions are read from files of rows")
+            else:
+                text = Record(1, str(file), {"id": file.stem, "text": read_text(file)})
+                yield from replace(self, columns={})._read_file(file, [text], rows)
 
-    def read(self, file: Path, records: Iterable[Record]) -> None:
-        form: Format | None = None
-        kept_before, skipped_before = len(self.kept), len(self.skipped)
+    def _read_file(self, file: Path, records: Iterable[Record], rows: Rows) -> Iterator[T]:
+        form: Form | None = None
+        usable, skipped_before = False, len(self.skipped)
         for record in records:
             if record.content is None:
-                self.blank += 1
                 continue
             try:
                 if isinstance(record.content, BadRow):
                     raise record.content
                 row, source = renamed(record.content, self.columns, record.source), record.source
                 form = form_of(row, source, form, self.columns)
-                name = _id(row, file, record.number)
-                self.keep(self.make(row, form, source, name, self.prompt_template), form)
+                item = self.make(row, form, source, _id(row, file, record.number), self.prompt_template)
+                self._check_id(item, rows)
             except BadRow as fault:
                 if self.on_bad_row == "error":
                     raise
                 self.skipped.append((record.source, fault.reason))
-        if len(self.kept) == kept_before:
+            else:
+                self.forms[form] = None
+                usable = True
+                yield item
+        if not usable:
             source, reason = self.skipped[skipped_before]
             raise UserError(f"{file}: no row can be used; the first fault is {source}: {reason}")
 
-    def keep(self, item: Made, form: Format) -> None:
-        if self.places is None and item.id in self.ids:
-            self.places = {row.id: row.source for row in self.kept}
-        if self.places is not None and item.id in self.places:
-            raise BadRow(
-                item.source,
-                f'the id {named([item.id])} is that of {self.places[item.id]} too; give each row an "id" of its own',
-            )
-        if self.places is None:
+    def _check_id(self, item: T, rows: Rows) -> None:
+        """Of ids only hashes are remembered: where one stood that comes again is learnt by reading all once more."""
+        if self.ids is None:
+            return
+        if item.id not in self.ids:
             self.ids.add(item.id)
-        else:
-            self.places[item.id] = item.source
-        self.kept.append(item)
-        self.formats[form] = None
+            return
+        if not self.first_places:
+            again = replace(self, on_bad_row="skip", skipped=[], forms={}, ids=None)
+            with suppress(UserError):  # what is wrong with a later file is reported when it is reached
+                for earlier in again.read(rows):
+                    self.first_places.setdefault(earlier.id, earlier.source)
+        place = self.first_places[item.id]
+        raise BadRow(item.source, f'the id {named([item.id])} is that of {place} too; give each row an "id" of its own')
 
 
-def _id(row: Row, file: Path, number: int) -> str:
+def _id(row: JsonObject, file: Path, number: int) -> str:
     given = row.get("id")
     if isinstance(given, bool) or not isinstance(given, (str, int)) or not str(given).strip():
         return f"{file.stem}:{number}"
     return str(given)
+
+
+def file_records(path: Path) -> Iterator[Record]:
+    """Goes on after a bad row, which is yielded, not raised; raises if the file as a whole cannot be used."""
+    blank = rows = 0
+    for record in READERS.get(path.suffix.lower(), json_rows.lines)(path):
+        blank += record.content is None
+        rows += record.content is not None
+        yield record
+    if rows == 0:
+        reason = "holds only blank lines" if blank else "holds no rows"
+        raise UserError(f"{path.absolute()}: the file {reason}; write at least one JSON object into it")
+
+
+def iter_rows(path: str | Path) -> Iterator[tuple[int, JsonObject]]:
+    """Line (or array element) numbers from 1 and their objects; the first bad row raises."""
+    for record in file_records(Path(path)):
+        if isinstance(record.content, BadRow):
+            raise record.content
+        if record.content is not None:
+            yield record.number, record.content
+
+
+def data_files(path: str | Path | Sequence[str | Path]) -> Iterator[Path]:
+    """A folder stands for its files of rows in the order of their names."""
+
+    def either(names: Sequence[str]) -> str:
+        return f"{', '.join(names[:-1])} or {names[-1]}"
+
+    entries = [path] if isinstance(path, (str, Path)) else list(path)
+    if not entries:
+        raise UserError("no data file is named; name at least one .jsonl, .json, .csv, .parquet or .txt file")
+    for entry in map(Path, entries):
+        if os.path.isdir(entry):
+            files = sorted(p for p in entry.glob("*") if p.suffix.lower() in READERS and p.name[0] != ".")
+            if not files:
+                raise UserError(f"{entry.absolute()}: the folder holds no {either([*READERS])} file; name a file")
+            yield from files
+        elif entry.suffix.lower() in (*READERS, ".txt") or not os.path.exists(entry):
+            yield entry  # a missing file is reported as missing, whatever its name
+        else:
+            expected = either([*READERS, ".txt"])
+            raise UserError(f"{entry.absolute()}: the name ends in {entry.suffix!r}, expected {expected}")
+
+
+def read_text(path: str | Path) -> str:
+    """All of a text file, its line ends as \\n; raises if there is nothing but white space."""
+    text = read_utf8(Path(path)).replace("\r\n", "\n")
+    if not text.strip():
+        raise UserError(f"{Path(path).absolute()}: the file holds no text")
+    return text
+
+
+def read_template(name: str | None) -> str | None:
+    """`auto` and None stand for themselves, anything else for a file of Jinja."""
+    if name in (None, "auto"):
+        return name
+    try:
+        return read_text(name)
+    except UserError as error:
+        raise UserError(f"data.chat_template={name}: {error} (auto, null or a Jinja file)") from None
 
 
 def together(questions: Sequence[Question]) -> list[Question]:

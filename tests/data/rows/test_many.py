@@ -1,30 +1,33 @@
-"""Items out of memory are the items: in order, in views, in worker processes, and when the disk is full."""
+"""Rows on disk are the rows: in order, chosen, in worker processes, when the disk is full, when the process ends."""
 
+import errno
 import multiprocessing
+import os
 import random
+import subprocess
+import sys
 import tempfile
-from functools import partial
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from row_files import dump, fault, write
 
-from truetune.data.dataset import Example, Turn
-from truetune.data.dataset import stored as examples
-from truetune.data.rows import stored
+from truetune.data.dataset import Example, Turn, examples
+from truetune.data.rows import many
+from truetune.data.rows.many import ArrowRows, Seen, chosen
 from truetune.data.rows.read import read_examples
-from truetune.data.rows.stored import Chosen, Seen
-from truetune.errors import Unwritable
+from truetune.errors import Unwritable, UserError
 
 TURNS = (Turn("system", "Be brief."), Turn("user", "Hi"))
 
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
-    """Blocks of a few rows, so that most are in the file."""
-    monkeypatch.setattr(stored, "IN_MEMORY", 500)
-    monkeypatch.setattr(stored, "HASHES", 20)
+    """Few rows are many, and are read a few at a time."""
+    monkeypatch.setattr(many, "IN_MEMORY", 20)
+    monkeypatch.setattr(many, "AT_ONCE", 7)
+    monkeypatch.setattr(many, "HASHES", 20)
 
 
 def made(count):
@@ -34,9 +37,10 @@ def made(count):
     ]
 
 
-@pytest.mark.parametrize("count", [0, 1, 100])
+@pytest.mark.parametrize("count", [0, 1, 19, 20, 100])
 def test_what_is_stored_comes_back(count):
-    rows, back = made(count), examples(made(count))
+    rows, back = made(count), examples(iter(made(count)))
+    assert isinstance(back, ArrowRows) == (count >= 20)
     assert list(back) == rows
     assert [back[n] for n in range(-count, count)] == rows * 2
     assert back[:3] == rows[:3]
@@ -47,23 +51,13 @@ def test_what_is_stored_comes_back(count):
         back[count]
 
 
-def test_a_row_is_added_after_some_were_read():
-    back = examples(made(30))
-    assert back[3] == made(4)[3]
-    for row in made(60)[30:]:
-        back.append(row)
-        assert back[-1] == row
-    assert list(back) == made(60)
-
-
 def test_a_choice_is_that_of_the_list():
     rows, order = made(50), list(range(50))
     random.Random(1).shuffle(order)
-    chosen = Chosen(examples(rows), stored.array("I", order))
-    assert list(chosen) == [rows[n] for n in order]
-    odd = chosen.where(lambda row: int(row.completion) % 2 == 1, start=10)
-    assert list(odd) == [rows[n] for n in order[10:] if n % 2]
-    assert list(odd.where(lambda row: row.weight < 9)) == [rows[n] for n in order[10:] if n % 2 and n / 3 < 9]
+    some = chosen(examples(rows), order)
+    assert list(some) == [rows[n] for n in order]
+    assert list(chosen(some, range(10, 50, 3))) == [rows[n] for n in order[10:50:3]]
+    assert chosen(rows, [3, 1]) == [rows[3], rows[1]]
 
 
 def found(rows, answers):
@@ -84,10 +78,43 @@ def test_another_process_reads_the_same(how):
 
 
 def test_a_full_disk_is_one_line_that_names_the_folder(monkeypatch):
-    monkeypatch.setattr(stored.tempfile, "TemporaryFile", partial(open, "/dev/full", "w+b"))
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("datasets.arrow_writer.ArrowWriter.write_table", full)
+    monkeypatch.setattr("datasets.arrow_writer.ArrowWriter.write_batch", full)
+    monkeypatch.setattr("datasets.arrow_writer.ArrowWriter.write_examples_on_file", full)
     with pytest.raises(Unwritable) as caught:
         examples(made(100))
     assert str(caught.value).startswith(f"{tempfile.gettempdir()}/rows: cannot be written: No space left on device (")
+
+
+def test_what_reading_raises_is_raised():
+    def broken():
+        yield from made(30)
+        raise UserError("rows.jsonl:31: no row")
+
+    with pytest.raises(UserError, match=r"^rows\.jsonl:31: no row$"):
+        examples(broken())
+
+
+def test_rows_leave_nothing_behind(tmp_path):
+    """Neither in the temporary folder nor in the home, which need not be writable."""
+    (tmp_path / "tmp").mkdir()
+    (tmp_path / "home").mkdir(mode=0o500)
+    code = (
+        "from truetune.data.dataset import Example, examples\n"
+        "from truetune.data.rows import many\n"
+        "many.IN_MEMORY = 5\n"
+        "rows = examples(Example(str(n), '', 'text', '') for n in range(10))\n"
+        "import os, tempfile\n"
+        "print(len(rows), len(os.listdir(tempfile.gettempdir())))"
+    )
+    surroundings = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    surroundings |= {"HOME": str(tmp_path / "home"), "TMPDIR": str(tmp_path / "tmp")}
+    done = subprocess.run([sys.executable, "-c", code], env=surroundings, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("10 1\n", "")
+    assert os.listdir(tmp_path / "tmp") == os.listdir(tmp_path / "home") == []
 
 
 @given(st.lists(st.text(max_size=2), max_size=200), st.text(max_size=2))

@@ -1,0 +1,109 @@
+"""Training and held-out rows are disjoint: rows set aside, rows left out, prompts that are nearly the same reported."""
+
+from __future__ import annotations
+
+import random
+import unicodedata
+from array import array
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from truetune.data.dataset import Example, Question
+from truetune.data.rows.many import chosen
+
+Shingle = tuple[str, ...]  # three words that follow each other
+ALIKE = 0.7  # Jaccard similarity of the sets of shingles
+TOO_COMMON = 20  # shingles in more held-out prompts than this are a template's, and find no candidates
+
+
+def normalised(text: str) -> str:
+    """Texts that differ in case, spaces or how accents are written only are the same."""
+    return " ".join(unicodedata.normalize("NFC", text).casefold().split())
+
+
+def compared(row: Example) -> str:
+    """What must not be on both sides of a split: the prompt, or all of a text."""
+    return normalised(row.prompt or row.completion)
+
+
+class Split:
+    """Rows from which others are taken; `notes` say how many went, and why."""
+
+    def __init__(self, rows: Sequence[Example], notes: Iterable[str] = ()) -> None:
+        self.rows, self.notes = rows, [*notes]
+
+    def shuffle(self, seed: int) -> None:
+        order = array("I", range(len(self.rows)))
+        random.Random(f"split-{seed}").shuffle(order)
+        self.rows = chosen(self.rows, order)
+
+    def set_aside(self, key: str, count: int) -> Sequence[Example]:
+        """The first rows, at most a fifth of all; every other row that repeats one of them is left out, too."""
+        size = min(count, len(self.rows) // 5)
+        if size < count:
+            few = f"at most a fifth of the {len(self.rows)} may be"
+            self.notes.append(f"data.{key}={count}: {size} rows are set aside, for {few}")
+        aside = self.rows[:size]
+        self.rows = chosen(self.rows, range(size, len(self.rows)))
+        self.leave_out(map(compared, aside), "training rows repeat a row set aside: left out of training")
+        return aside
+
+    def leave_out(self, texts: Iterable[str], why: str) -> None:
+        """Leaves out the rows whose prompt, or text, is among the (normalised) texts."""
+        texts = {*texts}
+        if not texts:
+            return
+        places = array("I", (place for place, row in enumerate(self.rows) if compared(row) not in texts))
+        if len(places) < len(self.rows):
+            self.notes.append(f"{len(self.rows) - len(places)} {why}")
+            self.rows = chosen(self.rows, places)
+
+
+def alike(held_out: Mapping[str, Iterable[Question]], train: Sequence[Example]) -> Iterator[str]:
+    """A note for each split that has nearly the prompts of training rows: such a question is no test."""
+    asked = {split: [q for q in questions if q.question] for split, questions in held_out.items()}
+    prompts = [[q.question for q in questions] for questions in asked.values()]
+    pairs_of_splits = near_duplicates(prompts, (row.prompt for row in train))
+    for (split, questions), pairs in zip(asked.items(), pairs_of_splits, strict=True):
+        if pairs:
+            first, like = next(iter(pairs.items()))
+            yield (
+                f"{len(pairs)} of {len(questions)} {split} prompts are nearly those of training rows (at least "
+                f"{ALIKE:g} of their three-word runs shared), the first: {questions[first].source} and "
+                f"{train[like].source}"
+            )
+
+
+def near_duplicates(splits: Sequence[Sequence[str]], train: Iterable[str]) -> list[dict[int, int]]:
+    """For each split: index of a held-out text -> that of the first training text that is like it."""
+    indexes = [_Index(held_out) for held_out in splits]
+    for number, text in enumerate(train):
+        shingles = _shingles(text)
+        for index in indexes:
+            index.look(number, shingles)
+    return [index.pairs for index in indexes]
+
+
+class _Index:
+    """Held-out texts by their shingles, so that each training text is compared with a few of them only."""
+
+    def __init__(self, held_out: Sequence[str]) -> None:
+        self.sets = [_shingles(text) for text in held_out]
+        places: defaultdict[Shingle, list[int]] = defaultdict(list)
+        for place, shingles in enumerate(self.sets):
+            for shingle in shingles:
+                places[shingle].append(place)
+        self.rare = {shingle: at for shingle, at in places.items() if len(at) <= TOO_COMMON}
+        self.pairs: dict[int, int] = {}
+
+    def look(self, number: int, shingles: set[Shingle]) -> None:
+        candidates = {place for shingle in shingles & self.rare.keys() for place in self.rare[shingle]}
+        for place in candidates - self.pairs.keys():
+            shared = len(shingles & self.sets[place])
+            if shared >= ALIKE * (len(shingles) + len(self.sets[place]) - shared):
+                self.pairs[place] = number
+
+
+def _shingles(text: str, length: int = 3) -> set[Shingle]:
+    words = normalised(text).split()
+    return {tuple(words[start : start + length]) for start in range(max(1, len(words) - length + 1))}
