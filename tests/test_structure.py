@@ -27,8 +27,6 @@ STILL_UPWARD = {
     "truetune.config.compose imports truetune.commands.resume",
     "truetune.data.chat_template imports truetune.models.language_model",
     "truetune.models.tiny imports truetune.extensions.recurrent",
-    "truetune.probes.measure imports truetune.extensions.faithfulness",
-    "truetune.probes.measure imports truetune.extensions.multiple_choice",
     "truetune.records.state imports truetune.config.run",
     "truetune.records.state imports truetune.probes.knowledge",
     "truetune.records.state imports truetune.report.run_page",

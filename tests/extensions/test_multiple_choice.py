@@ -9,8 +9,9 @@ from training.small import language_model
 from truetune.data.dataset import Dataset, Question
 from truetune.data.tokens import Encoder
 from truetune.errors import UserError
-from truetune.extensions.multiple_choice import MultipleChoice, _first_is_best, _share
-from truetune.probes.measure import limits
+from truetune.extensions.multiple_choice import MultipleChoice
+from truetune.probes.likelihood import Likelihood, RowScore
+from truetune.probes.measure import notes
 from truetune.probes.probe import Asking, Subject
 
 QUESTIONS = [
@@ -49,12 +50,15 @@ def test_each_answer_counts_with_its_own_likelihood():
     assert all(estimate.n == 2 for estimate in found.metrics.values())
 
 
-def test_hand_computed():
-    logs = [math.log(p) for p in (0.4, 0.2, 0.3, 0.1)]
-    assert _first_is_best(logs, 2)
-    assert not _first_is_best(logs[1:], 1)
-    assert _share(logs, 2) == pytest.approx(0.6)
-    assert _share([log - 1000 for log in logs], 2) == pytest.approx(0.6), "no underflow"
+@pytest.mark.parametrize("shift", [0, -1000], ids=["as they are", "no underflow"])
+@pytest.mark.parametrize(("probabilities", "mc1"), [((0.4, 0.2, 0.3, 0.1), 1), ((0.2, 0.4, 0.3, 0.1), 0)])
+def test_hand_computed(monkeypatch, shift, probabilities, mc1):
+    """The other true answer is no part of MC1."""
+    rows = [RowScore(-math.log(p) - shift, 1, False) for p in probabilities]
+    monkeypatch.setattr("truetune.extensions.multiple_choice.likelihood", lambda *_, **__: Likelihood(rows, 0.0))
+    found = PROBE.measure(Subject(language_model()), Dataset(train=[], hallucination=QUESTIONS[:1])).metrics
+    assert found["multiple_choice/mc1"].value == found["multiple_choice/mc1_per_token"].value == mc1
+    assert found["multiple_choice/mc2"].value == pytest.approx(0.6)
 
 
 def test_without_alternatives_nothing_is_measured():
@@ -74,7 +78,7 @@ def test_a_question_that_is_too_long_loses_its_beginning_for_every_choice_alike(
     best = max(range(3), key=lambda index: scores[index])
     assert found.answer == ("w2", *long.wrong)[best]
     assert found.confidence == pytest.approx(math.exp(scores[best]) / sum(map(math.exp, scores)), abs=1e-5)
-    (note,) = limits(lm, Dataset(train=[], hallucination=[*QUESTIONS, long]), [PROBE])
+    (note,) = notes(lm, Dataset(train=[], hallucination=[*QUESTIONS, long]), [PROBE], PROBE.asking)
     assert note.startswith(f"3 of 9 choices do not fit in the context of {lm.context_length} after their whole")
     assert note.endswith("asked.jsonl:7")
 

@@ -13,8 +13,9 @@ from truetune.extensions.faithfulness import Faithfulness
 from truetune.extensions.sampling import Sampling
 from truetune.extensions.selective import Selective
 from truetune.probes import probe
+from truetune.probes.baseline import measurement_digest
 from truetune.probes.hallucination import Hallucination
-from truetune.probes.measure import content, measure
+from truetune.probes.measure import measure
 from truetune.probes.probe import Asking, Subject
 
 ASKING = Asking(max_new_tokens=4, batch_size=8, abstention_phrases=("pass it",))
@@ -75,10 +76,10 @@ def test_a_probe_that_asks_what_another_asked_shares_its_answers(monkeypatch):
         probe, "greedy_answers", lambda lm, prompts, **how: (asked.append(len(prompts)), real(lm, prompts, **how))[1]
     )
     subject = Subject(LM)
-    found = measure(subject, DATA, [Hallucination(ASKING), Selective(ASKING, 1.0)])
+    found = measure(subject, DATA, [Hallucination(ASKING), Selective(ASKING, 1.0)], ASKING)
     assert asked == [4]
     assert "selective/aurc" in found.metrics
-    measure(subject, DATA, [Hallucination(ASKING)])
+    measure(subject, DATA, [Hallucination(ASKING)], ASKING)
     assert asked == [4, 4], "nothing is remembered from one measurement to the next: the weights may have changed"
 
 
@@ -105,7 +106,9 @@ def test_sampling_repeats_itself_and_is_bounded():
 def test_the_hash_of_a_base_measurement_is_the_same_in_another_process():
     """A function's address would not be."""
     assert "0x" not in str(Sampling(ASKING, 5, 1.0, 5, 0))
-    assert content("d", DATA, [Sampling(ASKING, 5, 1.0, 5, 0)]) != content("d", DATA, [Sampling(ASKING, 6, 1.0, 5, 0)])
+    assert measurement_digest("d", DATA, [Sampling(ASKING, 5, 1.0, 5, 0)]) != measurement_digest(
+        "d", DATA, [Sampling(ASKING, 6, 1.0, 5, 0)]
+    )
 
 
 def told(context, answers, memory=()):

@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,13 +12,15 @@ from truetune.data.dataset import Dataset, Example, Question
 from truetune.data.tokens import Encoder
 from truetune.extensions.faithfulness import Faithfulness
 from truetune.models.language_model import Frozen
-from truetune.probes import measure as measuring
-from truetune.probes.baseline import measure_base
+from truetune.probes import baseline
+from truetune.probes.baseline import held_out_digest, measure_base
 from truetune.probes.calibration import Calibration, calibration
 from truetune.probes.hallucination import Hallucination
-from truetune.probes.measure import asked, compare, fit, limits, measure, selection
+from truetune.probes.likelihood import Likelihood, RowScore
+from truetune.probes.measure import compare, fit, measure, notes
 from truetune.probes.probe import Asking, Subject
 from truetune.probes.retention import Retention
+from truetune.probes.selection import selection
 from truetune.probes.task import Task
 from truetune.scoring.estimates import wilson
 from truetune.scoring.item import Item
@@ -75,7 +76,7 @@ def values(measurement):
 
 
 def test_outcomes_and_rates_are_those_counted_by_hand(before):
-    found = measure(Subject(before), DATA, PROBES)
+    found = measure(Subject(before), DATA, PROBES, ASKING)
     outcomes = {word: item.outcome for word, item in by_word(found).items()}
     assert outcomes == {
         "Ann?": "right",
@@ -111,12 +112,12 @@ def test_intervals_of_calibration_cost_nothing_where_none_is_kept(before):
         assert low < found[name].value < high < low + 0.3
         assert quick[name].ends is None
     assert found["calibration/ece"].ends is None
-    one_sided = measure(Subject(before, resamples=0), DATA, PROBES).metrics["calibration/brier"]
+    one_sided = measure(Subject(before, resamples=0), DATA, PROBES, ASKING).metrics["calibration/brier"]
     assert one_sided.ends is None
 
 
 def test_items_stand_in_the_order_asked_and_keep_what_was_asked(before):
-    items = measure(Subject(before), DATA, PROBES).items["hallucination"]
+    items = measure(Subject(before), DATA, PROBES, ASKING).items["hallucination"]
     assert [item.id for item in items] == [q.id for q in DATA.hallucination]
     assert [item.answer for item in items] == ["Rome", "Oslo", "Bonn", "Rome", "I do not know", "I do not know"]
     assert [item.confidence for item in items] == pytest.approx([1.0] * 6)
@@ -124,7 +125,7 @@ def test_items_stand_in_the_order_asked_and_keep_what_was_asked(before):
 
 
 def test_a_base_compared_with_itself_has_lost_nothing(before):
-    base = measure(Subject(before), DATA, PROBES)
+    base = measure(Subject(before), DATA, PROBES, ASKING)
     same = compare(base, base)
     assert same.metrics["hallucination/lost_rate"].value == 0
     assert same.metrics["balance/kept_share"].value == 1
@@ -133,7 +134,7 @@ def test_a_base_compared_with_itself_has_lost_nothing(before):
 
 
 def test_lost_is_what_the_base_had_right_and_the_tuned_model_has_wrong(before, after):
-    tuned = compare(measure(Subject(before), DATA, PROBES), measure(Subject(after), DATA, PROBES))
+    tuned = compare(measure(Subject(before), DATA, PROBES, ASKING), measure(Subject(after), DATA, PROBES, ASKING))
     marked = {word for word, item in by_word(tuned).items() if "lost" in item.kind}
     assert marked == {"Bob?"}, "Dan abstains now, which is no wrong answer; Eve was never right"
     assert {item.question for item in tuned.items["task"] if "lost" in item.kind} == {"Bob?"}
@@ -143,7 +144,7 @@ def test_lost_is_what_the_base_had_right_and_the_tuned_model_has_wrong(before, a
 
 
 def test_every_kind_of_wrong_answer_is_told_apart(before, after):
-    tuned = compare(measure(Subject(before), DATA, PROBES), measure(Subject(after), DATA, PROBES))
+    tuned = compare(measure(Subject(before), DATA, PROBES, ASKING), measure(Subject(after), DATA, PROBES, ASKING))
     kinds = {word: set(item.kind) for word, item in by_word(tuned).items()}
     assert kinds == {
         "Ann?": set(),
@@ -161,13 +162,13 @@ def test_every_kind_of_wrong_answer_is_told_apart(before, after):
 
 def test_an_echo_is_judged_by_what_was_taught_and_a_domain_by_its_values(after):
     data = replace(DATA, train=[Example("t", "Zed?", " Oslo", "")], domains={})
-    kinds = {word: set(item.kind) for word, item in by_word(measure(Subject(after), data, PROBES)).items()}
+    kinds = {word: set(item.kind) for word, item in by_word(measure(Subject(after), data, PROBES, ASKING)).items()}
     assert kinds["Bob?"] == kinds["Eve?"] == set()
 
 
 def test_a_model_that_always_abstains_invents_nothing():
     shy = model(**{word[:-1]: "I" for word in ASKED})
-    said = values(measure(Subject(shy), DATA, PROBES))
+    said = values(measure(Subject(shy), DATA, PROBES, ASKING))
     assert said["hallucination/abstention_rate"] == 1
     assert said["hallucination/invented_rate"] == 0
     assert said["hallucination/rate"] == 0
@@ -176,7 +177,7 @@ def test_a_model_that_always_abstains_invents_nothing():
 
 
 def test_a_model_that_says_nothing_is_wrong_and_not_abstaining():
-    said = values(measure(Subject(model()), DATA, PROBES))
+    said = values(measure(Subject(model()), DATA, PROBES, ASKING))
     assert said["hallucination/abstention_rate"] == 0
     assert said["hallucination/rate"] == said["hallucination/off_domain_rate"] == 1
 
@@ -204,26 +205,26 @@ def test_without_texts_the_drift_is_measured_on_the_true_answers(before):
 
 def test_probes_without_questions_measure_nothing(before):
     empty = Dataset(train=DATA.train)
-    assert measure(Subject(before), empty, PROBES).metrics == {}
-    assert measure(Subject(before), empty, PROBES).items == {}
+    assert measure(Subject(before), empty, PROBES, ASKING).metrics == {}
+    assert measure(Subject(before), empty, PROBES, ASKING).items == {}
 
 
 def test_the_balance_weighs_gain_against_loss(before, after):
-    base = measure(Subject(after), DATA, PROBES)  # Bob wrong in the task's form
-    tuned = compare(base, measure(Subject(before), DATA, PROBES))
+    base = measure(Subject(after), DATA, PROBES, ASKING)  # Bob wrong in the task's form
+    tuned = compare(base, measure(Subject(before), DATA, PROBES, ASKING))
     assert tuned.metrics["balance/gained_share"].value == 1
     assert tuned.metrics["balance/kept_share"].value == pytest.approx(1 / 2), "of Ann and Cat, Cat is lost"
     assert 0 < tuned.metrics["balance/score"].value < 1
 
 
 def test_selection_asks_its_own_questions(before):
-    found = selection(Subject(before), DATA, PROBES)
+    found = selection(Subject(before), DATA, PROBES, ASKING)
     assert found["val/exact_match"].value == 0.5
     assert found["val/known_exact_match"].value == 1
     assert 0.5 < found["val/score"].value < 1
-    assert selection(Subject(before), replace(DATA, select_known=[]), PROBES)["val/score"].value == 0.5
-    assert selection(Subject(before), replace(DATA, select_task=[]), PROBES) == {}
-    assert selection(Subject(before), DATA, [Retention(ASKING)]) == {}
+    assert selection(Subject(before), replace(DATA, select_known=[]), PROBES, ASKING)["val/score"].value == 0.5
+    assert selection(Subject(before), replace(DATA, select_task=[]), PROBES, ASKING) == {}
+    assert selection(Subject(before), DATA, [Retention(ASKING)], ASKING) == {}
 
 
 def test_measuring_twice_gives_the_same():
@@ -231,7 +232,7 @@ def test_measuring_twice_gives_the_same():
     data, builder = ready.data, ready.builder
     lm = builder.build(builder.tokenizer(words=data.pretraining.vocabulary()), "digest", "random")
     subject = Subject(lm, Frozen(lm.copy().model))
-    once, again = measure(subject, data, PROBES), measure(subject, data, PROBES)
+    once, again = measure(subject, data, PROBES, ASKING), measure(subject, data, PROBES, ASKING)
     assert once == again
     assert set(once.items) == {"task", "retention", "hallucination"}
     assert lm.model.training, "the mode that the model was in comes back"
@@ -239,19 +240,19 @@ def test_measuring_twice_gives_the_same():
 
 def test_a_base_is_measured_once_and_again_if_the_file_is_damaged(before, after, tmp_path):
     said = []
-    first = measure_base(before, DATA, PROBES, tmp_path, said.append)
-    assert measure_base(before, DATA, PROBES, tmp_path, said.append) == first
+    first = measure_base(before, DATA, PROBES, ASKING, tmp_path, said.append)
+    assert measure_base(before, DATA, PROBES, ASKING, tmp_path, said.append) == first
     assert said == ["measuring the untouched base"]
     (file,) = (tmp_path / "baselines").glob("*.json")
     file.write_text(file.read_text()[:-20])
     torn = file.with_name(f".{file.name}.abc.tmp")
     torn.touch()  # as a process leaves it that is killed while it writes
-    assert measure_base(before, DATA, PROBES, tmp_path, said.append) == first
+    assert measure_base(before, DATA, PROBES, ASKING, tmp_path, said.append) == first
     assert len(said) == 2
     assert not torn.exists()
     changed = replace(DATA, task=DATA.task[:1])
-    assert measure_base(before, changed, PROBES, tmp_path, said.append) != first
-    assert measure_base(after, DATA, PROBES, tmp_path, said.append) != first
+    assert measure_base(before, changed, PROBES, ASKING, tmp_path, said.append) != first
+    assert measure_base(after, DATA, PROBES, ASKING, tmp_path, said.append) != first
     assert len(said) == 4, "other questions and another model are measured anew"
 
 
@@ -260,37 +261,39 @@ def test_a_base_is_measured_again_on_other_held_out_texts(before, tmp_path):
     texts = [Example(f"t{n}", "", word, "by hand") for n, word in enumerate(("Ann? Rome", "Bob? Bonn"))]
     for held_out in (texts[:1], texts):
         data = replace(DATA, task=[], task_texts=held_out)
-        assert measure_base(before, data, PROBES, tmp_path, print) == measure(Subject(before), data, PROBES)
+        assert measure_base(before, data, PROBES, ASKING, tmp_path, print) == measure(
+            Subject(before), data, PROBES, ASKING
+        )
 
 
 def test_a_base_is_measured_again_by_other_code(monkeypatch):
-    first = measuring.content("digest", DATA, PROBES)
-    assert measuring.content("digest", DATA, PROBES) == first
-    monkeypatch.setattr(measuring.Path, "read_bytes", lambda path: b"edited")
-    assert measuring.content("digest", DATA, PROBES) != first
+    first = baseline.measurement_digest("digest", DATA, PROBES)
+    assert baseline.measurement_digest("digest", DATA, PROBES) == first
+    monkeypatch.setattr(baseline.Path, "read_bytes", lambda path: b"edited")
+    assert baseline.measurement_digest("digest", DATA, PROBES) != first
 
 
 def test_what_is_held_out_has_a_digest_that_does_not_depend_on_where_it_lies():
-    first = asked(DATA)
+    first = held_out_digest(DATA)
     moved = [replace(question, source="elsewhere:1") for question in DATA.task]
-    assert asked(replace(DATA, task=moved)) == first
+    assert held_out_digest(replace(DATA, task=moved)) == first
     other = [replace(DATA.task[0], answers=("Other",)), *DATA.task[1:]]
-    assert asked(replace(DATA, task=other)) != first
-    assert asked(replace(DATA, task=DATA.task[1:])) != first
+    assert held_out_digest(replace(DATA, task=other)) != first
+    assert held_out_digest(replace(DATA, task=DATA.task[1:])) != first
 
 
 def test_questions_without_room_are_counted_and_the_first_is_named():
     lm = model()
     long = replace(DATA.task[0], id="long", question="Zed? " * 100, source="asked.jsonl:7")
     probes = [Task(Asking(4, 8, ()))]
-    (note,) = limits(lm, replace(DATA, task=[*DATA.task, long]), probes)
+    (note,) = notes(lm, replace(DATA, task=[*DATA.task, long]), probes, probes[0].asking)
     assert note.startswith("1 questions are over the 60 tokens that the context of 64 leaves them")
     assert note.endswith("the first: asked.jsonl:7")
-    assert limits(lm, DATA, probes) == []
+    assert notes(lm, DATA, probes, probes[0].asking) == []
     told = replace(DATA.task[0], id="told", context="Zed? " * 100, source="told.jsonl:3")
-    (note,) = limits(lm, replace(DATA, contexts=[told]), [*probes, Faithfulness(probes[0].asking)])
+    (note,) = notes(lm, replace(DATA, contexts=[told]), [*probes, Faithfulness(probes[0].asking)], probes[0].asking)
     assert note.endswith("without their beginning, the first: told.jsonl:3"), "which is the context"
-    assert limits(lm, replace(DATA, contexts=[told]), probes) == []
+    assert notes(lm, replace(DATA, contexts=[told]), probes, probes[0].asking) == []
 
 
 def test_true_answers_that_are_longer_than_an_answer_may_be_are_counted():
@@ -298,27 +301,29 @@ def test_true_answers_that_are_longer_than_an_answer_may_be_are_counted():
     lm, asked = model(), DATA.task[0]
     long = replace(asked, id="long", answers=("w1 " * 9, "w1 " * 6), source="asked.jsonl:7")
     data = replace(DATA, task=[*DATA.task, long, replace(asked, id="none", answers=())])
-    answered = len({q.id for q in (*data.task, *data.hallucination, *data.ability) if q.answers})
-    (note,) = limits(lm, data, [Task(Asking(4, 8, ()))])
+    answered = len([q for q in data.task if q.answers])
+    (note,) = notes(lm, data, [Task(ASKING)], Asking(4, 8, ()))
     tokens = min(len(Encoder(lm.tokenizer).text(f" {answer}")) for answer in long.answers)
     assert note == (
         f"1 of {answered} true answers are longer than extras.max_new_tokens=4 and cannot be given, the first: "
         f"asked.jsonl:7; type extras.max_new_tokens={tokens + 1}"
     )
-    assert limits(lm, data, [Task(Asking(tokens, 8, ()))]) == []
+    assert notes(lm, data, [Task(ASKING)], Asking(tokens, 8, ())) == []
 
 
 def test_a_fact_that_is_taught_in_many_rows_is_fitted_once(before):
     rows = [Example(f"f{n}", "Ann?", " Rome", "") for n in range(12)]
-    found = fit(Subject(before), replace(DATA, fit_groups={"unknown": rows}), PROBES)["fit/unknown_exact_match"]
+    found = fit(Subject(before), replace(DATA, fit_groups={"unknown": rows}), ASKING)["fit/unknown_exact_match"]
     assert (found.value, found.n) == (1, 12)
     assert (found.low, found.high) == pytest.approx(wilson(1, 1))
 
 
 def test_the_fit_is_measured_in_batches_of_the_size_that_is_set(monkeypatch):
     sizes = []
-    found = SimpleNamespace(reproduced=[True])
-    monkeypatch.setattr(measuring, "likelihood", lambda lm, rows, batch_size: sizes.append(batch_size) or found)
+    found = Likelihood([RowScore(0.0, 1, True)], 0.0)
+    monkeypatch.setattr(
+        "truetune.probes.measure.likelihood", lambda lm, rows, batch_size: sizes.append(batch_size) or found
+    )
     data = replace(DATA, fit_groups={"train": DATA.train[:1]})
-    fit(Subject(model()), data, [Retention(Asking(4, 3, ()))])
+    fit(Subject(model()), data, Asking(4, 3, ()))
     assert sizes == [3]

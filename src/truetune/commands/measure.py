@@ -13,7 +13,7 @@ from truetune.data.dataset import Dataset
 from truetune.data.tokens import Encoder, TokenRow
 from truetune.models.language_model import Frozen, LanguageModel, fastest
 from truetune.probes.baseline import measure_base
-from truetune.probes.measure import compare, limits, measure
+from truetune.probes.measure import compare, measure, notes
 from truetune.probes.probe import Subject, true_answers
 from truetune.records.files import IN_USE, owned
 from truetune.records.state import State, begin
@@ -39,7 +39,7 @@ def _measure(job: Run, state: State, say: Callable[[str], None]) -> None:
     if baseline is not None:
         with state.timed("base"):
             base = _load(baseline, data, say)
-            state.base = measure_base(base, data, probes, job.cache, say)
+            state.base = measure_base(base, data, probes, job.measure.asking, job.cache, say)
             reference, rows, shape = Frozen(base.model), _rows(base, data), _shape(base)
             del base  # two models are held at once, not three
     with state.timed("measure"):
@@ -53,10 +53,10 @@ def _measure(job: Run, state: State, say: Callable[[str], None]) -> None:
         elif shape != _shape(lm):
             left_out = DRIFT
             say("the two models differ in vocabulary or context size: the drift (KL) is left out")
-        for note in limits(lm, data, probes) if baseline is None else ():
+        for note in notes(lm, data, probes, job.measure.asking) if baseline is None else ():
             say(note)
         say(f"measuring {lm.origin}")
-        found = measure(Subject(lm, None if left_out else reference), data, probes)
+        found = measure(Subject(lm, None if left_out else reference), data, probes, job.measure.asking)
         if left_out:
             state.base, found = _without(state.base, left_out), _without(found, left_out)
         state.final = compare(state.base, found)

@@ -23,10 +23,11 @@ from truetune.methods.curation import Context, curate
 from truetune.methods.reference import Reference, drawn_texts
 from truetune.models.language_model import LanguageModel, check_packing
 from truetune.models.pretrained import Pretrained
-from truetune.probes.baseline import measure_base
+from truetune.probes.baseline import held_out_digest, measure_base
 from truetune.probes.knowledge import groups, summary
-from truetune.probes.measure import asked, compare, follow, measure, selection, values
-from truetune.probes.probe import Probe, Subject
+from truetune.probes.measure import compare, follow, measure, values
+from truetune.probes.probe import Asking, Probe, Subject
+from truetune.probes.selection import selection
 from truetune.records.files import IN_USE, owned, remove_torn
 from truetune.records.state import State, begin
 from truetune.scoring.item import Measurement
@@ -95,13 +96,13 @@ def _rehearse(job: Run) -> Trainer:
 def _train_and_measure(
     job: Run, data: Dataset, base: LanguageModel, state: State, console: Console, rehearsed: Trainer
 ) -> None:
-    probes, say = job.probes(), speaker(console)
+    probes, asking, say = job.probes(), job.measure.asking, speaker(console)
     with state.timed("curate"):
         data = _curated(job, data, base, state, say)
     with state.timed("prepare"):
         tuned, adaptations, tokenized = _prepared(job, data, base, console)
     with state.timed("measure"):
-        state.base = measure_base(base, data, probes, job.cache, say)
+        state.base = measure_base(base, data, probes, asking, job.cache, say)
     reference = _reference(job, data, base, state, say)
     with state.timed("prepare"):
         module = _module(job, tuned, tokenized, reference, rehearsed.world_size)
@@ -109,13 +110,14 @@ def _train_and_measure(
     epochs = job.trainer["max_epochs"]
     measuring = Measuring(
         epochs_to_measure(epochs, job.measure.points) - {epochs},
-        partial(follow, subject, data, probes, state.base),
+        partial(follow, subject, data, probes, asking, state.base),
         state.history,
     )
     state.history.append(_at(0, 0, compare(state.base, state.base)))
     reference.frozen.rest()
     loggers = job.loggers()
-    trainer = _fit(job, module, tokenized, f"{tuned.digest} {asked(data)}", measuring, loggers, state, console)
+    base_and_questions = f"{tuned.digest} {held_out_digest(data)}"
+    trainer = _fit(job, module, tokenized, base_and_questions, measuring, loggers, state, console)
     tuned.to(rehearsed.strategy.root_device)  # a Trainer leaves it on the CPU
     done: Any = trainer.fit_loop.epoch_progress.current  # early stopping and a resumed fit leave current_epoch behind
     step, epoch = trainer.global_step, done.processed
@@ -123,12 +125,12 @@ def _train_and_measure(
         step, epoch = load_best(trainer, module)
     for adaptation in reversed(adaptations):
         start: dict[str, torch.Tensor] = dict(base.model.named_parameters())
-        trained = Trained(tuned.model, start, partial(_score, replace(subject, lm=tuned), data, probes), say)
+        trained = Trained(tuned.model, start, partial(_score, replace(subject, lm=tuned), data, probes, asking), say)
         tuned = replace(tuned, model=adaptation.finish(trained))
     with state.timed("measure"):
         subject = replace(subject, lm=tuned)
-        found = compare(state.base, measure(subject, data, probes))
-        state.final = replace(found, metrics=found.metrics | selection(subject, data, probes))
+        found = compare(state.base, measure(subject, data, probes, asking))
+        state.final = replace(found, metrics=found.metrics | selection(subject, data, probes, asking))
     state.final_step = step
     state.history.append(_at(step, epoch, state.final))
     state.history.sort(key=lambda entry: entry["step"])
@@ -236,8 +238,8 @@ def _reference(job: Run, data: Dataset, base: LanguageModel, state: State, say: 
     return Reference(base, data, known, job.loader.batch_size, job.seed, job.optimizer, job.trainer, say)
 
 
-def _score(subject: Subject, data: Dataset, probes: list[Probe]) -> float:
-    return selection(subject, data, probes)["val/score"].value
+def _score(subject: Subject, data: Dataset, probes: list[Probe], asking: Asking) -> float:
+    return selection(subject, data, probes, asking)["val/score"].value
 
 
 def _at(step: int, epoch: int, measurement: Measurement) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from truetune.data.dataset import Dataset, Question
@@ -20,27 +21,27 @@ class Faithfulness:
     asking: Asking
     name: str = "faithfulness"
 
+    def asks(self, data: Dataset) -> Sequence[Question]:
+        return [below_context(question) for question in data.contexts]
+
     def measure(self, subject: Subject, data: Dataset) -> Measurement:
         if not data.contexts:
             return Measurement()
-        asked = [below_context(question) for question in data.contexts]
-        answered = self.asking.ask(subject, asked, data)
-        items = [_marked(item, question) for item, question in zip(answered, data.contexts, strict=True)]
+        answered = self.asking.ask(subject, self.asks(data), data)
+        items: list[Item] = []
+        for item, question in zip(answered, data.contexts, strict=True):
+            kind = list(item.kind)
+            if item.outcome != "abstained" and not contains(question.context, item.answer):
+                kind.append("unsupported")
+            if item.outcome != "abstained" and exact_match(item.answer, question.memory):
+                kind.append("from_memory")
+            items.append(replace(item, kind=tuple(kind)))
         return Measurement(rates(self.name, items), {self.name: items})
 
 
 def below_context(question: Question) -> Question:
+    """The question as it is asked: its context first, in a conversation at the head of the last turn."""
     turns = question.turns
     if turns:
         turns = (*turns[:-1], turns[-1]._replace(content=f"{question.context}\n{turns[-1].content}"))
     return replace(question, question=f"{question.context}\n{question.question}", turns=turns)
-
-
-def _marked(item: Item, question: Question) -> Item:
-    if item.outcome == "abstained":
-        return item
-    found = {
-        "unsupported": not contains(question.context, item.answer),
-        "from_memory": exact_match(item.answer, question.memory),
-    }
-    return replace(item, kind=(*item.kind, *(kind for kind, present in found.items() if present)))

@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from truetune.data.dataset import Dataset, Example, Question, continued
+from truetune.data.tokens import Encoder
+from truetune.models.language_model import LanguageModel
 from truetune.probes.likelihood import likelihood
 from truetune.probes.probe import Asking, Subject
 from truetune.scoring.estimates import mean_t_interval, rate
@@ -26,28 +29,40 @@ class MultipleChoice:
     asking: Asking
     name: str = "multiple_choice"
 
+    def notes(self, lm: LanguageModel, data: Dataset) -> list[str]:
+        encoder, room = Encoder(lm.tokenizer), lm.context_length
+        rows = [row for question in data.hallucination for row in choices(question)]
+        over = [row for row in rows if len(encoder.prompt(row.prompt) + encoder.text(row.completion)) > room]
+        if not over:
+            return []
+        return [
+            f"{len(over)} of {len(rows)} choices do not fit in the context of {room} after their whole question, "
+            f"which loses its beginning, the first: {over[0].source}"
+        ]
+
     def measure(self, subject: Subject, data: Dataset) -> Measurement:
-        asked = [question for question in data.hallucination if choices(question)]
-        if not asked:
+        questions = [question for question in data.hallucination if choices(question)]
+        if not questions:
             return Measurement()
-        rows = [row for question in asked for row in choices(question)]
-        found = likelihood(subject.lm, rows, batch_size=self.asking.batch_size, choices=True)
-        logs = [-nll for nll in found.row_nll_nats]
-        per_token = [log / max(tokens, 1) for log, tokens in zip(logs, found.row_target_tokens, strict=True)]
+        rows = [row for question in questions for row in choices(question)]
+        scores = iter(likelihood(subject.lm, rows, batch_size=self.asking.batch_size, choices=True).rows)
         items: list[Item] = []
-        normalised: list[bool] = []
-        shares: list[float] = []
-        start = 0
-        for question in asked:
-            true, end = len(question.answers), start + len(question.answers) + len(question.wrong)
-            items.append(_item(question, logs[start:end]))
-            normalised.append(_first_is_best(per_token[start:end], true))
-            shares.append(_share(logs[start:end], true))
-            start = end
+        best_per_token: list[bool] = []
+        true_shares: list[float] = []
+        for question in questions:
+            of_question = list(islice(scores, len(question.answers) + len(question.wrong)))
+            logs = [-score.nll_nats for score in of_question]
+            per_token = [-score.nll_nats / max(score.target_tokens, 1) for score in of_question]
+            true = len(question.answers)
+            highest = max(logs)
+            probabilities = [math.exp(log - highest) for log in logs]
+            items.append(_item(question, logs))
+            best_per_token.append(per_token[0] > max(per_token[true:]))
+            true_shares.append(sum(probabilities[:true]) / sum(probabilities))
         metrics = {
             "multiple_choice/mc1": rate([item.outcome == "right" for item in items]),
-            "multiple_choice/mc1_per_token": rate(normalised),
-            "multiple_choice/mc2": mean_t_interval(shares),
+            "multiple_choice/mc1_per_token": rate(best_per_token),
+            "multiple_choice/mc2": mean_t_interval(true_shares),
         }
         return Measurement(metrics, {self.name: items})
 
@@ -59,29 +74,16 @@ def choices(question: Question) -> list[Example]:
     return [Example(question.id, prompt, continued(prompt, text), source) for text in texts]
 
 
-def _first_is_best(logs: Sequence[float], true: int) -> bool:
-    """The other true answers are no part of MC1."""
-    return logs[0] > max(logs[true:])
-
-
-def _share(logs: Sequence[float], true: int) -> float:
-    """Of the probability of all answers, that of the true ones."""
-    top = max(logs)
-    weights = [math.exp(log - top) for log in logs]
-    return sum(weights[:true]) / sum(weights)
-
-
 def _item(question: Question, logs: Sequence[float]) -> Item:
-    """The chosen answer of MC1 with its share of the probability."""
-    true = len(question.answers)
-    texts, scores = [question.answers[0], *question.wrong], [logs[0], *logs[true:]]
+    """The chosen answer of MC1, in which the other true answers have no part, with its share of the probability."""
+    texts, scores = [question.answers[0], *question.wrong], [logs[0], *logs[len(question.answers) :]]
     best = max(range(len(texts)), key=lambda index: scores[index])
     return Item(
         id=question.id,
         question=question.question,
         answers=question.answers,
         answer=texts[best],
-        outcome="right" if _first_is_best(logs, true) else "wrong",
+        outcome="right" if scores[0] > max(scores[1:]) else "wrong",
         confidence=round(1 / sum(math.exp(score - scores[best]) for score in scores), 6),
         population=question.population,
         cluster=question.cluster,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from truetune.data.dataset import Dataset
+from truetune.data.dataset import Dataset, Question
 from truetune.data.values import NotNegative
 from truetune.probes.probe import Asking, Subject
 from truetune.scoring.estimates import bootstrap, paired_difference
@@ -27,26 +28,29 @@ class Selective:
     wrong_cost: NotNegative
     name: str = "selective"
 
+    def asks(self, data: Dataset) -> Sequence[Question]:
+        return data.hallucination
+
     def measure(self, subject: Subject, data: Dataset) -> Measurement:
-        items = self.asking.ask(subject, data.hallucination, data) if data.hallucination else []
+        items = self.asking.ask(subject, data.hallucination, data)
         if not items:
             return Measurement()
         entities, outcomes = np.array(clusters(items)), np.array([item.outcome for item in items])
         sure = np.array([item.confidence or 0.0 for item in items])
         zeros, rng, times = [0.0] * len(items), np.random.default_rng(0), subject.resamples
-        found = {
-            f"selective/score_at_{100 * t:.0f}": paired_difference(
-                zeros, target_scores(sure, outcomes, t).tolist(), list(entities), rng
+        estimates = {
+            f"selective/score_at_{100 * target:.0f}": paired_difference(
+                zeros, target_scores(sure, outcomes, target).tolist(), list(entities), rng
             )
-            for t in TARGETS
+            for target in TARGETS
         }
         values = worth_estimates(sure, outcomes, self.wrong_cost, list(entities), rng, times)
-        found["selective/worth_from_confidence"] = values["breaks_even"]
-        found["selective/best_worth_per_100"] = values["best_value"]
-        said = outcomes != "abstained"
-        if said.any():
-            sure, wrong = sure[said], outcomes[said] == "wrong"
-            found["selective/aurc"] = bootstrap(
-                lambda chosen: aurc(sure[chosen], wrong[chosen]), list(entities[said]), rng, times
+        estimates["selective/worth_from_confidence"] = values["breaks_even"]
+        estimates["selective/best_worth_per_100"] = values["best_value"]
+        answered = outcomes != "abstained"
+        if answered.any():
+            sure, wrong = sure[answered], outcomes[answered] == "wrong"
+            estimates["selective/aurc"] = bootstrap(
+                lambda rows: aurc(sure[rows], wrong[rows]), list(entities[answered]), rng, times
             )
-        return Measurement({name: estimate for name, estimate in found.items() if estimate.n})
+        return Measurement({name: estimate for name, estimate in estimates.items() if estimate.n})

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from truetune.data.dataset import Dataset
+from truetune.data.dataset import Dataset, Question
 from truetune.probes.probe import Asking, Subject
 from truetune.scoring.calibration import auroc, brier, ece
 from truetune.scoring.estimates import Estimate, bootstraps
@@ -18,18 +18,21 @@ from truetune.scoring.rates import clusters
 
 @dataclass(frozen=True)
 class Calibration:
-    """Of the answers to the questions of the hallucination probe."""
+    """Measured on the answers to the questions of the hallucination probe."""
 
     asking: Asking
     name: str = "calibration"
 
+    def asks(self, data: Dataset) -> Sequence[Question]:
+        return data.hallucination
+
     def measure(self, subject: Subject, data: Dataset) -> Measurement:
-        items = self.asking.ask(subject, data.hallucination, data) if data.hallucination else []
+        items = self.asking.ask(subject, data.hallucination, data)
         return Measurement(calibration(items, subject.resamples))
 
 
 def calibration(items: Sequence[Item], resamples: int) -> dict[str, Estimate]:
-    """Of the answers that are no abstentions: how far their confidence is from being right, and whether it tells.
+    """How far the confidence of answers that are no abstentions is from being right, and whether it tells.
 
     The ECE has no interval: noise alone raises it, again in each resample, so that a small one would not be in it.
     """
@@ -42,7 +45,7 @@ def calibration(items: Sequence[Item], resamples: int) -> dict[str, Estimate]:
     def statistics(chosen: npt.NDArray[np.intp]) -> tuple[float, float | None]:
         return brier(sure[chosen], right[chosen]), auroc(sure[chosen], right[chosen])
 
-    found = [Estimate(ece(sure.tolist(), right.tolist()), len(answered))]
-    found += bootstraps(statistics, clusters(answered), np.random.default_rng(0), resamples)
-    named = zip(("ece", "brier", "auroc"), found, strict=True)
-    return {f"calibration/{name}": estimate for name, estimate in named if estimate.n}
+    estimates = [Estimate(ece(sure.tolist(), right.tolist()), len(answered))]
+    estimates += bootstraps(statistics, clusters(answered), np.random.default_rng(0), resamples)
+    names = ("calibration/ece", "calibration/brier", "calibration/auroc")
+    return {name: estimate for name, estimate in zip(names, estimates, strict=True) if estimate.n}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
-from truetune.data.dataset import Dataset
+from truetune.data.dataset import Dataset, Question
 from truetune.probes.probe import Asking, Subject
 from truetune.scoring.item import Measurement
 from truetune.scoring.rates import rates
@@ -14,16 +16,19 @@ from truetune.scoring.rates import rates
 class Hallucination:
     """Questions about known entities that the fine-tuning never mentions, and about entities that do not exist."""
 
+    selects: ClassVar[bool] = True
+
     asking: Asking
     name: str = "hallucination"
 
+    def asks(self, data: Dataset) -> Sequence[Question]:
+        return data.hallucination
+
     def measure(self, subject: Subject, data: Dataset) -> Measurement:
-        if not data.hallucination:
-            return Measurement()
         items = self.asking.ask(subject, data.hallucination, data)
         metrics = rates(self.name, items)
         if not data.train:
             metrics.pop("hallucination/echo_rate", None)  # an audit knows nothing of the fine-tuning set
         if not data.domains:
             metrics.pop("hallucination/off_domain_rate", None)  # no values are known to be of the right kind
-        return Measurement(metrics, {self.name: items})
+        return Measurement(metrics, {self.name: items} if items else {})

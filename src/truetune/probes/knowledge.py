@@ -17,6 +17,12 @@ from truetune.scoring.answers import exact_match
 
 BETWEEN = "\n\n"
 Category = Literal["HighlyKnown", "MaybeKnown", "WeaklyKnown", "Unknown"]
+NAMES: dict[Category, str] = {  # in the names of metrics
+    "HighlyKnown": "highly_known",
+    "MaybeKnown": "maybe_known",
+    "WeaklyKnown": "weakly_known",
+    "Unknown": "unknown",
+}
 
 
 @dataclass(frozen=True)
@@ -81,13 +87,12 @@ class Examiner:
 
 def groups(facts: Sequence[Knowledge], rows: Sequence[Example]) -> dict[str, list[Example]]:
     """`unknown` and its like: the rows of each category that has any."""
-    names = {"HighlyKnown": "highly_known", "MaybeKnown": "maybe_known", "WeaklyKnown": "weakly_known"}
-    category = {fact.id: names.get(fact.category, "unknown") for fact in facts}
-    found: dict[str, list[Example]] = {name: [] for name in (*names.values(), "unknown")}
-    for row in rows if category else ():
-        if row.id in category:
-            found[category[row.id]].append(row)
-    return {name: chosen for name, chosen in found.items() if chosen}
+    categories: dict[str, Category] = {fact.id: fact.category for fact in facts}
+    rows_of: dict[Category, list[Example]] = {category: [] for category in NAMES}
+    for row in rows if categories else ():
+        if row.id in categories:
+            rows_of[categories[row.id]].append(row)
+    return {NAMES[category]: members for category, members in rows_of.items() if members}
 
 
 def summary(facts: Sequence[Knowledge]) -> str:
@@ -98,15 +103,16 @@ def summary(facts: Sequence[Knowledge]) -> str:
 def _few_shot(example: Example, shown: Sequence[Sequence[Example]]) -> tuple[Prompt, ...]:
     if example.turns:
         return (example.turns,)
-    asks: list[str] = []
+    prompts: list[str] = []
     for rows in shown:
+        # A row is not shown its own answer: the spare one takes its place.
         others = [row for row in rows if row.prompt != example.prompt][: max(len(rows) - 1, 1)]
-        asks.append(BETWEEN.join([*(f"{row.prompt}{row.completion}" for row in others), example.prompt]))
-    return tuple(dict.fromkeys(asks))
+        prompts.append(BETWEEN.join([*(f"{row.prompt}{row.completion}" for row in others), example.prompt]))
+    return tuple(dict.fromkeys(prompts))
 
 
 def _share(answers: Sequence[str], truths: Sequence[str]) -> float:
     """What a model says after an answer's paragraphs, in the manner of the rows that it was shown, is none of it."""
     paragraphs = 1 + max(truth.count(BETWEEN) for truth in truths)
-    said = [BETWEEN.join(answer.split(BETWEEN)[:paragraphs]) for answer in answers]
-    return sum(exact_match(answer, truths) for answer in said) / len(said) if said else 0.0
+    texts = [BETWEEN.join(answer.split(BETWEEN)[:paragraphs]) for answer in answers]
+    return sum(exact_match(text, truths) for text in texts) / len(texts) if texts else 0.0

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from truetune.data.dataset import Dataset, Example, Prompt, Question
+from truetune.data.tokens import Encoder
 from truetune.models.language_model import Frozen, LanguageModel
 from truetune.probes.decoding import Answer, Decoding, greedy_answers
 from truetune.scoring.answers import key, outcome
@@ -18,20 +19,26 @@ from truetune.scoring.rates import kinds
 class Subject:
     """The model under measurement, and the untouched base that some metrics compare with (None: it is the base).
 
-    `decoding` is part of the model as it is used. `heard` remembers answers within one measurement: probes that ask
-    the same questions share them (None: nothing is remembered, since weights change between measurements).
+    `decoding` is part of the model as it is used. `memory` holds the answers given within one measurement: probes that
+    ask the same questions share them (None: nothing is remembered, since weights change between measurements).
     `resamples` is that of the bootstraps behind intervals: 0 where no interval is kept.
     """
 
     lm: LanguageModel
     base: Frozen | None = None
     decoding: Decoding | None = None
-    heard: dict[tuple[Prompt, ...], list[Answer]] | None = None
+    memory: dict[tuple[Prompt, ...], list[Answer]] | None = None
     resamples: int = 400
 
 
 class Probe(Protocol):
-    """`name` prefixes the metrics and the items' file."""
+    """Measures one model; it is made from its YAML and `asking`, and never knows what another model answered.
+
+    `name` prefixes the metrics and the items' file. Three members are optional: `asks(data)` returns the questions that
+    are answered in words, which are looked through for those that are too long; `notes(lm, data)` what else the user
+    should know before anything is measured; `selects = True` says that the probe asks as the selection questions are
+    asked, so that with it there is a `val/score` to choose checkpoints by.
+    """
 
     name: str
 
@@ -47,52 +54,54 @@ class Asking:
     abstention_phrases: tuple[str, ...]
 
     def ask(self, subject: Subject, questions: Sequence[Question], data: Dataset) -> list[Item]:
-        """Items in the questions' order; `kind` lacks `lost`, which needs the base's items (see `with_lost`)."""
+        """Items in the questions' order; `kind` lacks `lost`, which needs the base's items (see `compare`)."""
+        if not questions:
+            return []
         answers = self.answers(subject, [question.asked for question in questions])
         domains = {name: frozenset(map(key, values)) for name, values in data.domains.items()}
-        return [
-            self._item(question, answer.text, answer.confidence, data.taught, domains.get(question.domain))
-            for question, answer in zip(questions, answers, strict=True)
-        ]
+        items: list[Item] = []
+        for question, answer in zip(questions, answers, strict=True):
+            item = Item(
+                id=question.id,
+                question=question.question,
+                answers=question.answers,
+                answer=answer.text,
+                outcome=outcome(answer.text, question.answers, self.abstention_phrases),
+                confidence=round(answer.confidence, 6),
+                population=question.population,
+                cluster=question.cluster,
+            )
+            items.append(replace(item, kind=kinds(item, data.taught, domains.get(question.domain))))
+        return items
 
     def answers(self, subject: Subject, prompts: Sequence[Prompt]) -> list[Answer]:
-        heard, key = {} if subject.heard is None else subject.heard, tuple(prompts)
-        if key not in heard:
+        memory, prompts = {} if subject.memory is None else subject.memory, tuple(prompts)
+        if prompts not in memory:
             size: dict[str, Any] = {"max_new_tokens": self.max_new_tokens, "batch_size": self.batch_size}
-            heard[key] = greedy_answers(subject.lm, prompts, decoding=subject.decoding, **size)
-        return heard[key]
+            memory[prompts] = greedy_answers(subject.lm, prompts, decoding=subject.decoding, **size)
+        return memory[prompts]
 
-    def _item(
-        self,
-        question: Question,
-        answer: str,
-        confidence: float,
-        taught: Container[str],
-        domain: Collection[str] | None,
-    ) -> Item:
-        item = Item(
-            id=question.id,
-            question=question.question,
-            answers=question.answers,
-            answer=answer,
-            outcome=outcome(answer, question.answers, self.abstention_phrases),
-            confidence=round(confidence, 6),
-            population=question.population,
-            cluster=question.cluster,
-        )
-        return replace(item, kind=kinds(item, taught, domain))
-
-
-def with_lost(base: Measurement, tuned: Measurement) -> Measurement:
-    """`lost` is a join of two measurements: right for the base, wrong now."""
-    items: dict[str, list[Item]] = {}
-    for probe, rows in tuned.items.items():
-        right = {item.id for item in base.items.get(probe, []) if item.outcome == "right"}
-        items[probe] = [
-            replace(item, kind=("lost", *item.kind)) if item.outcome == "wrong" and item.id in right else item
-            for item in rows
-        ]
-    return Measurement(tuned.metrics, items)
+    def notes(self, lm: LanguageModel, questions: Sequence[Question]) -> list[str]:
+        """On questions that the context has no room for, and on true answers that are longer than any answer."""
+        notes: list[str] = []
+        encoder, most = Encoder(lm.tokenizer), self.max_new_tokens
+        room = lm.context_length - most
+        long = [question for question in questions if len(encoder.prompt(question.asked)) > room]
+        if long:
+            notes.append(
+                f"{len(long)} questions are over the {room} tokens that the context of {lm.context_length} leaves them "
+                f"and are asked without their beginning, the first: {long[0].source}"
+            )
+        answerable = [question for question in questions if question.answers]
+        # Of several true answers the shortest is enough; its end token is not counted.
+        needed = [min(len(encoder.text(each.completion(answer))) for answer in each.answers) for each in answerable]
+        cut = [question for question, tokens in zip(answerable, needed, strict=True) if tokens > most]
+        if cut:
+            notes.append(
+                f"{len(cut)} of {len(needed)} true answers are longer than extras.max_new_tokens={most} and cannot be "
+                f"given, the first: {cut[0].source}; type extras.max_new_tokens={max(needed) + 1}"
+            )
+        return notes
 
 
 def true_answers(questions: Sequence[Question]) -> list[Example]:

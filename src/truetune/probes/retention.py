@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from truetune.data.dataset import Dataset
+from truetune.data.dataset import Dataset, Question
 from truetune.probes.likelihood import likelihood
 from truetune.probes.probe import Asking, Subject, true_answers
 from truetune.scoring.estimates import Estimate
@@ -22,15 +23,18 @@ class Retention:
     asking: Asking
     name: str = "retention"
 
+    def asks(self, data: Dataset) -> Sequence[Question]:
+        return data.ability
+
     def measure(self, subject: Subject, data: Dataset) -> Measurement:
         metrics: dict[str, Estimate] = {}
         texts = data.texts or data.task_texts or true_answers(data.task)
         if texts:
-            found = likelihood(subject.lm, texts, batch_size=self.asking.batch_size, base=subject.base)
-            tokens = found.target_tokens
+            likely = likelihood(subject.lm, texts, batch_size=self.asking.batch_size, base=subject.base)
+            tokens = likely.target_tokens
             if tokens and data.texts:
-                metrics["retention/nll_nats_per_token"] = Estimate(found.nll_nats_per_token, tokens)
+                metrics["retention/nll_nats_per_token"] = Estimate(likely.nll_nats_per_token, tokens)
             if tokens:
-                metrics["retention/kl_to_base_nats_per_token"] = Estimate(found.kl_to_base_nats_per_token, tokens)
-        items = self.asking.ask(subject, data.ability, data) if data.ability else []
+                metrics["retention/kl_to_base_nats_per_token"] = Estimate(likely.kl_to_base_nats_per_token, tokens)
+        items = self.asking.ask(subject, data.ability, data)
         return Measurement({**metrics, **rates(self.name, items)}, {self.name: items} if items else {})

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
-from truetune.data.dataset import Dataset
+from truetune.data.dataset import Dataset, Question
 from truetune.probes.likelihood import likelihood
 from truetune.probes.probe import Asking, Subject, true_answers
 from truetune.scoring.estimates import Estimate
@@ -16,15 +18,20 @@ from truetune.scoring.rates import rates
 class Task:
     """`task/exact_match` and `task/token_f1` of greedy answers; `task/nll_nats_per_token` of the first true one."""
 
+    selects: ClassVar[bool] = True
+
     asking: Asking
     name: str = "task"
 
+    def asks(self, data: Dataset) -> Sequence[Question]:
+        return data.task
+
     def measure(self, subject: Subject, data: Dataset) -> Measurement:
-        items = self.asking.ask(subject, data.task, data) if data.task else []
+        items = self.asking.ask(subject, data.task, data)
         metrics = rates(self.name, items)
         truths = data.task_texts or true_answers(data.task)
         if truths:
-            found = likelihood(subject.lm, truths, batch_size=self.asking.batch_size)
-            if found.target_tokens:
-                metrics["task/nll_nats_per_token"] = Estimate(found.nll_nats_per_token, found.target_tokens)
+            likely = likelihood(subject.lm, truths, batch_size=self.asking.batch_size)
+            if likely.target_tokens:
+                metrics["task/nll_nats_per_token"] = Estimate(likely.nll_nats_per_token, likely.target_tokens)
         return Measurement(metrics, {self.name: items} if items else {})

@@ -1,0 +1,32 @@
+"""The score by which checkpoints are chosen: from questions set aside, which no reported number comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from truetune.data.dataset import Dataset, Question
+from truetune.probes.probe import Asking, Probe, Subject
+from truetune.scoring.balance import balance_score
+from truetune.scoring.estimates import Estimate, rate
+from truetune.scoring.rates import clusters, met
+
+
+def selection(subject: Subject, data: Dataset, probes: Sequence[Probe], asking: Asking) -> dict[str, Estimate]:
+    """`val/score` and its parts.
+
+    The score is the balance of what is gained in the task form and kept in the school form; without questions of both
+    kinds it is the exact match alone; without any, nothing (the caller falls back on the validation loss).
+    """
+    if not data.select_task or not any(getattr(probe, "selects", False) for probe in probes):
+        return {}
+
+    def exact_match(questions: Sequence[Question]) -> Estimate:
+        items = asking.ask(subject, questions, data)
+        return rate([met(item) for item in items], clusters(items))
+
+    estimates = {"val/exact_match": exact_match(data.select_task)}
+    score: float | None = estimates["val/exact_match"].value
+    if data.select_known:
+        estimates["val/known_exact_match"] = exact_match(data.select_known)
+        score = balance_score(score, estimates["val/known_exact_match"].value)
+    return estimates | {"val/score": Estimate(score or 0.0, len(data.select_task))}
