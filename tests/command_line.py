@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from truetune.cli import CONF
+from truetune.commands.launch import CONF
 from truetune.config import compose
 from truetune.config import run as build
 from truetune.errors import UserError

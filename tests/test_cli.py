@@ -14,6 +14,7 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from truetune import cli
+from truetune.commands import launch
 from truetune.errors import UserError
 from truetune.records import versions
 
@@ -207,7 +208,7 @@ def test_a_rank_that_fails_says_which_it_is(monkeypatch, capsys):
 
 def test_a_rank_that_a_cluster_has_started_leaves_the_run_folder_to_rank_0(monkeypatch, folder):
     launched = []
-    monkeypatch.setattr(cli, "_launch", lambda job: launched.append(sys.argv[1:]))
+    monkeypatch.setattr(cli, "launch", lambda command: launched.append(sys.argv[1:]))
     monkeypatch.setattr(sys, "argv", ["truetune", "seed=1"])
     monkeypatch.setenv("RANK", "1")
     with pytest.raises(SystemExit):
@@ -225,13 +226,13 @@ def test_a_clusters_job_raises_where_a_run_leaves(monkeypatch, mode):
     monkeypatch.setattr(HydraConfig, "get", lambda: SimpleNamespace(mode=RunMode[mode]))
     asked = Path("run"), 143, "it was asked to stop"
     with pytest.raises(SystemExit) as left:
-        cli._leave(*asked)
+        launch._leave(*asked)
     assert left.value.code == 143
     monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
     if mode == "MULTIRUN":
         with pytest.raises(CompactHydraException, match="error: run: exit code 143: it was asked to stop"):
-            cli._leave(*asked)
-        cli._leave(Path("run"), 0, "a rank over 0 has ended")
+            launch._leave(*asked)
+        launch._leave(Path("run"), 0, "a rank over 0 has ended")
     else:
         with pytest.raises(SystemExit):
-            cli._leave(*asked)
+            launch._leave(*asked)

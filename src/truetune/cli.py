@@ -9,27 +9,14 @@ import signal
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import nullcontext
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import NoReturn
 
-from truetune.config import secrets
-from truetune.errors import EXPECTED, TERMINATED, UserError, rank
-
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
-
-    from truetune.config.checks import Job
-    from truetune.config.run import Prepared, Run
-
-_PACKAGED = Path(__file__).parent / "conf"
-CONF = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parents[2] / "conf"
-
-LONGEST = 1000  # characters of an error
-
-_prepared: Prepared | None = None
+from truetune.commands.launch import launch, launch_sweep, say_error
+from truetune.errors import EXPECTED, RANK_OF_A_RUN, TERMINATED, UserError, rank, started_by_rank_0
 
 
 def _guarded(main: Callable[[], None]) -> Callable[[], NoReturn]:
@@ -42,23 +29,24 @@ def _guarded(main: Callable[[], None]) -> Callable[[], NoReturn]:
             sys.argv.remove("--debug")
         for number in TERMINATED:  # set here, Lightning does not requeue
             signal.signal(number, _terminated)
+        code = 0
         try:
             main()
         except EXPECTED as error:
             if debug:
                 traceback.print_exc()
-            raise SystemExit(_say(error)) from None
+            code = say_error(error)
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
-            raise SystemExit(130) from None
+            code = 130
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise SystemExit(1) from None
+            code = 1
         except OSError as error:
             if error.errno != errno.ENAMETOOLONG:
                 raise
-            raise SystemExit(_say(UserError(f"{error.filename}: the name is too long; choose a shorter one"))) from None
-        raise SystemExit(0)
+            code = say_error(UserError(f"{error.filename}: the name is too long; choose a shorter one"))
+        raise SystemExit(code)
 
     return command
 
@@ -72,47 +60,21 @@ def train() -> None:
 
     versions.check()
     arguments = compose.parse(sys.argv[1:])
-    problem: Exception | None = None
-    if "hydra.output_subdir=null" in arguments.overrides:  # rank 0 has started this one, with what it made of the words
-        _launch("train")
+    if started_by_rank_0(arguments.overrides):
+        launch("train")
     elif folder := resume.sweep_folder(arguments):
-        sweep.resumed(folder, sweep.to_stderr)
+        if not sweep.resumed(folder, sweep.to_stderr).finish(sweep.to_stderr):
+            raise SystemExit(1)
     else:
         sys.argv[1:] = resume.expanded(sys.argv[1:], arguments)
-        with _aside() as words:
-            sys.argv += words
+        with tempfile.TemporaryDirectory(prefix="truetune.") if rank() else nullcontext() as aside:
+            if aside is not None:  # torchrun or srun has started this rank, and the run folder is rank 0's
+                named = any(word.startswith("hydra.run.dir=") for word in sys.argv)
+                sys.argv += [RANK_OF_A_RUN, *([] if named else [f"hydra.run.dir='{aside}'"])]
             if compose.is_sweep(arguments):
-                problem = sweep.problem_of(lambda: _launch("train"))
+                launch_sweep()
             else:
-                _launch("train")
-    whole = [sweep.finish(jobs, sweep.to_stderr) for jobs in sweep.STARTED.values()]
-    if problem is not None:
-        print(f"error: {in_one_line(problem).removeprefix('error: ')}", file=sys.stderr)
-    if problem is not None or not all(whole):
-        raise SystemExit(1)
-
-
-@contextmanager
-def _aside() -> Generator[list[str]]:
-    """More words for a rank that torchrun or srun has started: the run folder is rank 0's, so this one works aside."""
-    if rank() == 0:
-        yield []
-        return
-    named = any(word.startswith("hydra.run.dir=") for word in sys.argv)
-    with tempfile.TemporaryDirectory(prefix="truetune.") as folder:
-        yield ["hydra.output_subdir=null", *([] if named else [f"hydra.run.dir='{folder}'"])]
-
-
-def _launch(job: Job) -> None:
-    global _prepared
-    from truetune.config import compose
-
-    arguments = compose.parse(sys.argv[1:])
-    if compose.runs_something(arguments):
-        _prepared = compose.check(arguments, CONF, job)
-    import hydra
-
-    hydra.main(version_base="1.3", config_path=str(CONF), config_name=job)(_job)()
+                launch("train")
 
 
 @_guarded
@@ -124,52 +86,7 @@ def measure() -> None:
     versions.check()
     if compose.is_sweep(compose.parse(sys.argv[1:])):
         raise UserError("truetune-measure measures one model at a time; call it once for each, without -m")
-    _launch("measure")
-
-
-def _job(cfg: DictConfig) -> None:
-    """What Hydra calls once the run folder exists."""
-    import logging
-
-    from hydra.core.hydra_config import HydraConfig
-
-    from truetune.config.run import build, prepare
-
-    run_dir = Path(HydraConfig.get().runtime.output_dir)
-    try:
-        job = build(cfg, _prepared or prepare(cfg), run_dir)
-        logging.raiseExceptions = False  # a full disk is said once, not by the log file as well
-        _start(job)
-    except EXPECTED as error:
-        logging.getLogger("truetune").info("error: %s", secrets.hide(str(error)))
-        _leave(run_dir, _say(error), in_one_line(error))
-    except SystemExit as asked:
-        _leave(run_dir, asked.code, "it was asked to stop")
-
-
-def _leave(run_dir: Path, code: Any, why: str) -> None:
-    """A cluster's job (by submitit) must raise an error: of one that leaves, who waits for it hears nothing."""
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.errors import CompactHydraException
-    from hydra.types import RunMode
-
-    if "SUBMITIT_EXECUTOR" not in os.environ or HydraConfig.get().mode != RunMode.MULTIRUN:
-        raise SystemExit(code)
-    if code:  # ranks over 0 leave with 0
-        raise CompactHydraException(f"error: {run_dir}: exit code {code}: {why}")
-
-
-def _start(job: Run) -> None:
-    from rich.console import Console
-
-    console = Console(stderr=True)
-    if rank() == 0:
-        console.print("loading torch, lightning and transformers", highlight=False, soft_wrap=True)
-    if "baseline" in job.config:
-        from truetune.commands.measure import audit as work
-    else:
-        from truetune.commands.train import run as work
-    work(job, console)
+    launch("measure")
 
 
 @_guarded
@@ -230,16 +147,3 @@ def _terminated(*_: object) -> NoReturn:
     """SIGTERM unwinds the stack, so that jobs are stopped, locks freed and the record says `interrupted`."""
     print("terminated", file=sys.stderr)
     raise SystemExit(143)
-
-
-def in_one_line(error: Exception) -> str:
-    """Without secrets, and of a value that fills pages only the ends."""
-    text = " ".join(secrets.hide(str(error)).split())
-    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"
-
-
-def _say(error: Any) -> int:
-    """The last line of a command, and its exit code."""
-    which = f"rank {rank()}: " if rank() else ""
-    print(f"error: {which}{in_one_line(error)}", file=sys.stderr)
-    return error.exit_code

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Sequence
 from typing import Any
 
 TERMINATED = tuple(  # exit code 143; the last two are a cluster's warnings, and submitit sends the very last
@@ -39,6 +40,19 @@ class RankFailed(Exception):
 
 
 EXPECTED = (UserError, Unwritable, Diverged, RankFailed)
+
+
+# Which process this is, by words on its command line that others than its user add.
+RANK_OF_A_RUN = "hydra.output_subdir=null"  # by Lightning, which starts the other ranks with rank 0's words
+SWEEP_JOB = "hydra.mode=RUN"  # by a sweep
+
+
+def started_by_rank_0(words: Sequence[str]) -> bool:
+    return RANK_OF_A_RUN in words
+
+
+def is_job_of_sweep(words: Sequence[str]) -> bool:
+    return SWEEP_JOB in words
 
 
 def rank() -> int:

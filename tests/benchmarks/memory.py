@@ -90,7 +90,7 @@ def write(path, count):
 
 def run(path):
     """One line of JSON: what each stage took at most, in bytes."""
-    from truetune.cli import CONF
+    from truetune.commands.launch import CONF
     from truetune.config import compose
 
     peaks, start = {}, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

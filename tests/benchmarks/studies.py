@@ -21,7 +21,7 @@ import study_tables
 from closed_world import closed_world
 from omegaconf import OmegaConf
 
-from truetune.cli import CONF
+from truetune.commands.launch import CONF
 
 SEEDS = tuple(int(seed) for seed in os.environ.get("SEEDS", "0,1,2,3,4").split(","))
 COMMON = ["extras.threads=1", "extras.save_model=false"]

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from command_line import TINY_RUN, checked, refusal, typed
@@ -13,7 +14,9 @@ from filelock import FileLock
 from omegaconf import OmegaConf
 
 from hydra_plugins.truetune_launcher.launcher import ProcessLauncher
-from truetune.commands.sweep import Job, Jobs, _last_error, problem_of, quoted, resumed
+from truetune.commands import launch
+from truetune.commands.sweep import Sweep, SweepJob, SweepTask, last_error, quoted, resumed
+from truetune.config import compose
 from truetune.errors import UserError
 from truetune.records.record import KEYS
 from truetune.records.run_folder import LOG
@@ -38,7 +41,7 @@ pytestmark = pytest.mark.usefixtures("folder")
 
 def test_a_failing_job_stops_no_other_and_says_why(folder):
     said = []
-    jobs = Jobs(folder / "sweep")
+    jobs = Sweep(folder / "sweep")
     jobs.run([refused("abc"), PRINTS], 0, said.append)
     listed = read(folder / "sweep")
     assert [(job["number"], job["status"]) for job in listed] == [(0, "failed"), (1, "finished")]
@@ -52,12 +55,12 @@ def test_a_failing_job_stops_no_other_and_says_why(folder):
 def test_a_traceback_is_told_by_its_last_line_and_not_by_hydras_advice(folder):
     log = folder / LOG
     log.write_text("Traceback\nIndexError: x\n\nSet the environment variable HYDRA_FULL_ERROR=1 for a stack trace.\n")
-    assert _last_error(log) == "IndexError: x"
+    assert last_error(log) == "IndexError: x"
 
 
 def test_each_job_gets_a_folder_of_its_own_whatever_the_path(folder):
     sweep = folder / "it's a sweep, of two"
-    Jobs(sweep).run([PRINTS], 3, lambda _: None)
+    Sweep(sweep).run([PRINTS], 3, lambda _: None)
     assert [job["status"] for job in read(sweep)] == ["finished"]
     assert OmegaConf.load(sweep / "3" / LOG).dir == str(sweep / "3")
 
@@ -70,13 +73,13 @@ def test_at_most_so_many_jobs_run_at_once(folder):
         (running.discard if " done " in line or " failed" in line else running.add)(number)
         most.append(len(running))
 
-    Jobs(folder / "sweep", n_jobs=2).run([refused(text) for text in "abc"], 0, say)
+    Sweep(folder / "sweep", n_jobs=2).run([refused(text) for text in "abc"], 0, say)
     assert max(most) == 2
     assert running == set()
 
 
 def test_jobs_launched_in_two_goes_are_all_listed(folder):
-    jobs = Jobs(folder / "sweep", n_jobs=2)
+    jobs = Sweep(folder / "sweep", n_jobs=2)
     jobs.run([refused("a")], 0, lambda _: None)
     jobs.run([refused("b")], 1, lambda _: None)
     assert [job["overrides"] for job in read(folder / "sweep")] == [refused("a"), refused("b")]
@@ -93,7 +96,7 @@ def test_an_interrupted_sweep_stops_its_jobs_and_lists_them(folder, monkeypatch)
         if line.startswith("job 1:"):
             raise Interrupted
 
-    jobs = Jobs(folder / "sweep", n_jobs=2)
+    jobs = Sweep(folder / "sweep", n_jobs=2)
     with pytest.raises(Interrupted):
         jobs.run([list(TINY_RUN), refused("b"), refused("c")], 0, say)
     assert [job["status"] for job in read(folder / "sweep")] == ["interrupted", "waiting", "waiting"]
@@ -102,7 +105,7 @@ def test_an_interrupted_sweep_stops_its_jobs_and_lists_them(folder, monkeypatch)
 
 
 def test_a_job_that_has_just_finished_when_its_sweep_is_interrupted_is_listed_so(folder):
-    jobs = Jobs(folder / "sweep", n_jobs=2)
+    jobs = Sweep(folder / "sweep", n_jobs=2)
 
     def say(line):
         if line.startswith("job 1:"):
@@ -156,7 +159,7 @@ def broken_sweep(folder):
         ("waiting", ["a=4"]),
         ("failed", ["bad=1"]),
     ]
-    jobs = Jobs(folder, 2, [Job(n, words, status) for n, (status, words) in enumerate(rows)])
+    jobs = Sweep(folder, 2, [SweepJob(n, words, status) for n, (status, words) in enumerate(rows)])
     for number, status in ((0, "finished"), (1, "diverged")):
         (folder / str(number)).mkdir(parents=True)
         (folder / str(number) / "run.json").write_text(json.dumps({"status": status}))
@@ -296,8 +299,8 @@ def test_the_sweep_ends_with_a_table_and_a_frontier(swept):
 
 
 def test_a_sweep_of_failures_alone_exits_with_1_and_says_so(folder):
-    script = "import truetune.commands.sweep as s; j = s.Jobs(s.Path('sweep')); "
-    script += "j.run([['clip=a'], ['clip=b']], 0, print); print(s.finish(j, print))"
+    script = "import truetune.commands.sweep as s; j = s.Sweep(s.Path('sweep')); "
+    script += "j.run([['clip=a'], ['clip=b']], 0, print); print(j.finish(print))"
     result = typed("-c", script, cwd=folder, command=os.path.basename(sys.executable))
     assert result.stdout.splitlines()[-2:] == ["0 of 2 jobs finished", "False"]
     assert [line.split(": exit")[0] for line in result.stdout.splitlines() if line.startswith("failed")] == [
@@ -351,16 +354,15 @@ def test_a_search_with_a_value_that_is_missing_is_refused_in_one_line():
 
 
 def test_a_run_that_answered_nothing_does_not_end_the_search(tmp_path, monkeypatch, capsys):
-    launcher = ProcessLauncher(1)
-    launcher._folder, launcher._known = tmp_path, set()
-    launcher._wanted = "hallucination/correct_given_attempted"
+    launcher, name = ProcessLauncher(1), "hallucination/correct_given_attempted"
+    launcher.sweep = Sweep(tmp_path)
     final = {"hallucination/rate": {"value": 0.0}}
-    run = {"base": {launcher._wanted: {"value": 0.3}}, "final": final}
-    monkeypatch.setattr("truetune.records.record.read_run", lambda folder: run)
-    assert launcher._values(Job(3, [])) is None
-    assert capsys.readouterr().err == "run 3 has no hallucination/correct_given_attempted to be searched by\n"
-    final[launcher._wanted] = {"value": 0.5}
-    assert launcher._values(Job(4, [])) == 0.5
+    record = {"base": {name: {"value": 0.3}}, "final": final}
+    monkeypatch.setattr("truetune.records.record.read_run", lambda folder: record)
+    assert launcher.values(3, name) is None
+    assert capsys.readouterr().err == f"run 3 has no {name} to be searched by\n"
+    final[name] = {"value": 0.5}
+    assert launcher.values(4, name) == 0.5
 
 
 def test_a_search_by_what_its_runs_do_not_measure_ends_after_the_first(folder):
@@ -448,17 +450,33 @@ def test_the_command_resumes_a_sweep(swept):
 @pytest.mark.parametrize("asked", [False, True])
 def test_a_job_has_the_environment_that_its_sweep_was_typed_in(folder, monkeypatch, asked):
     """What keeps Hydra from showing a traceback of the sweep is for the sweep's process alone."""
-    if asked:
-        monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
-    else:
-        monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")  # so that it is put back in any case
+    if not asked:
+        monkeypatch.delenv("HYDRA_FULL_ERROR")
     started = []
     monkeypatch.setattr("truetune.commands.sweep.subprocess.Popen", lambda *_, env, **__: started.append(env))
-    jobs = Jobs(folder / "sweep")
+    monkeypatch.setattr(sys, "argv", ["truetune", "-m", "seed=0,1"])
+    monkeypatch.setattr(compose, "check", lambda *_: None)
 
-    def launch():
+    def launched(task):
         assert os.environ["HYDRA_FULL_ERROR"] == "1"
-        jobs._start(Job(0, ["a=1"]))
+        launcher = ProcessLauncher(1)
+        config = OmegaConf.create({"hydra": {"sweep": {"dir": str(folder / "sweep")}}})
+        launcher.setup(hydra_context=None, task_function=task, config=config)
+        launcher.sweep._start(SweepJob(0, ["a=1"]))
 
-    assert problem_of(launch) is None
-    assert ("HYDRA_FULL_ERROR" in started[0]) is ("HYDRA_FULL_ERROR" in os.environ) is asked
+    monkeypatch.setattr("hydra.main", lambda **_: lambda task: lambda: launched(task))
+    launch.launch_sweep()
+    assert ("HYDRA_FULL_ERROR" in started[0]) is asked
+
+
+def test_hydra_hands_the_launcher_the_task_of_the_sweep(folder, monkeypatch):
+    """What Hydra is given to call is the one way from the launcher, which Hydra makes, back to the command."""
+    started = []
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    monkeypatch.setattr(Sweep, "run", lambda self, overrides, first, say: started.append((self, list(overrides))))
+    monkeypatch.setattr(sys, "argv", ["truetune", "-m", "seed=0,1", "hydra.sweep.dir=here", "hydra.launcher.n_jobs=3"])
+    task = SweepTask(print, frozenset(["A"]))
+    launch.launch("train", task)
+    assert started == [(task.sweep, [["seed=0"], ["seed=1"]])]
+    assert (task.sweep.folder, task.sweep.n_jobs, task.sweep.hidden) == (Path("here"), 3, {"A"})

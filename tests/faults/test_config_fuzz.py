@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from truetune.cli import in_one_line
+from truetune.commands.launch import in_one_line
 from truetune.config import run as build
 from truetune.config import secrets
 from truetune.errors import UserError

@@ -15,7 +15,7 @@ import psutil
 import pytest
 from command_line import TINY_RUN
 
-from truetune.commands.sweep import Jobs
+from truetune.commands.sweep import Sweep
 from truetune.records.record import read_run
 
 pytestmark = pytest.mark.skipif(not os.environ.get("TRUETUNE_LONG"), reason="long: TRUETUNE_LONG=1")
@@ -34,7 +34,7 @@ def test_of_eight_processes_that_start_at_once_one_gets_the_folder(tmp_path):
     assert read_run(tmp_path / "run")["status"] == "finished"
 
 
-class Killing(Jobs):
+class Killing(Sweep):
     """Sends some jobs a signal while they work."""
 
     kills = {7: signal.SIGTERM, 13: signal.SIGKILL}  # noqa: RUF012
@@ -71,7 +71,7 @@ def test_two_hundred_jobs_leave_the_launcher_as_it_was(tmp_path):
         return process.num_fds(), threading.active_count(), dict(os.environ), handlers, process.children()
 
     before, memory = state(), process.memory_info().rss
-    Jobs(tmp_path, n_jobs=2).run([prints] * 200, 0, lambda _: None)
+    Sweep(tmp_path, n_jobs=2).run([prints] * 200, 0, lambda _: None)
     assert state() == before
     assert process.memory_info().rss - memory < 20e6
 
@@ -82,8 +82,8 @@ def test_jobs_of_two_processes_train_what_each_was_told(tmp_path, monkeypatch):
     two = [*TINY_RUN, "trainer=ddp_sim"]
     diverges = [*two, "optimizer.lr=1e29", "trainer.max_epochs=9"]
     words = [[*two, "optimizer.lr=1e-3"], diverges, [*two, "optimizer.lr=1e-2"]]
-    Jobs(tmp_path / "sweep").run(words, 0, lambda _: None)
-    Jobs(tmp_path / "alone").run(words[2:], 0, lambda _: None)
+    Sweep(tmp_path / "sweep").run(words, 0, lambda _: None)
+    Sweep(tmp_path / "alone").run(words[2:], 0, lambda _: None)
     jobs = json.loads((tmp_path / "sweep" / "sweep.json").read_text())["jobs"]
     assert [job["status"] for job in jobs] == ["finished", "failed", "finished"]
     assert jobs[1]["error"].startswith("exit code 3: ")

@@ -31,34 +31,34 @@ ConfigStore.instance().store(group="hydra/launcher", name="truetune", node=Launc
 class ProcessLauncher(Launcher):
     def __init__(self, n_jobs: int) -> None:
         self.n_jobs = n_jobs
+        self.metrics: set[str] = set()  # that some run or its base has
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        from truetune.commands.sweep import Jobs
+        from truetune.commands.sweep import Sweep
 
-        self._config, self._folder = config, Path(str(config.hydra.sweep.dir))
-        self._wanted = config.get("optimized_metric") or []
-        self._jobs = Jobs(self._folder, self.n_jobs)
-        self._known: set[str] = set()  # metrics that some run or its base has
+        task: Any = task_function  # a SweepTask
+        task.sweep = self.sweep = Sweep(Path(str(config.hydra.sweep.dir)), self.n_jobs, hidden=task.hidden)
+        self.config = config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Failures are listed and counted by us: to Hydra every job has completed, so none is dropped."""
         from truetune.commands.sweep import to_stderr
         from truetune.records.run_folder import SETTINGS
 
-        if not (self._folder / SETTINGS).exists():  # Hydra's own sweeper writes it, and Optuna's does not
-            self._folder.mkdir(parents=True, exist_ok=True)
-            OmegaConf.save(self._config, self._folder / SETTINGS)
-        self._jobs.run(job_overrides, initial_job_idx, to_stderr)
-        done = self._jobs.jobs[initial_job_idx:]
-        return [self._result(job) for job in done]
-
-    def _result(self, job: Any) -> JobReturn:
-        """Failures are listed and counted by us: to Hydra every job has completed, so none is dropped."""
-        returned = JobReturn(overrides=job.overrides, status=JobStatus.COMPLETED)
-        returned.return_value = self._values(job) if self._wanted and job.status == "finished" else None
+        if not (self.sweep.folder / SETTINGS).exists():  # Hydra's own sweeper writes it, and Optuna's does not
+            self.sweep.folder.mkdir(parents=True, exist_ok=True)
+            OmegaConf.save(self.config, self.sweep.folder / SETTINGS)
+        self.sweep.run(job_overrides, initial_job_idx, to_stderr)
+        names = self.config.get("optimized_metric") or []
+        returned: list[JobReturn] = []
+        for job in self.sweep.jobs[initial_job_idx:]:
+            result = JobReturn(overrides=job.overrides, status=JobStatus.COMPLETED)
+            result.return_value = self.values(job.number, names) if names and job.status == "finished" else None
+            returned.append(result)
         return returned
 
-    def _values(self, job: Any) -> Any:
-        """What a sweeper that searches (Optuna) is told of a run: `optimized_metric`, one or several.
+    def values(self, number: int, optimized: str | Sequence[str]) -> Any:
+        """What a sweeper that searches (Optuna) is told of a run: one metric, or several.
 
         A run may lack one (it answered nothing). Raises UserError if neither it nor its base nor a run before has it.
         """
@@ -66,14 +66,14 @@ class ProcessLauncher(Launcher):
         from truetune.errors import UserError
         from truetune.records.record import read_run
 
-        run = read_run(self._folder / str(job.number))
-        values = {name: found["value"] for name, found in run["final"].items() if found["value"] is not None}
-        self._known |= run["final"].keys() | run["base"].keys()
-        names = [self._wanted] if isinstance(self._wanted, str) else list(self._wanted)
+        record = read_run(self.sweep.folder / str(number))
+        values = {name: block["value"] for name, block in record["final"].items() if block["value"] is not None}
+        self.metrics |= record["final"].keys() | record["base"].keys()
+        names = [optimized] if isinstance(optimized, str) else list(optimized)
         missing = [name for name in names if name not in values]
         if missing:
-            text = f"run {job.number} has no {', '.join(missing)} to be searched by"
-            if not self._known.issuperset(missing):
+            text = f"run {number} has no {', '.join(missing)} to be searched by"
+            if not self.metrics.issuperset(missing):
                 raise UserError(f"{text}; optimized_metric may be {', '.join(values)}")
             to_stderr(text)
             return None

@@ -1,0 +1,112 @@
+"""The command line checked, then left to Hydra, which makes the folders and calls the job in each."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from truetune.commands.sweep import FULL_ERROR, SweepTask, to_stderr
+from truetune.config import secrets
+from truetune.errors import EXPECTED, rank
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from truetune.config.checks import Job as Command
+    from truetune.config.run import Prepared
+
+_PACKAGED = Path(__file__).parents[1] / "conf"
+CONF = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parents[3] / "conf"
+
+LONGEST = 1000  # characters of an error
+
+
+def launch(command: Command, task: SweepTask | None = None) -> None:
+    """Checks the command line, then leaves it to Hydra, which makes the folder and calls the job in it."""
+    from truetune.config import compose
+
+    arguments = compose.parse(sys.argv[1:])
+    prepared = compose.check(arguments, CONF, command) if compose.runs_something(arguments) else None
+    import hydra
+
+    def job(cfg: DictConfig) -> None:
+        _job(cfg, prepared)
+
+    if task is not None:
+        os.environ.setdefault(FULL_ERROR, "1")  # else Hydra shows a sweeper's traceback itself, and leaves
+    hydra.main(version_base="1.3", config_path=str(CONF), config_name=command)(task or job)()
+
+
+def launch_sweep() -> None:
+    """Exit code 1 unless every job finished. What a sweeper raises (no run of a search has ended) is the last line."""
+    asked = FULL_ERROR in os.environ  # to see the traceback
+    task = SweepTask(_job, hidden=frozenset() if asked else frozenset([FULL_ERROR]))
+    problem: Exception | None = None
+    try:
+        launch("train", task)
+    except EXPECTED:
+        raise
+    except Exception as error:
+        if asked:
+            raise
+        problem = error
+    complete = task.sweep is None or task.sweep.finish(to_stderr)
+    if problem is not None:
+        print(f"error: {in_one_line(problem).removeprefix('error: ')}", file=sys.stderr)
+    if problem is not None or not complete:
+        raise SystemExit(1)
+
+
+def _job(cfg: DictConfig, prepared: Prepared | None = None) -> None:
+    """What Hydra calls once the run folder exists."""
+    import logging
+
+    from hydra.core.hydra_config import HydraConfig
+    from rich.console import Console
+
+    from truetune.config.run import build, prepare
+
+    run_dir = Path(HydraConfig.get().runtime.output_dir)
+    try:
+        run = build(cfg, prepared or prepare(cfg), run_dir)
+        logging.raiseExceptions = False  # a full disk is reported once, not by the log file as well
+        console = Console(stderr=True)
+        if rank() == 0:
+            console.print("loading torch, lightning and transformers", highlight=False, soft_wrap=True)
+        if "baseline" in run.config:
+            from truetune.commands.measure import audit as work
+        else:
+            from truetune.commands.train import run as work
+        work(run, console)
+    except EXPECTED as error:
+        logging.getLogger("truetune").info("error: %s", secrets.hide(str(error)))
+        _leave(run_dir, say_error(error), in_one_line(error))
+    except SystemExit as ended:
+        _leave(run_dir, ended.code, "it was asked to stop")
+
+
+def _leave(run_dir: Path, code: Any, why: str) -> None:
+    """A cluster's job (by submitit) must raise an error: of one that leaves, who waits for it hears nothing."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.errors import CompactHydraException
+    from hydra.types import RunMode
+
+    if "SUBMITIT_EXECUTOR" not in os.environ or HydraConfig.get().mode != RunMode.MULTIRUN:
+        raise SystemExit(code)
+    if code:  # ranks over 0 leave with 0
+        raise CompactHydraException(f"error: {run_dir}: exit code {code}: {why}")
+
+
+def in_one_line(error: Exception) -> str:
+    """Without secrets, and of a value that fills pages only the ends."""
+    text = " ".join(secrets.hide(str(error)).split())
+    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"
+
+
+def say_error(error: Any) -> int:
+    """The last line of a command, and its exit code."""
+    which = f"rank {rank()}: " if rank() else ""
+    print(f"error: {which}{in_one_line(error)}", file=sys.stderr)
+    return error.exit_code
