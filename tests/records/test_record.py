@@ -9,7 +9,7 @@ import pytest
 
 from truetune.errors import UserError
 from truetune.records.record import KEYS, SCHEMA, read_items, read_run, write_atomic, write_items, write_run
-from truetune.report.summary import Row, change
+from truetune.report.summary import MetricRow, change
 from truetune.scoring.estimates import Estimate
 from truetune.scoring.item import Item, Measurement
 from truetune.scoring.paired import delta
@@ -120,7 +120,7 @@ def test_delta_is_final_minus_base_with_a_paired_interval() -> None:
 def test_an_interval_over_two_entities_is_no_verdict() -> None:
     name = "hallucination/known_exact_match"
     few, many = (
-        Row("", None, None, delta(measured("w" * n), measured("r" * n))[name], name, "higher") for n in (8, 80)
+        MetricRow("", None, None, delta(measured("w" * n), measured("r" * n))[name], name, "higher") for n in (8, 80)
     )
     assert few.difference
     assert few.difference.ends is None
@@ -139,7 +139,7 @@ def test_answers_that_each_model_chose_to_give_are_no_verdict_if_they_are_few() 
         )
         found = delta(one, two)[name]
         assert found.ends == ((1.0, 1.0) if len(before) > 5 else None)
-        return found.p, change(Row("", None, None, found, name, "higher"))
+        return found.p, change(MetricRow("", None, None, found, name, "higher"))
 
     p, word = judged("wwwa", "rrrr")
     assert p == pytest.approx(1 / 8, abs=0.03)

@@ -13,7 +13,6 @@ from scipy.stats import binomtest, ttest_1samp
 from truetune.commands.report import render
 from truetune.records.record import read_items, write_items
 from truetune.report.against import adjusted, compared, pooled
-from truetune.report.latex import escape, tabular
 from truetune.report.sweeps import read_sweep
 from truetune.scoring.estimates import mean_t_interval
 from truetune.scoring.paired import holm
@@ -89,27 +88,3 @@ def test_other_questions_are_not_compared(tmp_path: Path) -> None:
     assert compared(read_sweep(tmp_path)) == []
     assert "Against plain" not in render(tmp_path).read_text(encoding="utf-8")
     assert "against_plain" not in (tmp_path / "sweep.csv").read_text()
-
-
-def test_the_latex_table_has_a_line_per_setting(folder: Path) -> None:
-    render(folder)
-    lines = (folder / "sweep.tex").read_text().splitlines()
-    assert lines[2].startswith("% n, the questions behind a run's value: Task gain 200, Kept ")
-    assert lines.pop(3) == r"\begin{tabular}{lrrrrrr}"
-    assert [line.split(" & ")[0] for line in lines[6:9]] == ["plain", r"kl\_to\_base", "replay"]
-    assert all(line.count(" & ") == 6 and line.endswith(r" \\") for line in lines[6:9])
-    assert lines[6].endswith(r"-- \\"), "plain is not compared with itself"
-    jobs = read_sweep(folder)[:3]
-    mean = mean_t_interval([gain.value for job in jobs if (gain := job.gain())])
-    assert f"${mean.value:.2f} [{mean.low:.2f}, {mean.high:.2f}]$" in lines[6]
-    assert lines[-1] == r"\end{tabular}"
-
-
-def test_a_sweep_without_a_finished_run_still_has_a_table(folder: Path) -> None:
-    assert r"\bottomrule" in tabular([job for job in read_sweep(folder) if job.run is None])
-
-
-def test_what_latex_reads_as_its_own_is_escaped() -> None:
-    assert escape(r"a_b%&#{}$^~\x") == (r"a\_b\%\&\#\{\}\$\textasciicircum{}\textasciitilde{}\textbackslash{}x")
-    assert escape("[lora,replay]") == "{[}lora,replay]", r"\\ [lora] would end a line with a length"
-    assert escape("a<b>|c") == r"a\textless{}b\textgreater{}\textbar{}c"

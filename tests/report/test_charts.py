@@ -3,8 +3,16 @@ from itertools import pairwise
 
 import pytest
 
-from truetune.report.axes import from_zero, span, ticks
-from truetune.report.charts import MOST_POINTS, Point, Series, line_chart, scatter_chart
+from truetune.report.charts import (
+    MOST_POINTS,
+    Point,
+    Series,
+    from_zero,
+    line_chart,
+    scatter_chart,
+    span,
+    ticks,
+)
 
 
 def drawn(markup: str) -> ET.Element:

@@ -11,7 +11,7 @@ from rich.console import Console
 from truetune.commands.report import render
 from truetune.errors import UserError
 from truetune.records.record import metrics_to_json, read_items, read_run, write_items, write_run
-from truetune.report.summary import Row, change, number, print_table, rows
+from truetune.report.summary import MetricRow, change, number, print_table, rows
 from truetune.report.verdict import caution, verdict
 from truetune.scoring.estimates import Estimate
 from truetune.scoring.item import Measurement
@@ -153,9 +153,9 @@ def test_weights_from_before_unknown_facts_were_memorised_are_said_to_be(measure
     assert said.endswith("from before that, step 20.") == earlier
 
 
-def row(metric: str, low: float | None, high: float | None) -> Row:
+def row(metric: str, low: float | None, high: float | None) -> MetricRow:
     value = 0.0 if low is None or high is None else (low + high) / 2
-    return Row("", None, None, Estimate(value, 10, low, high), metric, METRICS[metric].direction)
+    return MetricRow("", None, None, Estimate(value, 10, low, high), metric, METRICS[metric].direction)
 
 
 def test_change_follows_the_direction_of_the_metric() -> None:

@@ -51,13 +51,13 @@ def test_only_a_run_with_a_page_is_linked_to_it(tmp_path: Path) -> None:
 
 def test_runs_that_differ_in_seed_alone_are_averaged(folder: Path) -> None:
     groups = settings(read_sweep(folder))
-    assert [(group.overrides["method"], len(group.jobs)) for group in groups] == [
+    assert [(group.overrides["method"], len(group.runs)) for group in groups] == [
         ("plain", 3),
         ("kl_to_base", 3),
         ("replay", 3),
     ]
     mean = groups[0].mean("kept")
-    values = [kept.value for job in groups[0].jobs if (kept := job.kept())]
+    values = [kept.value for job in groups[0].runs if (kept := job.quantity("kept"))]
     assert mean is not None
     assert mean.value == pytest.approx(sum(values) / 3)
     assert "Mean over seeds" in render(folder).read_text(encoding="utf-8")
@@ -65,7 +65,7 @@ def test_runs_that_differ_in_seed_alone_are_averaged(folder: Path) -> None:
 
 def test_kept_is_one_minus_lost_with_its_interval_turned_round(folder: Path) -> None:
     job = read_sweep(folder)[0]
-    lost, kept = job.metric("final", "hallucination/lost_rate"), job.kept()
+    lost, kept = job.metric("final", "hallucination/lost_rate"), job.quantity("kept")
     assert lost is not None
     assert kept is not None
     assert (kept.value, kept.low, kept.high) == pytest.approx((1 - lost.value, 1 - lost.high, 1 - lost.low))  # type: ignore[operator]

@@ -4,28 +4,43 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from truetune.errors import UserError
 from truetune.records.record import read_items
-from truetune.report.sweeps import Job, is_seed
+from truetune.records.run_folder import items_file
+from truetune.report.sweeps import RecordedRun, is_seed
 from truetune.scoring.estimates import Estimate, mean_t_interval
 from truetune.scoring.item import Item
 from truetune.scoring.lost_and_kept import join
+from truetune.scoring.metrics import metric
 from truetune.scoring.paired import flips_p, holm, t_test
 from truetune.scoring.rates import clusters
 
-# quantity -> (which base items count, what is a fault of the tuned model's answer)
-FAULTS: dict[str, tuple[Callable[[Item], bool], Callable[[Item], bool]]] = {
-    "lost": (lambda base: base.outcome == "right", lambda tuned: tuned.outcome != "right"),
-    "wrong": (lambda base: True, lambda tuned: tuned.outcome == "wrong"),
+Overrides = tuple[tuple[str, str], ...]
+
+
+class Fault(NamedTuple):
+    """Which items count, by the base's answer, and what is a fault of the tuned model's; `metric` is their share."""
+
+    metric: str
+    counts: Callable[[Item], bool]
+    is_fault: Callable[[Item], bool]
+
+
+FAULTS = {
+    "lost": Fault(
+        "hallucination/lost_rate", lambda base: base.outcome == "right", lambda tuned: tuned.outcome != "right"
+    ),
+    "wrong": Fault("hallucination/rate", lambda base: True, lambda tuned: tuned.outcome == "wrong"),
 }
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Faults that the job alone makes (`more`) and that plain alone makes (`fewer`), of `n` shared items.
+    """Faults that the run alone makes (`more`) and that plain alone makes (`fewer`), of `n` shared items.
 
     `differences` holds (more - fewer) / n, one per seed. Over several seeds `p` is that of Student's paired test on
     them: the questions of one seed share a model. Of a single seed it is `of_one`, McNemar's exact one, each entity
@@ -33,7 +48,7 @@ class Comparison:
     """
 
     quantity: str
-    setting: tuple[tuple[str, str], ...]
+    setting: Overrides
     numbers: tuple[int, ...]
     more: int
     fewer: int
@@ -42,26 +57,38 @@ class Comparison:
     of_one: float
 
     @property
+    def label(self) -> str:
+        label = metric(FAULTS[self.quantity].metric).label
+        return label[0].lower() + label[1:]
+
+    @property
     def p(self) -> float:
         return t_test(self.differences) if len(self.differences) > 1 else self.of_one
 
     @property
     def difference(self) -> Estimate:
-        """Mean over seeds, job - plain, with Student's interval."""
+        """Mean over seeds, run - plain, with Student's interval."""
         return mean_t_interval(self.differences)
 
 
-def compared(jobs: Sequence[Job]) -> list[Comparison]:
-    """Every job that has a plain counterpart on the same items, for every quantity."""
-    plain = {_without_method(job): job for job in jobs if _method(job) == "plain"}
-    pairs = [(job, plain.get(_without_method(job))) for job in jobs if _method(job) != "plain"]
-    found = [_compared(job, other, quantity) for job, other in pairs if other for quantity in FAULTS]
-    return [comparison for comparison in found if comparison]
+def compared(runs: Sequence[RecordedRun]) -> list[Comparison]:
+    """Every run that has a plain counterpart on the same items, for every quantity."""
+    plain: dict[Overrides, RecordedRun] = {}
+    others: list[tuple[Overrides, RecordedRun]] = []
+    for run in runs:
+        rest = tuple(sorted((key, value) for key, value in run.overrides.items() if key != "method"))
+        if run.overrides.get("method", "plain").strip("[]") == "plain":
+            plain[rest] = run
+        else:
+            others.append((rest, run))
+    pairs = [(run, plain[rest]) for rest, run in others if rest in plain]
+    comparisons = [_compared(run, counterpart, quantity) for run, counterpart in pairs for quantity in FAULTS]
+    return [comparison for comparison in comparisons if comparison]
 
 
 def pooled(comparisons: Sequence[Comparison]) -> list[Comparison]:
-    """Jobs that differ only in their seed, together."""
-    groups: dict[tuple[str, tuple[tuple[str, str], ...]], list[Comparison]] = {}
+    """Runs that differ only in their seed, together."""
+    groups: dict[tuple[str, Overrides], list[Comparison]] = {}
     for one in comparisons:
         groups.setdefault((one.quantity, one.setting), []).append(one)
     return [
@@ -81,52 +108,41 @@ def pooled(comparisons: Sequence[Comparison]) -> list[Comparison]:
 
 def adjusted(comparisons: Sequence[Comparison]) -> list[float]:
     """Holm's p values, each among the comparisons of its own quantity."""
-    found: dict[int, float] = {}
+    p_values: dict[int, float] = {}
     for quantity in FAULTS:
         family = [index for index, one in enumerate(comparisons) if one.quantity == quantity]
-        found |= dict(zip(family, holm([comparisons[index].p for index in family]), strict=True))
-    return [found[index] for index in range(len(comparisons))]
+        p_values |= dict(zip(family, holm([comparisons[index].p for index in family]), strict=True))
+    return [p_values[index] for index in range(len(comparisons))]
 
 
-def columns(jobs: Sequence[Job]) -> list[list[str]]:
-    """For sweep.csv: a heading, then a line per job; empty cells where there is nothing to compare."""
-    found = compared(jobs)
+def columns(runs: Sequence[RecordedRun]) -> list[list[str]]:
+    """For sweep.csv: a heading, then a line per run; empty cells where there is nothing to compare."""
+    comparisons = compared(runs)
     cells = {
         (one.numbers[0], one.quantity): [repr(one.differences[0]), repr(one.p), repr(p_holm)]
-        for one, p_holm in zip(found, adjusted(found), strict=True)
+        for one, p_holm in zip(comparisons, adjusted(comparisons), strict=True)
     }
     if not cells:
-        return [[] for _ in range(len(jobs) + 1)]
+        return [[] for _ in range(len(runs) + 1)]
     head = [f"against_plain/{name}/{part}" for name in FAULTS for part in ("difference", "p", "p_holm")]
-    return [head, *([c for name in FAULTS for c in cells.get((job.number, name), [""] * 3)] for job in jobs)]
+    return [head, *([c for name in FAULTS for c in cells.get((run.number, name), [""] * 3)] for run in runs)]
 
 
-def _compared(job: Job, plain: Job, quantity: str) -> Comparison | None:
+def _compared(run: RecordedRun, plain: RecordedRun, quantity: str) -> Comparison | None:
     """None without items, or if the two were asked different questions."""
-    counts, is_fault = FAULTS[quantity]
+    fault = FAULTS[quantity]
     try:
-        base, ours, theirs = (_items(job, "base"), _items(job, "final"), _items(plain, "final"))
-        asked = {item.id for item in base if counts(item)}
-        pairs = [pair for pair in join(ours, theirs) if pair[0].id in asked]
+        base = read_items(items_file(run.folder, "hallucination", "base"))
+        ours, theirs = (read_items(items_file(one.folder, "hallucination", "final")) for one in (run, plain))
+        counted = {item.id for item in base if fault.counts(item)}
+        pairs = [pair for pair in join(ours, theirs) if pair[0].id in counted]
         join(base, ours)
     except UserError:
         return None
     if not pairs:
         return None
-    mine, others = (np.array([is_fault(pair[which]) for pair in pairs], float) for which in (0, 1))
-    more, fewer = int((mine > others).sum()), int((others > mine).sum())
-    setting = tuple((key, value) for key, value in job.overrides.items() if not is_seed(key))
-    p = flips_p(others, mine, clusters([pair[0] for pair in pairs]))
-    return Comparison(quantity, setting, (job.number,), more, fewer, len(pairs), ((more - fewer) / len(pairs),), p)
-
-
-def _items(job: Job, when: str) -> list[Item]:
-    return read_items(job.folder / "items" / f"hallucination.{when}.jsonl")
-
-
-def _method(job: Job) -> str:
-    return job.overrides.get("method", "plain").strip("[]")
-
-
-def _without_method(job: Job) -> tuple[tuple[str, str], ...]:
-    return tuple(sorted((key, value) for key, value in job.overrides.items() if key != "method"))
+    faults, of_plain = (np.array([fault.is_fault(pair[which]) for pair in pairs], float) for which in (0, 1))
+    more, fewer = int((faults > of_plain).sum()), int((of_plain > faults).sum())
+    setting = tuple((key, value) for key, value in run.overrides.items() if not is_seed(key))
+    p = flips_p(of_plain, faults, clusters([pair[0] for pair in pairs]))
+    return Comparison(quantity, setting, (run.number,), more, fewer, len(pairs), ((more - fewer) / len(pairs),), p)

@@ -1,14 +1,22 @@
-"""Line and scatter charts as inline SVG, coloured by the page's style sheet so that they follow light and dark."""
+"""Line and scatter charts as inline SVG, coloured by the page's style sheet so that they follow light and dark.
 
+Texts and numbers go into `Markup` by its `format`, which escapes them.
+"""
+
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from itertools import product
 
-from truetune.report.axes import Frame, axes, from_zero, span, tick_label, ticks
+from markupsafe import Markup
 
+SHARE = (0.0, 1.0)  # the range of an axis of shares
 MOST_POINTS = 300  # of one line: more would not show on a screen
 LETTER = 9.5  # width of a name's letter on a phone, where names are largest
+LINE = Markup('<line class="{}" x1="{:.1f}" x2="{:.1f}" y1="{:.1f}" y2="{:.1f}"/>')
+TEXT = Markup('<text class="{}" text-anchor="{}" x="{:.1f}" y="{:.1f}">{}</text>')
+DOT = Markup('<circle class="{}" cx="{:.1f}" cy="{:.1f}" r="{}"><title>{}</title></circle>')
+PATH = Markup('<path class="{}" d="{}"/>')
 
 
 @dataclass(frozen=True)
@@ -28,130 +36,189 @@ class Point:
     y_ends: tuple[float, float] | None = None
     front: bool = False
 
+    @property
+    def shade(self) -> str:
+        return "s0" if self.front else "beaten"
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A plot area in user units; `x` and `y` map numbers into it."""
+
+    width: int
+    height: int
+    left: int
+    right: int
+    top: int
+    bottom: int
+    x_range: tuple[float, float]
+    y_range: tuple[float, float]
+
+    def x(self, value: float) -> float:
+        low, high = self.x_range
+        return self.left + (value - low) / (high - low) * (self.width - self.left - self.right)
+
+    def y(self, value: float) -> float:
+        low, high = self.y_range
+        return self.height - self.bottom - (value - low) / (high - low) * (self.height - self.top - self.bottom)
+
+    def polyline(self, style: str, points: Sequence[tuple[float, float]]) -> Markup:
+        path = " ".join(f"{self.x(x):.1f},{self.y(y):.1f}" for x, y in points)
+        return Markup('<polyline class="{}" points="{}"/>').format(style, path)
+
+    def axes(self, x_label: str, y_label: str, x_ticks: Sequence[float], y_ticks: Sequence[float]) -> Markup:
+        """Horizontal grid lines, tick labels, the quantity of y above its axis and that of x below."""
+        base, end = self.height - self.bottom, self.width - self.right
+        parts = [TEXT.format("quantity", "start", 2, 11, y_label)]
+        for tick in y_ticks:
+            parts.append(LINE.format("grid", self.left, end, self.y(tick), self.y(tick)))
+            parts.append(TEXT.format("tick", "end", self.left - 6, self.y(tick) + 4, tick_label(tick)))
+        for tick in x_ticks:
+            parts.append(LINE.format("axis", self.x(tick), self.x(tick), base, base + 4))
+            parts.append(TEXT.format("tick", "middle", self.x(tick), base + 17, tick_label(tick)))
+        parts.append(LINE.format("axis", self.left, end, base, base))
+        parts.append(TEXT.format("quantity", "end", end, self.height - 3, x_label))
+        return Markup().join(parts)
+
 
 def line_chart(
     title: str, series: Sequence[Series], *, x_label: str, y_label: str, y_range: tuple[float, float] | None = None
-) -> str:
+) -> Markup:
     """Empty if there is nothing to draw, so that a page can leave the figure out."""
-    drawn = [Series(one.name, _thinned(one.points)) for one in series if one.points]
-    if not drawn:
-        return ""
-    xs = [x for one in drawn for x, _ in one.points]
-    ys = [y for one in drawn for _, y in one.points]
-    x_span, y_span = span([0.0, *xs]), y_range or from_zero(ys)
-    right = 16 + round(7.1 * max(len(one.name) for one in drawn)) if len(drawn) > 1 else 16
-    frame = Frame(380, 240, 42, right, 24, 38, ticks(*x_span, about=5), ticks(*y_span), x_span, y_span)
-    parts = [axes(frame, x_label, y_label), *(_line(frame, one, index, x_label) for index, one in enumerate(drawn))]
-    if len(drawn) > 1:
-        parts.append(_end_labels(frame, drawn))
-    return _figure(title, frame, "".join(parts))
+    series = [Series(one.name, _thinned(one.points)) for one in series if one.points]
+    if not series:
+        return Markup()
+    x_span = span([0.0, *(x for one in series for x, _ in one.points)])
+    y_span = y_range or from_zero([y for one in series for _, y in one.points])
+    right = 16 + round(7.1 * max(len(one.name) for one in series)) if len(series) > 1 else 16
+    frame = Frame(380, 240, 42, right, 24, 38, x_span, y_span)
+    parts = [frame.axes(x_label, y_label, ticks(*x_span, about=5), ticks(*y_span))]
+    for index, one in enumerate(series):
+        parts.append(frame.polyline(f"line s{index % 5}", one.points))
+        for x, y in one.points if len(one.points) <= 30 else ():
+            tip = f"{one.name}, {x_label} {tick_label(x)}: {y:.3f}"
+            parts.append(DOT.format(f"mark s{index % 5}", frame.x(x), frame.y(y), 2.2, tip))
+    if len(series) > 1:
+        parts.append(_end_labels(frame, series))
+    return _figure(title, frame, Markup().join(parts))
 
 
-def scatter_chart(title: str, points: Sequence[Point], *, x_label: str, y_label: str) -> str:
+def scatter_chart(title: str, points: Sequence[Point], *, x_label: str, y_label: str) -> Markup:
     """Error bars, the front joined by a line, and the untouched base at (0, 1) for reference."""
-    xs = [value for point in points for value in (point.x, *(point.x_ends or ()))] + [0.0]
-    ys = [value for point in points for value in (point.y, *(point.y_ends or ()))] + [1.0]
-    x_span, y_span = span(xs, 0.06), span(ys, 0.08)
-    frame = Frame(600, 400, 46, 20, 36, 52, ticks(*x_span, about=6), ticks(*y_span, about=6), x_span, y_span)
+    x_span = span([value for point in points for value in (point.x, *(point.x_ends or ()))] + [0.0], 0.06)
+    y_span = span([value for point in points for value in (point.y, *(point.y_ends or ()))] + [1.0], 0.08)
+    frame = Frame(600, 400, 46, 20, 36, 52, x_span, y_span)
     front = sorted((point.x, point.y) for point in points if point.front)
-    parts = [axes(frame, x_label, y_label)]
+    parts = [frame.axes(x_label, y_label, ticks(*x_span), ticks(*y_span))]
     if len(front) > 1:
-        parts.append(f'<polyline class="front" points="{_path(frame, front)}"/>')
+        parts.append(frame.polyline("front", front))
     x0, y0 = frame.x(0.0), frame.y(1.0)
-    parts.append(f'<path class="reference" d="M{x0 - 5:.1f} {y0:.1f}h10m-5 -5v10"/>')
-    parts.append(f'<text class="tick" x="{x0 + 8:.1f}" y="{y0 - 7:.1f}">base</text>')
-    parts += [_bars(frame, point) for point in points]
-    parts += [_dot(frame, point) for point in points]
+    parts.append(PATH.format("reference", f"M{x0 - 5:.1f} {y0:.1f}h10m-5 -5v10"))
+    parts.append(TEXT.format("tick", "start", x0 + 8, y0 - 7, "base"))
+    for point in points:
+        x, y = frame.x(point.x), frame.y(point.y)
+        across = "M{:.1f} {y:.1f}H{:.1f}".format(*map(frame.x, point.x_ends), y=y) if point.x_ends else ""
+        upright = "M{x:.1f} {:.1f}V{:.1f}".format(*map(frame.y, point.y_ends), x=x) if point.y_ends else ""
+        if across or upright:
+            parts.append(PATH.format(f"bar {point.shade}", across + upright))
+    for point in points:
+        tip = f"{point.name}: {point.x:+.3f}, {point.y:.3f}"
+        parts.append(DOT.format(f"dot {point.shade}", frame.x(point.x), frame.y(point.y), 5, tip))
     parts.append(_names(frame, points))
-    legend = [("on the frontier", "mark-s0"), ("behind it", "mark-beaten")]
-    return _figure(title, frame, "".join(parts), legend, kind="wide")
+    legend = Markup(
+        '<ul class="legend"><li><i class="mark-s0"></i>on the frontier</li>'
+        '<li><i class="mark-beaten"></i>behind it</li></ul>'
+    )
+    return _figure(title, frame, Markup().join(parts), legend, style="wide")
+
+
+def ticks(low: float, high: float, about: int = 6) -> tuple[float, ...]:
+    """Round numbers inside [low, high], at steps of 1, 2 or 5 times a power of ten."""
+    rough = (high - low) / max(1, about - 1)
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999)
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return tuple(round(k * step, 12) for k in range(first, last + 1))
+
+
+def span(values: Sequence[float], margin: float = 0.0) -> tuple[float, float]:
+    """The range of the values, never empty: a single value gets room on both sides."""
+    low, high = min(values), max(values)
+    if high - low < 1e-12:
+        room = abs(low) * 0.1 or 0.5
+        return low - room, high + room
+    room = (high - low) * margin
+    return low - room, high + room
+
+
+def from_zero(values: Sequence[float]) -> tuple[float, float]:
+    """From zero (or the round number below the least value) to the round number above the greatest."""
+    low, high = span([*values, 0.0])
+    places = ticks(low, high)
+    step = places[1] - places[0]
+    return math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step
+
+
+def tick_label(value: float) -> str:
+    text = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:g}"
+    return text.replace("-", "−")
 
 
 def _thinned(points: Sequence[tuple[float, float]]) -> tuple[tuple[float, float], ...]:
     """Every k-th point and the last."""
-    every = -(-len(points) // MOST_POINTS)
-    kept = list(points[::every])
-    return tuple(kept if not points or kept[-1] == points[-1] else [*kept, points[-1]])
+    thin = list(points[:: -(-len(points) // MOST_POINTS)])
+    return tuple(thin if thin[-1] == points[-1] else [*thin, points[-1]])
 
 
-def _path(frame: Frame, points: Sequence[tuple[float, float]]) -> str:
-    return " ".join(f"{frame.x(x):.1f},{frame.y(y):.1f}" for x, y in points)
-
-
-def _line(frame: Frame, series: Series, index: int, x_label: str) -> str:
-    parts = [f'<polyline class="line s{index % 5}" points="{_path(frame, series.points)}"/>']
-    if len(series.points) <= 30:
-        for x, y in series.points:
-            tip = escape(f"{series.name}, {x_label} {tick_label(x)}: {y:.3f}")
-            spot = f'cx="{frame.x(x):.1f}" cy="{frame.y(y):.1f}"'
-            parts.append(f'<circle class="mark s{index % 5}" {spot} r="2.2"><title>{tip}</title></circle>')
-    return "".join(parts)
-
-
-def _end_labels(frame: Frame, series: Sequence[Series]) -> str:
+def _end_labels(frame: Frame, series: Sequence[Series]) -> Markup:
     """At the height of each line's end, moved apart where they would overlap."""
-    ends = sorted((frame.y(one.points[-1][1]), index, one) for index, one in enumerate(series))
+    ends = sorted((frame.y(one.points[-1][1]), index) for index, one in enumerate(series))
     gap, lowest = 14.0, frame.height - frame.bottom + 2.0
     places: list[float] = []
-    for y, _, _ in ends:
+    for y, _ in ends:
         places.append(max(y, places[-1] + gap) if places else y)
     for at in range(len(places) - 1, -1, -1):
         limit = places[at + 1] - gap if at + 1 < len(places) else lowest
         places[at] = min(places[at], limit)
-    return "".join(
-        f'<text class="end s{index % 5}" x="{frame.x(one.points[-1][0]) + 7:.1f}" y="{place + 4:.1f}">'
-        f"{escape(one.name)}</text>"
-        for place, (_, index, one) in zip(places, ends, strict=True)
+    return Markup().join(
+        TEXT.format(f"end s{index % 5}", "start", frame.x(one.points[-1][0]) + 7, place + 4, one.name)
+        for place, (_, index) in zip(places, ends, strict=True)
+        for one in series[index : index + 1]
     )
 
 
-def _bars(frame: Frame, point: Point) -> str:
-    x, y = frame.x(point.x), frame.y(point.y)
-    parts: list[str] = []
-    if point.x_ends:
-        parts.append(f"M{frame.x(point.x_ends[0]):.1f} {y:.1f}H{frame.x(point.x_ends[1]):.1f}")
-    if point.y_ends:
-        parts.append(f"M{x:.1f} {frame.y(point.y_ends[0]):.1f}V{frame.y(point.y_ends[1]):.1f}")
-    return f'<path class="bar {_shade(point)}" d="{"".join(parts)}"/>' if parts else ""
-
-
-def _dot(frame: Frame, point: Point) -> str:
-    tip = escape(f"{point.name}: {point.x:+.3f}, {point.y:.3f}")
-    spot = f'cx="{frame.x(point.x):.1f}" cy="{frame.y(point.y):.1f}"'
-    return f'<circle class="dot {_shade(point)}" {spot} r="5"><title>{tip}</title></circle>'
-
-
-def _shade(point: Point) -> str:
-    return "s0" if point.front else "beaten"
-
-
-def _names(frame: Frame, points: Sequence[Point]) -> str:
+def _names(frame: Frame, points: Sequence[Point]) -> Markup:
     """Beside each dot, in the first of four places that is free, at the size of a phone; the front chooses first."""
+
+    def box(left: float, bottom: float, letters: int) -> tuple[float, float, float, float]:
+        return left, left + LETTER * letters, bottom - 13, bottom + 3
+
     dots = [(frame.x(point.x), frame.y(point.y)) for point in points]
-    taken = [(x - 5, x + 5, y - 5, y + 5) for x, y in [*dots, (frame.x(0.0), frame.y(1.0))]]
-    taken.append(_box(frame.x(0.0) + 8, frame.y(1.0) - 7, 4))  # the word "base"
-    parts: list[str] = []
+    x0, y0 = frame.x(0.0), frame.y(1.0)
+    taken = [*((x - 5, x + 5, y - 5, y + 5) for x, y in [*dots, (x0, y0)]), box(x0 + 8, y0 - 7, len("base"))]
+    parts: list[Markup] = []
     for point, (x, y) in sorted(zip(points, dots, strict=True), key=lambda pair: not pair[0].front):
         name = point.name if len(point.name) <= 28 else point.name[:27] + "…"
         for left, bottom in product((x + 8, x - 8 - LETTER * len(name)), (y - 7, y + 19)):
-            box = _box(left, bottom, len(name))
-            free = all(box[1] < b[0] or b[1] < box[0] or box[3] < b[2] or b[3] < box[2] for b in taken)
-            if free and left >= 0 and box[1] <= frame.width:
-                taken.append(box)
+            place = box(left, bottom, len(name))
+            free = all(place[1] < b[0] or b[1] < place[0] or place[3] < b[2] or b[3] < place[2] for b in taken)
+            if free and left >= 0 and place[1] <= frame.width:
+                taken.append(place)
                 anchor, at = ("start", left) if left > x else ("end", x - 8)
-                label = f'<text class="name" text-anchor="{anchor}" x="{at:.1f}" y="{bottom:.1f}">'
-                parts.append(f"{label}{escape(name)}</text>")
+                parts.append(TEXT.format("name", anchor, at, bottom, name))
                 break
-    return "".join(parts)
+    return Markup().join(parts)
 
 
-def _box(left: float, bottom: float, letters: int) -> tuple[float, float, float, float]:
-    return left, left + LETTER * letters, bottom - 13, bottom + 3
-
-
-def _figure(title: str, frame: Frame, drawing: str, legend: Sequence[tuple[str, str]] = (), kind: str = "") -> str:
-    keys = "".join(f'<li><i class="{style}"></i>{escape(name)}</li>' for name, style in legend)
-    key = f'<ul class="legend">{keys}</ul>' if legend else ""
-    box = f'viewBox="0 0 {frame.width} {frame.height}" role="img" aria-label="{escape(title)}"'
-    caption = f"<figcaption>{escape(title)}</figcaption>{key}"
-    return f'<figure class="{kind}">{caption}<svg {box}>{drawing}</svg></figure>'
+def _figure(title: str, frame: Frame, drawing: Markup, legend: Markup | None = None, style: str = "") -> Markup:
+    return Markup(
+        '<figure class="{style}"><figcaption>{title}</figcaption>{legend}'
+        '<svg viewBox="0 0 {width} {height}" role="img" aria-label="{title}">{drawing}</svg></figure>'
+    ).format(
+        style=style,
+        title=title,
+        legend=legend or "",
+        width=frame.width,
+        height=frame.height,
+        drawing=drawing,
+    )

@@ -1,38 +1,55 @@
-"""What the jobs of a sweep recorded, finished and failed alike."""
+"""What the runs of a sweep recorded, finished and failed alike."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from truetune.errors import UserError
 from truetune.records.record import metrics_from_json, read_run
-from truetune.records.run_folder import TABLE, words_typed
+from truetune.records.run_folder import REPORT, TABLE, words_typed
 from truetune.scoring.estimates import Estimate, mean_t_interval
+
+Quantity = Literal["gain", "kept", "made_up", "score"]
 
 
 @dataclass(frozen=True)
-class Job:
-    """One point of a sweep; `run` is None where nothing readable was recorded."""
+class RecordedRun:
+    """One point of a sweep; `record` is None where nothing readable was recorded."""
 
     number: int
     overrides: dict[str, str]
     status: str
     error: str
-    run: dict[str, Any] | None
+    record: dict[str, Any] | None
     folder: Path
 
+    @property
+    def has_page(self) -> bool:
+        return (self.folder / REPORT).is_file()
+
+    @property
+    def ended_early(self) -> str:
+        """How far a run came that was pruned, or stopped early; or nothing."""
+        if self.record is None or self.status != "finished" or not self.record["history"]:
+            return ""
+        last = max(entry["epoch"] for entry in self.record["history"])
+        planned = self.record["config"].get("trainer", {}).get("max_epochs", 0)
+        return f"ended at epoch {last} of {planned}" if last < planned else ""
+
     def metric(self, block: str, name: str) -> Estimate | None:
-        found = metrics_from_json(self.run[block]).get(name) if self.run else None
-        return found if found is not None and found.value == found.value else None
+        estimate = metrics_from_json(self.record[block]).get(name) if self.record else None
+        return estimate if estimate is not None and estimate.value == estimate.value else None
 
-    def gain(self) -> Estimate | None:
-        """Tuned - base on the task."""
-        return self.metric("delta", "task/exact_match")
-
-    def kept(self) -> Estimate | None:
-        """Share of what the base had right that the tuned model still has."""
+    def quantity(self, name: Quantity) -> Estimate | None:
+        """`gain` is tuned - base on the task, `kept` the share of what the base had right that the tuned model has."""
+        if name == "gain":
+            return self.metric("delta", "task/exact_match")
+        if name == "made_up":
+            return self.metric("final", "hallucination/invented_rate")
+        if name == "score":
+            return self.metric("final", "balance/score")
         lost = self.metric("final", "hallucination/lost_rate")
         if lost is None:
             return self.metric("final", "balance/kept_share")
@@ -40,121 +57,107 @@ class Job:
         return Estimate(1 - lost.value, lost.n, *ends)
 
 
-def read_sweep(sweep_dir: Path) -> list[Job]:
+@dataclass(frozen=True)
+class Setting:
+    """Runs that differ only in their seed."""
+
+    overrides: dict[str, str]
+    runs: tuple[RecordedRun, ...]
+
+    def mean(self, name: Quantity) -> Estimate | None:
+        """Over seeds; None unless every run has the quantity, since a mean over survivors would flatter."""
+        estimates = [run.quantity(name) for run in self.runs]
+        values = [estimate.value for estimate in estimates if estimate is not None]
+        return mean_t_interval(values) if len(values) == len(estimates) else None
+
+
+def read_sweep(sweep_dir: Path) -> list[RecordedRun]:
     """By sweep.json where there is one, else by the numbered folders."""
     index = sweep_dir / TABLE
     if index.exists():
         try:
             listed: list[dict[str, Any]] = json.loads(index.read_text(encoding="utf-8"))["jobs"]
-            return [_job(sweep_dir, row) for row in sorted(listed, key=lambda row: int(row["number"]))]
+            return [_recorded(sweep_dir, row) for row in sorted(listed, key=lambda row: int(row["number"]))]
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{index} is not the index of a truetune sweep ({error!r})") from None
     numbers = sorted(int(path.name) for path in sweep_dir.glob("*") if path.is_dir() and path.name.isdigit())
     if not numbers:
         raise UserError(f"{sweep_dir} is neither a run (no run.json) nor a sweep (no sweep.json, no numbered folders)")
-    return [_job(sweep_dir, {"number": number}) for number in numbers]
+    return [_recorded(sweep_dir, {"number": number}) for number in numbers]
 
 
-def _job(sweep_dir: Path, row: dict[str, Any]) -> Job:
+def _recorded(sweep_dir: Path, row: dict[str, Any]) -> RecordedRun:
     number = int(row["number"])
     folder = sweep_dir / str(number)
-    error, run = str(row.get("error") or ""), None
+    error, record, words = str(row.get("error") or ""), None, cast("list[object]", row.get("overrides", []))
     try:
-        run = read_run(folder)
+        record = read_run(folder)
     except UserError as problem:
         error = error or str(problem)
-    status = str(row.get("status") or (run["status"] if run else "failed"))
-    if run is None and status == "finished":
+    status = str(row.get("status") or (record["status"] if record else "failed"))
+    if record is None and status == "finished":
         status = "unreadable"
-    words = [str(word) for word in row["overrides"]] if "overrides" in row else _words(folder)
-    return Job(number, _settings(words), status, error, run, folder)
+    if "overrides" not in row:
+        try:
+            words = words_typed(folder)
+        except UserError:
+            words = []
+    pairs = (str(word).partition("=") for word in words)
+    return RecordedRun(number, {key.lstrip("+"): value for key, _, value in pairs}, status, error, record, folder)
 
 
-def _words(folder: Path) -> list[str]:
-    try:
-        return words_typed(folder)
-    except UserError:
-        return []
-
-
-def _settings(overrides: Sequence[str]) -> dict[str, str]:
-    pairs = (word.partition("=") for word in overrides)
-    return {key.lstrip("+"): value for key, _, value in pairs}
-
-
-def overridden(jobs: Sequence[Job]) -> list[str]:
+def overridden(runs: Sequence[RecordedRun]) -> list[str]:
     """The override keys in the order of first use."""
-    return list(dict.fromkeys(key for job in jobs for key in job.overrides))
+    return list(dict.fromkeys(key for run in runs for key in run.overrides))
 
 
-def varied(jobs: Sequence[Job]) -> list[str]:
-    """The override keys that tell jobs apart; all of them where none does."""
-    keys = overridden(jobs)
-    return [key for key in keys if len({job.overrides.get(key) for job in jobs}) > 1] or keys
-
-
-def named(job: Job, keys: Sequence[str]) -> str:
-    """A word speaks for itself, as in `lora`; a number or a switch needs its key, as in `lr 0.01`."""
-    words = [(key.rpartition(".")[2], job.overrides[key]) for key in keys if key in job.overrides]
-    return ", ".join(value if _is_word(value) else f"{key} {value}" for key, value in words) or "as configured"
-
-
-def _is_word(value: str) -> bool:
-    return value[:1].isalpha() and value.lower() not in ("true", "false", "null", "none")
+def varied(runs: Sequence[RecordedRun], *, seeds: bool = True) -> list[str]:
+    """The override keys that tell runs apart, all of them where none does; without `seeds` what else varied."""
+    keys = overridden(runs)
+    keys = [key for key in keys if len({run.overrides.get(key) for run in runs}) > 1] or keys
+    return [key for key in keys if seeds or not is_seed(key)]
 
 
 def is_seed(key: str) -> bool:
     return key.rpartition(".")[2] == "seed"
 
 
-QUANTITIES: dict[str, Callable[[Job], Estimate | None]] = {
-    "gain": Job.gain,
-    "kept": Job.kept,
-    "made_up": lambda job: job.metric("final", "hallucination/invented_rate"),
-    "score": lambda job: job.metric("final", "balance/score"),
-}
+def named(run: RecordedRun, keys: Sequence[str]) -> str:
+    """A word speaks for itself, as in `lora`; a number or a switch needs its key, as in `lr 0.01`."""
+    words: list[str] = []
+    for key in (key for key in keys if key in run.overrides):
+        value = run.overrides[key]
+        speaks = value[:1].isalpha() and value.lower() not in ("true", "false", "null", "none")
+        words.append(value if speaks else f"{key.rpartition('.')[2]} {value}")
+    return ", ".join(words) or "as configured"
 
 
-@dataclass(frozen=True)
-class Setting:
-    """Runs that differ only in their seed."""
-
-    overrides: dict[str, str]
-    jobs: tuple[Job, ...]
-
-    def mean(self, quantity: str) -> Estimate | None:
-        """Over seeds; None unless every run has the quantity, since a mean over survivors would flatter."""
-        found = [QUANTITIES[quantity](job) for job in self.jobs]
-        values = [estimate.value for estimate in found if estimate is not None]
-        return mean_t_interval(values) if len(values) == len(found) else None
-
-
-def settings(jobs: Sequence[Job]) -> list[Setting]:
+def settings(runs: Sequence[RecordedRun]) -> list[Setting]:
     """Only settings with at least two runs that name their seed: else there is nothing to average."""
-    groups: dict[tuple[tuple[str, str], ...], list[Job]] = {}
-    for job in jobs:
-        shared = tuple((key, value) for key, value in job.overrides.items() if not is_seed(key))
-        if len(shared) < len(job.overrides):
-            groups.setdefault(shared, []).append(job)
+    groups: dict[tuple[tuple[str, str], ...], list[RecordedRun]] = {}
+    for run in runs:
+        shared = tuple((key, value) for key, value in run.overrides.items() if not is_seed(key))
+        if len(shared) < len(run.overrides):
+            groups.setdefault(shared, []).append(run)
     return [Setting(dict(shared), tuple(group)) for shared, group in groups.items() if len(group) > 1]
 
 
-def tabulated(jobs: Sequence[Job]) -> list[list[str]]:
-    """The sheet of sweep.csv: one line per job, four columns per metric and block, numbers in full precision."""
-    keys = overridden(jobs)
-    columns = [(block, name) for block in ("base", "final", "delta") for name in _metric_names(jobs, block)]
+def tabulated(runs: Sequence[RecordedRun]) -> list[list[str]]:
+    """The sheet of sweep.csv: one line per run, four columns per metric and block, numbers in full precision."""
+    keys = overridden(runs)
+    columns = [
+        (block, name)
+        for block in ("base", "final", "delta")
+        for name in sorted({name for run in runs if run.record for name in run.record[block]})
+    ]
     head = ["job", *keys, "status", "error"]
     for block, name in columns:
         head += [f"{block}/{name}{part}" for part in ("", "/low", "/high", "/n")]
     lines = [head]
-    for job in jobs:
-        line = [str(job.number), *(job.overrides.get(key, "") for key in keys), job.status, job.error]
+    for run in runs:
+        line = [str(run.number), *(run.overrides.get(key, "") for key in keys), run.status, run.error]
         for block, name in columns:
-            row = cast("dict[str, Any]", job.run[block].get(name) or {}) if job.run else {}
+            row = cast("dict[str, Any]", run.record[block].get(name) or {}) if run.record else {}
             line += ["" if row.get(part) is None else repr(row[part]) for part in ("value", "low", "high", "n")]
         lines.append(line)
     return lines
-
-
-def _metric_names(jobs: Sequence[Job], block: str) -> list[str]:
-    return sorted({name for job in jobs if job.run for name in job.run[block]})

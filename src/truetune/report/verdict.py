@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from truetune.report.summary import Row, change, covers_zero, number, rows
+from truetune.report.summary import MetricRow, change, covers_zero, number, rows
 
 UNFIT_BELOW = 0.8  # a base that knows less than this cannot show how much was lost
 
@@ -45,7 +45,7 @@ def _opening(run: dict[str, Any]) -> str:
     return ends.get(run["status"], f"The run ended as {run['status']}") + at
 
 
-def _task(found: dict[str, Row]) -> str:
+def _task(found: dict[str, MetricRow]) -> str:
     row = found.get("task/exact_match")
     unit = "exact match"
     if row is None:
@@ -61,7 +61,7 @@ def _task(found: dict[str, Row]) -> str:
     return f"{said} ({unit} {_from_to(row)}{_unclear(row)})"
 
 
-def _known(found: dict[str, Row]) -> str:
+def _known(found: dict[str, MetricRow]) -> str:
     lost, right = found.get("hallucination/lost_rate"), found.get("hallucination/known_exact_match")
     if right is None:
         if lost is None or lost.tuned is None:
@@ -77,7 +77,7 @@ def _known(found: dict[str, Row]) -> str:
     return f"{said} ({_from_to(right)} right{_unclear(right)}{share})"
 
 
-def _invented(found: dict[str, Row]) -> str:
+def _invented(found: dict[str, MetricRow]) -> str:
     row = found.get("hallucination/invented_rate")
     if row is None or row.tuned is None:
         return ""
@@ -86,19 +86,19 @@ def _invented(found: dict[str, Row]) -> str:
     return made_up + (f" (base: {_count(row.base)})" if row.base else "")
 
 
-def _ability(found: dict[str, Row]) -> str:
+def _ability(found: dict[str, MetricRow]) -> str:
     row = found.get("retention/accuracy")
     if row is None or change(row) not in ("better", "worse"):
         return ""
     return f"general ability went {'up' if change(row) == 'better' else 'down'} ({_from_to(row)})"
 
 
-def _from_to(row: Row) -> str:
+def _from_to(row: MetricRow) -> str:
     tuned = number(row.tuned.value if row.tuned else None, 2)
     return f"{number(row.base.value, 2)}\u00a0→\u00a0{tuned}" if row.base else tuned  # never broken over two lines
 
 
-def _unclear(row: Row) -> str:
+def _unclear(row: MetricRow) -> str:
     shown = row.difference
     if change(row) != "no clear change" or shown is None or shown.ends is None:
         return ""
