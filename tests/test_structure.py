@@ -14,7 +14,7 @@ PACKAGE = Path(truetune.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 NO_TORCH = (
     *("scoring", "scoring.answers", "scoring.estimates", "scoring.lost_and_kept", "scoring.balance", "scoring.rates"),
-    *("data.world", "data.abilities", "data.rows.read", "records.record", "records.files"),
+    *("data.world", "data.rows.read", "records.record", "records.files"),
     *("config.compose", "config.run", "commands.report", "report.run", "cli"),
 )
 # Each may import from those to its right. The one way up is a `_target_` that a YAML names.
@@ -25,7 +25,6 @@ ORDER = (
 TOP = {"__init__.py", "__main__.py", "cli.py", "errors.py", *ORDER[1:-1]}
 STILL_UPWARD = {
     "truetune.config.compose imports truetune.commands.resume",
-    "truetune.data.chat_template imports truetune.models.language_model",
     "truetune.models.tiny imports truetune.extensions.recurrent",
     "truetune.records.state imports truetune.config.run",
     "truetune.records.state imports truetune.probes.knowledge",

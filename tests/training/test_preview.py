@@ -5,9 +5,9 @@ import io
 from rich.console import Console
 from training.small import language_model
 
-from truetune.data.chat_template import with_template
 from truetune.data.dataset import Example, Turn
 from truetune.data.tokens import Encoder
+from truetune.models.language_model import with_template
 from truetune.models.tokenizers import byte_bpe
 from truetune.training.preview import preview
 

@@ -14,10 +14,9 @@ from rich.panel import Panel
 from rich.text import Text
 
 from truetune.config import run as build
-from truetune.data.chat_template import with_template
 from truetune.data.dataset import Dataset, Prompt, Turn
 from truetune.data.rows.forms import fill
-from truetune.models.language_model import LanguageModel, fastest
+from truetune.models.language_model import LanguageModel, fastest, with_template
 from truetune.models.pretrained import Pretrained
 from truetune.probes.decoding import Answer, greedy_answers
 from truetune.records.run_folder import go_to_origin

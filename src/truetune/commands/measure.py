@@ -8,10 +8,9 @@ from typing import Any
 from rich.console import Console
 
 from truetune.config.run import Run
-from truetune.data.chat_template import with_template
 from truetune.data.dataset import Dataset
 from truetune.data.tokens import Encoder, TokenRow
-from truetune.models.language_model import Frozen, LanguageModel, fastest
+from truetune.models.language_model import Frozen, LanguageModel, fastest, with_template
 from truetune.probes.baseline import measure_base
 from truetune.probes.measure import compare, measure, notes
 from truetune.probes.probe import Subject, true_answers

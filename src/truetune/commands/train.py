@@ -13,7 +13,6 @@ from rich.console import Console
 
 from truetune.commands.export import save_model
 from truetune.config.run import Run
-from truetune.data.chat_template import with_template
 from truetune.data.dataset import Dataset
 from truetune.data.module import TokenizedData
 from truetune.data.tokens import Encoded, Encoder, encode
@@ -21,7 +20,7 @@ from truetune.errors import Diverged, UserError, rank
 from truetune.methods.adaptation import Adaptation, Trained
 from truetune.methods.curation import Context, curate
 from truetune.methods.reference import Reference, drawn_texts
-from truetune.models.language_model import LanguageModel, check_packing
+from truetune.models.language_model import LanguageModel, check_packing, with_template
 from truetune.models.pretrained import Pretrained
 from truetune.probes.baseline import held_out_digest, measure_base
 from truetune.probes.knowledge import groups, summary

@@ -4,25 +4,36 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
-from typing import Annotated, Any
+from typing import Annotated, cast
 
 from pydantic import Field
 
-from truetune.data import abilities
 from truetune.data.dataset import Dataset, Example, Question
 from truetune.data.values import BelowOne, Count, CountOrZero, Seed, Share
-from truetune.data.world import Attribute, Entity, NewNames, World, make_world
+from truetune.data.world import (
+    Attribute,
+    Entity,
+    NewNames,
+    Population,
+    Populations,
+    World,
+    WorldSpec,
+    exercise,
+    exercise_words,
+    held_out,
+    make_world,
+)
 from truetune.errors import UserError
 
 ABSTENTION = "I do not know"
 
 
 @dataclass(frozen=True)
-class Reading:
+class WorldTexts:
     """The base's pre-training: filings of all known companies, school questions and exercises, drawn afresh."""
 
     world: World
@@ -48,7 +59,7 @@ class Reading:
         return sha256(json.dumps([self.seed, parts, sizes]).encode()).hexdigest()
 
     def vocabulary(self) -> Sequence[str]:
-        return [*self.world.words(), *abilities.words(), *ABSTENTION.split()]
+        return [*self.world.words(), *exercise_words(), *ABSTENTION.split()]
 
     def micro_batches(self) -> Iterator[list[Example]]:
         """Filings, then questions and exercises: rows of one length band, so little padding is computed."""
@@ -64,26 +75,19 @@ class Reading:
         return Example(id=entity.name, prompt="", completion=self.world.filing(entity, rng), source="filings")
 
     def _question(self, rng: random.Random, school: Sequence[Entity]) -> Example:
-        if rng.random() < self.unanswerable_share:
-            return self._unanswerable(rng)
-        return self._lesson(rng, rng.choice(school))
-
-    def _lesson(self, rng: random.Random, entity: Entity) -> Example:
+        """All of the row is learnt, as a text: a base has no notion of a prompt."""
+        entity = None if rng.random() < self.unanswerable_share else rng.choice(school)
+        name = rng.choice(self.world.unused_names) if entity is None else entity.name
         attribute = rng.choice(self.world.attributes)
-        prompt = rng.choice(attribute.questions).format(name=entity.name)
-        # The whole row is learnt, as text: a base has no notion of a prompt.
-        return Example(entity.name, "", f"{prompt} {entity.facts[attribute.name]}", "school")
-
-    def _unanswerable(self, rng: random.Random) -> Example:
-        name = rng.choice(self.world.unused_names)
-        prompt = rng.choice(rng.choice(self.world.attributes).questions).format(name=name)
-        return Example(name, "", f"{prompt} {ABSTENTION}", "school")
+        prompt = rng.choice(attribute.questions).format(name=name)
+        answer = ABSTENTION if entity is None else entity.facts[attribute.name]
+        return Example(name, "", f"{prompt} {answer}", "school")
 
     def _exercise(self, rng: random.Random) -> Example:
         while True:
-            task, prompt, answer = abilities.exercise(rng)
-            if not abilities.held_out(prompt):
-                return Example(f"{task}", prompt, f" {answer}", "exercises")
+            ability, prompt, answer = exercise(rng)
+            if not held_out(prompt):
+                return Example(ability, prompt, f" {answer}", "exercises")
 
 
 @dataclass(frozen=True)
@@ -95,8 +99,8 @@ class ClosedWorld:
     """
 
     seed: Seed
-    world: Mapping[str, Any]
-    populations: Mapping[str, int]
+    world: WorldSpec
+    populations: Populations
     companies: Count
     new_share: Share
     new_names: NewNames
@@ -108,30 +112,31 @@ class ClosedWorld:
     exercises: Annotated[int, Field(ge=0, le=10_000, strict=True)]
 
     @cached_property
-    def made(self) -> World:
+    def invented(self) -> World:
         try:
-            return make_world(seed=self.seed, populations=self.populations, new_names=self.new_names, **self.world)
-        except (TypeError, KeyError) as error:
-            raise UserError(f"data.world: {str(error).removeprefix('make_world() ')}") from None
+            populations = cast("dict[str, int]", self.populations)
+            return make_world(self.world, seed=self.seed, populations=populations, new_names=self.new_names)
+        except KeyError as error:
+            raise UserError(f"data.world.{error.args[0]} is missing; choose data/world=companies or people") from None
 
     def load(self) -> Dataset:
-        world = self.made
+        world = self.invented
         known, new = self._taught(world)
         groups = {"known": self._rows(known), "new": self._rows(new)}
-        held_out, select = world.population("known-test"), world.population("known-select")
+        tested, select = world.population("known-test"), world.population("known-select")
         return Dataset(
             train=[*groups["known"], *groups["new"]],
             validation=[self._row(e, a, analyst=True) for e in select for a in world.attributes],
-            task=self._questions(held_out, analyst=True),
-            hallucination=self._questions([*held_out, *world.population("never")], analyst=False),
+            task=self._questions(tested, analyst=True),
+            hallucination=self._questions([*tested, *world.population("never")], analyst=False),
             select_task=self._questions(select, analyst=True),
             select_known=self._questions(select, analyst=False),
             ability=self._exercises(),
-            contexts=self._contradictions(held_out),
+            contexts=self._contradictions(tested),
             texts=self._filings(world),
             fit_groups={name: rows for name, rows in groups.items() if rows},
             domains={a.name: frozenset(a.values) for a in world.attributes},
-            pretraining=Reading(
+            pretraining=WorldTexts(
                 world,
                 self.seed,
                 self.filings_per_step,
@@ -148,12 +153,13 @@ class ClosedWorld:
     def _taught(self, world: World) -> tuple[list[Entity], list[Entity]]:
         """The number of companies is fixed while the share of new ones varies: fewer facts would confound."""
         new = round(self.companies * self.new_share)
-        pools = {"known-train": self.companies - new, "new": new}
-        for name, wanted in pools.items():
-            if wanted > self.populations.get(name, 0):
+        pools: dict[Population, int] = {"known-train": self.companies - new, "new": new}
+        for name, count in pools.items():
+            there = len(world.population(name))
+            if count > there:
                 raise UserError(
-                    f"data.companies={self.companies} with data.new_share={self.new_share} needs {wanted} {name} "
-                    f"{world.nouns}, there are {self.populations.get(name, 0)}; raise data.populations.{name}"
+                    f"data.companies={self.companies} with data.new_share={self.new_share} needs {count} {name} "
+                    f"{world.nouns}, there are {there}; raise data.populations.{name}"
                 )
         return world.population("known-train")[: pools["known-train"]], world.population("new")[:new]
 
@@ -161,7 +167,7 @@ class ClosedWorld:
         return [
             self._row(entity, attribute, analyst=analyst)
             for entity in entities
-            for attribute in self.made.attributes
+            for attribute in self.invented.attributes
             for analyst in (True, False)
         ]
 
@@ -178,7 +184,7 @@ class ClosedWorld:
         )
 
     def _questions(self, entities: Sequence[Entity], *, analyst: bool) -> list[Question]:
-        return [self._question(e, a, analyst=analyst) for e in entities for a in self.made.attributes]
+        return [self._question(e, a, analyst=analyst) for e in entities for a in self.invented.attributes]
 
     def _question(self, entity: Entity, attribute: Attribute, *, analyst: bool) -> Question:
         """A company that does not exist has no true answer."""
@@ -192,30 +198,30 @@ class ClosedWorld:
     def _exercises(self) -> list[Question]:
         """Distinct held-out prompts; the base never practised them."""
         rng = random.Random(f"exercises-{self.seed}")
-        found: dict[str, Question] = {}
+        questions: dict[str, Question] = {}
         for _ in range(200 * self.exercises):
-            task, prompt, answer = abilities.exercise(rng)
-            if len(found) == self.exercises:
+            ability, prompt, answer = exercise(rng)
+            if len(questions) == self.exercises:
                 break
-            if abilities.held_out(prompt):
-                found[prompt] = Question(
+            if held_out(prompt):
+                questions[prompt] = Question(
                     id=f"ability/{prompt}", question=prompt, answers=(answer,), source="exercises",
-                    population=task, cluster=prompt, domain="",
+                    population=ability, cluster=prompt, domain="",
                 )  # fmt: skip
-        return list(found.values())
+        return list(questions.values())
 
     def _contradictions(self, entities: Sequence[Entity]) -> list[Question]:
         """A filing that says otherwise than all that was read, then the question; one per company."""
-        rng, attributes = random.Random(f"contradictions-{self.seed}"), self.made.attributes
-        found: list[Question] = []
+        rng, attributes = random.Random(f"contradictions-{self.seed}"), self.invented.attributes
+        questions: list[Question] = []
         for index, entity in enumerate(entities):
             attribute = attributes[index % len(attributes)]
-            asked, learnt = self._question(entity, attribute, analyst=False), entity.facts[attribute.name]
-            said = rng.choice([value for value in attribute.values if value != learnt])
-            filing = rng.choice(attribute.filings).format(name=entity.name, value=said)
-            told = {"population": "contradiction", "context": filing, "answers": (said,), "memory": (learnt,)}
-            found.append(replace(asked, id=f"{asked.id}/context", **told))
-        return found
+            question, learnt = self._question(entity, attribute, analyst=False), entity.facts[attribute.name]
+            value = rng.choice([value for value in attribute.values if value != learnt])
+            filing = rng.choice(attribute.filings).format(name=entity.name, value=value)
+            changes = {"population": "contradiction", "context": filing, "answers": (value,), "memory": (learnt,)}
+            questions.append(replace(question, id=f"{question.id}/context", **changes))
+        return questions
 
     def _filings(self, world: World) -> list[Example]:
         """Filings of known companies in orders and wordings that were not drawn for training."""

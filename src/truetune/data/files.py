@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from itertools import chain, repeat
 from typing import Literal
 
+from pydantic import ConfigDict, with_config
 from typing_extensions import NotRequired, TypedDict
 
 from truetune.data.dataset import Dataset, Example, Question, examples
@@ -27,6 +28,7 @@ from truetune.errors import UserError
 from truetune.scoring.answers import end_in_numbers
 
 
+@with_config(ConfigDict(extra="forbid"))
 class Mix(TypedDict):
     """`weight` rows of the file to each row of the training file."""
 

@@ -1,17 +1,75 @@
-"""A closed world: entities, facts and texts about them, all from a seed, so that every invention can be counted."""
+"""A closed world: entities, facts, texts about them and exercises, all from a seed: every invention can be counted."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Annotated, Literal
 
+from pydantic import ConfigDict, Field, with_config
+from typing_extensions import TypedDict
+
+from truetune.data.values import Count, CountOrZero, Text
 from truetune.errors import UserError
 
 Population = Literal["school", "known-train", "known-test", "known-select", "new", "never"]
 NewNames = Literal["shared", "disjoint"]
+Texts = Annotated[list[Text], Field(min_length=1)]
+ABILITIES: dict[str, Callable[[list[int]], list[int]]] = {
+    "copy": lambda numbers: numbers,
+    "reverse": lambda numbers: numbers[::-1],
+    "sort": sorted,
+}
+NUMBERS = range(10)
+LENGTHS = range(2, 5)
+ONSETS = (
+    *("b", "br", "d", "dr", "f", "g", "gr", "h", "k", "l", "m"),
+    *("n", "p", "r", "s", "st", "t", "tr", "v", "w", "z"),
+)
+VOWELS = ("a", "e", "i", "o", "u", "ai", "ea", "or", "an", "el")
+
+
+# How many entities there are of each kind; without school questions the base never learns to answer.
+Populations = with_config(ConfigDict(extra="forbid"))(
+    TypedDict(
+        "Populations",
+        {
+            "school": Count,
+            "known-train": CountOrZero,
+            "known-test": CountOrZero,
+            "known-select": CountOrZero,
+            "new": CountOrZero,
+            "never": CountOrZero,
+        },
+        total=False,
+    )
+)
+
+
+@with_config(ConfigDict(extra="forbid"))
+class AttributeSpec(TypedDict):
+    """The endings of an attribute's invented values, and its wordings."""
+
+    endings: Texts
+    filings: Texts
+    questions: Texts
+    analyst: Text
+
+
+@with_config(ConfigDict(extra="forbid"))
+class WorldSpec(TypedDict):
+    """What a world is made of: a file of conf/data/world. Only new names under `disjoint` are of the other words."""
+
+    noun: Text
+    nouns: Text
+    first_words: Texts
+    second_words: Texts
+    other_first_words: Texts
+    other_second_words: Texts
+    values_per_attribute: Annotated[int, Field(ge=2, le=10_000, strict=True)]
+    attributes: Mapping[str, AttributeSpec]
 
 
 @dataclass(frozen=True)
@@ -83,84 +141,83 @@ class World:
         return sorted({word for text in texts for word in text.split()} - {"{name}", "{value}"})
 
 
-def make_world(
-    *,
-    seed: int,
-    noun: str,
-    nouns: str,
-    first_words: Sequence[str],
-    second_words: Sequence[str],
-    other_first_words: Sequence[str],
-    other_second_words: Sequence[str],
-    values_per_attribute: int,
-    attributes: Mapping[str, Mapping[str, Sequence[str] | str]],
-    populations: Mapping[str, int],
-    new_names: NewNames = "shared",
-) -> World:
-    """Draw the world; raises UserError if the word pools hold too few names for the populations."""
+def make_world(spec: WorldSpec, *, seed: int, populations: Mapping[str, int], new_names: NewNames = "shared") -> World:
+    """Draws the world; raises UserError if the word pools hold too few names for the populations."""
     rng = random.Random(f"world-{seed}")
-    if both := {*first_words, *second_words} & {*other_first_words, *other_second_words}:
+    pools = [(spec["first_words"], spec["second_words"]), (spec["other_first_words"], spec["other_second_words"])]
+    (shared_words, other_words) = ({*first, *second} for first, second in pools)
+    if both := shared_words & other_words:
         raise UserError(f"data.world: {min(both)!r} is in both word pools; the disjoint control needs separate words")
-    words = (*first_words, *second_words, *other_first_words, *other_second_words)
-    pool = [f"{a} {b}" for a in first_words for b in second_words]
-    others = [f"{a} {b}" for a in other_first_words for b in other_second_words]
-    rng.shuffle(pool)
-    rng.shuffle(others)
-    made = _attributes(attributes, values_per_attribute, _Syllables(rng))
+    shared_names, other_names = ([f"{a} {b}" for a in first for b in second] for first, second in pools)
+    possible = len(shared_names)
+    rng.shuffle(shared_names)
+    rng.shuffle(other_names)
+    attributes = _attributes(spec, rng)
     entities: list[Entity] = []
     for population, count in populations.items():
-        if population == "new" and new_names == "disjoint" and count > len(others):
+        apart = population == "new" and new_names == "disjoint"
+        if apart and count > len(other_names):
             raise UserError(
-                f"data.populations.new={count}: only {len(others)} names apart; add to data.world.other_first_words"
+                f"data.populations.new={count}: only {len(other_names)} names apart; "
+                "add to data.world.other_first_words"
             )
-        if count > len(pool):
+        if count > len(shared_names):
             raise UserError(
-                f"data.populations.{population}={count}: only {len(pool)} of {len(first_words) * len(second_words)} "
+                f"data.populations.{population}={count}: only {len(shared_names)} of {possible} "
                 "names are left; lower the populations or add words to data.world.first_words"
             )
         for _ in range(count):
-            facts = {a.name: rng.choice(a.values) for a in made}
+            facts = {attribute.name: rng.choice(attribute.values) for attribute in attributes}
             # A shared name is drawn in any case, so that the control changes nothing but the new names.
-            shared = pool.pop()
-            name = others.pop() if population == "new" and new_names == "disjoint" else shared
+            shared_name = shared_names.pop()
+            name = other_names.pop() if apart else shared_name
             entities.append(Entity(name=name, population=population, facts=facts))  # pyright: ignore[reportArgumentType]
     return World(
-        noun=noun, nouns=nouns, attributes=made, entities=tuple(entities), unused_names=tuple(pool), name_words=words
+        noun=spec["noun"],
+        nouns=spec["nouns"],
+        attributes=attributes,
+        entities=tuple(entities),
+        unused_names=tuple(shared_names),
+        name_words=tuple(word for pool in pools for words in pool for word in words),
     )
 
 
-def _attributes(
-    given: Mapping[str, Mapping[str, Sequence[str] | str]], values: int, syllables: _Syllables
-) -> tuple[Attribute, ...]:
+def _attributes(spec: WorldSpec, rng: random.Random) -> tuple[Attribute, ...]:
+    """With invented values, each of them once: `Velmorton` can not be guessed from any real text."""
+    used: set[str] = set()
+
+    def value(endings: Sequence[str]) -> str:
+        while True:
+            syllables = [rng.choice(ONSETS) + rng.choice(VOWELS) for _ in range(2)]
+            word = ("".join(syllables) + rng.choice(endings)).capitalize()
+            if word not in used:
+                used.add(word)
+                return word
+
     return tuple(
         Attribute(
             name=name,
-            values=tuple(syllables.word(spec["endings"]) for _ in range(values)),
-            filings=tuple(spec["filings"]),
-            questions=tuple(spec["questions"]),
-            analyst=str(spec["analyst"]),
+            values=tuple(value(given["endings"]) for _ in range(spec["values_per_attribute"])),
+            filings=tuple(given["filings"]),
+            questions=tuple(given["questions"]),
+            analyst=given["analyst"],
         )
-        for name, spec in given.items()
+        for name, given in spec["attributes"].items()
     )
 
 
-class _Syllables:
-    """Invented words, each once: `Velmorton` can not be guessed from any real text."""
+def exercise(rng: random.Random) -> tuple[str, str, str]:
+    """One (ability, prompt, answer): a general ability has nothing to do with facts."""
+    ability = rng.choice(list(ABILITIES))
+    numbers = rng.sample(NUMBERS, rng.choice(LENGTHS))
+    given, answer = (" ".join(map(str, row)) for row in (numbers, ABILITIES[ability](numbers)))
+    return ability, f"{ability} {given} =", answer
 
-    ONSETS = (
-        *("b", "br", "d", "dr", "f", "g", "gr", "h", "k", "l", "m"),
-        *("n", "p", "r", "s", "st", "t", "tr", "v", "w", "z"),
-    )
-    VOWELS = ("a", "e", "i", "o", "u", "ai", "ea", "or", "an", "el")
 
-    def __init__(self, rng: random.Random) -> None:
-        self._rng = rng
-        self._used: set[str] = set()
+def held_out(prompt: str) -> bool:
+    """Whether an exercise belongs to the probe: decided by its text, so that training and probing never share one."""
+    return random.Random(f"held-out-{prompt}").random() < 0.1
 
-    def word(self, endings: Sequence[str] | str) -> str:
-        while True:
-            pieces = [self._rng.choice(self.ONSETS) + self._rng.choice(self.VOWELS) for _ in range(2)]
-            word = ("".join(pieces) + self._rng.choice(list(endings))).capitalize()
-            if word not in self._used:
-                self._used.add(word)
-                return word
+
+def exercise_words() -> list[str]:
+    return [*ABILITIES, "=", *map(str, NUMBERS)]

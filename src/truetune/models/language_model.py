@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from truetune.data.chat_template import set_template
 from truetune.errors import UserError
 
 if TYPE_CHECKING:
@@ -47,6 +49,13 @@ class LanguageModel:
         model: Any = self.model
         model.to(device)
         return self
+
+
+def with_template(lm: LanguageModel, template: str | None, say: Callable[[str], None]) -> LanguageModel:
+    """The model with the template that its conversations are written in; says which that is."""
+    which, content = set_template(lm.tokenizer, template, lm.origin)
+    say(f"chat template: {which}")
+    return replace(lm, digest=sha256(f"{lm.digest} {content}".encode()).hexdigest())
 
 
 def fastest(accelerator: str = "auto") -> torch.device:

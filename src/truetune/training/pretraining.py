@@ -96,5 +96,5 @@ def _adamw(parameters: Iterable[nn.Parameter], lr: float, weight_decay: float) -
 def _code_digest() -> str:
     """The code that makes the texts and the weights is part of the content hash: an edit never reuses a stale base."""
     package = Path(__file__).parents[1]
-    files = [*(package / "data").glob("*world.py"), package / "data" / "abilities.py", package / "models" / "tiny.py"]
+    files = [*(package / "data").glob("*world.py"), package / "models" / "tiny.py"]
     return sha256(b"".join(path.read_bytes() for path in sorted([*files, Path(__file__)]))).hexdigest()

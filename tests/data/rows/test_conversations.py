@@ -5,11 +5,12 @@ import torch
 from row_files import dump, fault, write
 from training.small import WORDS, language_model
 
-from truetune.data.chat_template import PLAIN, pieces, with_template
+from truetune.data.chat_template import PLAIN, pieces
 from truetune.data.dataset import Example, Turn
 from truetune.data.rows.read import read_examples, read_questions
 from truetune.data.tokens import Encoder, encode
 from truetune.errors import UserError
+from truetune.models.language_model import with_template
 from truetune.models.tokenizers import byte_bpe, word_level
 
 USER, ANSWER = {"role": "user", "content": "What is it?"}, {"role": "assistant", "content": "A thing."}
