@@ -116,7 +116,7 @@ def test_a_page_fits_its_window_and_runs_and_loads_nothing(
     assert found["active"] == 0
     assert found["fetched"] == []
     assert found["folded"]
-    assert found["charts"] == (9 if "run" in name else 1)
+    assert found["charts"] == (12 if "run" in name else 1)
     if name.startswith("nasty"):
         assert [text for text in NASTY if text not in found["text"]] == []
 
