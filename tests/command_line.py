@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
+from truetune.commands import launch
 from truetune.commands.launch import CONF
 from truetune.config import compose
 from truetune.config import run as build
@@ -47,7 +48,7 @@ def config_of(*words):
 
 def checked(*words):
     """All that the command checks before it makes a folder."""
-    return compose.check(compose.parse(list(words)), CONF)
+    return launch.checked(list(words))
 
 
 @cache

@@ -9,6 +9,7 @@ import pytest
 from command_line import CONF, TINY_RUN, TINY_WORLD, complaint, refusal, typed
 from omegaconf import OmegaConf
 
+from truetune.commands import launch
 from truetune.config import compose
 from truetune.config.run import build, prepare
 from truetune.data.questions import Questions
@@ -20,7 +21,7 @@ TEMPLATE = "data.prompt_template='{question}'"
 
 
 def checked(*words):
-    return compose.check(compose.parse(list(words)), CONF, "measure")
+    return launch.checked(list(words), "measure")
 
 
 def refused(*words):

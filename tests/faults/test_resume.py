@@ -21,7 +21,7 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from training.ranks import two_ranks
 from training.small import TEXTS, TINY, WORDS, language_model, loader, rows
 
-from truetune.commands import resume
+from truetune.commands import launch, resume
 from truetune.config import compose
 from truetune.data.module import TokenizedData
 from truetune.errors import UserError
@@ -127,7 +127,7 @@ def test_a_run_asked_to_stop_says_how_to_go_on_from_anywhere(folder, tmp_path):
 def refused(*words):
     arguments = compose.parse(list(words))
     with pytest.raises(UserError) as caught:
-        compose.check(compose.parse(resume.expanded(list(words), arguments)), CONF)
+        launch.checked(resume.expanded(list(words), arguments))
     return str(caught.value)
 
 
@@ -152,7 +152,7 @@ def test_the_recorded_command_is_typed_again(stopped):
     words = resume.expanded(["--config-dir", ".", "resume=run"], compose.parse(["--config-dir", ".", "resume=run"]))
     assert words[:3] == ["--config-dir", ".", "optimizer.lr=0.001"]
     assert words[3:] == [f"hydra.run.dir='{stopped}'", f"resume='{stopped}'"]
-    assert compose.check(compose.parse(words), CONF) is not None
+    assert launch.checked(words) is not None
     new = ["resume=null", "seed=1"]
     assert resume.expanded(new, compose.parse(new)) == new
 
@@ -197,7 +197,7 @@ def test_what_is_typed_anew_takes_the_place_of_what_was_typed(stopped):
     assert words == ["optimizer.lr=0.001", f"hydra.run.dir='{stopped}'", f"resume='{stopped}'", *words[3:]]
     assert words[3:] == ["schedule=step_decay", "clip=none", "trainer.max_epochs=40"]
     arguments = compose.parse(words)
-    assert compose.check(arguments, CONF) is not None
+    assert launch.checked(words) is not None
     cfg = compose.compose(CONF, arguments.overrides, arguments)
     assert (cfg.trainer.gradient_clip_val, cfg.trainer.max_epochs, cfg.schedule.every) == (None, 40, 5)
 

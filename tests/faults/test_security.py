@@ -9,7 +9,7 @@ import pytest
 import torch
 from command_line import CONF, TINY_RUN, TINY_WORLD, composed, refusal, typed
 
-from truetune.commands import resume
+from truetune.commands import launch, resume
 from truetune.commands.export import export, save_model
 from truetune.config import compose, secrets
 from truetune.config import run as build
@@ -114,7 +114,7 @@ def test_what_an_interrupted_run_recorded_is_checked_as_if_it_were_typed(folder,
     words = [*TINY_WORLD, word]
 
     def checked_and_made():
-        compose.check(compose.parse(words), CONF)
+        launch.checked(words)
         cfg = composed(*words)
         cfg.paths.output_dir = "."
         build.build(cfg, None, folder).callbacks()

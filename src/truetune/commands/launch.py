@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from truetune.commands.resume import check_unchanged
 from truetune.commands.sweep import FULL_ERROR, SweepTask, to_stderr
 from truetune.config import secrets
-from truetune.errors import EXPECTED, rank
+from truetune.errors import EXPECTED, UserError, first_line, rank
+from truetune.records.files import in_use
+from truetune.records.run_folder import HYDRA, RECORD
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -25,10 +30,7 @@ LONGEST = 1000  # characters of an error
 
 def launch(command: Command, task: SweepTask | None = None) -> None:
     """Checks the command line, then leaves it to Hydra, which makes the folder and calls the job in it."""
-    from truetune.config import compose
-
-    arguments = compose.parse(sys.argv[1:])
-    prepared = compose.check(arguments, CONF, command) if compose.runs_something(arguments) else None
+    prepared = checked(sys.argv[1:], command)
     import hydra
 
     def job(cfg: DictConfig) -> None:
@@ -37,6 +39,41 @@ def launch(command: Command, task: SweepTask | None = None) -> None:
     if task is not None:
         os.environ.setdefault(FULL_ERROR, "1")  # else Hydra shows a sweeper's traceback itself, and leaves
     hydra.main(version_base="1.3", config_path=str(CONF), config_name=command)(task or job)()
+
+
+def checked(words: list[str], command: Command = "train") -> Prepared | None:
+    """All that is checked before a folder is made; returns what a single run has prepared. Raises UserError."""
+    from truetune.config import compose
+
+    arguments = compose.parse(words)
+    return compose.check(arguments, CONF, command, check_folder) if compose.runs_something(arguments) else None
+
+
+def check_folder(cfg: DictConfig, overrides: Sequence[str]) -> None:
+    """Refuses a folder that is used already: Hydra would overwrite the configuration in it before we could say no."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        run_dir = OmegaConf.select(cfg, "hydra.run.dir")
+    except OmegaConfBaseException as error:
+        raise UserError(f"hydra.run.dir: {first_line(error)}") from None
+    if not run_dir:
+        raise UserError("hydra.run.dir= is empty; name a folder, or leave it out to get one below paths.log_dir")
+    folder, is_resumed = Path(str(run_dir)), bool(cfg.get("resume"))
+    if is_resumed:
+        check_unchanged(cfg, folder, overrides)
+    if ((folder / RECORD).exists() and not is_resumed) or ((folder / HYDRA.parent).exists() and in_use(folder)):
+        way_out = "wait for that run to end" if is_resumed else "choose another hydra.run.dir"
+        raise UserError(f"{folder.absolute()}: this run folder is already in use; {way_out}")
+    parent = next((path for path in [folder, *folder.absolute().parents] if path.exists()), Path("/"))
+    if not parent.is_dir():
+        raise UserError(f"{parent} is a file, not a folder; choose another paths.log_dir")
+    try:
+        TemporaryDirectory(dir=parent, prefix=".truetune.").cleanup()
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"{parent.absolute()}: cannot write there ({reason}); choose another paths.log_dir") from None
 
 
 def launch_sweep() -> None:

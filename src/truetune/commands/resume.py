@@ -42,51 +42,65 @@ LONGER = ("trainer.max_epochs", "trainer.max_steps", "trainer.max_time")
 
 def sweep_folder(arguments: argparse.Namespace) -> Path | None:
     """The folder that is to be resumed, if it is a sweep's."""
-    asked, typed = _asked(arguments)
-    folder = Path(asked.partition("=")[2]).absolute() if asked else None
-    if folder is None or not (folder / TABLE).is_file():
+    request, beside = _request(arguments)
+    folder = Path(request.partition("=")[2]).absolute()
+    if not request or not (folder / TABLE).is_file():
         return None
-    if typed:
-        raise UserError(f"a sweep is resumed as it was typed; resume one of its jobs to change {_key(typed[0])}")
+    if beside:
+        raise UserError(f"a sweep is resumed as it was typed; resume one of its jobs to change {_key(beside[0])}")
     return folder
 
 
-def _asked(arguments: argparse.Namespace) -> tuple[str | None, list[str]]:
-    """The word that asks to resume, and the others."""
-    asked = [word for word in arguments.overrides if word.startswith("resume=") and word != "resume=null"]
-    if not asked:
-        return None, []
-    others = [word for word in arguments.overrides if word not in asked]
-    new = [word for word in others if not _may_change(_key(word))]
-    if new or len(asked) > 1 or arguments.multirun:
-        word = _key(new[0]) if new else "-m" if arguments.multirun else "anything else"
+def _request(arguments: argparse.Namespace) -> tuple[str, list[str]]:
+    """The word that asks to resume, empty if none does, and those typed beside it."""
+    requests = [word for word in arguments.overrides if word.startswith("resume=") and word != "resume=null"]
+    if not requests:
+        return "", []
+    beside = [word for word in arguments.overrides if word not in requests]
+    fixed = [
+        key
+        for key in map(_key, beside)
+        if key not in (*GROUPS, *KEYS) and (not key.startswith("schedule.") or key == "schedule._target_")
+    ]
+    if fixed or len(requests) > 1 or arguments.multirun:
+        change = fixed[0] if fixed else "-m" if arguments.multirun else "anything else"
         allowed = ", ".join([*GROUPS, *KEYS[:3]])
-        raise UserError(f"a resumed run may change {allowed} and the like; start a new run to change {word}")
-    return asked[0], others
+        raise UserError(f"a resumed run may change {allowed} and the like; start a new run to change {change}")
+    return requests[0], beside
 
 
 def _key(word: str) -> str:
     return word.lstrip("+~").partition("=")[0]
 
 
-def _may_change(key: str) -> bool:
-    return key in (*GROUPS, *KEYS) or (key.startswith("schedule.") and key != "schedule._target_")
-
-
-def _set_by(words: Sequence[str]) -> tuple[str, ...]:
+def _keys_set_by(words: Sequence[str]) -> tuple[str, ...]:
     """How the keys begin that typed words set."""
     return tuple(GROUPS.get(key, key) for key in map(_key, words))
 
 
 def expanded(argv: list[str], arguments: argparse.Namespace) -> list[str]:
-    """`resume=DIR` becomes the overrides that DIR has recorded; anything else stays as it is."""
-    asked, typed = _asked(arguments)
-    if asked is None:
+    """`resume=DIR` becomes the overrides that DIR has recorded, but those typed anew; all else stays as it is.
+
+    Their relative paths were meant from where the run was typed, so that is where we go.
+    """
+    request, beside = _request(arguments)
+    if not request:
         return argv
-    named = Path(asked.partition("=")[2]).absolute()
-    folder = named.parents[1] if named.suffix == ".ckpt" else named
-    recorded = _recorded(folder, asked, typed)
-    checkpoint = named if named.suffix == ".ckpt" else folder / LAST
+    place = Path(request.partition("=")[2]).absolute()
+    is_checkpoint = place.suffix == ".ckpt"
+    folder, checkpoint = (place.parents[1], place) if is_checkpoint else (place, place / LAST)
+    if not folder.is_dir() or request == "resume=":
+        raise UserError(f"{request}: no such run folder; type resume=RUN_DIR")
+    if not (folder / WORDS).is_file():
+        raise UserError(f"{folder}: not the folder of a run (it holds no {WORDS}); type resume=RUN_DIR")
+    keys = [_key(word) for word in beside]
+    if status(folder) == "finished" and not set(LONGER) & set(keys):
+        raise UserError(
+            f"{folder}: this run has finished; there is nothing to resume (trainer.max_epochs=... adds epochs)"
+        )
+    go_to_origin(folder)
+    anew = ("resume", *keys, *_keys_set_by(beside))
+    recorded = [word for word in words_typed(folder) if not _key(word).startswith(anew)]
     if checkpoint.parent.is_symlink():
         raise UserError(f"{checkpoint.parent}: a link, which no run makes; move the folder itself back there")
     if not arguments.cfg:
@@ -94,35 +108,19 @@ def expanded(argv: list[str], arguments: argparse.Namespace) -> list[str]:
             missing = checkpoint.relative_to(folder)
             raise UserError(f"{folder}: there is no checkpoint ({missing}) to go on from; start a new run")
         check_digest(checkpoint)
-    flags = [word for word in argv if word != asked and word not in typed]
-    return [*flags, *recorded, f"hydra.run.dir={quoted(folder)}", f"resume={quoted(named)}", *typed]
+    flags = [word for word in argv if word != request and word not in beside]
+    return [*flags, *recorded, f"hydra.run.dir={quoted(folder)}", f"resume={quoted(place)}", *beside]
 
 
-def _recorded(folder: Path, asked: str, typed: list[str]) -> list[str]:
-    """The run's overrides that are not typed anew; its relative paths were meant from where it was typed."""
-    if not folder.is_dir() or asked == "resume=":
-        raise UserError(f"{asked}: no such run folder; type resume=RUN_DIR")
-    if not (folder / WORDS).is_file():
-        raise UserError(f"{folder}: not the folder of a run (it holds no {WORDS}); type resume=RUN_DIR")
-    keys = [_key(word) for word in typed]
-    if status(folder) == "finished" and not set(LONGER) & set(keys):
-        raise UserError(
-            f"{folder}: this run has finished; there is nothing to resume (trainer.max_epochs=... adds epochs)"
-        )
-    go_to_origin(folder)
-    anew = ("resume", *keys, *_set_by(typed))
-    return [word for word in words_typed(folder) if not _key(word).startswith(anew)]
-
-
-def check(cfg: DictConfig, folder: Path, overrides: Sequence[str]) -> None:
+def check_unchanged(cfg: DictConfig, folder: Path, overrides: Sequence[str]) -> None:
     """The files of conf/ may have been edited since; and `resume` written into one of them is no request."""
     from omegaconf import OmegaConf
 
-    named = Path(str(cfg.resume))
-    if folder.absolute() not in (named, *named.parents[1:2]) or not (folder / CONFIGURATION).is_file():
+    place = Path(str(cfg.resume))
+    if folder.absolute() not in (place, *place.parents[1:2]) or not (folder / CONFIGURATION).is_file():
         raise UserError(f"resume={cfg.resume}: type it on the command line, as truetune resume=RUN_DIR")
-    places = [at for at, word in enumerate(overrides) if word.startswith("resume=")]
-    typed = _set_by(overrides[places[-1] + 1 :] if places else ())
+    ends = [at for at, word in enumerate(overrides, start=1) if word.startswith("resume=")]
+    typed = _keys_set_by(overrides[ends[-1] :] if ends else ())
     now: Any = OmegaConf.to_container(cfg, resolve=False)
     for key, (was, is_now) in changes(configuration(folder), now).items():
         if not key.startswith(typed):

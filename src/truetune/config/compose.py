@@ -6,17 +6,15 @@ import argparse
 import itertools
 import logging
 import re
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from truetune.commands import resume
 from truetune.config import hydra_node, secrets
 from truetune.config.checks import CHOSEN, COMMAND, Job
 from truetune.config.settings import OPEN, RULES, near
-from truetune.errors import UserError, first_line, rank
+from truetune.errors import UserError, first_line, is_job_of_sweep, rank
 from truetune.records.record import leaves
 
 if TYPE_CHECKING:
@@ -57,8 +55,16 @@ def is_sweep(arguments: argparse.Namespace) -> bool:
     return bool(arguments.multirun) or "hydra.mode=MULTIRUN" in arguments.overrides
 
 
-def check(arguments: argparse.Namespace, conf: Path, job: Job = "train") -> Prepared | None:
-    """Composes and checks every job of the command line; returns what a single run has prepared."""
+def check(
+    arguments: argparse.Namespace,
+    conf: Path,
+    job: Job = "train",
+    check_folder: Callable[[DictConfig, Sequence[str]], None] | None = None,
+) -> Prepared | None:
+    """Composes and checks every job of the command line; returns what a single run has prepared.
+
+    `check_folder` is asked whether a single run may work in its folder, before any data is read.
+    """
     from truetune.config.run import prepare
 
     secrets.refuse(arguments.overrides)
@@ -75,14 +81,14 @@ def check(arguments: argparse.Namespace, conf: Path, job: Job = "train") -> Prep
             return None
         if many and cfg.get("resume"):
             raise UserError("resume takes up a single run; leave -m out")
-        if not many and rank() == 0:  # the other ranks work in the folder of rank 0
-            _folder_is_free(cfg, overrides)
+        if check_folder and not many and rank() == 0:  # the other ranks work in the folder of rank 0
+            check_folder(cfg, overrides)
         try:
             prepared = prepare(cfg, job, read)
         except UserError as error:
             raise UserError(f"{error} (job: {' '.join(overrides)})" if many else str(error)) from None
         swept = ", ".join(cfg.hydra.sweeper.get("params") or {})
-        if swept and not many and not cfg.get("resume") and "hydra.mode=RUN" not in overrides:
+        if swept and not many and not cfg.get("resume") and not is_job_of_sweep(overrides):
             notes = [*prepared.data.notes, f"this is one run; to sweep over {swept}, add -m"]
             prepared = replace(prepared, data=replace(prepared.data, notes=notes))
     return None if many else prepared
@@ -132,36 +138,6 @@ def _jobs(arguments: argparse.Namespace) -> Iterator[list[str]]:
             choices.append([f"{key}={value}" for value in override.sweep_string_iterator()])
     for combination in itertools.product(*[choice for choice in choices if choice]):
         yield list(combination)
-
-
-def _folder_is_free(cfg: DictConfig, overrides: list[str]) -> None:
-    """Hydra would overwrite `.hydra/config.yaml` of a finished run before we could say no."""
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    from truetune.records.files import in_use
-
-    try:
-        named = OmegaConf.select(cfg, "hydra.run.dir")
-    except OmegaConfBaseException as error:
-        raise UserError(f"hydra.run.dir: {first_line(error)}") from None
-    if not named:
-        raise UserError("hydra.run.dir= is empty; name a folder, or leave it out to get one below paths.log_dir")
-    folder = Path(str(named))
-    if cfg.get("resume"):
-        resume.check(cfg, folder, overrides)
-    used = (folder / "run.json").exists() and not cfg.get("resume")
-    if used or ((folder / ".hydra").exists() and in_use(folder)):
-        way_out = "wait for that run to end" if cfg.get("resume") else "choose another hydra.run.dir"
-        raise UserError(f"{folder.absolute()}: this run folder is already in use; {way_out}")
-    parent = next((p for p in [folder, *folder.absolute().parents] if p.exists()), Path("/"))
-    if not parent.is_dir():
-        raise UserError(f"{parent} is a file, not a folder; choose another paths.log_dir")
-    try:
-        tempfile.TemporaryDirectory(dir=parent, prefix=".truetune.").cleanup()
-    except OSError as error:
-        reason = error.strerror or error
-        raise UserError(f"{parent.absolute()}: cannot write there ({reason}); choose another paths.log_dir") from None
 
 
 def _in_one_line(error: Exception, overrides: list[str], conf: Path, job: Job) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from truetune.config.settings import near
-from truetune.errors import UserError, first_line
+from truetune.errors import UserError, first_line, is_job_of_sweep
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -52,7 +52,7 @@ def check(cfg: DictConfig, overrides: Sequence[str]) -> None:
     if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1:
         raise UserError(f"hydra.launcher.n_jobs={jobs}: should be at least 1")
     metrics = _several(cfg.get("optimized_metric"))
-    if "direction" in node["sweeper"] and not (cfg.get("resume") or "hydra.mode=RUN" in overrides):
+    if "direction" in node["sweeper"] and not (cfg.get("resume") or is_job_of_sweep(overrides)):
         _search(node["sweeper"], metrics, overrides)  # but not of a search's own job, new or taken up again
     if metrics and OmegaConf.is_config(cfg.get("probe")):
         _measured(metrics, OmegaConf.to_container(cfg.probe))

@@ -14,7 +14,7 @@ from typing import Any
 
 from truetune import __version__
 from truetune.config import secrets
-from truetune.errors import UserError
+from truetune.errors import UserError, is_job_of_sweep
 
 # Older ones run code that a configuration, a checkpoint or a model folder hands them; pyproject.toml says the same.
 FLOORS = {"hydra-core": "1.3.8", "lightning": "2.6.6", "transformers": "5.20", "torch": "2.11"}
@@ -59,7 +59,7 @@ def _command() -> str:
 
 def _typed(words: list[str]) -> list[str]:
     """Without what a sweep adds for its job: the command can be typed again, and gets a folder of its own."""
-    if "hydra.mode=RUN" not in words:
+    if not is_job_of_sweep(words):
         return words
     return [word for word in words if not word.startswith(("hydra.mode=", "hydra.run.dir="))]
 
