@@ -24,7 +24,6 @@ ORDER = (
 )
 TOP = {"__init__.py", "__main__.py", "cli.py", "errors.py", *ORDER[1:-1]}
 STILL_UPWARD = {
-    "truetune.models.tiny imports truetune.extensions.recurrent",
     "truetune.records.state imports truetune.config.run",
     "truetune.records.state imports truetune.probes.knowledge",
     "truetune.records.state imports truetune.report.run_page",

@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader
 import truetune.training.fit as fitting
 from truetune.data.module import to_device
 from truetune.data.tokens import TokenRow, collate_packed
-from truetune.models.language_model import body, head, states
+from truetune.models.logits import body, head, states
 from truetune.training.module import FineTuning
 from truetune.training.objectives import Micro, NextToken
 from truetune.training.schedules import Constant

@@ -63,7 +63,7 @@ def step(chunk, checkpointing):
     import torch
 
     from truetune.data.tokens import TokenRow, collate
-    from truetune.models.language_model import body, forward, head, states
+    from truetune.models.logits import body, forward, head, states
     from truetune.training.objectives import Micro, NextToken
 
     model = llama().train()

@@ -108,7 +108,7 @@ def bare(folder):
     import torch.nn.functional as F
 
     from truetune.data.module import Loader, TokenizedData
-    from truetune.models.language_model import body, head, states
+    from truetune.models.logits import body, head, states
 
     lm, rows = load(folder)
     data = TokenizedData(rows, [], pad=lm.tokenizer.pad_token_id, seed=0, loader=Loader(BATCH))

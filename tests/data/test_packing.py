@@ -13,7 +13,8 @@ from truetune.data.packing import pack
 from truetune.data.tokens import TokenRow, collate, collate_packed
 from truetune.errors import UserError
 from truetune.methods.keep_close import KlToBase, L2Sp
-from truetune.models.language_model import Frozen, check_packing, forward
+from truetune.models.frozen import Frozen
+from truetune.models.logits import check_packing, forward
 from truetune.training.fit import fit
 from truetune.training.module import FineTuning
 from truetune.training.objectives import Micro, NextToken
@@ -123,11 +124,11 @@ def test_validation_rows_are_not_packed_and_count_as_before():
 def test_the_check_lets_a_model_of_separate_examples_pass_and_leaves_it_as_it_was(lm):
     lm.model.train()
     before = [p.detach().clone() for p in lm.model.parameters()]
-    check_packing(lm)
+    check_packing(lm.model)
     assert lm.model.training
     assert all(torch.equal(a, b) for a, b in zip(before, lm.model.parameters(), strict=True))
     lm.model.to(torch.bfloat16)
-    check_packing(lm)
+    check_packing(lm.model)
 
 
 class Contaminated(torch.nn.Module):
@@ -152,10 +153,9 @@ class Contaminated(torch.nn.Module):
     ("takes_positions", "words"), [(True, "lets packed examples see each other"), (False, "takes no position ids")]
 )
 def test_a_model_whose_examples_see_each_other_is_refused(takes_positions, words):
-    from types import SimpleNamespace
 
     with pytest.raises(UserError) as caught:
-        check_packing(SimpleNamespace(model=Contaminated(takes_positions)))
+        check_packing(Contaminated(takes_positions))
     assert str(caught.value).startswith("data.packing=true: Contaminated ")
     assert words in str(caught.value)
 

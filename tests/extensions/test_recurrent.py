@@ -4,9 +4,8 @@ import pytest
 import torch
 from training.small import PRETRAINING, WORDS
 
-from truetune.extensions.recurrent import CELLS
+from truetune.extensions.recurrent import CELLS, TinyRecurrent
 from truetune.models.pretrained import Pretrained
-from truetune.models.tiny import TinyRecurrent
 from truetune.probes.decoding import greedy_answers
 
 

@@ -12,7 +12,7 @@ from truetune.extensions.self_distill import SelfDistill
 from truetune.extensions.self_replay import KlOnDrawnTexts
 from truetune.methods.keep_close import L2Sp
 from truetune.methods.reference import Reference, drawn_texts
-from truetune.models.language_model import Frozen
+from truetune.models.frozen import Frozen
 from truetune.models.logits import kl_nats
 from truetune.training.objectives import Micro
 

@@ -19,7 +19,7 @@ from truetune.data.rows.read import read_examples
 from truetune.data.tokens import Encoder, encode
 from truetune.errors import UserError
 from truetune.models.pretrained import Pretrained
-from truetune.models.tiny import Pretraining, Tiny
+from truetune.models.tiny import PretrainingSettings, Tiny
 from truetune.models.tokenizers import word_level
 
 GOOD = '{"prompt": "p", "completion": " c"}\n'
@@ -296,7 +296,7 @@ def test_remote_code_is_let_through_only_by_its_key(folder):
 
 
 def small_model(folder, tokenizer):
-    layers = Tiny(0, 16, 1, 32, 300, Pretraining(1, 1e-3, 0, 0.0, 1.0), intermediate_size=16, heads=2)
+    layers = Tiny(0, 16, 1, 32, 300, PretrainingSettings(1, 1e-3, 0, 0.0, 1.0), intermediate_size=16, heads=2)
     layers.build(word_level(["a", "b"]), "", "").model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 

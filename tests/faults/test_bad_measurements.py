@@ -9,7 +9,7 @@ from command_line import TINY_RUN, config_of, refused
 from truetune.config import checks
 from truetune.data.dataset import Question
 from truetune.errors import UserError
-from truetune.extensions.semantic import semantic_entropy
+from truetune.extensions.sampling import semantic_entropy
 from truetune.probes.measure import compare
 from truetune.scoring.answers import exact_match, outcome
 from truetune.scoring.calibration import auroc

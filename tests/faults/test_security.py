@@ -15,7 +15,7 @@ from truetune.config import compose, secrets
 from truetune.config import run as build
 from truetune.errors import UserError
 from truetune.models.pretrained import Pretrained
-from truetune.models.tiny import Pretraining, Tiny
+from truetune.models.tiny import PretrainingSettings, Tiny
 from truetune.models.tokenizers import word_level
 from truetune.records import versions
 from truetune.records.files import file_digest, sidecar
@@ -43,7 +43,7 @@ def no_canary(folder):
 
 @pytest.fixture
 def lm():
-    tiny = Tiny(0, 16, 1, 32, 300, Pretraining(1, 1e-3, 0, 0.0, 1.0), intermediate_size=16, heads=2)
+    tiny = Tiny(0, 16, 1, 32, 300, PretrainingSettings(1, 1e-3, 0, 0.0, 1.0), intermediate_size=16, heads=2)
     return tiny.build(word_level(["a", "b"]), "", "")
 
 

@@ -12,7 +12,8 @@ from truetune.data.dataset import Example
 from truetune.data.packing import pack
 from truetune.data.tokens import Encoder, collate_packed
 from truetune.errors import UserError
-from truetune.models.language_model import Frozen, check_packing, forward
+from truetune.models.frozen import Frozen
+from truetune.models.logits import check_packing, forward
 from truetune.models.pretrained import Pretrained
 from truetune.models.tokenizers import byte_bpe
 from truetune.probes.decoding import greedy_answers
@@ -89,7 +90,7 @@ def test_a_family_is_trained_measured_and_saved(name, tmp, tmp_path):
 def test_packed_examples_of_a_family_do_not_see_each_other(name, tmp):
     lm = loaded(name, tmp)
     lm.model.eval()
-    check_packing(lm)
+    check_packing(lm.model)
     batch = collate_packed(packs := pack(rows(lm)), lm.tokenizer.pad_token_id)
     with torch.no_grad():
         packed = forward(lm.model, batch["input_ids"], batch["position_ids"])
@@ -119,4 +120,4 @@ def test_the_loss_of_a_family_in_chunks_is_the_loss(name, tmp):
 @pytest.mark.parametrize("name", NOT_PACKED)
 def test_a_family_whose_packed_examples_see_each_other_is_refused(name, tmp):
     with pytest.raises(UserError, match=r"data\.packing=true: .*ForCausalLM lets packed examples see each other"):
-        check_packing(loaded(name, tmp))
+        check_packing(loaded(name, tmp).model)

@@ -4,7 +4,8 @@ import pytest
 import torch
 from training.small import TINY, WORDS, language_model
 
-from truetune.models.language_model import Frozen, set_special_tokens
+from truetune.models.frozen import Frozen
+from truetune.models.language_model import set_special_tokens
 from truetune.models.tokenizers import byte_bpe, word_level
 
 

@@ -8,7 +8,7 @@ from training.small import TEXTS, language_model
 
 from truetune.data.dataset import Dataset, Example, Question
 from truetune.data.tokens import Encoder, collate
-from truetune.models.language_model import Frozen
+from truetune.models.frozen import Frozen
 from truetune.probes.decoding import greedy_answers
 from truetune.probes.likelihood import likelihood
 from truetune.probes.probe import Asking, Subject

@@ -11,7 +11,7 @@ from command_line import TINY_MODEL, TINY_WORLD, prepared
 from truetune.data.dataset import Dataset, Example, Question
 from truetune.data.tokens import Encoder
 from truetune.extensions.faithfulness import Faithfulness
-from truetune.models.language_model import Frozen
+from truetune.models.frozen import Frozen
 from truetune.probes import baseline
 from truetune.probes.baseline import held_out_digest, measure_base
 from truetune.probes.calibration import Calibration, calibration

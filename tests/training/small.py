@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 from truetune.data.dataset import Example
 from truetune.data.module import Collate, Loader
 from truetune.data.tokens import Encoder
-from truetune.models.tiny import Pretraining, Tiny
+from truetune.models.tiny import PretrainingSettings, Tiny
 from truetune.models.tokenizers import word_level
 from truetune.training.fit import fit
 from truetune.training.module import FineTuning
@@ -17,7 +17,7 @@ from truetune.training.objectives import NextToken
 from truetune.training.schedules import Constant
 
 WORDS = [f"w{n}" for n in range(12)]
-PRETRAINING = Pretraining(1, 1e-3, 0, 0.0, 1.0)
+PRETRAINING = PretrainingSettings(1, 1e-3, 0, 0.0, 1.0)
 TINY = Tiny(0, 16, 1, 32, 300, PRETRAINING, intermediate_size=16, heads=2)
 TEXTS = ["w1 w2", "w3 w4 w5 w6", "w7", "w8 w9 w1", "w2 w3 w4 w5 w6 w7", "w8 w9", "w4 w1 w1", "w2", "w5 w6 w7 w8"]
 

@@ -12,7 +12,8 @@ from truetune.data.tokens import collate, collate_packed
 from truetune.errors import UserError
 from truetune.methods.adaptation import Lora
 from truetune.methods.keep_close import KlToBase, L2Sp
-from truetune.models.language_model import Frozen, body, forward, head, parts_into_head, states
+from truetune.models.frozen import Frozen
+from truetune.models.logits import body, forward, head, parts_into_head, states
 from truetune.training.objectives import NextToken
 
 

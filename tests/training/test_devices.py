@@ -16,7 +16,8 @@ from truetune.commands.measure import _load
 from truetune.config import run as build
 from truetune.data.tokens import collate
 from truetune.extensions.ewc import fisher
-from truetune.models.language_model import Frozen, fastest
+from truetune.models.frozen import Frozen
+from truetune.models.language_model import fastest
 from truetune.training.fit import make_trainer
 from truetune.training.module import FineTuning
 

@@ -9,7 +9,7 @@ from training.small import bound, language_model, rows
 
 from truetune.data.tokens import collate
 from truetune.methods.keep_close import KlToBase, L2Sp, pull
-from truetune.models.language_model import Frozen
+from truetune.models.frozen import Frozen
 from truetune.models.logits import kl_nats
 from truetune.training.objectives import Micro, NextToken
 

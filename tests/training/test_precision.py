@@ -11,7 +11,7 @@ from training.small import gradient, language_model, recording, rows, train
 import truetune.training.fit
 from truetune.data.tokens import collate
 from truetune.errors import UserError
-from truetune.models.language_model import forward
+from truetune.models.logits import forward
 from truetune.models.pretrained import Pretrained
 from truetune.training.fit import fit
 from truetune.training.module import FineTuning

@@ -11,11 +11,11 @@ from training.small import TINY, language_model
 
 from truetune.data.dataset import Dataset, Example
 from truetune.models.pretrained import Pretrained
-from truetune.models.tiny import Pretraining
+from truetune.models.tiny import PretrainingSettings
 from truetune.probes.likelihood import likelihood
 from truetune.training.pretraining import load_base
 
-BUILDER = replace(TINY, pretraining=Pretraining(40, 1e-2, 2, 0.0, 1.0))
+BUILDER = replace(TINY, pretraining=PretrainingSettings(40, 1e-2, 2, 0.0, 1.0))
 TEXT = Example("t", "", "w1 w2 w3 w4", "here")
 
 
@@ -61,7 +61,7 @@ def test_a_base_is_pre_trained_once_and_read_again(tmp_path):
 
 
 def test_another_corpus_or_seed_is_another_base(tmp_path):
-    quick = replace(BUILDER, pretraining=Pretraining(1, 1e-2, 0, 0.0, 1.0))
+    quick = replace(BUILDER, pretraining=PretrainingSettings(1, 1e-2, 0, 0.0, 1.0))
     made = [
         load_base(builder, Dataset([TEXT], pretraining=Corpus(content)), tmp_path, quiet_console())
         for builder, content in [(quick, "v1"), (quick, "v2"), (replace(quick, seed=1), "v1")]

@@ -12,11 +12,11 @@ from rich.console import Console
 from training.small import TINY
 
 from truetune.data.dataset import Dataset, Example
-from truetune.models.tiny import Pretraining
+from truetune.models.tiny import PretrainingSettings
 from truetune.records.files import cached, verify
 from truetune.training.pretraining import load_base
 
-BUILDER = replace(TINY, pretraining=Pretraining(3, 1e-2, 1, 0.0, 1.0))
+BUILDER = replace(TINY, pretraining=PretrainingSettings(3, 1e-2, 1, 0.0, 1.0))
 
 
 class Corpus:

@@ -8,7 +8,7 @@ from training.small import bound, language_model, recording, rows, train
 from truetune.data.tokens import collate
 from truetune.extensions.ewc import Ewc
 from truetune.methods.keep_close import KlToBase, L2Sp
-from truetune.models.language_model import Frozen
+from truetune.models.frozen import Frozen
 from truetune.training.checkpoints import AtomicCheckpointIO
 from truetune.training.objectives import NextToken
 

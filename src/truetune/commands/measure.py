@@ -10,7 +10,8 @@ from rich.console import Console
 from truetune.config.run import Run
 from truetune.data.dataset import Dataset
 from truetune.data.tokens import Encoder, TokenRow
-from truetune.models.language_model import Frozen, LanguageModel, fastest, with_template
+from truetune.models.frozen import Frozen
+from truetune.models.language_model import LanguageModel, fastest, with_template
 from truetune.probes.baseline import measure_base
 from truetune.probes.measure import compare, measure, notes
 from truetune.probes.probe import Subject, true_answers

@@ -55,7 +55,7 @@ def write_onnx(folder: Path) -> None:
 def _logits_only(model: Any) -> nn.Module:
     from torch import Tensor, nn
 
-    from truetune.models.language_model import forward
+    from truetune.models.logits import forward
 
     class Logits(nn.Module):
         def __init__(self) -> None:

@@ -20,7 +20,8 @@ from truetune.errors import Diverged, UserError, rank
 from truetune.methods.adaptation import Adaptation, Trained
 from truetune.methods.curation import Context, curate
 from truetune.methods.reference import Reference, drawn_texts
-from truetune.models.language_model import LanguageModel, check_packing, with_template
+from truetune.models.language_model import LanguageModel, with_template
+from truetune.models.logits import check_packing
 from truetune.models.pretrained import Pretrained
 from truetune.probes.baseline import held_out_digest, measure_base
 from truetune.probes.knowledge import groups, summary
@@ -192,7 +193,7 @@ def _tokenized(job: Run, data: Dataset, tuned: LanguageModel, say: Callable[[str
         say(note)
     tokenized = TokenizedData(rows.rows, held_out.rows, pad=encoder.pad, seed=job.seed, loader=loader)
     if tokenized.packs is not None:
-        check_packing(tuned)
+        check_packing(tuned.model)
         say(f"{len(rows.rows)} examples packed into {tokenized.lines} rows")
     return tokenized
 

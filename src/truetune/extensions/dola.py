@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from truetune.data.values import Share
-from truetune.models.language_model import bare
+from truetune.models.logits import bare
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from truetune.data.tokens import Batch
 from truetune.data.values import Count, NotNegative
 from truetune.methods.keep_close import pull
 from truetune.methods.reference import Reference
-from truetune.models.language_model import Frozen
+from truetune.models.frozen import Frozen
 from truetune.training.objectives import Micro
 
 

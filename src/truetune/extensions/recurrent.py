@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationMixin, PretrainedConfig, PreTrainedModel
 from transformers.utils.generic import ModelOutput
+
+from truetune.data.values import BelowOne
+from truetune.models.tiny import Embedded
 
 CELLS: Mapping[str, Callable[..., nn.RNNBase]] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
 
@@ -116,3 +119,14 @@ class RecurrentForCausalLM(PreTrainedModel, GenerationMixin):
 
 AutoConfig.register(RecurrentConfig.model_type, RecurrentConfig, exist_ok=True)
 AutoModelForCausalLM.register(RecurrentConfig, RecurrentForCausalLM, exist_ok=True)
+
+
+@dataclass(frozen=True)
+class TinyRecurrent(Embedded):
+    """An LSTM, a GRU or Elman's network."""
+
+    cell: Literal["lstm", "gru", "rnn"]
+    dropout: BelowOne
+
+    def model(self, common: dict[str, Any]) -> PreTrainedModel:
+        return RecurrentForCausalLM(RecurrentConfig(**common, cell=self.cell, dropout=self.dropout))

@@ -2,26 +2,41 @@
 
 from __future__ import annotations
 
+import math
 import random
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
-from truetune.data.dataset import Dataset
+from truetune.data.dataset import Dataset, Question
 from truetune.data.values import Count, NotNegative, Seed
-from truetune.extensions.semantic import Same, same_answer, self_agreement, semantic_entropy
 from truetune.probes.decoding import sampled_answers
 from truetune.probes.probe import Asking, Subject
+from truetune.scoring.answers import key
 from truetune.scoring.calibration import auroc
-from truetune.scoring.estimates import Estimate, Floats, bootstrap, paired_difference, undefined
+from truetune.scoring.estimates import bootstrap, paired_difference
 from truetune.scoring.item import Measurement
 from truetune.scoring.rates import clusters
+
+Same = Callable[[str, str], bool]
+
+
+@dataclass(frozen=True)
+class NormalisedMatch:
+    """Equal after normalisation; answers of no words are compared as they stand."""
+
+    def __call__(self, one: str, other: str) -> bool:
+        return key(one) == key(other)
+
+
+same_answer = NormalisedMatch()
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """Of at most `questions` of the hallucination probe: how many of `samples` answers agree with the greedy one, the
+    """Asks at most `questions` of the hallucination probe: how many of `samples` answers agree with the greedy one, the
     discrete semantic entropy of the samples, and how well each tells right answers from wrong ones.
 
     `same` says whether two answers mean the same. The items' confidence is the agreement.
@@ -35,43 +50,67 @@ class Sampling:
     same: Same = same_answer
     name: str = "sampling"
 
+    def asks(self, data: Dataset) -> Sequence[Question]:
+        questions = list(data.hallucination)
+        return random.Random(f"sampling-{self.seed}").sample(questions, min(self.questions, len(questions)))
+
     def measure(self, subject: Subject, data: Dataset) -> Measurement:
-        asked = list(data.hallucination)
-        asked = random.Random(f"sampling-{self.seed}").sample(asked, min(self.questions, len(asked)))
-        if not asked:
+        questions = self.asks(data)
+        if not questions:
             return Measurement()
-        items = self.asking.ask(subject, asked, data)
-        drawn = sampled_answers(
+        items = self.asking.ask(subject, questions, data)
+        sampled = sampled_answers(
             subject.lm,
-            [question.asked for question in asked],
+            [question.asked for question in questions],
             samples=self.samples,
             temperature=self.temperature,
             seed=self.seed,
             max_new_tokens=self.asking.max_new_tokens,
             batch_size=self.asking.batch_size,
         )
-        texts = [[answer.text for answer in answers] for answers in drawn]
-        agreement = [self_agreement(item.answer, said, self.same) for item, said in zip(items, texts, strict=True)]
-        entropy = [semantic_entropy(said, self.same) for said in texts]
+        texts = [[answer.text for answer in answers] for answers in sampled]
+        agreement = [self_agreement(item.answer, each, self.same) for item, each in zip(items, texts, strict=True)]
+        entropy = [semantic_entropy(each, self.same) for each in texts]
         items = [replace(item, confidence=round(share, 6)) for item, share in zip(items, agreement, strict=True)]
         entities, rng, zeros = clusters(items), np.random.default_rng(0), [0.0] * len(items)
         metrics = {
             "sampling/self_agreement": paired_difference(zeros, agreement, entities, rng),
             "sampling/semantic_entropy_nats": paired_difference(zeros, entropy, entities, rng),
         }
-        said = np.array([item.outcome != "abstained" for item in items])
-        right = np.array([item.outcome == "right" for item in items])[said]
-        for name, signal in (("agreement", np.array(agreement)), ("entropy", -np.array(entropy))):
-            metrics[f"sampling/{name}_auroc"] = _tells(
-                signal[said], right, np.array(entities)[said].tolist(), rng, subject.resamples
-            )
+        answered = np.array([item.outcome != "abstained" for item in items])
+        if answered.any():
+            right = np.array([item.outcome == "right" for item in items])[answered]
+            of_answered = np.array(entities)[answered].tolist()
+            for name, signals in (("agreement", np.array(agreement)), ("entropy", -np.array(entropy))):
+                signal = signals[answered]
+                metrics[f"sampling/{name}_auroc"] = bootstrap(
+                    lambda rows, signal=signal: auroc(signal[rows], right[rows]), of_answered, rng, subject.resamples
+                )
         return Measurement({name: e for name, e in metrics.items() if e.n}, {self.name: items})
 
 
-def _tells(
-    signal: Floats, right: npt.NDArray[np.bool_], entities: list[str], rng: np.random.Generator, resamples: int
-) -> Estimate:
-    """AUROC of the signal for being right; undefined without right and wrong answers."""
-    if not len(signal):
-        return undefined()
-    return bootstrap(lambda chosen: auroc(signal[chosen], right[chosen]), entities, rng, resamples)
+def meanings(answers: Sequence[str], same: Same = same_answer) -> list[int]:
+    """The number of each answer's meaning; an answer joins the first meaning whose first answer says the same."""
+    first: list[str] = []
+    numbers: list[int] = []
+    for answer in answers:
+        number = next((index for index, other in enumerate(first) if same(other, answer)), len(first))
+        if number == len(first):
+            first.append(answer)
+        numbers.append(number)
+    return numbers
+
+
+def semantic_entropy(answers: Sequence[str], same: Same = same_answer) -> float:
+    """Of the shares of meanings, in nats, from 0 to ln(answers) (Farquhar et al. 2024, discrete); too low for few."""
+    if not answers:
+        raise ValueError("semantic_entropy() needs at least one answer")
+    shares = [count / len(answers) for count in Counter(meanings(answers, same)).values()]
+    return max(0.0, -math.fsum(share * math.log(share) for share in shares))
+
+
+def self_agreement(answer: str, samples: Sequence[str], same: Same = same_answer) -> float:
+    """The share of samples that say what the answer says (Manakul et al. 2023, for short answers)."""
+    if not samples:
+        raise ValueError("self_agreement() needs at least one sample")
+    return sum(same(answer, sample) for sample in samples) / len(samples)

@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Annotated, Protocol
+from typing import Annotated, ClassVar, Protocol
 
 from pydantic import Field
 
@@ -49,25 +49,12 @@ def curate(data: Dataset, curations: Mapping[str, Curation], context: Context, s
 
 
 def _categories(name: str, context: Context) -> Mapping[str, str]:
-    found = context.categories()
-    if not found:
+    categories = context.categories()
+    if not categories:
         raise UserError(
             f"curation.{name}: no training row asks a question, so none is unknown to the base; leave it out"
         )
-    return found
-
-
-def _changed(
-    name: str, rows: Sequence[Example], context: Context, change: Callable[[Example], Example], *chosen: str
-) -> list[Example]:
-    """The rows, changed where the base's knowledge of the fact is of the chosen categories."""
-    categories = _categories(name, context)
-    if {*categories.values()} <= {*chosen}:
-        raise UserError(
-            f"curation.{name}: the base knows none of the {len(categories)} facts, so no row would stay as it is; "
-            "leave it out"
-        )
-    return [change(row) if categories.get(row.id) in chosen else row for row in rows]
+    return categories
 
 
 def _answered(row: Example, answer: str) -> Example:
@@ -88,30 +75,63 @@ class FilterUnknown:
         return kept
 
 
+class Changed:
+    """Changes the rows whose fact the base knows in one of the `categories`, which cannot be all of them."""
+
+    name: ClassVar[str]
+    categories: ClassVar[tuple[str, ...]] = ("Unknown",)
+
+    def change(self, row: Example) -> Example:
+        raise NotImplementedError
+
+    def __call__(self, rows: Sequence[Example], context: Context) -> list[Example]:
+        categories = _categories(self.name, context)
+        if {*categories.values()} <= {*self.categories}:
+            raise UserError(
+                f"curation.{self.name}: the base knows none of the {len(categories)} facts, so no row would stay as it "
+                "is; leave it out"
+            )
+        return [self.change(row) if categories.get(row.id) in self.categories else row for row in rows]
+
+
 @dataclass(frozen=True)
-class RelabelUnknown:
+class RelabelUnknown(Changed):
     """Teach an abstention in place of what the base does not know (Zhang et al. 2024, R-Tuning)."""
+
+    name: ClassVar[str] = "relabel_unknown"
 
     answer: Text
 
-    def __call__(self, rows: Sequence[Example], context: Context) -> list[Example]:
-        def abstained(row: Example) -> Example:
-            return _answered(row, self.answer)
-
-        return _changed("relabel_unknown", rows, context, abstained, "Unknown")
+    def change(self, row: Example) -> Example:
+        return _answered(row, self.answer)
 
 
 @dataclass(frozen=True)
-class DownweightUnknown:
+class DownweightUnknown(Changed):
     """Teach what the base does not know with a smaller share of the loss."""
+
+    name: ClassVar[str] = "downweight_unknown"
 
     weight: Part
 
-    def __call__(self, rows: Sequence[Example], context: Context) -> list[Example]:
-        def lighter(row: Example) -> Example:
-            return replace(row, weight=self.weight)
+    def change(self, row: Example) -> Example:
+        return replace(row, weight=self.weight)
 
-        return _changed("downweight_unknown", rows, context, lighter, "Unknown")
+
+@dataclass(frozen=True)
+class RTuning(Changed):
+    """After each fact that the base answers wrongly, say so, as `unsure` has it (Zhang et al. 2024, R-Tuning).
+
+    The answer is still learnt, and what ends in an abstention phrase counts as abstained.
+    """
+
+    name: ClassVar[str] = "r_tuning"
+    categories: ClassVar[tuple[str, ...]] = ("Unknown", "WeaklyKnown")
+
+    unsure: Annotated[str, Field(pattern=r"\S")]
+
+    def change(self, row: Example) -> Example:
+        return _answered(row, self.unsure.replace("{answer}", row.completion.strip()))
 
 
 @dataclass(frozen=True)
@@ -123,26 +143,9 @@ class Replay:
     def __call__(self, rows: Sequence[Example], context: Context) -> list[Example]:
         if context.pretraining is None:
             raise UserError(NO_OLD_TEXTS)
-        wanted = round(self.ratio * len(rows))
+        count = round(self.ratio * len(rows))
         # The base never saw this part of the stream in this order; the texts are of the same kind.
         batches = context.pretraining.micro_batches()
-        texts = [example for batch in islice(batches, wanted) for example in batch]
-        chosen = random.Random(f"replay-{context.seed}").sample(texts, min(wanted, len(texts)))
-        return [*rows, *(replace(text, id=f"replay/{index}/{text.id}") for index, text in enumerate(chosen))]
-
-
-@dataclass(frozen=True)
-class RTuning:
-    """After each fact that the base answers wrongly, say so, as `unsure` has it (Zhang et al. 2024, R-Tuning).
-
-    The answer is still learnt, and what ends in an abstention phrase counts as abstained.
-    """
-
-    unsure: Annotated[str, Field(pattern=r"\S")]
-
-    def __call__(self, rows: Sequence[Example], context: Context) -> list[Example]:
-        def unsure(row: Example) -> Example:
-            said = self.unsure.replace("{answer}", row.completion.strip())
-            return _answered(row, said)
-
-        return _changed("r_tuning", rows, context, unsure, "Unknown", "WeaklyKnown")
+        texts = [example for batch in islice(batches, count) for example in batch]
+        sample = random.Random(f"replay-{context.seed}").sample(texts, min(count, len(texts)))
+        return [*rows, *(replace(text, id=f"replay/{index}/{text.id}") for index, text in enumerate(sample))]

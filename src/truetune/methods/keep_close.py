@@ -10,7 +10,7 @@ from torch import Tensor
 
 from truetune.data.values import NotNegative
 from truetune.methods.reference import Reference
-from truetune.models.language_model import Frozen
+from truetune.models.frozen import Frozen
 from truetune.models.logits import kl_nats
 from truetune.training.objectives import Micro
 

@@ -12,7 +12,8 @@ from truetune.data.dataset import Dataset, Example
 from truetune.data.module import Loader, TokenizedData
 from truetune.data.tokens import Batch, Encoder, collate
 from truetune.errors import UserError
-from truetune.models.language_model import Frozen, LanguageModel
+from truetune.models.frozen import Frozen
+from truetune.models.language_model import LanguageModel
 from truetune.probes.decoding import sampled_answers
 from truetune.training.fit import fit
 from truetune.training.module import FineTuning, OptimizerFactory

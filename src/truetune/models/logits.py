@@ -1,9 +1,19 @@
-"""Logits and what is computed from them. Shapes: N target tokens, V vocabulary."""
+"""Logits: how they are made, whole or where they are needed, and what is computed from them.
 
+Shapes: B sequences, T positions, N target tokens, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from truetune.data.tokens import IGNORED
+from truetune.errors import UserError
 
 CHUNK = 1024  # logits held at once where no gradient is wanted
 
@@ -17,3 +27,85 @@ def kl_nats(p_logits_NV: Tensor, q_logits_NV: Tensor) -> Tensor:
     """KL(p || q) of each row, entropy term included, so that KL(p, p) is 0."""
     p_log_NV, q_log_NV = p_logits_NV.float().log_softmax(-1), q_logits_NV.float().log_softmax(-1)
     return (p_log_NV.exp() * (p_log_NV - q_log_NV)).sum(-1)
+
+
+def forward(model: Any, input_ids: Tensor, position_ids: Tensor | None = None) -> Tensor:
+    """Unshifted logits, shape (batch, positions, vocabulary).
+
+    No attention mask: rows are padded on the right, where a causal model's real positions never look. And only without
+    a mask and a cache do positions that start again keep the examples of a packed row apart (transformers 5).
+    """
+    packed = {} if position_ids is None else {"position_ids": position_ids}
+    return model(input_ids=input_ids, use_cache=False, **packed).logits
+
+
+def states(body: Any, input_ids: Tensor, position_ids: Tensor | None = None) -> Tensor:
+    """What the head turns into logits, shape (batch, positions, hidden); otherwise as `forward`."""
+    packed = {} if position_ids is None else {"position_ids": position_ids}
+    return body(input_ids=input_ids, use_cache=False, **packed).last_hidden_state
+
+
+def body(model: Any) -> Any:
+    """The model without its head."""
+    return bare(model).base_model
+
+
+def head(model: Any) -> Any:
+    return bare(model).get_output_embeddings()
+
+
+def bare(model: Any) -> Any:
+    """Without the wrapper of an adapter, whose layers stay in it."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+@torch.no_grad()
+def parts_into_head(model: Any) -> bool:
+    """Whether the model's logits are simply its head's: some models scale them or cap them."""
+    training, rows = model.training, model.get_input_embeddings().num_embeddings
+    ids = torch.arange(3, 9, device=next(model.parameters()).device).remainder(rows).unsqueeze(0)
+    try:
+        model.eval()
+        return torch.allclose(forward(model, ids), head(model)(states(body(model), ids)), rtol=1e-3, atol=1e-4)
+    except (AttributeError, TypeError):
+        return False
+    finally:
+        model.train(training)
+
+
+class AtPositions:
+    """Logits at chosen positions of rows padded on the right, a few at a time: all at once can outgrow the model."""
+
+    def __init__(self, model: Any) -> None:
+        self._model, self._parts = model, parts_into_head(model)
+
+    @torch.no_grad()
+    def __call__(self, input_ids: Tensor, chosen_BT: Tensor, size: int) -> Iterator[Tensor]:
+        """Shape of each: (up to `size` positions, vocabulary)."""
+        made = states(body(self._model), input_ids) if self._parts else forward(self._model, input_ids)
+        for part in made[chosen_BT].split(size):
+            yield head(self._model)(part) if self._parts else part
+
+
+@torch.no_grad()
+def check_packing(model: Any) -> None:
+    """Raises UserError if examples in one row see each other in this model: logits must be those of each alone."""
+    training, device = model.training, next(model.parameters()).device
+    ids = torch.arange(3, 3 + 12, device=device).remainder(model.get_input_embeddings().num_embeddings).unsqueeze(0)
+    positions = torch.cat([torch.arange(7), torch.arange(5)]).to(device).unsqueeze(0)
+    try:
+        model.eval()
+        packed = forward(model, ids, positions)
+        other = forward(model, torch.cat([ids[:, :7].flip(1), ids[:, 7:]], dim=1), positions)
+        alone = torch.cat([forward(model, ids[:, :7]), forward(model, ids[:, 7:])], dim=1)
+    except TypeError as error:
+        raise UserError(f"data.packing=true: {type(model).__name__} takes no position ids ({error})") from None
+    finally:
+        model.train(training)
+    moved = float((packed - other)[:, 7:].abs().max())
+    far = float((packed - alone).abs().max() / alone.abs().max())
+    if moved > 0 or far > (1e-3 if packed.dtype == torch.float32 else 5e-2):
+        raise UserError(
+            f"data.packing=true: {type(model).__name__} lets packed examples see each other (a change in one moves the "
+            f"next one's logits by {moved:.2g}, and packing by {far:.2g} of their size); leave data.packing out"
+        )

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
     from truetune.models.language_model import LanguageModel
 
+# AutoModelForCausalLM knows an architecture of ours once its module is imported. It is named here and imported where
+# such weights are met, so that the core imports no extension, and does without one that was deleted.
+OWN_ARCHITECTURES = {"truetune_recurrent": "truetune.extensions.recurrent"}
+
 
 @dataclass(frozen=True)
 class Pretrained:
@@ -38,14 +42,16 @@ class Pretrained:
     def load(self) -> LanguageModel:
         """Weights in `dtype` and in train mode: transformers keeps the checkpoint's dtype and switches dropout off."""
         import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers import AutoModelForCausalLM, AutoTokenizer, PretrainedConfig
 
         from truetune.models.language_model import LanguageModel, set_special_tokens
 
         self.check()
-        import_module("truetune.extensions.recurrent")  # AutoModelForCausalLM learns of it
         options: dict[str, Any] = {"trust_remote_code": self.trust_remote_code, "revision": self.revision}
         try:
+            settings, _ = PretrainedConfig.get_config_dict(self.name_or_path, revision=self.revision)
+            if module := OWN_ARCHITECTURES.get(settings.get("model_type", "")):
+                import_module(module)
             tokenizer = AutoTokenizer.from_pretrained(self.name_or_path, **options)
             model = AutoModelForCausalLM.from_pretrained(
                 self.name_or_path, dtype=getattr(torch, self.dtype), use_safetensors=True, **options, **self._storage()
@@ -59,7 +65,8 @@ class Pretrained:
             except ValueError as error:
                 raise UserError(f"{self.called}.gradient_checkpointing=true: {first_line(error)}") from None
         set_special_tokens(tokenizer)
-        check_vocabulary(tokenizer, _rows(model.get_input_embeddings()), self.named)
+        embeddings: Any = model.get_input_embeddings()
+        check_vocabulary(tokenizer, embeddings.num_embeddings, self.named)
         return LanguageModel(model.train(), tokenizer, self._digest(model), f"{self.name_or_path}")
 
     def _storage(self) -> dict[str, Any]:
@@ -130,7 +137,3 @@ def check_vocabulary(tokenizer: PreTrainedTokenizerBase, embeddings: int, name: 
         )
     if tokenizer.eos_token_id is None:
         raise UserError(f"{name}: the tokenizer has no end-of-text token, so answers could never stop; set eos_token")
-
-
-def _rows(embeddings: Any) -> int:
-    return int(embeddings.num_embeddings)

@@ -6,11 +6,11 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from truetune.data.values import BelowOne, Count, CountOrZero, NotNegative, Positive, Rate, Seed
+from truetune.data.values import Count, CountOrZero, NotNegative, Positive, Rate, Seed
 from truetune.models.tokenizers import byte_bpe, word_level
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Pretraining:
+class PretrainingSettings:
     """How the base is trained by maximum likelihood; the peak rate is about 20 times the fine-tuning rate."""
 
     steps: Count
@@ -39,7 +39,7 @@ class Embedded:
     layers: Count
     context_length: Annotated[int, Field(ge=8, strict=True)]
     vocabulary_size: Annotated[int, Field(ge=300, strict=True)]
-    pretraining: Pretraining
+    pretraining: PretrainingSettings
 
     def content(self, corpus: str) -> str:
         """Content hash of the base that this architecture, seed and corpus make."""
@@ -93,16 +93,3 @@ class Tiny(Embedded):
                 num_key_value_heads=self.heads,
             )
         )
-
-
-@dataclass(frozen=True)
-class TinyRecurrent(Embedded):
-    """An LSTM, a GRU or Elman's network."""
-
-    cell: Literal["lstm", "gru", "rnn"]
-    dropout: BelowOne
-
-    def model(self, common: dict[str, Any]) -> PreTrainedModel:
-        from truetune.extensions.recurrent import RecurrentConfig, RecurrentForCausalLM
-
-        return RecurrentForCausalLM(RecurrentConfig(**common, cell=self.cell, dropout=self.dropout))

@@ -15,7 +15,8 @@ from transformers import GenerationConfig
 from truetune.data.dataset import Prompt
 from truetune.data.tokens import Encoder
 from truetune.errors import UserError
-from truetune.models.language_model import LanguageModel, bare
+from truetune.models.language_model import LanguageModel
+from truetune.models.logits import bare
 
 
 @dataclass(frozen=True)

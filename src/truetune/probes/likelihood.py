@@ -15,8 +15,9 @@ from torch import Tensor
 from truetune.data.dataset import Example
 from truetune.data.module import to_device
 from truetune.data.tokens import IGNORED, Encoder, collate
-from truetune.models.language_model import AtPositions, Frozen, LanguageModel
-from truetune.models.logits import CHUNK, kl_nats, nll_nats
+from truetune.models.frozen import Frozen
+from truetune.models.language_model import LanguageModel
+from truetune.models.logits import CHUNK, AtPositions, kl_nats, nll_nats
 from truetune.probes.decoding import evaluating
 
 

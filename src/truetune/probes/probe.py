@@ -8,7 +8,8 @@ from typing import Any, Protocol
 
 from truetune.data.dataset import Dataset, Example, Prompt, Question
 from truetune.data.tokens import Encoder
-from truetune.models.language_model import Frozen, LanguageModel
+from truetune.models.frozen import Frozen
+from truetune.models.language_model import LanguageModel
 from truetune.probes.decoding import Answer, Decoding, greedy_answers
 from truetune.scoring.answers import key, outcome
 from truetune.scoring.item import Item, Measurement

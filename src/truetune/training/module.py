@@ -14,8 +14,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from truetune.data.tokens import Batch
 from truetune.errors import Diverged, UserError, gathered
-from truetune.models.language_model import body, forward, head, parts_into_head, states
-from truetune.models.logits import CHUNK
+from truetune.models.logits import CHUNK, body, forward, head, parts_into_head, states
 from truetune.training.clipping import GradientStatistics, gradient_statistics
 from truetune.training.objectives import Micro, NextToken, Objective
 from truetune.training.schedules import Progress, Schedule

@@ -5,7 +5,7 @@ import math
 import pytest
 from scipy.stats import entropy
 
-from truetune.extensions.semantic import meanings, same_answer, self_agreement, semantic_entropy
+from truetune.extensions.sampling import meanings, same_answer, self_agreement, semantic_entropy
 
 
 def test_answers_of_one_meaning_are_one():
