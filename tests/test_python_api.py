@@ -127,4 +127,4 @@ def test_where_there_is_no_run_one_line_says_so(tmp_path):
     assert str(caught.value).startswith(f"{tmp_path / 'gone' / 'run.json'} does not exist")
     with pytest.raises(UserError) as caught:
         truetune.runs(tmp_path)
-    assert str(caught.value) == f"no run.json below {tmp_path}: run `truetune` first"
+    assert str(caught.value) == f"no run.json below {tmp_path}: run `truetune` first, or name the folder of your runs"

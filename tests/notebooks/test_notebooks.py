@@ -1,6 +1,7 @@
 """Every notebook runs in a fresh kernel: the first on a fabricated run, from both places where a reader would start it."""
 
 import os
+import re
 import shlex
 from pathlib import Path
 
@@ -86,14 +87,20 @@ def test_an_own_model_and_own_data(tmp_path: Path) -> None:
 
 
 def test_without_a_run_the_notebook_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(Exception, match="run `truetune` first, or set TRUETUNE_RUN"):
+    with pytest.raises(Exception, match="run `truetune` first, or name the folder of your runs"):
         executed(NOTEBOOKS[0], tmp_path)
 
 
-@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_stored_notebook_is_valid_and_holds_no_outputs(notebook: Path) -> None:
+@pytest.mark.parametrize("notebook", NOTEBOOKS[:1], ids=lambda path: path.stem)
+def test_a_stored_notebook_shows_its_outputs_and_is_small(notebook: Path) -> None:
     book = nbformat.read(notebook, as_version=4)
     nbformat.validate(book)
     assert (book.nbformat, book.nbformat_minor) == (4, 5)
-    assert not outputs(book)
-    assert all(cell.execution_count is None for cell in book.cells if cell.cell_type == "code")
+    assert printed(book)
+    assert pictures(book) >= 1
+    cells = [cell for cell in book.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1)), "executed once, from top to bottom"
+    assert all(cell.outputs for cell in cells[1:])
+    text = notebook.read_text(encoding="utf-8")
+    assert len(text) < 200_000
+    assert not re.search(r"/(home|root|tmp|work|Users)/", text), "a path of the machine it was executed on"

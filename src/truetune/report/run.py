@@ -79,7 +79,8 @@ def runs(folder: str | Path = "logs") -> list[Run]:
     """The runs below a folder, those of sweeps too, the newest last; raises UserError if there is none."""
     paths = sorted(Path(folder).glob(f"**/{RECORD}"), key=lambda path: path.stat().st_mtime)
     if not paths:
-        raise UserError(f"no {RECORD} below {Path(folder).absolute()}: run `truetune` first")
+        there = Path(folder).absolute()
+        raise UserError(f"no {RECORD} below {there}: run `truetune` first, or name the folder of your runs")
     return sorted((Run(path.parent) for path in paths), key=lambda run: run.record["created"])
 
 
