@@ -14,12 +14,13 @@ from truetune.commands.launch import CONF
 from truetune.config import compose
 from truetune.config import run as build
 from truetune.errors import UserError
+from truetune.records.record import leaves
 
 # A world so small that checking it takes no time, and running it little more than the imports.
 TINY_WORLD = (
     *("data.populations.school=8", "data.populations.known-train=8", "data.populations.known-test=8"),
     *("data.populations.known-select=4", "data.populations.new=8", "data.populations.never=6", "data.companies=6"),
-    *("data.exercises=4", "data.held_out_filings=4", "data.batch_size=16"),
+    *("data.exercises=4", "data.held_out_filings=4", "loader.batch_size=16"),
 )
 TINY_MODEL = (
     *("model.hidden_size=16", "model.intermediate_size=16", "model.layers=1", "model.heads=2"),
@@ -28,8 +29,8 @@ TINY_MODEL = (
 TINY_RUN = (
     *TINY_WORLD,
     *TINY_MODEL,
-    *("trainer.max_epochs=1", "trainer.accelerator=cpu", "extras.threads=1"),
-    *("extras.measure_points=1", "extras.max_new_tokens=2"),
+    *("trainer.max_epochs=1", "trainer.accelerator=cpu", "run.threads=1"),
+    *("measure.points=1", "measure.max_new_tokens=2"),
 )
 
 
@@ -49,6 +50,19 @@ def config_of(*words):
 def checked(*words):
     """All that the command checks before it makes a folder."""
     return launch.checked(list(words))
+
+
+def keys_of_conf():
+    """Leaf keys as the files have them, under the place that each file is put in."""
+    found = set()
+    for path in CONF.rglob("*.yaml"):
+        node = OmegaConf.to_container(OmegaConf.load(path), resolve=False) or {}
+        group = path.parent.relative_to(CONF).as_posix().replace("/", ".")
+        group = "trainer" if group == "clip" else group
+        top = "@package _global_" in path.read_text() or path.name == "train.yaml"
+        prefix = "" if top else f"{group}."
+        found |= {key for key, _ in leaves(node, prefix)}
+    return {key for key in found if key.split(".")[0] not in {"hydra", "defaults"} and not key.endswith(".defaults")}
 
 
 @cache

@@ -184,11 +184,11 @@ def test_checkpoints_have_their_digests(first):
 
 def test_the_model_folder_is_what_was_measured(first):
     """Loaded from disk and asked again, it gives the very answers that are on record."""
-    config = first.record["config"]["extras"]
+    config = first.record["config"]["measure"]
     lm = Pretrained(str(first.dir / "model")).load()
     for probe in PROBES:
         items = read_items(first.dir / "items" / f"{probe}.final.jsonl")
-        size = {"max_new_tokens": config["max_new_tokens"], "batch_size": config["measure_batch_size"]}
+        size = {"max_new_tokens": config["max_new_tokens"], "batch_size": config["batch_size"]}
         answers = greedy_answers(lm, [item.question for item in items], **size)
         assert [answer.text for answer in answers] == [item.answer for item in items]
         assert [a.confidence for a in answers] == pytest.approx([item.confidence for item in items], abs=1e-5)

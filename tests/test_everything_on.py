@@ -12,7 +12,7 @@ WORDS = (
     *TINY_RUN,
     *(
         "method=[self_replay,ewc,dola]",
-        "extras.label_facts=true",
+        "knowledge.label=true",
         "probe=full",
         "callbacks=frontier",
         "trainer.max_epochs=2",
@@ -50,7 +50,7 @@ def test_facts_are_followed_by_what_the_base_knew(folder):
 
 def test_the_best_weights_stand_in_the_history_where_they_were_made(tmp_path):
     """No curve ends in them as if training had: here no epoch is better than the first."""
-    record, _ = ran(tmp_path / "run", "extras.final=best", "trainer.max_epochs=3", "optimizer.lr=0.05")
+    record, _ = ran(tmp_path / "run", "run.final=best", "trainer.max_epochs=3", "optimizer.lr=0.05")
     fits = [entry for entry in record["history"] if "fit/known_exact_match" in entry["metrics"]]
     assert [entry["epoch"] for entry in fits] == [0, 1, 1, 2, 3]
     steps = [entry["step"] for entry in record["history"]]

@@ -9,7 +9,6 @@ from pathlib import Path
 from study_tables import KNOWN, Record, mean, read, show
 
 from truetune.config.make import make
-from truetune.config.run import LOADER_KEYS
 from truetune.records.record import read_items
 
 INVENTED = "hallucination/invented_rate"
@@ -50,7 +49,7 @@ def expect(claim: str, values: Mapping[int, float], holds: Callable[[float], boo
 
 def guessed(record: Record, folder: Path) -> float:
     """Such a company has drawn facts that stand in no text: to hit one is luck, 1 in 60."""
-    data = {key: value for key, value in record["config"]["data"].items() if key not in LOADER_KEYS}
+    data = record["config"]["data"]
     never = {e.name: e.facts.values() for e in make(data, "data").made.population("never")}
     items = read_items(folder / "items" / "hallucination.base.jsonl")
     asked = [item for item in items if item.cluster in never]

@@ -18,7 +18,7 @@ EPOCHS = 4
 
 
 def main(logs: Path) -> None:
-    words = ["extras.threads=1", "extras.save_model=false", f"trainer.max_epochs={EPOCHS}"]
+    words = ["run.threads=1", "run.save_model=false", f"trainer.max_epochs={EPOCHS}"]
     run(logs, "plain", [*words, *callbacks(words)])  # makes the base
     plain = run(logs, "plain", [*words, *callbacks(words)])
     print(f"plain: an epoch {plain['epoch']:.1f} s, peak memory {plain['memory']:.0f} MiB")

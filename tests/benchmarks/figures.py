@@ -55,9 +55,9 @@ def parallel(folder: Path) -> None:
     """Four jobs of a sweep on one cached base, one after the other and two at a time."""
     words = ["-m", "optimizer.lr=1e-4,2e-4,3e-4,4e-4", "trainer.max_epochs=8", f"paths.log_dir={folder}"]
     ways = {
-        "one at a time, one thread": ["extras.threads=1"],
+        "one at a time, one thread": ["run.threads=1"],
         "one at a time, all threads": [],
-        "two at a time": ["launcher=joblib"],
+        "two at a time": ["launcher=parallel"],
     }
     seconds = {way: timed([*TRUETUNE, *words, *more])[0] for way, more in ways.items()}
     together = seconds.pop("two at a time")

@@ -24,7 +24,7 @@ from omegaconf import OmegaConf
 from truetune.commands.launch import CONF
 
 SEEDS = tuple(int(seed) for seed in os.environ.get("SEEDS", "0,1,2,3,4").split(","))
-COMMON = ["extras.threads=1", "extras.save_model=false"]
+COMMON = ["run.threads=1", "run.save_model=false"]
 _, *METHODS = OmegaConf.load(CONF / "experiment" / "methods.yaml").hydra.sweeper.params.method.split(",")  # plain first
 SCHEDULES = ("linear_per_epoch", "cosine", "step_decay")
 
@@ -114,9 +114,7 @@ def callbacks(words: list[str]) -> list[str]:
 
 def points(words: list[str]) -> list[str]:
     """Measured after every epoch, but where a table needs no more than the end."""
-    return (
-        [] if any(word.startswith(("method=", "data.new_names=")) for word in words) else ["extras.measure_points=100"]
-    )
+    return [] if any(word.startswith(("method=", "data.new_names=")) for word in words) else ["measure.points=100"]
 
 
 def finished(folder: Path) -> bool:

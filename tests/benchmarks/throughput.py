@@ -81,14 +81,14 @@ def truetune(folder, *words):
         common = (
             *("model=pretrained", f"model.name_or_path={folder / 'model'}", "data=jsonl"),
             *(f"data.train_file={folder / 'rows.jsonl'}", f"data.probe_file={folder / 'probe.jsonl'}"),
-            *("data.validation_rows=0", f"data.batch_size={BATCH}", f"optimizer.lr={LR}", "trainer.max_epochs=1"),
+            *("data.validation_rows=0", f"loader.batch_size={BATCH}", f"optimizer.lr={LR}", "trainer.max_epochs=1"),
             *(
                 "trainer.accelerator=cpu",
                 "trainer.log_every_n_steps=1000",
-                f"extras.threads={THREADS}",
-                "extras.max_new_tokens=1",
+                f"run.threads={THREADS}",
+                "measure.max_new_tokens=1",
             ),
-            *("extras.save_model=false", f"paths.log_dir={out}", f"hydra.run.dir={out}/run"),
+            *("run.save_model=false", f"paths.log_dir={out}", f"hydra.run.dir={out}/run"),
         )
         sys.argv = ["truetune", *common, *words]
         try:
@@ -178,7 +178,7 @@ ARMS = {
     "bare": bare,
     "truetune": truetune,
     "truetune_bf16": lambda folder: truetune(folder, "trainer.precision=bf16-mixed"),
-    "truetune_packed": lambda folder: truetune(folder, "trainer.precision=bf16-mixed", "data.packing=true"),
+    "truetune_packed": lambda folder: truetune(folder, "trainer.precision=bf16-mixed", "loader.packing=true"),
 }
 
 

@@ -21,7 +21,7 @@ from truetune.probes.decoding import greedy_answers
 from truetune.records.record import read_run
 
 WORDS = (*TINY_MODEL, "model.context_length=96", "trainer.max_epochs=2", "trainer.accelerator=cpu", "optimizer.lr=1e-2")
-SHORT = ("extras.threads=1", "extras.measure_points=1", "extras.max_new_tokens=2", "data=jsonl")
+SHORT = ("run.threads=1", "measure.points=1", "measure.max_new_tokens=2", "data=jsonl")
 
 
 def finished(folder, name, rows, *words):
@@ -132,7 +132,7 @@ def test_what_cannot_be_talked_to_is_one_line(runs, tmp_path, monkeypatch, capsy
     (without / "run.json").write_text((runs["questions"] / "run.json").read_text())
     code, shown = command(monkeypatch, capsys, without, "--prompt", "x")
     assert code == 2
-    assert shown.err.startswith(f"error: {without / 'model'}: no such folder: the run did not finish, or extras.save")
+    assert shown.err.startswith(f"error: {without / 'model'}: no such folder: the run did not finish, or run.save")
 
 
 def test_both_are_asked_on_a_gpu_unless_the_run_was_told_to_stay_on_the_cpu(runs, monkeypatch):

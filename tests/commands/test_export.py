@@ -127,7 +127,7 @@ def test_a_run_without_a_model_is_refused(tmp_path):
     write_run(tmp_path / "run", record())
     text = refused(tmp_path / "run", tmp_path / "out")
     assert text.startswith(f"{tmp_path / 'run' / 'model'}: no such folder")
-    assert "extras.save_model=false" in text
+    assert "run.save_model=false" in text
     assert "does not exist" in refused(tmp_path / "no run", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -16,7 +16,7 @@ from truetune.data.questions import Questions
 from truetune.errors import UserError
 from truetune.records.record import read_items, read_run
 
-ASKING = ("extras.threads=1", "extras.max_new_tokens=2")
+ASKING = ("run.threads=1", "measure.max_new_tokens=2")
 TEMPLATE = "data.prompt_template='{question}'"
 
 
@@ -61,7 +61,7 @@ def test_an_audit_of_a_run_finds_what_the_run_measured(made):
 def test_an_audit_reads_as_one(made):
     audit = read_run(made.folder / "audit")
     assert (audit["status"], audit["history"]) == ("finished", [])
-    assert audit["command"].startswith("truetune-measure extras.threads=1")
+    assert audit["command"].startswith("truetune-measure run.threads=1")
     assert "Task questions right" in made.said.stdout
     page = (made.folder / "audit/report.html").read_text()
     assert "What changed" in page
@@ -222,7 +222,7 @@ def test_its_settings_are_those_of_a_run():
 
     words = ["model.name_or_path=x"]
     cfg = compose.compose(CONF, words, compose.parse(words), "measure")
-    assert OmegaConf.to_container(cfg.extras) == config_of()["extras"]
+    assert OmegaConf.to_container(cfg.measure) == config_of()["measure"]
     asked = OmegaConf.to_container(cfg.probe)
     del asked["multiple_choice"]  # of published sets; a run's own data have no given answers
     assert asked == config_of()["probe"]

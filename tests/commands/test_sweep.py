@@ -325,21 +325,9 @@ def test_a_search_is_told_the_metrics_of_each_run(folder):
     assert settings.hydra.runtime.cwd == str(folder), "what resume and callbacks=prune look for"
 
 
-@pytest.mark.parametrize(
-    ("word", "said"),
-    [
-        ("hydra.sweeper.direction=maximize", "needs as many metrics, and there are 2"),
-        ("optimized_metric=null", "needs as many metrics, and there are 0"),
-        ("optimized_metric=[val/score,task/exact_mach]", "exact_mach: no such metric; did you mean task/exact_match"),
-        ("hydra.sweeper.direction=[up,down]", "hydra.sweeper.direction=up: may be minimize or maximize"),
-        ("hydra.sweeper.n_trials=0", "hydra.sweeper.n_trials=0: should be at least 1"),
-        ("hydra.sweeper.storage=study.db", "storage=study.db: may be null or a database such as sqlite:///study.db"),
-        ("hydra.sweeper.storage=nosql://x/y", "may be null or a database such as sqlite:///study.db"),
-        ("hydra.sweeper.storage=sqlite:////no/folder/s.db", "there is no folder /no/folder; make it first"),
-    ],
-)
-def test_a_search_that_optuna_would_refuse_is_refused_before_its_first_run(word, said):
-    assert said in refusal("-m", "hparams_search=optuna", word)
+def test_a_search_by_a_metric_that_no_probe_has_is_refused_before_its_first_run():
+    said = refusal("-m", "hparams_search=optuna", "optimized_metric=[val/score,task/exact_mach]")
+    assert said.startswith("optimized_metric=task/exact_mach: no such metric; did you mean task/exact_match")
 
 
 @pytest.mark.parametrize("name", ["multiple_choice/mc2", "fit/my_group_exact_match", "val/score", "task/token_f1"])
@@ -380,15 +368,7 @@ def test_a_search_by_one_metric_goes_on_with_other_draws(folder):
     words = ["-m", *words, "hydra.sweeper.n_trials=1", "hydra.sweeper.storage=sqlite:///study.db", *TINY_RUN]
     result = typed(*words, "hydra.sweep.dir=first", cwd=folder)
     assert result.returncode == 0, result.stderr
-    assert refusal(*words).endswith(
-        "study train has 1 runs already, and the same seed would draw them again; type hydra.sweeper.sampler.seed=1"
-    )
-    assert refusal(*words, "hydra.sweeper.direction=minimize").endswith(
-        "study train has directions [maximize]; name another study_name"
-    )
     checked(*words, "hydra.sweeper.sampler.seed=1")
-    (folder / "other.db").write_text("not a database" * 100)
-    assert "sqlite:///other.db: cannot be opened" in refusal(*words, "hydra.sweeper.storage=sqlite:///other.db")
     longer = typed("resume=first/0", "trainer.max_epochs=2", cwd=folder)
     assert longer.returncode == 0, longer.stderr
 

@@ -156,7 +156,7 @@ def test_a_model_whose_examples_see_each_other_is_refused(takes_positions, words
 
     with pytest.raises(UserError) as caught:
         check_packing(Contaminated(takes_positions))
-    assert str(caught.value).startswith("data.packing=true: Contaminated ")
+    assert str(caught.value).startswith("loader.packing=true: Contaminated ")
     assert words in str(caught.value)
 
 

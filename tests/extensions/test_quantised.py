@@ -37,12 +37,12 @@ def found(monkeypatch, *, packages=True, cuda=False):
 def test_a_machine_without_a_device_or_the_packages_is_told_so(folder, monkeypatch):
     found(monkeypatch)
     with pytest.raises(UserError, match=r"model=qlora: .* need a CUDA device, .* type model=pretrained method=lora$"):
-        Quantised(str(folder)).check()
+        quantised.check_machine()
     found(monkeypatch, packages=False, cuda=True)
     with pytest.raises(UserError, match=r"needs the package bitsandbytes; type: pip install 'truetune\[qlora\]'"):
-        Quantised(str(folder)).check()
+        quantised.check_machine()
     found(monkeypatch, cuda=True)
-    Quantised(str(folder)).check()
+    quantised.check_machine()
 
 
 def test_the_command_is_refused_in_one_line(folder, tmp_path):

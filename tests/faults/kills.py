@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from truetune.commands.report import render
 
-WORDS = ("trainer.max_epochs=4", "data.batch_size=4", "trainer.log_every_n_steps=5", "extras.measure_points=3")
+WORDS = ("trainer.max_epochs=4", "loader.batch_size=4", "trainer.log_every_n_steps=5", "measure.points=3")
 CALLS = ("fsync", "replace", "unlink", "mkdir")
 
 

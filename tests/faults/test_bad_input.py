@@ -15,6 +15,7 @@ from tokenizers.processors import TemplateProcessing
 
 from truetune.commands.train import run
 from truetune.config import run as build
+from truetune.config.make import make
 from truetune.data.rows.read import read_examples
 from truetune.data.tokens import Encoder, encode
 from truetune.errors import UserError
@@ -47,8 +48,7 @@ def rows(count):
         ("model.pretraining.steps=9", "is above model.pretraining.steps=9; lower it"),
         ("paths.log_dir=", "log_dir"),
         ("tags={a:1}", "tags"),
-        ("++callbacks.early_stopping={patience:-1}", "patience=-1: should be greater than or equal to 0"),
-        ("++callbacks.median_pruning={runs:abc}", "runs=abc: should be a valid integer"),
+        ("++callbacks.early_stopping={patience:1}", "callbacks.early_stopping: names no class"),
         ("seed={}", "seed={}: should be a valid integer"),
         ("trainer.max_epochs={a:{b:1}}", "trainer.max_epochs: should be a value, found keys"),
     ],
@@ -68,10 +68,18 @@ def test_a_bad_setting(word, said):
             ["data.new_names=disjoint", "data.world.other_first_words=[Q]", "data.populations.new=80"],
             ["40 names apart"],
         ),
-        (["extras.max_new_tokens=128"], ["extras.max_new_tokens=128", "model.context_length=128"]),
+        (["measure.max_new_tokens=128"], ["measure.max_new_tokens=128", "model.context_length=128"]),
+        (
+            ["method=early_stop", "callbacks.early_stopping.patience=-1"],
+            ["patience=-1: should be greater than or equal"],
+        ),
+        (
+            ["callbacks=prune", "callbacks.median_pruning.runs=abc"],
+            ["median_pruning.runs=abc: should be a valid integer"],
+        ),
         (["clip=none", "trainer.gradient_clip_algorithm=value"], ["trainer.gradient_clip_val", "clip=value"]),
         (["method=dola", "model=gru"], ["method=dola contrasts a Transformer's layers", "model.cell=gru"]),
-        (["method=self_distill", "extras.label_facts=false"], ["extras.label_facts=false: method=self_distill"]),
+        (["method=self_distill", "knowledge.label=false"], ["knowledge.label=false: method=self_distill"]),
     ],
 )
 def test_settings_that_contradict_each_other_are_both_named(words, said):
@@ -98,7 +106,7 @@ def test_a_foreign_callback_or_logger_is_refused_and_not_called(folder, group):
 @pytest.mark.parametrize("target", ["truetune.commands.sweep.subprocess.run", "truetune.commands.sweep.os.system"])
 def test_a_module_that_ours_imports_is_no_way_round(folder, target):
     with pytest.raises(UserError, match="not allowed"):
-        build.make({"_target_": target, "_args_": [["touch", f"{folder}/canary"]]}, "callbacks.mine")
+        make({"_target_": target, "_args_": [["touch", f"{folder}/canary"]]}, "callbacks.mine")
     assert listing(folder) == []
 
 
@@ -216,7 +224,7 @@ def example(folder, prompt, completion):
 
 def test_an_over_long_row_is_refused_by_its_line(folder, encoder):
     long = example(folder, "a b", " c d e f g")
-    with pytest.raises(UserError, match=r"^long\.jsonl:2: 9 tokens, the context holds 8; .*data\.over_long=truncate"):
+    with pytest.raises(UserError, match=r"^long\.jsonl:2: 9 tokens, the context holds 8; .*loader\.over_long=truncate"):
         encode(encoder, long, 8, "error")
 
 
@@ -389,10 +397,10 @@ def test_what_only_the_tokenizer_can_see_is_said_with_its_line(folder):
     (folder / "run").mkdir()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("truetune.commands.train.measure_base", lambda *_: pytest.fail("that can take long"))
-        with pytest.raises(UserError, match=r"^rows\.jsonl:11: the prompt has \d+ tokens .*data\.over_long=skip"):
+        with pytest.raises(UserError, match=r"^rows\.jsonl:11: the prompt has \d+ tokens .*loader\.over_long=skip"):
             run(build.build(cfg, build.prepare(cfg), folder / "run"), Console(stderr=True))
-        cfg.data.over_long, cfg.data.max_tokens = "truncate", 8
-        with pytest.raises(UserError, match=r"^rows\.jsonl:\d+: .* data\.max_tokens allows 8"):
+        cfg.loader.over_long, cfg.loader.max_tokens = "truncate", 8
+        with pytest.raises(UserError, match=r"^rows\.jsonl:\d+: .* loader\.max_tokens allows 8"):
             run(build.build(cfg, build.prepare(cfg), folder / "run"), Console(stderr=True))
 
 
@@ -409,7 +417,7 @@ def test_a_layer_that_is_not_there_is_said_before_the_base_is_measured(folder, m
 @pytest.mark.parametrize(
     ("words", "said", "reached"),
     [
-        (["method=early_stop", "callbacks=none"], "extras.final=best needs a ModelCheckpoint", "nothing"),
+        (["method=early_stop", "callbacks=none"], "run.final=best needs a ModelCheckpoint", "nothing"),
         (["method=early_stop", "callbacks.early_stopping.mode=up"], "`mode` can be min, max", "nothing"),
         (["method=early_stop", "callbacks.early_stopping.monitor=val/x"], "val/score", "an epoch"),
     ],
@@ -436,7 +444,7 @@ def test_few_rows_are_trained_on_and_said_to_fill_no_step(folder):
     few = ["data=jsonl", "data.train_file=few.jsonl", "data.validation_rows=0", "data.probe_questions=0"]
     assert checked(*few).data.notes[-1] == "3 rows do not fill one step of 16: an epoch is one step"
     assert checked(*few, "trainer=ddp_sim").data.notes[-1].startswith("3 rows do not fill one step of 32")
-    assert "fill" not in " ".join(checked(*few, "data.batch_size=3").data.notes)
+    assert "fill" not in " ".join(checked(*few, "loader.batch_size=3").data.notes)
     said = refusal(*few, "+trainer.limit_train_batches=0.5")
     assert "trainer.limit_train_batches=0.5 of 1 batches is none" in said
 

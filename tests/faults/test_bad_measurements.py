@@ -26,7 +26,7 @@ def measurement(rows, probe="hallucination"):
     return Measurement({}, {probe: rows})
 
 
-PHRASES = config_of()["extras"]["abstention_phrases"]
+PHRASES = config_of()["measure"]["abstention_phrases"]
 METHODS = "method=[replay,self_replay,interpolate,dola,ewc,self_distill,r_tuning]"
 
 
@@ -42,7 +42,7 @@ METHODS = "method=[replay,self_replay,interpolate,dola,ewc,self_distill,r_tuning
         ("decoding.dola.plausible", 1.1),
         ("decoding.dola.layers", "middle"),
         ("probe.selective.wrong_cost", -1.0),
-        ("extras.abstention_phrases", ["..."]),
+        ("measure.abstention_phrases", ["..."]),
         ("objective.ewc.texts", 0),
         ("objective.self_distill.epochs", 0),
         ("probe.sampling.samples", 0),

@@ -80,7 +80,7 @@ def bases():
                 cfg.data.world[name] = words_of[:14]
         plain = OmegaConf.to_container(cfg)
         build.prepare(cfg)
-        made.append((cfg, [key for key, _ in leaves(plain) if not key.startswith(FOREIGN)]))
+        made.append((cfg, [key for key, _ in leaves(plain, "") if not key.startswith(FOREIGN)]))
     return made
 
 

@@ -81,7 +81,7 @@ CASES = [
     ("truetune", ["optimizer.lr=abc"], ["optimizer.lr=abc", "valid number"]),
     ("truetune", ["optimizer.lr="], ["optimizer.lr=", "valid number"]),
     ("truetune", ["optimizer.lr=-1e-3"], ["optimizer.lr=-0.001", "greater than 0"]),
-    ("truetune", ["data.batch_size=0"], ["data.batch_size=0"]),
+    ("truetune", ["loader.batch_size=0"], ["loader.batch_size=0"]),
     ("truetune", ["optimizer.lr=.nan"], ["optimizer.lr=", "number"]),
     ("truetune", ["optimizer.lr=nan"], ["optimizer.lr=nan", "finite"]),
     ("truetune", ["optimizer.lr=-inf"], ["optimizer.lr=-inf"]),

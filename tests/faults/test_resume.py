@@ -37,7 +37,7 @@ from truetune.training.resumable import Resumable
 from truetune.training.schedules import Cosine, steps_per_epoch
 from truetune.training.step_log import StepLog
 
-LONG_EPOCHS = (*TINY_RUN, "trainer.max_epochs=4", "data.batch_size=1", "trainer.log_every_n_steps=5")
+LONG_EPOCHS = (*TINY_RUN, "trainer.max_epochs=4", "loader.batch_size=1", "trainer.log_every_n_steps=5")
 
 
 def started(folder, *words):
@@ -162,7 +162,9 @@ def test_what_is_no_run_to_resume_is_refused(stopped):
     assert complaint(missing) == "resume=nowhere: no such run folder; type resume=RUN_DIR"
     assert "no such run folder" in refused("resume=")
     assert "not the folder of a run" in refused("resume=.")
-    assert "start a new run to change data.batch_size" in refused("resume=run", "optimizer.lr=1", "data.batch_size=1")
+    assert "start a new run to change loader.batch_size" in refused(
+        "resume=run", "optimizer.lr=1", "loader.batch_size=1"
+    )
     assert "start a new run to change optimizer" in refused("resume=run", "optimizer=sgd")
     assert "to change -m" in refused("-m", "resume=run")
     assert "type it on the command line" in refused(f"++resume={stopped}")

@@ -11,12 +11,12 @@ from truetune.errors import UserError
 from truetune.training.schedules import linear_per_epoch
 from truetune.training.stability import Stability
 
-WORDS = ("trainer.max_epochs=3", "data.batch_size=8", "trainer.log_every_n_steps=1")  # six batches an epoch
+WORDS = ("trainer.max_epochs=3", "loader.batch_size=8", "trainer.log_every_n_steps=1")  # six batches an epoch
 METHODS = {
     "lora": ("method=lora", "adaptation.lora.dropout=0.3", "schedule=cosine"),
     "interpolate": ("method=interpolate", "schedule=linear_per_epoch"),
     "early_stop": ("method=early_stop", "callbacks.early_stopping.patience=1"),
-    "accumulate": ("trainer.accumulate_grad_batches=4", "data.num_workers=2", "schedule=step_decay"),
+    "accumulate": ("trainer.accumulate_grad_batches=4", "loader.num_workers=2", "schedule=step_decay"),
     "replay": ("method=[replay,kl_to_base]",),
 }
 

@@ -206,7 +206,7 @@ def test_a_secret_that_is_typed_is_refused_and_not_repeated(monkeypatch, word):
     assert "c4n4ry" not in said
 
 
-@pytest.mark.parametrize("word", ["extras.max_new_tokens=4", "tags=[key,token]", "model.revision=null", "seed=3"])
+@pytest.mark.parametrize("word", ["measure.max_new_tokens=4", "tags=[key,token]", "model.revision=null", "seed=3"])
 def test_innocent_words_are_no_secrets(word):
     secrets.refuse([word])
 

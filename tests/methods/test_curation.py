@@ -121,8 +121,8 @@ def test_curations_follow_one_another_and_change_the_training_rows_only():
 @pytest.mark.parametrize(
     ("words", "times"),
     [
-        (("method=[downweight_unknown,relabel_unknown]", "extras.label_facts=true"), 1),
-        (("method=plain", "extras.label_facts=true"), 1),
+        (("method=[downweight_unknown,relabel_unknown]", "knowledge.label=true"), 1),
+        (("method=plain", "knowledge.label=true"), 1),
         (("method=replay",), 0),
     ],
 )

@@ -119,5 +119,5 @@ def test_the_loss_of_a_family_in_chunks_is_the_loss(name, tmp):
 
 @pytest.mark.parametrize("name", NOT_PACKED)
 def test_a_family_whose_packed_examples_see_each_other_is_refused(name, tmp):
-    with pytest.raises(UserError, match=r"data\.packing=true: .*ForCausalLM lets packed examples see each other"):
+    with pytest.raises(UserError, match=r"loader.packing=true: .*ForCausalLM lets packed examples see each other"):
         check_packing(loaded(name, tmp).model)

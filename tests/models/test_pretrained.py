@@ -85,7 +85,7 @@ def damage(folder, how):
 def test_an_incomplete_folder_is_refused_before_torch_is_needed(folder, how, said):
     damage(folder, how)
     with pytest.raises(UserError) as caught:
-        Pretrained(str(folder)).check()
+        Pretrained(str(folder)).check_files()
     assert said in str(caught.value)
     assert str(folder) in str(caught.value)
 
@@ -128,14 +128,14 @@ def test_a_damaged_file_is_one_line(folder, name, content):
 def test_a_config_that_is_no_object_is_refused(folder):
     (folder / "config.json").write_text("[]")
     with pytest.raises(UserError, match=r"config\.json holds no object"):
-        Pretrained(str(folder)).check()
+        Pretrained(str(folder)).check_files()
 
 
 @pytest.mark.parametrize("how", ["config", "broken config", "weights", "pickle", "tokenizer", "code"])
 def test_loading_refuses_what_checking_refuses(folder, how):
     damage(folder, how)
     with pytest.raises(UserError) as checked:
-        Pretrained(str(folder)).check()
+        Pretrained(str(folder)).check_files()
     with pytest.raises(UserError) as loaded:
         Pretrained(str(folder)).load()
     assert str(loaded.value) == str(checked.value)

@@ -137,7 +137,7 @@ def test_the_end_of_a_long_question_is_what_is_asked(make):
 
 @pytest.mark.parametrize("asked", [32, 40])
 def test_answers_as_long_as_the_context_are_refused(asked):
-    with pytest.raises(UserError, match=rf"extras\.max_new_tokens={asked} leaves no room .* context of 32 tokens"):
+    with pytest.raises(UserError, match=rf"measure.max_new_tokens={asked} leaves no room .* context of 32 tokens"):
         greedy_answers(gpt2(), PROMPTS, max_new_tokens=asked, batch_size=2)
 
 

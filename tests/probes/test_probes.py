@@ -305,8 +305,8 @@ def test_true_answers_that_are_longer_than_an_answer_may_be_are_counted():
     (note,) = notes(lm, data, [Task(ASKING)], Asking(4, 8, ()))
     tokens = min(len(Encoder(lm.tokenizer).text(f" {answer}")) for answer in long.answers)
     assert note == (
-        f"1 of {answered} true answers are longer than extras.max_new_tokens=4 and cannot be given, the first: "
-        f"asked.jsonl:7; type extras.max_new_tokens={tokens + 1}"
+        f"1 of {answered} true answers are longer than measure.max_new_tokens=4 and cannot be given, the first: "
+        f"asked.jsonl:7; type measure.max_new_tokens={tokens + 1}"
     )
     assert notes(lm, data, [Task(ASKING)], Asking(tokens, 8, ())) == []
 

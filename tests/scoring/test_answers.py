@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from truetune.scoring.answers import contains, exact_match, is_abstention, normalise, outcome, token_f1
 
-PHRASES = config_of()["extras"]["abstention_phrases"]
+PHRASES = config_of()["measure"]["abstention_phrases"]
 judged = partial(outcome, phrases=PHRASES)
 
 

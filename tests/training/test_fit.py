@@ -65,7 +65,7 @@ def test_the_best_weights_come_back(tmp_path):
 def test_without_a_checkpoint_there_is_no_best():
     lm = language_model()
     module, trainer = fitted(lm, TokenizedData(rows(lm), [], pad=0, seed=0, loader=loader(9)))
-    with pytest.raises(UserError, match=r"extras\.final=best needs a ModelCheckpoint"):
+    with pytest.raises(UserError, match=r"run\.final=best needs a ModelCheckpoint"):
         load_best(trainer, module)
 
 

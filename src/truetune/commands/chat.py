@@ -13,12 +13,13 @@ from rich.live import Live
 from rich.panel import Panel
 from rich.text import Text
 
-from truetune.config import run as build
+from truetune.config.make import make
 from truetune.data.dataset import Dataset, Prompt, Turn
 from truetune.data.rows.forms import fill
 from truetune.models.language_model import LanguageModel, fastest, with_template
 from truetune.models.pretrained import Pretrained
 from truetune.probes.decoding import Answer, greedy_answers
+from truetune.records.earlier import modern
 from truetune.records.run_folder import go_to_origin
 from truetune.training.fit import quiet
 from truetune.training.pretraining import load_base
@@ -76,9 +77,9 @@ def partners(run_dir: Path, config: Mapping[str, Any], model: Path) -> tuple[Par
     """
     quiet()
     go_to_origin(run_dir)
-    source = {key: value for key, value in config["data"].items() if key not in build.LOADER_KEYS}
-    data: Dataset = build.make(source, "data").load()
-    builder: Any = build.make(config["model"], "model")
+    config = modern(config)
+    data: Dataset = make(config["data"], "data").load()
+    builder: Any = make(config["model"], "model")
     silent = Console(stderr=True, quiet=True)
     base = load_base(builder, data, Path(config["paths"]["cache_dir"]), silent)
     tuned = Pretrained(str(model), dtype=config["model"].get("dtype", "float32")).load()

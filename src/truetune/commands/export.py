@@ -47,7 +47,7 @@ def saved_model(run_dir: Path) -> Path:
     """The folder of the weights that were measured; raises UserError if there is none, or if it has changed."""
     source = run_dir / MODEL
     if not source.is_dir():
-        raise UserError(f"{source}: no such folder: the run did not finish, or extras.save_model=false")
+        raise UserError(f"{source}: no such folder: the run did not finish, or run.save_model=false")
     if fault := verify(source):
         raise UserError(f"{source}: the folder is damaged: {fault}")
     if linked := next((path for path in source.rglob("*") if path.is_symlink()), None):

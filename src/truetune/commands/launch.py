@@ -19,7 +19,7 @@ from truetune.records.run_folder import HYDRA, RECORD
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from truetune.config.checks import Job as Command
+    from truetune.config.checks import Command
     from truetune.config.run import Prepared
 
 _PACKAGED = Path(__file__).parents[1] / "conf"

@@ -34,8 +34,8 @@ GROUPS = {"clip": "trainer.gradient_clip_", "schedule": "schedule."}
 KEYS = (
     *("optimizer.lr", "optimizer.weight_decay", "trainer.max_epochs", "trainer.max_steps", "trainer.max_time"),
     *("trainer.log_every_n_steps", "trainer.gradient_clip_val", "trainer.gradient_clip_algorithm"),
-    *("extras.on_nonfinite", "extras.final", "extras.measure_points", "extras.save_model", "extras.threads"),
-    "extras.preview",
+    *("run.on_nonfinite", "run.final", "measure.points", "run.save_model", "run.threads"),
+    *("run.preview", "allow"),
 )
 LONGER = ("trainer.max_epochs", "trainer.max_steps", "trainer.max_time")
 
@@ -99,7 +99,7 @@ def expanded(argv: list[str], arguments: argparse.Namespace) -> list[str]:
             f"{folder}: this run has finished; there is nothing to resume (trainer.max_epochs=... adds epochs)"
         )
     go_to_origin(folder)
-    anew = ("resume", *keys, *_keys_set_by(beside))
+    anew = ("resume", "allow", *keys, *_keys_set_by(beside))
     recorded = [word for word in words_typed(folder) if not _key(word).startswith(anew)]
     if checkpoint.parent.is_symlink():
         raise UserError(f"{checkpoint.parent}: a link, which no run makes; move the folder itself back there")

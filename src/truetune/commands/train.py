@@ -79,7 +79,7 @@ def _run(job: Run, console: Console) -> dict[str, Any]:
 def _rehearse(job: Run) -> Trainer:
     """Makes what the configuration names once, so that a bad argument is said before the base is pre-trained."""
     trainer = make_trainer(job.trainer, callbacks=job.callbacks(), loggers=job.loggers())
-    if job.config["extras"]["final"] == "best":
+    if job.settings.final == "best":
         best_checkpoint(trainer)
     job.schedule()
     job.objectives()
@@ -121,7 +121,7 @@ def _train_and_measure(
     tuned.to(rehearsed.strategy.root_device)  # a Trainer leaves it on the CPU
     done: Any = trainer.fit_loop.epoch_progress.current  # early stopping and a resumed fit leave current_epoch behind
     step, epoch = trainer.global_step, done.processed
-    if job.config["extras"]["final"] == "best":
+    if job.settings.final == "best":
         step, epoch = load_best(trainer, module)
     for adaptation in reversed(adaptations):
         start: dict[str, torch.Tensor] = dict(base.model.named_parameters())
@@ -134,7 +134,7 @@ def _train_and_measure(
     state.final_step = step
     state.history.append(_at(step, epoch, state.final))
     state.history.sort(key=lambda entry: entry["step"])
-    if job.config["extras"]["save_model"]:
+    if job.settings.save_model:
         save_model(tuned, job.run_dir)
     log_samples(loggers, state.base, state.final)
     log_final(loggers, job.recorded, state.base, state.final, delta(state.base, state.final), trainer.global_step)
@@ -156,7 +156,7 @@ def _fit(
     words = f"fine-tuning on {len(data.rows)} rows, {module.total_epochs} epochs"
     progress = ProgressLine(console, words, module.steps_per_epoch * module.total_epochs)
     resumable = Resumable(job.run_dir, state, f"{data.digest()} {base}", job.recorded, speaker(console))
-    stability = Stability(job.config["extras"]["on_nonfinite"], speaker(console))
+    stability = Stability(job.settings.on_nonfinite, speaker(console))
     state.stability = stability.report
     watching = [stability, measuring, StepLog(state.history, stability.counts)]
     alarm = Alarm(state.history, state.unknown_high, speaker(console))
@@ -180,7 +180,7 @@ def _prepared(
         tuned = replace(tuned, model=adaptation.prepare(tuned.model))
     tokenized = _tokenized(job, data, tuned, speaker(console))
     if rank() == 0:
-        preview(tokenized.rows[: job.config["extras"]["preview"]], tuned.tokenizer, console)
+        preview(tokenized.rows[: job.settings.preview], tuned.tokenizer, console)
     return tuned, adaptations, tokenized
 
 

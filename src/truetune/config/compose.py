@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import argparse
-import itertools
 import logging
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from truetune.config import hydra_node, secrets
-from truetune.config.checks import CHOSEN, COMMAND, Job
-from truetune.config.settings import OPEN, RULES, near
+from truetune.config import secrets
+from truetune.config.checks import NAMES, NEEDED, Command
+from truetune.config.make import near, no_such_key
+from truetune.config.values import KEYS
 from truetune.errors import UserError, first_line, is_job_of_sweep, rank
+from truetune.records.earlier import MOVED_KEYS
 from truetune.records.record import leaves
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from truetune.config.run import Prepared
-    from truetune.data.dataset import Dataset
 
 MOST_JOBS_CHECKED = 64
+OPEN = ("callbacks", "logger", "trainer")  # a + adds a key to these
+MAY_BE_CALLED = ("hydra", "hydra_plugins", "truetune", "optuna")  # by Hydra's own node
+EXTRAS = {"submitit_slurm": "slurm", "submitit_local": "slurm", "optuna": "optuna"}  # choices that a plugin brings
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
@@ -42,8 +45,8 @@ def _refuse(message: str) -> NoReturn:
     flag = message.removeprefix("unrecognized arguments: ")
     if flag != message and not flag.startswith("-"):
         raise UserError(f"{flag}: keys stand on both sides of a flag; type the flags first, then all keys")
-    said = message if flag == message else f"{flag}: no such flag"
-    raise UserError(f"{said}; flags: -m, --cfg job, --help, --hydra-help, --debug; keys look like key=value")
+    reason = message if flag == message else f"{flag}: no such flag"
+    raise UserError(f"{reason}; flags: -m, --cfg job, --help, --hydra-help, --debug; keys look like key=value")
 
 
 def runs_something(arguments: argparse.Namespace) -> bool:
@@ -58,25 +61,24 @@ def is_sweep(arguments: argparse.Namespace) -> bool:
 def check(
     arguments: argparse.Namespace,
     conf: Path,
-    job: Job = "train",
+    command: Command = "train",
     check_folder: Callable[[DictConfig, Sequence[str]], None] | None = None,
 ) -> Prepared | None:
     """Composes and checks every job of the command line; returns what a single run has prepared.
 
     `check_folder` is asked whether a single run may work in its folder, before any data is read.
     """
-    from truetune.config.run import prepare
+    from truetune.config.run import forget_data, prepare
 
     secrets.refuse(arguments.overrides)
     many = is_sweep(arguments)
     if arguments.cfg and many:
         raise UserError("--cfg shows the configuration of one job; leave -m out")
-    jobs = list(itertools.islice(_jobs(arguments), MOST_JOBS_CHECKED))
+    forget_data()
     prepared: Prepared | None = None
-    read: dict[str, Dataset] = {}
-    for overrides in jobs:
-        cfg = compose(conf, overrides, arguments, job)
-        hydra_node.check(cfg, overrides)
+    for overrides in _jobs(arguments)[:MOST_JOBS_CHECKED]:
+        cfg = compose(conf, overrides, arguments, command)
+        check_hydra(cfg, overrides)
         if arguments.cfg:
             return None
         if many and cfg.get("resume"):
@@ -84,7 +86,7 @@ def check(
         if check_folder and not many and rank() == 0:  # the other ranks work in the folder of rank 0
             check_folder(cfg, overrides)
         try:
-            prepared = prepare(cfg, job, read)
+            prepared = prepare(cfg, command)
         except UserError as error:
             raise UserError(f"{error} (job: {' '.join(overrides)})" if many else str(error)) from None
         swept = ", ".join(cfg.hydra.sweeper.get("params") or {})
@@ -94,30 +96,33 @@ def check(
     return None if many else prepared
 
 
-def compose(conf: Path, overrides: list[str], arguments: argparse.Namespace, job: Job = "train") -> DictConfig:
+def compose(conf: Path, overrides: list[str], arguments: argparse.Namespace, command: Command = "train") -> DictConfig:
     """Raises UserError for what Hydra can not compose."""
     from hydra import compose as hydra_compose
-    from hydra import initialize_config_dir
+    from hydra._internal.hydra import Hydra
+    from hydra._internal.utils import create_config_search_path
     from hydra.core.global_hydra import GlobalHydra
     from hydra.errors import HydraException
+    from hydra.version import setbase
     from omegaconf.errors import OmegaConfBaseException
 
-    folder = arguments.config_dir or arguments.config_path or str(conf)
     logging.getLogger("hydra").setLevel(logging.ERROR)
+    path = create_config_search_path(str(Path(arguments.config_path or conf).absolute()))
+    if arguments.config_dir:
+        path.append("command-line", f"file://{Path(arguments.config_dir).absolute()}")
+    setbase("1.3")
     try:
-        with initialize_config_dir(str(Path(folder).absolute() if arguments.config_path else conf), version_base="1.3"):
-            extra = (
-                [f"hydra.searchpath=[file://{Path(arguments.config_dir).absolute()}]"] if arguments.config_dir else []
-            )
-            return hydra_compose(arguments.config_name or job, [*overrides, *extra], return_hydra_config=True)
+        Hydra.create_main_hydra2("truetune", path)
+        return hydra_compose(arguments.config_name or command, overrides, return_hydra_config=True)
     except (HydraException, OmegaConfBaseException, ValueError) as error:
-        raise UserError(_in_one_line(error, overrides, conf, job)) from None
+        raise UserError(_in_one_line(error, overrides, conf, command)) from None
     finally:
         GlobalHydra.instance().clear()
 
 
-def _jobs(arguments: argparse.Namespace) -> Iterator[list[str]]:
+def _jobs(arguments: argparse.Namespace) -> list[list[str]]:
     """The grid that Hydra's basic sweeper makes; other sweepers draw their own values, which their jobs check."""
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import OverrideParseException
 
@@ -127,58 +132,116 @@ def _jobs(arguments: argparse.Namespace) -> Iterator[list[str]]:
         raise UserError(
             f"{error.override}: cannot be read as key=value ({first_line(error)}); quote special characters"
         ) from None
-    choices: list[list[str]] = []
-    for override in parsed:
-        if not override.is_sweep_override():
-            choices.append([override.input_line or ""])
-        elif not arguments.multirun:
-            raise UserError(f"{override.input_line}: several values make a sweep; add -m")
-        elif override.is_choice_sweep() or override.is_range_sweep():
-            key = override.get_key_element()
-            choices.append([f"{key}={value}" for value in override.sweep_string_iterator()])
-    for combination in itertools.product(*[choice for choice in choices if choice]):
-        yield list(combination)
+    swept = [override for override in parsed if override.is_sweep_override()]
+    if swept and not arguments.multirun:
+        raise UserError(f"{swept[0].input_line}: several values make a sweep; add -m")
+    fixed = [override.input_line or "" for override in parsed if override not in swept]
+    grid = BasicSweeper.split_arguments([override for override in swept if override.is_discrete_sweep()], None)
+    return [[*fixed, *values] for values in grid[0]]
 
 
-def _in_one_line(error: Exception, overrides: list[str], conf: Path, job: Job) -> str:
-    """Hydra's message with the near names that it leaves out."""
-    text = str(error)
-    if key := re.search(r"Could not override '([^']+)'", text):
-        if elsewhere := _choices_with(conf, key[1], job):
-            return f"{key[1]}: not a key of what is chosen; type {' or '.join(elsewhere)} beside it"
-        known = [pattern for pattern in RULES if "*" not in pattern] + _groups(conf)
-        others = [] if key[1] in known else known  # a key of the other command is no slip of the fingers
-        adds = f"; +{key[1]}=... adds one" if key[1].partition(".")[0] in OPEN else ""
-        return f"{key[1]}: no such key{near(key[1], others)} ({COMMAND[job]} --cfg job shows all{adds})"
-    if choice := re.search(r"Could not (?:find|load) '([^']+)'", text):
-        group, _, name = choice[1].rpartition("/")
-        if extra := hydra_node.EXTRAS.get(name):
+def check_hydra(cfg: DictConfig, overrides: Sequence[str]) -> None:
+    """Hydra's own node, of which Hydra would answer a slip with exit code 1, and call whatever it names."""
+    from hydra.conf import HydraConf
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    if moved := [word for word in overrides if word.lstrip("+").startswith("paths.output_dir=")]:
+        raise UserError(f"{moved[0]}: the run folder is Hydra's; type hydra.run.dir=... instead")
+    cfg = cfg.copy()
+    OmegaConf.update(cfg, "hydra.job", {"id": "0", "num": 0}, force_add=True)  # known only once the job runs, as is:
+    OmegaConf.update(cfg, "hydra.runtime.output_dir", ".", force_add=True)
+    known = ["env", *(field.name for field in fields(HydraConf))]
+    if unknown := [str(key) for key in cfg.hydra if key not in known]:
+        raise UserError(f"hydra.{unknown[0]}: no such key{near(unknown[0], known)} (--cfg hydra shows all)")
+    try:
+        for key in cfg.hydra:
+            if key not in ("job", "overrides", "runtime") and OmegaConf.is_config(cfg.hydra[key]):
+                node = OmegaConf.to_container(cfg.hydra[key], resolve=True)
+                for at, called in _called(node, f"hydra.{key}"):
+                    _check_called(at, called)
+    except OmegaConfBaseException as error:
+        raise UserError(f"{error.full_key or 'hydra'}: {first_line(error)}") from None
+    for part in ("launcher", "sweeper"):
+        if not OmegaConf.is_config(cfg.hydra[part]) or "_target_" not in cfg.hydra[part]:
+            listed = ", ".join(_choices(f"hydra/{part}"))
+            raise UserError(f"hydra.{part}={cfg.hydra[part]}: names no {part}; hydra/{part} may be {listed}")
+    n_jobs = cfg.hydra.launcher.get("n_jobs", 1)
+    if isinstance(n_jobs, bool) or not isinstance(n_jobs, int) or n_jobs < 1:
+        raise UserError(f"hydra.launcher.n_jobs={n_jobs}: should be at least 1")
+
+
+def _check_called(key: str, called: str) -> None:
+    """Both the name and the module that defines it must be allowed: `logging.os.system` is not logging's."""
+    from hydra.utils import get_object
+
+    logs = key.startswith(("hydra.job_logging.", "hydra.hydra_logging."))
+    allowed = ("logging", "colorlog") if logs else MAY_BE_CALLED
+    try:
+        home = called if called.partition(".")[0] not in allowed else str(get_object(called).__module__)
+    except Exception:  # no such name, or one that Hydra blocks
+        home = ""
+    if home.partition(".")[0] not in allowed:
+        raise UserError(f"{key}={called}: not allowed; Hydra may call only its own classes")
+
+
+def _called(node: Any, key: str) -> Iterator[tuple[str, str]]:
+    """Every key that names something to call: `_target_`, and what logging.config calls."""
+    if isinstance(node, Mapping):
+        for name, value in node.items():
+            if name in ("_target_", "()", "class"):
+                yield f"{key}.{name}", str(value)
+            yield from _called(value, f"{key}.{name}")
+    elif isinstance(node, list):
+        for index, value in enumerate(node):
+            yield from _called(value, f"{key}[{index}]")
+
+
+def _in_one_line(error: Exception, overrides: list[str], conf: Path, command: Command) -> str:
+    """Hydra's message, with the near names that it leaves out: of an unknown key, and of an unknown choice."""
+    if match := re.search(r"Could not override '([^']+)'", str(error)):
+        key, places = match[1], _places(conf, command)
+        if key in places and key not in MOVED_KEYS:
+            return f"{key}: not a key of what is chosen; type {' or '.join(places[key])} beside it"
+        groups = [path.relative_to(conf).as_posix() for path in conf.rglob("*") if path.is_dir()]
+        known = list(dict.fromkeys([*places, *KEYS, *groups]))
+        adds = f"; +{key}=... adds one" if key.partition(".")[0] in OPEN else ""
+        refusal = no_such_key(key, [] if key in known else known)  # one of the other command is no slip of the fingers
+        return f"{refusal} ({NAMES[command]} --cfg job shows all{adds})"
+    if match := re.search(r"Could not (?:find|load) '([^']+)'", str(error)):
+        group, _, name = match[1].rpartition("/")
+        if extra := EXTRAS.get(name):
             return f"{group}={name} needs a package; type: pip install 'truetune[{extra}]'"
-        found = hydra_node.choices(group) or sorted(path.stem for path in (conf / group).glob("*.yaml"))
+        if group == "extras":
+            return no_such_key(group, [])
+        choices = _choices(group) or sorted(path.stem for path in (conf / group).glob("*.yaml"))
         elsewhere = [file.parent.relative_to(conf).as_posix() for file in conf.rglob("*.yaml") if file.stem == name]
-        hint = f"; type {elsewhere[0]}={name}" if len(elsewhere) == 1 else near(name, found)
-        return f"{group}={name}: no such choice{hint}; {group} may be {', '.join(found)}"
-    empty = [word for word in overrides if word.endswith("=null") and word[:-5] in _groups(conf)]
-    if empty and "group override must be" in text:
-        found = sorted(path.stem for path in (conf / empty[0][:-5]).glob("*.yaml"))
-        return f"{empty[0]}: chooses nothing; {empty[0][:-5]} may be {', '.join(found)}"
+        hint = f"; type {elsewhere[0]}={name}" if len(elsewhere) == 1 else near(name, choices)
+        return f"{group}={name}: no such choice{hint}; {group} may be {', '.join(choices)}"
     reason = f": {first_line(error.__cause__)}" if error.__cause__ else ""
     return " ".join(f"{first_line(error)}{reason}".split()) + f" (from: {' '.join(overrides)})"
 
 
-def _choices_with(conf: Path, key: str, job: Job) -> list[str]:
-    """The choices that have the key: `data=jsonl` for data.train_file, `method=replay` for curation.replay.ratio."""
-    from omegaconf import OmegaConf
+def _places(conf: Path, command: Command) -> dict[str, list[str]]:
+    """Each key with the choices that have it: `data=jsonl` for data.train_file, `method=replay` for a curation's."""
+    import yaml
 
-    group, _, name = key.partition(".")
-    for at, inside in (("method", key), (group, name)):
-        chosen = (*CHOSEN[job], "callbacks", "method") if job == "train" else CHOSEN[job]
-        files = sorted((conf / at).glob("*.yaml")) if name and at in chosen else []
-        plain: list[tuple[str, Any]] = [(file.stem, OmegaConf.to_container(OmegaConf.load(file))) for file in files]
-        if found := [f"{at}={stem}" for stem, node in plain if isinstance(node, dict) and inside in dict(leaves(node))]:
-            return found
-    return []
+    places: dict[str, list[str]] = {}
+    for group in ("method", "callbacks", *NEEDED["train"]) if command == "train" else NEEDED[command]:
+        prefix, added = "" if group == "method" else f"{group}.", dict[str, list[str]]()
+        for file in sorted((conf / group).glob("*.yaml")):
+            for key, _ in leaves(yaml.safe_load(file.read_text(encoding="utf-8")) or {}, prefix):
+                added.setdefault(key, []).append(f"{group}={file.stem}")
+        places = {**added, **places}
+    return places
 
 
-def _groups(conf: Path) -> list[str]:
-    return sorted(str(path.relative_to(conf)) for path in conf.rglob("*") if path.is_dir())
+def _choices(group: str) -> list[str]:
+    """What Hydra and its plugins bring for a group such as hydra/launcher."""
+    from hydra.core.config_store import ConfigStore
+
+    try:
+        names = ConfigStore.instance().list(group) if group.startswith("hydra/") else []
+    except OSError:
+        names = []
+    return sorted(name.removesuffix(".yaml") for name in names)

@@ -1,31 +1,37 @@
-"""Objects that a configuration names by `_target_`: only classes, and only of allowed packages."""
+"""Objects that a configuration names by `_target_`: only classes that may be called, given only what they take."""
 
 from __future__ import annotations
 
+import difflib
 import inspect
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import is_dataclass
+from functools import cache
+from typing import Any, get_type_hints
 
+from pydantic import TypeAdapter, ValidationError
+from pydantic.errors import PydanticUserError
+
+from truetune.config.values import KEYS
 from truetune.errors import UserError, first_line
+from truetune.records.earlier import MOVED_KEYS
+from truetune.records.record import leaves
 
 ALLOWED_PACKAGES = ("truetune", "torch", "lightning")
+OF_HYDRA = ("_target_", "_partial_", "_args_", "_convert_", "_recursive_")
 
 
-def make(node: Mapping[str, Any], key: str, **extra: Any) -> Any:
-    """Hydra's instantiate behind an allow-list: a configuration can not call what it likes."""
+def make(node: Mapping[str, Any], key: str, trusted: Collection[str] = (), **extra: Any) -> Any:
+    """Hydra's instantiate of a node that has passed `check`; `extra` is what no configuration holds."""
     from hydra.errors import InstantiationException
     from hydra.utils import instantiate
 
-    for found, target in targets(node, key):
-        check_allowed(found, target)
-        _defined_there(found, target)
+    check(node, key, trusted, extra)
     try:
         # Hydra would turn the dataclasses among the extras into dictionaries: they are passed by a call of our own.
-        return (
-            instantiate({**node, "_partial_": True}, _convert_="all")(**extra)
-            if extra
-            else instantiate(dict(node), _convert_="all")
-        )
+        if extra:
+            return instantiate({**node, "_partial_": True}, _convert_="all")(**extra)
+        return instantiate(dict(node), _convert_="all")
     except InstantiationException as error:
         cause = error.__cause__
         if isinstance(cause, UserError):
@@ -36,33 +42,162 @@ def make(node: Mapping[str, Any], key: str, **extra: Any) -> Any:
         raise
 
 
-def check_allowed(key: str, target: str) -> None:
-    if target.partition(".")[0] not in ALLOWED_PACKAGES:
-        raise UserError(
-            f"{key}._target_={target}: not allowed; classes come from {', '.join(ALLOWED_PACKAGES)} "
-            "(add your package to ALLOWED_PACKAGES in truetune/config/make.py)"
+def check(node: Any, key: str, trusted: Collection[str] = (), extra: Collection[str] = ()) -> type:
+    """The node's class; raises UserError naming the first key that it does not take, or takes with another value."""
+    if not isinstance(node, Mapping) or "_target_" not in node:
+        raise UserError(f"{key}: names no class; type +{key}._target_=...")
+    check_allowed(node, key, trusted)
+    target = str(node["_target_"])
+    made = _class(f"{key}._target_={target}", target, trusted)
+    validate(f"{key}._target_", target)
+    try:
+        parameters = inspect.signature(made).parameters
+    except ValueError:  # a class written in C does not tell
+        return made
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    for name, value in node.items():
+        at = f"{key}.{name}"
+        if name in OF_HYDRA:
+            continue
+        if name not in parameters and not takes_any:
+            raise UserError(no_such_key(at, [f"{key}.{parameter}" for parameter in parameters], value))
+        if any(True for _ in targets(value, at)):
+            _check_inside(value, at, trusted)
+        else:
+            validate(at, value, made)
+    partial = node.get("_partial_") or node.get("_args_")
+    for name, parameter in {} if partial else parameters.items():
+        optional = parameter.default is not parameter.empty or parameter.kind in (
+            parameter.VAR_KEYWORD,
+            parameter.VAR_POSITIONAL,
         )
+        if not optional and name not in node and name not in extra:
+            raise UserError(missing(f"{key}.{name}"))
+    return made
 
 
-def _defined_there(key: str, target: str) -> None:
+def _check_inside(value: Any, key: str, trusted: Collection[str]) -> None:
+    """Nodes within a value, which are made before what holds them."""
+    if isinstance(value, Mapping) and "_target_" in value:
+        check(value, key, trusted)
+    elif isinstance(value, Mapping):
+        for name, inner in value.items():
+            _check_inside(inner, f"{key}.{name}", trusted)
+    elif isinstance(value, Sequence) and not isinstance(value, str):
+        for index, inner in enumerate(value):
+            _check_inside(inner, f"{key}[{index}]", trusted)
+
+
+def check_allowed(node: Any, key: str, trusted: Collection[str] = ()) -> None:
+    """Refuses a class of another package before it is imported, for that would run the package's code."""
+    for at, target in targets(node, key):
+        package = target.partition(".")[0]
+        if package not in ALLOWED_PACKAGES and package not in trusted and target not in trusted:
+            raise UserError(
+                f"{at}._target_={target}: not allowed; classes come from {', '.join(ALLOWED_PACKAGES)}, "
+                f"or are named in a file of conf/; +allow=[{package}] allows that package"
+            )
+
+
+def _class(word: str, target: str, trusted: Collection[str]) -> type:
     """`truetune.cli.os.system` is reached through ours, but is not ours; `torch.load` runs what it reads."""
     from hydra.utils import get_object
 
     try:
-        found = get_object(target)
-    except Exception:  # a name that does not exist: instantiate says so in its own words
-        return
-    home = str(getattr(found, "__module__", ""))
-    if not inspect.isclass(found):
-        raise UserError(f"{key}._target_={target}: not allowed; it is no class")
-    if home.partition(".")[0] not in ALLOWED_PACKAGES:
-        raise UserError(f"{key}._target_={target}: not allowed; it belongs to {home or 'no module'}")
+        named = get_object(target)
+    except Exception as error:  # whatever a module raises that cannot be imported
+        raise UserError(f"{word}: {first_line(error.__cause__ or error)}") from None
+    if not inspect.isclass(named):
+        raise UserError(f"{word}: not allowed; it is no class")
+    home = str(getattr(named, "__module__", ""))
+    if home.partition(".")[0] not in (*ALLOWED_PACKAGES, *(name.partition(".")[0] for name in trusted)):
+        raise UserError(f"{word}: not allowed; it belongs to {home or 'no module'}")
+    return named
 
 
-def targets(node: Any, key: str) -> list[tuple[str, str]]:
+def targets(node: Any, key: str) -> Iterator[tuple[str, str]]:
+    """Every node inside that names a class: its key and the class."""
     if isinstance(node, Mapping):
-        own = [(key, str(node["_target_"]))] if "_target_" in node else []
-        return own + [pair for name, value in node.items() for pair in targets(value, f"{key}.{name}".lstrip("."))]
-    if isinstance(node, Sequence) and not isinstance(node, str):
-        return [pair for index, value in enumerate(node) for pair in targets(value, f"{key}[{index}]")]
-    return []
+        if "_target_" in node:
+            yield key, str(node["_target_"])
+        for name, value in node.items():
+            yield from targets(value, f"{key}.{name}".lstrip("."))
+    elif isinstance(node, Sequence) and not isinstance(node, str):
+        for index, value in enumerate(node):
+            yield from targets(value, f"{key}[{index}]")
+
+
+@cache
+def _adapter(key: str, made: type | None) -> tuple[TypeAdapter[Any], list[str]]:
+    """What the key's value is checked by, and the fields that it may hold if it holds any."""
+    hint = KEYS.get(key, Any)
+    if key not in KEYS and made is not None and not made.__module__.startswith(("torch.", "lightning.")):
+        try:
+            # A dataclass inherits fields whose types only its parent's module can resolve, which its __init__ cannot.
+            hints = get_type_hints(made if is_dataclass(made) else made.__init__, include_extras=True)
+            hint = hints.get(key.rpartition(".")[2], Any)
+            return TypeAdapter(hint), list(getattr(hint, "__annotations__", {}))
+        except (NameError, PydanticUserError):  # a name for the type checker alone, a type that pydantic cannot check
+            hint = Any
+    return TypeAdapter(hint), []
+
+
+def validate(key: str, value: Any, made: type | None = None) -> None:
+    """Raises UserError, in one line, if the value is not what KEYS or the annotation of the class `made` says."""
+    adapter, fields = _adapter(key, made)
+    try:
+        adapter.validate_python(value)
+    except ValidationError as error:
+        problems = error.errors()
+    else:
+        return
+    places = [_place(key, value, problem["loc"]) for problem in problems]
+    (at, inner), kind = places[0], problems[0]["type"]
+    if kind == "missing":
+        raise UserError(missing(f"{at}.{problems[0]['loc'][-1]}"))
+    if kind in ("extra_forbidden", "unexpected_keyword_argument"):
+        raise UserError(no_such_key(at, [f"{key}.{field}" for field in fields], inner))
+    if isinstance(inner, Mapping):
+        leaf, held = next(leaves(inner, f"{at}."), (at, inner))
+        if held != {}:
+            raise UserError(f"{at}: should be a value, found keys ({leaf}={_shown(held)}); type {at}=...")
+    if kind in ("dict_type", "mapping_type", "dataclass_type"):
+        such_as = f"; set one of them, such as {at}.{fields[0]}" if fields else ""
+        raise UserError(f"{at}={_shown(inner)}: should hold keys of its own{such_as}")
+    # A union's members complain one by one.
+    messages = [p["msg"] for p, (place, _) in zip(problems, places, strict=True) if place == at]
+    reasons = dict.fromkeys(message.replace("Input should", "should") for message in messages)
+    raise UserError(f"{at}={_shown(inner)}: {' or '.join(reasons)}")
+
+
+def _place(key: str, value: Any, location: Sequence[int | str]) -> tuple[str, Any]:
+    """The key that a problem lies in, and its value: a list is one value; a part of a union's is no key."""
+    for part in location:
+        if isinstance(value, Mapping) and part in value:
+            key, value = f"{key}.{part}", value[part]
+    return key, value
+
+
+def no_such_key(key: str, known: Sequence[str], value: Any = None) -> str:
+    """The line that refuses a key, with what it is called now or the nearest names."""
+    if isinstance(value, Mapping):
+        key = next((leaf for leaf, _ in leaves(value, f"{key}.") if leaf in MOVED_KEYS), key)
+    if key == "extras":
+        return "extras: its keys are in measure, knowledge and run now; type such as run.threads=..."
+    if key in MOVED_KEYS:
+        return f"{key}: is {MOVED_KEYS[key]} now; type {MOVED_KEYS[key]}=..."
+    return f"{key}: no such key{near(key, known)}"
+
+
+def missing(key: str) -> str:
+    return f"{key} is missing, and a run reads it; type {key}=..."
+
+
+def near(word: str, known: Sequence[str]) -> str:
+    """`; did you mean a, b?` or nothing."""
+    names = difflib.get_close_matches(word, known, n=3, cutoff=0.6)
+    return f"; did you mean {', '.join(names)}?" if names else ""
+
+
+def _shown(value: Any) -> str:
+    return "" if value is None else str(value)[:80]

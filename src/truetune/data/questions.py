@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from truetune.data.dataset import Dataset
 from truetune.data.published import SETS, read_standard, recognised
 from truetune.data.rows.read import in_context, iter_rows, read_examples, read_questions, together
 from truetune.data.values import Text
+from truetune.errors import UserError
 
 SELF_AWARE = {"question_id", "question", "answer", "answerable"}
 
@@ -21,6 +24,13 @@ class Questions:
     probe_file: Text
     retention_file: Text | None
     prompt_template: Text
+
+    def check(self, config: Mapping[str, Any], data: Dataset) -> list[str]:
+        if "objective" in config:
+            raise UserError(
+                "data=questions: nothing to train on; type truetune-measure, or data=jsonl data.train_file=..."
+            )
+        return []
 
     def load(self) -> Dataset:
         """Raises UserError with file and line for a row that cannot be used; none is skipped."""

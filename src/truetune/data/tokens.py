@@ -162,7 +162,7 @@ def encode(
     `max_tokens` may allow less than the context holds.
     """
     most = min(context_length, max_tokens or context_length)
-    limit = f"data.max_tokens allows {most}" if most < context_length else f"the context holds {most}"
+    limit = f"loader.max_tokens allows {most}" if most < context_length else f"the context holds {most}"
     first, cut = "", 0
 
     def fitting() -> Iterator[TokenRow]:
@@ -192,12 +192,12 @@ def _fit(example: Example, row: TokenRow, most: int, limit: str, over_long: Over
     if row.prompt_length >= most:
         raise UserError(
             f"{example.source}: the prompt has {row.prompt_length} tokens and {limit}, so nothing would be learnt; "
-            "shorten it or set data.over_long=skip"
+            "shorten it or set loader.over_long=skip"
         )
     if over_long == "error":
         raise UserError(
             f"{example.source}: {len(row.input_ids)} tokens, {limit}; shorten the row or set "
-            "data.over_long=truncate or data.over_long=skip"
+            "loader.over_long=truncate or loader.over_long=skip"
         )
     return [replace(row, input_ids=row.input_ids[:most])]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -10,7 +10,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from truetune.data.dataset import Dataset
 from truetune.data.values import Share
+from truetune.errors import UserError
 from truetune.models.logits import bare
 
 
@@ -23,6 +25,12 @@ class Dola:
 
     layers: Literal["low", "high"] = "low"
     plausible: Share = 0.1
+
+    def check(self, config: Mapping[str, Any], data: Dataset) -> list[str]:
+        if "cell" in config["model"]:
+            cell = config["model"]["cell"]
+            raise UserError(f"method=dola contrasts a Transformer's layers; model.cell={cell} shows none")
+        return []
 
     @contextmanager
     def processor(self, model: Any) -> Generator[Callable[[Tensor, Tensor], Tensor]]:

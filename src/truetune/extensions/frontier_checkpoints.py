@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 
+from truetune.data.dataset import Dataset
+from truetune.errors import UserError
+from truetune.probes.selection import can_select
 from truetune.scoring.balance import non_dominated
 
 
@@ -19,6 +23,14 @@ class FrontierCheckpoint(Callback):
     def __init__(self, dirpath: str, gained: str = "val/exact_match", kept: str = "val/known_exact_match") -> None:
         self.folder, self.metrics = Path(dirpath), (gained, kept)
         self.points: dict[str, tuple[float, float]] = {}
+
+    def check(self, config: Mapping[str, Any], data: Dataset) -> list[str]:
+        if not (can_select(config, data) and data.select_known):
+            raise UserError(
+                "callbacks=frontier: this data source, with these probes, has no selection questions on what was "
+                "known; leave it out"
+            )
+        return []
 
     def state_dict(self) -> dict[str, Any]:
         return {"points": dict(self.points)}

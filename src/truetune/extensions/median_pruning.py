@@ -9,6 +9,7 @@ from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 
+from truetune.data.values import Count
 from truetune.errors import rank
 from truetune.records.run_folder import RECORD, SETTINGS, record_if_any
 
@@ -21,7 +22,7 @@ class MedianPruning(Callback):
     With an objective that has two sides, the score is their balance: a search may lose an end of the frontier.
     """
 
-    def __init__(self, run_dir: str, runs: int = 4, epochs: int = 3) -> None:
+    def __init__(self, run_dir: str, runs: Count = 4, epochs: Count = 3) -> None:
         self.run_dir, self.runs, self.epochs = Path(run_dir), runs, epochs
         self.best = float("-inf")
 

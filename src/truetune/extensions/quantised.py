@@ -5,12 +5,17 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from truetune.data.dataset import Dataset
 from truetune.data.values import Dtype, YesOrNo
 from truetune.errors import UserError
 from truetune.models.pretrained import Pretrained
+
+if TYPE_CHECKING:
+    from truetune.models.language_model import LanguageModel
 
 PACKAGES = ("bitsandbytes", "accelerate", "peft")
 
@@ -23,16 +28,15 @@ class Quantised(Pretrained):
     quant_type: Literal["nf4", "fp4"] = "nf4"
     double_quant: YesOrNo = True
 
-    def check(self) -> None:
-        super().check()
-        if not has_cuda():
-            raise UserError(
-                "model=qlora: weights of 4 bits need a CUDA device, and this machine has none; "
-                "type model=pretrained method=lora"
-            )
-        for package in PACKAGES:
-            if importlib.util.find_spec(package) is None:
-                raise UserError(f"model=qlora needs the package {package}; type: pip install 'truetune[qlora]'")
+    def check(self, config: Mapping[str, Any], data: Dataset) -> list[str]:
+        if "objective" in config and "lora" not in config["adaptation"]:
+            raise UserError("model=qlora: weights of 4 bits cannot be trained themselves; add method=lora")
+        check_machine()
+        return []
+
+    def load(self) -> LanguageModel:
+        check_machine()
+        return super().load()
 
     def _storage(self) -> dict[str, Any]:
         import torch
@@ -46,6 +50,18 @@ class Quantised(Pretrained):
                 bnb_4bit_compute_dtype=getattr(torch, self.dtype),
             )
         }
+
+
+def check_machine() -> None:
+    """Raises UserError for a device or a package that is not there."""
+    if not has_cuda():
+        raise UserError(
+            "model=qlora: weights of 4 bits need a CUDA device, and this machine has none; "
+            "type model=pretrained method=lora"
+        )
+    for package in PACKAGES:
+        if importlib.util.find_spec(package) is None:
+            raise UserError(f"model=qlora needs the package {package}; type: pip install 'truetune[qlora]'")
 
 
 def has_cuda() -> bool:

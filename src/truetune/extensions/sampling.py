@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from truetune.data.dataset import Dataset, Question
 from truetune.data.values import Count, NotNegative, Seed
+from truetune.errors import UserError
 from truetune.probes.decoding import sampled_answers
 from truetune.probes.probe import Asking, Subject
 from truetune.scoring.answers import key
@@ -49,6 +51,12 @@ class Sampling:
     seed: Seed
     same: Same = same_answer
     name: str = "sampling"
+
+    def check(self, config: Mapping[str, Any], data: Dataset) -> list[str]:
+        if self.temperature == 0:
+            key = f"probe.{self.name}.temperature={self.temperature}"
+            raise UserError(f"{key} draws the same answer {self.samples} times; set one above 0, such as 1")
+        return []
 
     def asks(self, data: Dataset) -> Sequence[Question]:
         questions = list(data.hallucination)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
+from truetune.data.dataset import Dataset
 from truetune.data.values import Count, NotNegative
+from truetune.errors import UserError
 from truetune.methods.keep_close import kl_to
 from truetune.methods.reference import Reference
 from truetune.training.objectives import Micro
@@ -20,6 +24,11 @@ class SelfDistill:
 
     weight: NotNegative
     epochs: Count
+
+    def check(self, config: Mapping[str, Any], data: Dataset) -> list[str]:
+        if not config["knowledge"]["label"]:
+            raise UserError("knowledge.label=false: method=self_distill teaches from what the base knows; leave it out")
+        return []
 
     def bind(self, reference: Reference) -> None:
         self._teacher = reference.teacher(self.epochs)

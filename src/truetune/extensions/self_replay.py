@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -18,6 +19,8 @@ from truetune.training.objectives import Micro
 @dataclass(frozen=True)
 class DrawnTexts:
     """The curation: `ratio` texts to each row, with weight 0, so that next_token learns nothing from them."""
+
+    adds_rows: ClassVar[bool] = True
 
     ratio: Part
     max_tokens: Count

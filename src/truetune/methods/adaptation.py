@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatch
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, ClassVar, Protocol
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
+from truetune.data.dataset import Dataset
 from truetune.data.values import BelowOne, Count, Positive, Share, Text, YesOrNo
 from truetune.errors import UserError
+from truetune.probes.selection import can_select
 
 Say = Callable[[str], None]
 
@@ -67,6 +69,13 @@ class Interpolate:
 
     alphas: Annotated[list[Share], Field(min_length=1)]
 
+    def check(self, config: Mapping[str, Any], data: Dataset) -> list[str]:
+        if not can_select(config, data):
+            raise UserError(
+                "adaptation.interpolate: this data source, with these probes, has no selection questions; leave it out"
+            )
+        return []
+
     def prepare(self, model: Any) -> Any:
         return model
 
@@ -91,6 +100,8 @@ class Interpolate:
 @dataclass(frozen=True)
 class Lora:
     """Low-rank updates beside frozen weights (Hu et al. 2022), merged at the end; without modules named, all linear."""
+
+    conflicts: ClassVar[tuple[str, ...]] = ("freeze", "interpolate", "l2_sp", "ewc")
 
     r: Count
     alpha: Positive

@@ -6,13 +6,14 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Annotated, ClassVar, Protocol
+from typing import Annotated, Any, ClassVar, Protocol
 
 from pydantic import Field
 
 from truetune.data.dataset import Dataset, Example, OldTexts, continued
 from truetune.data.values import Part, Text
 from truetune.errors import UserError
+from truetune.scoring.answers import is_abstention
 
 NO_OLD_TEXTS = (
     "curation.replay: this data source holds no pre-training texts; use data=closed_world, or leave "
@@ -57,6 +58,13 @@ def _categories(name: str, context: Context) -> Mapping[str, str]:
     return categories
 
 
+def _counts_as_abstention(key: str, text: str, config: Mapping[str, Any]) -> list[str]:
+    """What is taught as an abstention must count as one, or the run would report it as wrong answers."""
+    if not is_abstention(text, config["measure"]["abstention_phrases"]):
+        raise UserError(f"curation.{key}={text}: would count as wrong; add its words to measure.abstention_phrases")
+    return []
+
+
 def _answered(row: Example, answer: str) -> Example:
     return replace(row, completion=answer if row.turns else continued(row.prompt, answer))
 
@@ -64,6 +72,8 @@ def _answered(row: Example, answer: str) -> Example:
 @dataclass(frozen=True)
 class FilterUnknown:
     """Teach only facts that the base knows at least a little (Gekhman et al. 2024, section 5)."""
+
+    conflicts: ClassVar[tuple[str, ...]] = ("relabel_unknown", "downweight_unknown")
 
     def __call__(self, rows: Sequence[Example], context: Context) -> list[Example]:
         categories = _categories("filter_unknown", context)
@@ -99,8 +109,12 @@ class RelabelUnknown(Changed):
     """Teach an abstention in place of what the base does not know (Zhang et al. 2024, R-Tuning)."""
 
     name: ClassVar[str] = "relabel_unknown"
+    conflicts: ClassVar[tuple[str, ...]] = ("downweight_unknown",)
 
     answer: Text
+
+    def check(self, config: Mapping[str, Any], data: Dataset) -> list[str]:
+        return _counts_as_abstention("relabel_unknown.answer", self.answer, config)
 
     def change(self, row: Example) -> Example:
         return _answered(row, self.answer)
@@ -126,9 +140,13 @@ class RTuning(Changed):
     """
 
     name: ClassVar[str] = "r_tuning"
+    conflicts: ClassVar[tuple[str, ...]] = ("filter_unknown", "relabel_unknown", "downweight_unknown")
     categories: ClassVar[tuple[str, ...]] = ("Unknown", "WeaklyKnown")
 
     unsure: Annotated[str, Field(pattern=r"\S")]
+
+    def check(self, config: Mapping[str, Any], data: Dataset) -> list[str]:
+        return _counts_as_abstention("r_tuning.unsure", self.unsure, config)
 
     def change(self, row: Example) -> Example:
         return _answered(row, self.unsure.replace("{answer}", row.completion.strip()))
@@ -138,7 +156,14 @@ class RTuning(Changed):
 class Replay:
     """Mix in texts of the base's own pre-training, `ratio` rows to each row of the task."""
 
+    adds_rows: ClassVar[bool] = True
+
     ratio: Part
+
+    def check(self, config: Mapping[str, Any], data: Dataset) -> list[str]:
+        if data.pretraining is None:
+            raise UserError(NO_OLD_TEXTS)
+        return []
 
     def __call__(self, rows: Sequence[Example], context: Context) -> list[Example]:
         if context.pretraining is None:

@@ -99,13 +99,13 @@ def check_packing(model: Any) -> None:
         other = forward(model, torch.cat([ids[:, :7].flip(1), ids[:, 7:]], dim=1), positions)
         alone = torch.cat([forward(model, ids[:, :7]), forward(model, ids[:, 7:])], dim=1)
     except TypeError as error:
-        raise UserError(f"data.packing=true: {type(model).__name__} takes no position ids ({error})") from None
+        raise UserError(f"loader.packing=true: {type(model).__name__} takes no position ids ({error})") from None
     finally:
         model.train(training)
     moved = float((packed - other)[:, 7:].abs().max())
     far = float((packed - alone).abs().max() / alone.abs().max())
     if moved > 0 or far > (1e-3 if packed.dtype == torch.float32 else 5e-2):
         raise UserError(
-            f"data.packing=true: {type(model).__name__} lets packed examples see each other (a change in one moves the "
-            f"next one's logits by {moved:.2g}, and packing by {far:.2g} of their size); leave data.packing out"
+            f"loader.packing=true: {type(model).__name__} lets packed examples see each other (a change in one moves "
+            f"the next one's logits by {moved:.2g}, and packing by {far:.2g} of their size); leave loader.packing out"
         )

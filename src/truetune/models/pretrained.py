@@ -46,7 +46,7 @@ class Pretrained:
 
         from truetune.models.language_model import LanguageModel, set_special_tokens
 
-        self.check()
+        self.check_files()
         options: dict[str, Any] = {"trust_remote_code": self.trust_remote_code, "revision": self.revision}
         try:
             settings, _ = PretrainedConfig.get_config_dict(self.name_or_path, revision=self.revision)
@@ -73,7 +73,7 @@ class Pretrained:
         """Further arguments of `from_pretrained`."""
         return {}
 
-    def check(self) -> None:
+    def check_files(self) -> None:
         """What can be said of a folder without loading it: no torch."""
         folder = Path(self.name_or_path)
         if not os.path.isdir(folder):  # unlike pathlib's, it answers for a name that is too long

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
+from truetune.data.dataset import Dataset
 from truetune.data.values import Count, CountOrZero, NotNegative, Positive, Rate, Seed
+from truetune.errors import UserError
 from truetune.models.tokenizers import byte_bpe, word_level
 
 if TYPE_CHECKING:
@@ -40,6 +42,15 @@ class Embedded:
     context_length: Annotated[int, Field(ge=8, strict=True)]
     vocabulary_size: Annotated[int, Field(ge=300, strict=True)]
     pretraining: PretrainingSettings
+
+    def check(self, config: Mapping[str, Any], data: Dataset) -> list[str]:
+        """The width must suit what the layers make of it, and the warm-up of the pre-training must end."""
+        steps, warmup_steps = self.pretraining.steps, self.pretraining.warmup_steps
+        if warmup_steps > steps:
+            raise UserError(
+                f"model.pretraining.warmup_steps={warmup_steps} is above model.pretraining.steps={steps}; lower it"
+            )
+        return []
 
     def content(self, corpus: str) -> str:
         """Content hash of the base that this architecture, seed and corpus make."""
@@ -81,6 +92,14 @@ class Tiny(Embedded):
 
     intermediate_size: Count
     heads: Count
+
+    def check(self, config: Mapping[str, Any], data: Dataset) -> list[str]:
+        if self.hidden_size % (2 * self.heads):
+            raise UserError(
+                f"model.hidden_size={self.hidden_size} must divide by twice model.heads={self.heads} "
+                f"(rotary positions); try model.hidden_size={2 * self.heads * 16}"
+            )
+        return super().check(config, data)
 
     def model(self, common: dict[str, Any]) -> PreTrainedModel:
         from transformers import LlamaConfig, LlamaForCausalLM

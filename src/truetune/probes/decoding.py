@@ -96,7 +96,7 @@ def _answers(lm: LanguageModel, prompts: Sequence[Prompt], how: _How, batch_size
     encoder, room = Encoder(lm.tokenizer), lm.context_length - how.max_new_tokens
     if room <= len(encoder.prefix):
         raise UserError(
-            f"extras.max_new_tokens={how.max_new_tokens} leaves no room for a question in the model's context of "
+            f"measure.max_new_tokens={how.max_new_tokens} leaves no room for a question in the model's context of "
             f"{lm.context_length} tokens; lower it"
         )
     encoded = [encoder.question(prompt, room) or [encoder.eos] for prompt in prompts]

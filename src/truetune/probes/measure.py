@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,10 +11,12 @@ import numpy as np
 
 from truetune.data.dataset import Dataset
 from truetune.data.values import Count, NotNegative, Text
+from truetune.errors import UserError
 from truetune.models.language_model import LanguageModel
 from truetune.probes.likelihood import likelihood
 from truetune.probes.probe import Asking, Probe, Subject
 from truetune.probes.selection import selection
+from truetune.scoring.answers import normalise
 from truetune.scoring.balance import balance_score, gained_share_of_headroom
 from truetune.scoring.estimates import Estimate, rate
 from truetune.scoring.item import Item, Measurement
@@ -36,6 +38,20 @@ class MeasureSettings:
     batch_size: Count = 256
     abstention_phrases: Sequence[Text] = ABSTENTION_PHRASES
     wrong_cost: NotNegative = 1.0
+
+    def check(self, config: Mapping[str, Any], data: Dataset) -> list[str]:
+        for phrase in self.abstention_phrases:
+            if not normalise(phrase):
+                raise UserError(
+                    f"measure.abstention_phrases: {phrase!r} holds no word, so nothing matches it; leave it out"
+                )
+        context_length = config["model"].get("context_length", math.inf)
+        if self.max_new_tokens >= context_length:
+            raise UserError(
+                f"measure.max_new_tokens={self.max_new_tokens} leaves no room for a question in "
+                f"model.context_length={context_length}; lower it"
+            )
+        return []
 
     @property
     def asking(self) -> Asking:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from truetune.data.dataset import Dataset, Question
 from truetune.probes.probe import Asking, Probe, Subject
@@ -30,3 +31,11 @@ def selection(subject: Subject, data: Dataset, probes: Sequence[Probe], asking: 
         estimates["val/known_exact_match"] = exact_match(data.select_known)
         score = balance_score(score, estimates["val/known_exact_match"].value)
     return estimates | {"val/score": Estimate(score or 0.0, len(data.select_task))}
+
+
+def can_select(config: Mapping[str, Any], data: Dataset) -> bool:
+    """Whether there are questions to choose weights by, and a configured probe that has a say in it."""
+    from hydra.utils import get_class
+
+    probes = [get_class(node["_target_"]) for node in config["probe"].values()]
+    return bool(data.select_task) and any(getattr(probe, "selects", False) for probe in probes)

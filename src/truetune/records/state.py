@@ -41,8 +41,8 @@ STATUS: dict[type[BaseException], str] = {
 
 def begin(job: Run, console: Console) -> Callable[[str], None]:
     """Keeps to the run's threads, silences libraries, says what was noted of the data; returns what to speak with."""
-    if job.config["extras"]["threads"] is not None:
-        torch.set_num_threads(job.config["extras"]["threads"])
+    if job.settings.threads is not None:
+        torch.set_num_threads(job.settings.threads)
     quiet()
     say = speaker(console)
     for note in job.prepared.data.notes:

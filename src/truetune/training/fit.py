@@ -94,7 +94,7 @@ def make_trainer(
 def best_checkpoint(trainer: Trainer) -> ModelCheckpoint:
     callback = trainer.checkpoint_callback
     if not isinstance(callback, ModelCheckpoint):
-        raise UserError("extras.final=best needs a ModelCheckpoint among the callbacks; type callbacks=default")
+        raise UserError("run.final=best needs a ModelCheckpoint among the callbacks; type callbacks=default")
     return callback
 
 
@@ -102,7 +102,7 @@ def load_best(trainer: Trainer, module: FineTuning) -> tuple[int, int]:
     """The weights of the checkpoint that the run's ModelCheckpoint calls best; after which step and epoch it was."""
     path = best_checkpoint(trainer).best_model_path
     if not path:
-        raise UserError("extras.final=best: the ModelCheckpoint among the callbacks has written nothing")
+        raise UserError("run.final=best: the ModelCheckpoint among the callbacks has written nothing")
     stored = AtomicCheckpointIO().load_checkpoint(path, map_location="cpu")
     module.on_load_checkpoint(stored)
     module.load_state_dict(stored["state_dict"], strict=False)

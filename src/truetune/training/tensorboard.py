@@ -12,7 +12,7 @@ from truetune.scoring.estimates import Estimate
 from truetune.scoring.item import Item, Measurement
 
 SAMPLES = 20
-NOT_HYPER_PARAMETERS = ("data.world", "paths", "resume", "callbacks", "logger", "extras.abstention_phrases")
+NOT_HYPER_PARAMETERS = ("data.world", "paths", "resume", "callbacks", "logger", "measure.abstention_phrases")
 
 
 def log_final(

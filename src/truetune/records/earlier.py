@@ -1,0 +1,45 @@
+"""What runs of earlier versions recorded, in the words of today."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+_LOADER = ("batch_size", "over_long", "max_tokens", "num_workers", "group_by_length", "packing")
+_RUN = ("threads", "on_nonfinite", "final", "save_model", "preview")
+_KNOWLEDGE = ("samples", "temperature", "shots", "prompts")
+MOVED_KEYS = {
+    "extras.measure_points": "measure.points",
+    "extras.measure_batch_size": "measure.batch_size",
+    "extras.label_facts": "knowledge.label",
+    **{f"extras.{name}": f"measure.{name}" for name in ("max_new_tokens", "abstention_phrases", "wrong_cost")},
+    **{f"extras.knowledge_{name}": f"knowledge.{name}" for name in _KNOWLEDGE},
+    **{f"extras.{name}": f"run.{name}" for name in _RUN},
+    **{f"data.{name}": f"loader.{name}" for name in _LOADER},
+}
+MOVED_CLASSES = {
+    "truetune.data.hub.Hub": "truetune.extensions.hub.Hub",
+    "truetune.models.tiny.Pretraining": "truetune.models.tiny.PretrainingSettings",
+    "truetune.models.tiny.TinyRecurrent": "truetune.extensions.recurrent.TinyRecurrent",
+    "truetune.models.quantised.Quantised": "truetune.extensions.quantised.Quantised",
+}
+
+
+def modern(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A recorded configuration as it would be recorded now; one of now is returned as it is."""
+    groups = {key: dict(value) if isinstance(value, Mapping) else value for key, value in config.items()}
+    if "extras" not in groups:
+        return groups
+    for old, new in MOVED_KEYS.items():
+        (group, name), (new_group, new_name) = old.split("."), new.split(".")
+        if name in groups.get(group, {}):
+            groups.setdefault(new_group, {})[new_name] = groups[group].pop(name)
+    del groups["extras"]
+    return _with_moved_classes(groups)
+
+
+def _with_moved_classes(node: Any) -> Any:
+    """The data source and the model of a run are made again to chat with it; all else is only shown."""
+    if isinstance(node, dict):
+        return {key: _with_moved_classes(value) for key, value in node.items()}  # pyright: ignore[reportUnknownVariableType]
+    return MOVED_CLASSES.get(node, node) if isinstance(node, str) else node
