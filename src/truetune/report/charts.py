@@ -85,7 +85,7 @@ def line_chart(
     title: str, series: Sequence[Series], *, x_label: str, y_label: str, y_range: tuple[float, float] | None = None
 ) -> Markup:
     """Empty if there is nothing to draw, so that a page can leave the figure out."""
-    series = [Series(one.name, _thinned(one.points)) for one in series if one.points]
+    series = [_thinned(one) for one in series if one.points]
     if not series:
         return Markup()
     x_span = span([0.0, *(x for one in series for x, _ in one.points)])
@@ -164,10 +164,11 @@ def tick_label(value: float) -> str:
     return text.replace("-", "−")
 
 
-def _thinned(points: Sequence[tuple[float, float]]) -> tuple[tuple[float, float], ...]:
+def _thinned(series: Series) -> Series:
     """Every k-th point and the last."""
-    thin = list(points[:: -(-len(points) // MOST_POINTS)])
-    return tuple(thin if thin[-1] == points[-1] else [*thin, points[-1]])
+    points = series.points
+    thin = points[:: -(-len(points) // MOST_POINTS)]
+    return Series(series.name, thin if thin[-1] == points[-1] else (*thin, points[-1]))
 
 
 def _end_labels(frame: Frame, series: Sequence[Series]) -> Markup:

@@ -1,93 +1,89 @@
 """One sentence that says what a fine-tune gained, lost and makes up."""
 
+from collections.abc import Mapping
 from typing import Any
 
-from truetune.report.summary import MetricRow, change, covers_zero, number, rows
+from truetune.report.summary import Change, MetricRow, change, covers_zero, number, rows
 
 UNFIT_BELOW = 0.8  # a base that knows less than this cannot show how much was lost
+ENDS = {"diverged": "Training diverged", "interrupted": "The run was interrupted", "failed": "The run failed"}
 
 
-def verdict(run: dict[str, Any]) -> str:
+def verdict(record: Mapping[str, Any]) -> str:
     """Speaks only of what was measured, and calls nothing a change whose interval covers zero."""
-    found = {row.metric: row for row in rows(run) if row.tuned is not None}
-    if not found:
-        return f"{_opening(run)}, so there is no final measurement to judge."
-    parts = [_task(found), _known(found), _invented(found), _ability(found)]
+    metrics = {row.metric: row for row in rows(record) if row.tuned is not None}
+    status, history = record["status"], record["history"]
+    opening = ENDS.get(status, f"The run ended as {status}") + (f" at step {history[-1]['step']:,}" if history else "")
+    if not metrics:
+        return f"{opening}, so there is no final measurement to judge."
+    parts = [_task(metrics), _known(metrics), _invented(metrics), _ability(metrics)]
     sentence = "; ".join(part for part in parts if part) or "none of the metrics that a verdict needs was measured"
-    opening = "" if run["status"] == "finished" else f"{_opening(run)}: as far as it came, "
-    whole = opening + sentence
-    return whole[0].upper() + whole[1:] + "."
+    if status != "finished":
+        sentence = f"{opening}: as far as it came, {sentence}"
+    return sentence[0].upper() + sentence[1:] + "."
 
 
-def caution(run: dict[str, Any]) -> str:
+def caution(record: Mapping[str, Any]) -> str:
     """Why the verdict should not be trusted, and when new facts began to be memorised; or nothing."""
-    since, measured = run.get("memorising_unknown_since"), run.get("final_step")
-    said = f"From step {since['step']:,} on it memorises facts that the base did not know. " if since else ""
+    sentences: list[str] = []
+    since, measured = record.get("memorising_unknown_since"), record.get("final_step")
+    if since:
+        sentences.append(f"From step {since['step']:,} on it memorises facts that the base did not know.")
     if since and measured is not None and measured < since["step"]:
-        said += f"The weights measured at the end are from before that, step {measured:,}. "
-    return (said + _unfit(run)).strip()
+        sentences.append(f"The weights measured at the end are from before that, step {measured:,}.")
+    known = (record["base"].get("hallucination/known_exact_match") or {}).get("value")
+    if known is not None and known < UNFIT_BELOW:
+        sentences.append(
+            f"The base itself answers only {number(known, 2)} of the known questions (at least {UNFIT_BELOW} is "
+            "needed): too little to lose for a verdict on forgetting."
+        )
+    return " ".join(sentences)
 
 
-def _unfit(run: dict[str, Any]) -> str:
-    known = (run["base"].get("hallucination/known_exact_match") or {}).get("value")
-    if known is None or known >= UNFIT_BELOW:
-        return ""
-    return (
-        f"The base itself answers only {number(known, 2)} of the known questions (at least {UNFIT_BELOW} is needed): "
-        "too little to lose for a verdict on forgetting."
-    )
-
-
-def _opening(run: dict[str, Any]) -> str:
-    history = run["history"]
-    at = f" at step {history[-1]['step']:,}" if history else ""
-    ends = {"diverged": "Training diverged", "interrupted": "The run was interrupted", "failed": "The run failed"}
-    return ends.get(run["status"], f"The run ended as {run['status']}") + at
-
-
-def _task(found: dict[str, MetricRow]) -> str:
-    row = found.get("task/exact_match")
-    unit = "exact match"
+def _task(metrics: Mapping[str, MetricRow]) -> str:
+    row, unit = metrics.get("task/exact_match"), "exact match"
     if row is None:
-        row, unit = found.get("task/nll_nats_per_token"), "nats per token"
+        row, unit = metrics.get("task/nll_nats_per_token"), "nats per token"
     if row is None:
         return ""
-    said = {
+    words: dict[Change, str] = {
         "better": "fine-tuning taught the task",
         "worse": "fine-tuning made the task worse",
         "no clear change": "fine-tuning did not clearly change the task",
         "": "the task moved" if row.base else "the task was measured",
-    }[change(row)]
-    return f"{said} ({unit} {_from_to(row)}{_unclear(row)})"
+    }
+    return f"{words[change(row)]} ({unit} {_from_to(row)}{_reason(row)})"
 
 
-def _known(found: dict[str, MetricRow]) -> str:
-    lost, right = found.get("hallucination/lost_rate"), found.get("hallucination/known_exact_match")
+def _known(metrics: Mapping[str, MetricRow]) -> str:
+    right, lost = metrics.get("hallucination/known_exact_match"), metrics.get("hallucination/lost_rate")
+    share = lost.tuned.value if lost and lost.tuned else None
     if right is None:
-        if lost is None or lost.tuned is None:
-            return ""
-        return f"{number(lost.tuned.value, 2)} of what the base had right is lost"
-    said = {
+        return "" if share is None else f"{number(share, 2)} of what the base had right is lost"
+    words: dict[Change, str] = {
         "better": "known facts are answered better than before",
         "worse": "it cost known facts",
         "no clear change": "no clear change in what the base knew",
         "": "known facts moved" if right.base else "known facts were measured",
-    }[change(right)]
-    share = f", {_percent(lost.tuned.value)} of those the base had are lost" if lost and lost.tuned else ""
-    return f"{said} ({_from_to(right)} right{_unclear(right)}{share})"
+    }
+    of_them = ""
+    if share is not None:
+        percent = f"{100 * share:.0f} %" if share == share else "none can be told"
+        of_them = f", {percent} of those the base had are lost"
+    return f"{words[change(right)]} ({_from_to(right)} right{_reason(right)}{of_them})"
 
 
-def _invented(found: dict[str, MetricRow]) -> str:
-    row = found.get("hallucination/invented_rate")
+def _invented(metrics: Mapping[str, MetricRow]) -> str:
+    row = metrics.get("hallucination/invented_rate")
     if row is None or row.tuned is None:
         return ""
-    now = "now " if row.base else ""
-    made_up = f"of {row.tuned.n:,} questions that have no true answer it {now}makes up {_count(row.tuned)}"
-    return made_up + (f" (base: {_count(row.base)})" if row.base else "")
+    tuned, before = (f"{round(e.value * e.n):,}" if e else "" for e in (row.tuned, row.base))
+    now, of_base = ("now ", f" (base: {before})") if row.base else ("", "")
+    return f"of {row.tuned.n:,} questions that have no true answer it {now}makes up {tuned}{of_base}"
 
 
-def _ability(found: dict[str, MetricRow]) -> str:
-    row = found.get("retention/accuracy")
+def _ability(metrics: Mapping[str, MetricRow]) -> str:
+    row = metrics.get("retention/accuracy")
     if row is None or change(row) not in ("better", "worse"):
         return ""
     return f"general ability went {'up' if change(row) == 'better' else 'down'} ({_from_to(row)})"
@@ -98,17 +94,10 @@ def _from_to(row: MetricRow) -> str:
     return f"{number(row.base.value, 2)}\u00a0→\u00a0{tuned}" if row.base else tuned  # never broken over two lines
 
 
-def _unclear(row: MetricRow) -> str:
-    shown = row.difference
-    if change(row) != "no clear change" or shown is None or shown.ends is None:
+def _reason(row: MetricRow) -> str:
+    """Why a difference is no clear change."""
+    difference = row.difference
+    if change(row) != "no clear change" or difference is None or difference.ends is None:
         return ""
     covered = ", the difference's 95 % interval covers 0"
-    return covered if covers_zero(shown.ends) else f", p = {number(shown.p, 2)}"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %" if share == share else "none can be told"
-
-
-def _count(estimate: Any) -> str:
-    return f"{round(estimate.value * estimate.n):,}"
+    return covered if covers_zero(difference.ends) else f", p = {number(difference.p, 2)}"
