@@ -10,6 +10,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from truetune.records.record import leaves
 from truetune.scoring.estimates import Estimate
 from truetune.scoring.item import Item, Measurement
+from truetune.scoring.metrics import metric
 
 SAMPLES = 20
 NOT_HYPER_PARAMETERS = ("data.world", "paths", "resume", "callbacks", "logger", "measure.abstention_phrases")
@@ -31,6 +32,8 @@ def log_final(
         if isinstance(logger, TensorBoardLogger):
             logger.log_hyperparams(_hyper_parameters(config), metrics, step)
             logger.log_metrics(scalars, step)
+            lines = [f"| `{name}` | {metric(name).label} | {metric(name).definition} |" for name in metrics]
+            logger.experiment.add_text("metrics", "\n".join(["| name | label | meaning |", "|---|---|---|", *lines]), 0)
         else:
             logger.log_metrics({**metrics, **scalars}, step)
         logger.save()
