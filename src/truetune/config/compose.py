@@ -109,7 +109,7 @@ def compose(conf: Path, overrides: list[str], arguments: argparse.Namespace, com
     logging.getLogger("hydra").setLevel(logging.ERROR)
     path = create_config_search_path(str(Path(arguments.config_path or conf).absolute()))
     if arguments.config_dir:
-        path.append("command-line", f"file://{Path(arguments.config_dir).absolute()}")
+        path.prepend("command-line", f"file://{Path(arguments.config_dir).absolute()}", anchor="schema")
     setbase("1.3")
     try:
         Hydra.create_main_hydra2("truetune", path)

@@ -101,10 +101,11 @@ def check_allowed(node: Any, key: str, trusted: Collection[str] = ()) -> None:
 
 def _class(word: str, target: str, trusted: Collection[str]) -> type:
     """`truetune.cli.os.system` is reached through ours, but is not ours; `torch.load` runs what it reads."""
-    from hydra.utils import get_object
+    # Not get_object, which writes what it raises to the log as well.
+    from hydra._internal.utils import _locate  # pyright: ignore[reportPrivateUsage]
 
     try:
-        named = get_object(target)
+        named = _locate(target)
     except Exception as error:  # whatever a module raises that cannot be imported
         raise UserError(f"{word}: {first_line(error.__cause__ or error)}") from None
     if not inspect.isclass(named):
@@ -153,7 +154,7 @@ def validate(key: str, value: Any, made: type | None = None) -> None:
         return
     places = [_place(key, value, problem["loc"]) for problem in problems]
     (at, inner), kind = places[0], problems[0]["type"]
-    if kind == "missing":
+    if kind == "missing" and isinstance(problems[0]["loc"][-1], str):
         raise UserError(missing(f"{at}.{problems[0]['loc'][-1]}"))
     if kind in ("extra_forbidden", "unexpected_keyword_argument"):
         raise UserError(no_such_key(at, [f"{key}.{field}" for field in fields], inner))
