@@ -1,6 +1,7 @@
 """The shape of the source: one order of the packages, no cycles, light modules, files that fit a screen."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -110,6 +111,17 @@ def test_only_the_version_is_imported_from_the_package_itself():
     imports = [node for node in nodes if isinstance(node, ast.ImportFrom) and node.module == "truetune"]
     names = {alias.name for node in imports for alias in node.names} - {name.split(".")[-1] for name in MODULES}
     assert names == {"__version__"}
+
+
+def test_each_extension_is_named_by_one_yaml_and_the_core_imports_none():
+    """So one goes by deleting its file and its YAML."""
+    named_in = {}
+    for path in (PACKAGE.parents[1] / "conf").rglob("*.yaml"):
+        for name in re.findall(r"truetune\.extensions\.\w+", path.read_text(encoding="utf-8")):
+            named_in.setdefault(name, set()).add(path)
+    files = {name for name in MODULES if name.startswith("truetune.extensions.")}
+    assert {name: len(paths) for name, paths in named_in.items()} == dict.fromkeys(files, 1)
+    assert [(name, other) for name, other in edges() if other in files and name not in files] == []
 
 
 def test_no_module_imports_itself_by_a_detour():

@@ -35,22 +35,22 @@ class MedianPruning(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         epoch = trainer.current_epoch + 1
         self.best = max(self.best, float(trainer.callback_metrics[SCORE]))
-        others = self._others(epoch) if rank() == 0 and epoch >= self.epochs else []
-        poor = len(others) >= max(self.runs, 1) and self.best < median(others)
+        scores = self._scores_of_others(epoch) if rank() == 0 and epoch >= self.epochs else []
+        poor = len(scores) >= max(self.runs, 1) and self.best < median(scores)
         if trainer.strategy.reduce_boolean_decision(poor, all=False):
             trainer.should_stop = True
             if rank() == 0:
-                said = f"pruned: the best balance of {epoch} epochs is {self.best:.3f}"
-                print(f"{said}, the median of {len(others)} other runs {median(others):.3f}", file=sys.stderr)
+                mine = f"pruned: the best balance of {epoch} epochs is {self.best:.3f}"
+                print(f"{mine}, the median of {len(scores)} other runs {median(scores):.3f}", file=sys.stderr)
 
-    def _others(self, epoch: int) -> list[float]:
+    def _scores_of_others(self, epoch: int) -> list[float]:
         """Scores at this epoch of the sweep's other runs that have finished; none outside of a sweep."""
-        found: list[float] = []
+        scores: list[float] = []
         if not (self.run_dir.parent / SETTINGS).is_file():
-            return found
+            return scores
         for path in self.run_dir.parent.glob(f"*/{RECORD}"):
             run = record_if_any(path.parent)
             if run.get("status") == "finished" and path.parent.resolve() != self.run_dir.resolve():
                 rows = (entry["metrics"] for entry in run["history"] if entry["epoch"] == epoch)
-                found += [metrics[SCORE] for metrics in rows if SCORE in metrics][:1]
-        return found
+                scores += [metrics[SCORE] for metrics in rows if SCORE in metrics][:1]
+        return scores

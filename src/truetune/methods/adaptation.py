@@ -144,6 +144,6 @@ def _dequantised(model: Any) -> Any:
     from peft import get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 
     settings, updates = model.peft_config["default"], get_peft_model_state_dict(model)
-    whole = get_peft_model(model.unload().dequantize(), settings)
-    set_peft_model_state_dict(whole, updates)
-    return whole
+    dequantised = get_peft_model(model.unload().dequantize(), settings)
+    set_peft_model_state_dict(dequantised, updates)
+    return dequantised

@@ -77,12 +77,12 @@ class FilterUnknown:
 
     def __call__(self, rows: Sequence[Example], context: Context) -> list[Example]:
         categories = _categories("filter_unknown", context)
-        kept = [row for row in rows if categories.get(row.id) != "Unknown"]
-        if not kept:
+        known = [row for row in rows if categories.get(row.id) != "Unknown"]
+        if not known:
             raise UserError(
                 "curation.filter_unknown: the base knows none of the facts, so no training row is left; leave it out"
             )
-        return kept
+        return known
 
 
 class Changed:

@@ -99,5 +99,5 @@ def drawn_texts(base: LanguageModel, count: int, max_tokens: int, seed: int) -> 
     """What the base says unasked, at temperature 1; what is empty is left out."""
     length = min(max_tokens, base.context_length - 2)
     how: dict[str, Any] = {"temperature": 1.0, "seed": seed, "max_new_tokens": length, "batch_size": PER_PROMPT}
-    drawn = sampled_answers(base, [""] * -(-count // PER_PROMPT), samples=PER_PROMPT, **how)
-    return [answer.text for answers in drawn for answer in answers if answer.text][:count]
+    per_prompt = sampled_answers(base, [""] * -(-count // PER_PROMPT), samples=PER_PROMPT, **how)
+    return [answer.text for answers in per_prompt for answer in answers if answer.text][:count]

@@ -34,9 +34,9 @@ class LanguageModel:
     @property
     def ends(self) -> list[int]:
         """The tokens that end an answer: the tokenizer's, and the model's own (chat models end a turn with another)."""
-        own: Any = getattr(bare(self.model), "generation_config", None)
-        named: Any = getattr(own, "eos_token_id", None)
-        more: list[int] = [] if named is None else torch.as_tensor(named).flatten().tolist()
+        settings: Any = getattr(bare(self.model), "generation_config", None)
+        ids: Any = getattr(settings, "eos_token_id", None)
+        more: list[int] = [] if ids is None else torch.as_tensor(ids).flatten().tolist()
         return sorted({int(self.tokenizer.eos_token_id), *more})  # pyright: ignore[reportArgumentType]
 
     def copy(self) -> LanguageModel:

@@ -82,8 +82,8 @@ class AtPositions:
     @torch.no_grad()
     def __call__(self, input_ids: Tensor, chosen_BT: Tensor, size: int) -> Iterator[Tensor]:
         """Shape of each: (up to `size` positions, vocabulary)."""
-        made = states(body(self._model), input_ids) if self._parts else forward(self._model, input_ids)
-        for part in made[chosen_BT].split(size):
+        values = states(body(self._model), input_ids) if self._parts else forward(self._model, input_ids)
+        for part in values[chosen_BT].split(size):
             yield head(self._model)(part) if self._parts else part
 
 

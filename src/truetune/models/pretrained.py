@@ -97,8 +97,8 @@ class Pretrained:
             )
         if not any(name.endswith(".safetensors") for name in names):
             pickled = sorted(n for n in names if n.endswith((".bin", ".pt", ".pth", ".pkl")))
-            found = f"only pickled weights ({pickled[0]}), which can run code" if pickled else "no weights"
-            raise UserError(f"{self.named}: {found}; expected model.safetensors (convert with save_pretrained)")
+            problem = f"only pickled weights ({pickled[0]}), which can run code" if pickled else "no weights"
+            raise UserError(f"{self.named}: {problem}; expected model.safetensors (convert with save_pretrained)")
         if not names & {"tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json"}:
             raise UserError(
                 f"{self.named}: no tokenizer in this folder; expected tokenizer.json (tokenizer.save_pretrained)"

@@ -119,7 +119,18 @@ def _decode(lm: LanguageModel, encoder: Encoder, prompts: list[list[int]], how: 
     attention_mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device)
     model: Any = lm.model
     inner: Any = bare(model)  # an adapter's wrapper has no generation_config of its own, and would keep one
-    settings, own, scores = _settings(encoder, lm.ends, how), inner.generation_config, _Scores()
+    draws = {"temperature": how.temperature, "top_k": 0, "top_p": 1.0} if how.temperature else {}
+    settings = GenerationConfig(
+        do_sample=how.temperature > 0,
+        **draws,
+        max_new_tokens=how.max_new_tokens,
+        use_cache=True,
+        pad_token_id=encoder.pad,
+        eos_token_id=lm.ends,
+        return_dict_in_generate=True,
+        output_hidden_states=how.decoding is not None,
+    )
+    of_model, scores = inner.generation_config, _Scores()
     shared = _read_once(model, input_ids, attention_mask, how.samples) if how.samples > 1 else {}
     rows = {
         "input_ids": input_ids.repeat_interleave(how.samples, 0),
@@ -129,10 +140,10 @@ def _decode(lm: LanguageModel, encoder: Encoder, prompts: list[list[int]], how: 
     try:
         with how.decoding.processor(model) if how.decoding else nullcontext() as changing:
             processors = {"logits_processor": [scores, *([changing] if changing else [])]}
-            made = model.generate(**rows, **shared, **processors, generation_config=settings, streamer=how.streamer)
+            output = model.generate(**rows, **shared, **processors, generation_config=settings, streamer=how.streamer)
     finally:
-        inner.generation_config = own
-    tokens = made.sequences[:, width:]
+        inner.generation_config = of_model
+    tokens = output.sequences[:, width:]
     ended = torch.isin(tokens, tokens.new_tensor(lm.ends))
     return [_answer(lm, *row) for row in zip(tokens, ended, scores.log_probs(tokens), strict=True)]
 
@@ -167,27 +178,14 @@ def _read_once(model: Any, input_ids: Tensor, attention_mask: Tensor, samples: i
     if input_ids.shape[1] < 2:
         return {}
     positions = (attention_mask.cumsum(-1) - 1).clamp(min=0)[:, :-1]
-    named = {"position_ids": positions} if "position_ids" in signature(bare(model).forward).parameters else {}
-    read = model(input_ids[:, :-1], attention_mask=attention_mask[:, :-1], use_cache=True, **named)
-    cache: Any = getattr(read, "past_key_values", None)
+    takes_positions = "position_ids" in signature(bare(model).forward).parameters
+    options = {"position_ids": positions} if takes_positions else {}
+    output = model(input_ids[:, :-1], attention_mask=attention_mask[:, :-1], use_cache=True, **options)
+    cache: Any = getattr(output, "past_key_values", None)
     if not hasattr(cache, "batch_repeat_interleave"):
         return {}
     cache.batch_repeat_interleave(samples)
     return {"past_key_values": cache}
-
-
-def _settings(encoder: Encoder, ends: list[int], how: _How) -> GenerationConfig:
-    drawn = {"temperature": how.temperature, "top_k": 0, "top_p": 1.0} if how.temperature else {}
-    return GenerationConfig(
-        do_sample=how.temperature > 0,
-        **drawn,
-        max_new_tokens=how.max_new_tokens,
-        use_cache=True,
-        pad_token_id=encoder.pad,
-        eos_token_id=ends,
-        return_dict_in_generate=True,
-        output_hidden_states=how.decoding is not None,
-    )
 
 
 def _answer(lm: LanguageModel, tokens: Tensor, ended: Tensor, log_probs: Tensor) -> Answer:

@@ -62,8 +62,8 @@ def notes(lm: LanguageModel, data: Dataset, probes: Sequence[Probe], asking: Ask
     """What is to be known before anything is measured; a question that several probes ask counts once."""
     members: list[Any] = list(probes)  # these two are optional
     of_probes = [note for probe in members if hasattr(probe, "notes") for note in probe.notes(lm, data)]
-    asked = {q.id: q for probe in members if hasattr(probe, "asks") for q in probe.asks(data)}
-    return of_probes + asking.notes(lm, list(asked.values()))
+    questions = {q.id: q for probe in members if hasattr(probe, "asks") for q in probe.asks(data)}
+    return of_probes + asking.notes(lm, list(questions.values()))
 
 
 def measure(subject: Subject, data: Dataset, probes: Sequence[Probe], asking: Asking) -> Measurement:
