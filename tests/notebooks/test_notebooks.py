@@ -91,7 +91,7 @@ def test_without_a_run_the_notebook_says_what_to_do(tmp_path: Path) -> None:
         executed(NOTEBOOKS[0], tmp_path)
 
 
-@pytest.mark.parametrize("notebook", NOTEBOOKS[:1], ids=lambda path: path.stem)
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_stored_notebook_shows_its_outputs_and_is_small(notebook: Path) -> None:
     book = nbformat.read(notebook, as_version=4)
     nbformat.validate(book)
