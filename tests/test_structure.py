@@ -24,15 +24,7 @@ ORDER = (
     *("probes", "models", "data", "records", "scoring", "errors"),
 )
 TOP = {"__init__.py", "__main__.py", "cli.py", "errors.py", *ORDER[1:-1]}
-STILL_UPWARD = {
-    "truetune.records.state imports truetune.config.run",
-    "truetune.records.state imports truetune.probes.knowledge",
-    "truetune.records.state imports truetune.report.run_page",
-    "truetune.records.state imports truetune.report.summary",
-    "truetune.records.state imports truetune.training.fit",
-    "truetune.records.state imports truetune.training.progress",
-    "truetune.records.versions imports truetune.config.secrets",
-}
+STILL_UPWARD: set[str] = set()
 STILL_A_CIRCLE: set[str] = set()
 LONGEST_FILE, LONGEST_FUNCTION = 250, 45
 

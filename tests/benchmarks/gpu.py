@@ -26,7 +26,7 @@ from truetune.data.tokens import TokenRow, collate_packed
 from truetune.models.logits import body, head, states
 from truetune.training.module import FineTuning
 from truetune.training.objectives import Micro, NextToken
-from truetune.training.schedules import Constant
+from truetune.training.schedules import Constant, Steps
 
 SIZES = {  # hidden, intermediate, layers, heads, vocabulary, row length, examples a row, rows a step, matrix
     "full": (2048, 5632, 16, 16, 32_000, 4096, 8, 2, 8192),
@@ -165,12 +165,12 @@ def norms_at_clipping(device, scale=2.0**12):
     true = float(torch.nn.utils.get_total_norm([p.grad for p in model.parameters()]))
     model.zero_grad(set_to_none=True)
     sgd = partial(torch.optim.SGD, lr=1e-3)
-    module = FineTuning(model, [NextToken()], sgd, Constant(), steps_per_epoch=1, total_epochs=1, at_targets=True)
+    module = FineTuning(model, [NextToken()], sgd, Constant(), Steps(1, 1), at_targets=True)
     scaler = torch.amp.GradScaler(device.type, init_scale=scale)
     half = MixedPrecision("16-mixed", device.type, scaler)
     options = {"max_epochs": 1, "accelerator": device.type, "devices": 1, "gradient_clip_val": 1.0}
     with patch.object(fitting, "AtomicCheckpointIO", lambda: half):  # a plugin of the trainer, as the one it stands for
-        fitting.fit(module, DataLoader([batch], batch_size=None), seed=0, trainer=options)
+        fitting.fit(fitting.make_trainer(options), module, DataLoader([batch], batch_size=None), seed=0)
     return module.gradients.norm, true
 
 

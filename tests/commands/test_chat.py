@@ -13,7 +13,7 @@ from truetune import cli
 from truetune.commands.chat import Partner, chat
 from truetune.commands.chat import partners as loaded
 from truetune.commands.export import saved_model
-from truetune.commands.train import run
+from truetune.commands.train import train
 from truetune.config import run as build
 from truetune.data.dataset import Turn
 from truetune.errors import UserError
@@ -33,7 +33,7 @@ def finished(folder, name, rows, *words):
     cfg.paths.output_dir = str(folder / name)
     (folder / name / ".hydra").mkdir(parents=True)
     OmegaConf.save({"hydra": {"runtime": {"cwd": str(folder)}}}, folder / name / ".hydra" / "hydra.yaml")
-    run(build.build(cfg, build.prepare(cfg), folder / name), Console(file=io.StringIO()))
+    train(build.build(cfg, build.prepare(cfg), folder / name), Console(file=io.StringIO()))
     return folder / name
 
 

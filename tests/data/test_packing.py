@@ -15,10 +15,10 @@ from truetune.errors import UserError
 from truetune.methods.keep_close import KlToBase, L2Sp
 from truetune.models.frozen import Frozen
 from truetune.models.logits import check_packing, forward
-from truetune.training.fit import fit
+from truetune.training.fit import fit, make_trainer
 from truetune.training.module import FineTuning
 from truetune.training.objectives import Micro, NextToken
-from truetune.training.schedules import Constant
+from truetune.training.schedules import Constant, Steps
 
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=60))
@@ -97,8 +97,8 @@ def test_every_objective_is_the_same_sum_over_packed_rows(lm, objective):
 
 def trained(lm, seen, **batching):
     data = TokenizedData(rows(lm), [], pad=0, seed=0, loader=loader(100, **batching))
-    module = FineTuning(lm.model, [NextToken()], recording(seen), Constant(), steps_per_epoch=1, total_epochs=1)
-    fit(module, data, seed=0, trainer={"max_epochs": 1, "accelerator": "cpu"})
+    module = FineTuning(lm.model, [NextToken()], recording(seen), Constant(), Steps(1, 1))
+    fit(make_trainer({"max_epochs": 1, "accelerator": "cpu"}), module, data, seed=0)
     return module
 
 

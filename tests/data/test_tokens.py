@@ -177,15 +177,15 @@ def test_the_order_is_a_permutation_by_seed_and_epoch():
 def test_lightning_sets_the_epoch_and_every_row_comes_once_an_epoch():
     from training.small import Watch, language_model, loader, recording, rows
 
-    from truetune.training.fit import fit
+    from truetune.training.fit import fit, make_trainer
     from truetune.training.module import FineTuning
     from truetune.training.objectives import NextToken
-    from truetune.training.schedules import Constant
+    from truetune.training.schedules import Constant, Steps
 
     lm, watch = language_model(), Watch()
     data = TokenizedData(rows(lm), [], pad=0, seed=4, loader=loader(3))
-    module = FineTuning(lm.model, [NextToken()], recording([]), Constant(), steps_per_epoch=3, total_epochs=2)
-    fit(module, data, seed=0, trainer={"max_epochs": 2, "accelerator": "cpu"}, callbacks=[watch])
+    module = FineTuning(lm.model, [NextToken()], recording([]), Constant(), Steps(3, 2))
+    fit(make_trainer({"max_epochs": 2, "accelerator": "cpu"}, [watch]), module, data, seed=0)
     epochs = [[name for ids in watch.ids[i : i + 3] for name in ids] for i in (0, 3)]
     for epoch, seen in enumerate(epochs):
         sampler = EpochOrder(9, 4)

@@ -13,7 +13,7 @@ from filelock import FileLock
 from rich.console import Console
 from tokenizers.processors import TemplateProcessing
 
-from truetune.commands.train import run
+from truetune.commands.train import train
 from truetune.config import run as build
 from truetune.config.make import make
 from truetune.data.rows.read import read_examples
@@ -398,10 +398,10 @@ def test_what_only_the_tokenizer_can_see_is_said_with_its_line(folder):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("truetune.commands.train.measure_base", lambda *_: pytest.fail("that can take long"))
         with pytest.raises(UserError, match=r"^rows\.jsonl:11: the prompt has \d+ tokens .*loader\.over_long=skip"):
-            run(build.build(cfg, build.prepare(cfg), folder / "run"), Console(stderr=True))
+            train(build.build(cfg, build.prepare(cfg), folder / "run"), Console(stderr=True))
         cfg.loader.over_long, cfg.loader.max_tokens = "truncate", 8
         with pytest.raises(UserError, match=r"^rows\.jsonl:\d+: .* loader\.max_tokens allows 8"):
-            run(build.build(cfg, build.prepare(cfg), folder / "run"), Console(stderr=True))
+            train(build.build(cfg, build.prepare(cfg), folder / "run"), Console(stderr=True))
 
 
 def test_a_layer_that_is_not_there_is_said_before_the_base_is_measured(folder, monkeypatch):
@@ -411,7 +411,7 @@ def test_a_layer_that_is_not_there_is_said_before_the_base_is_measured(folder, m
     cfg.paths.output_dir = str(folder / "run")
     (folder / "run").mkdir()
     with pytest.raises(UserError, match=r"^adaptation\.lora: .*nowhere.*; layers: .*q_proj"):
-        run(build.build(cfg, build.prepare(cfg), folder / "run"), Console(stderr=True))
+        train(build.build(cfg, build.prepare(cfg), folder / "run"), Console(stderr=True))
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from faults.tiny import job, ran
 from rich.console import Console
 
 from truetune.commands.export import save_model
-from truetune.commands.train import run
+from truetune.commands.train import train
 from truetune.errors import Unwritable, UserError
 from truetune.records.files import cached, refusal, sidecar, verify, write_atomic, writing
 from truetune.records.record import read_run
@@ -60,7 +60,7 @@ def filled(folder, first):
     """What a run says whose disk is full after so many calls."""
     with pytest.MonkeyPatch.context() as patch:
         Refusing(patch, first, calls=CALLS[:2])
-        return outcome(run, job(folder, *WORDS), Console(file=io.StringIO()))
+        return outcome(train, job(folder, *WORDS), Console(file=io.StringIO()))
 
 
 def hidden(folder):
@@ -240,7 +240,7 @@ def test_curves_that_cannot_be_written_end_the_run(whole, kind, monkeypatch, cap
     Refusing(monkeypatch, 3, errno.EDQUOT, calls=calls)
     run_dir = folder / kind
     with pytest.raises(Unwritable, match=f"{run_dir}.*: cannot be written: Disk quota exceeded"):
-        run(job(run_dir, *WORDS), Console(file=io.StringIO()))
+        train(job(run_dir, *WORDS), Console(file=io.StringIO()))
     assert read_run(run_dir)["status"] == "failed"
     assert hidden(run_dir) == []
     assert "Traceback" not in capfd.readouterr().err

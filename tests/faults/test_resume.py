@@ -29,12 +29,12 @@ from truetune.models.tokenizers import word_level
 from truetune.records.run_folder import LAST
 from truetune.records.state import State
 from truetune.training.checkpoints import AtomicCheckpointIO
-from truetune.training.fit import fit, load_best
+from truetune.training.fit import fit, load_best, make_trainer
 from truetune.training.measuring import Measuring
 from truetune.training.module import FineTuning
 from truetune.training.objectives import NextToken
 from truetune.training.resumable import Resumable
-from truetune.training.schedules import Cosine, steps_per_epoch
+from truetune.training.schedules import Cosine, Steps, steps_per_epoch
 from truetune.training.step_log import StepLog
 
 LONG_EPOCHS = (*TINY_RUN, "trainer.max_epochs=4", "loader.batch_size=1", "trainer.log_every_n_steps=5")
@@ -248,10 +248,10 @@ def fitted(
     tokenized = TokenizedData(data, data[:3], pad=0, seed=5, loader=loader(2, num_workers=workers, **batching))
     steps = steps_per_epoch(tokenized.lines, 2, accumulate, dict(trainer).get("devices", 1))
     optimizer = lambda parameters: torch.optim.AdamW(parameters, lr=0.01)  # noqa: E731
-    module = FineTuning(lm.model, [NextToken()], optimizer, Cosine(0.0, 2), steps_per_epoch=steps, total_epochs=epochs)
+    module = FineTuning(lm.model, [NextToken()], optimizer, Cosine(0.0, 2), Steps(steps, epochs))
     history, draw, said = [], Draw(last, sent), []
     watching = [Measuring(frozenset(), lambda full: {}, history), StepLog(history), draw, *callbacks]
-    resumable = Resumable(folder, State(history=history), tokenized.digest(), {}, said.append)
+    resumable = Resumable(State(folder, history=history), tokenized.digest(), said.append)
     kept = ModelCheckpoint(folder / "checkpoints", "last", save_on_train_epoch_end=True, enable_version_counter=False)
     trainer = {
         "max_epochs": epochs,
@@ -261,10 +261,10 @@ def fitted(
         "gradient_clip_val": 1.0,
         **dict(trainer),
     }
-    options = {"trainer": trainer, "callbacks": [*watching, kept, resumable], "checkpoint": checkpoint}
+    made = make_trainer(trainer, [*watching, kept, resumable], run_dir=folder)
     before = signal.getsignal(signal.SIGTERM)
     try:
-        made = fit(module, tokenized, seed=5, run_dir=folder, **options)
+        fit(made, module, tokenized, seed=5, checkpoint=checkpoint)
     except SystemExit as ended:
         made = ended.code
     assert signal.getsignal(signal.SIGTERM) == before
@@ -438,8 +438,8 @@ def test_changed_rows_and_a_moved_folder_are_refused(tmp_path):
 
 
 def test_a_second_ctrl_c_leaves_at_once(tmp_path):
-    resumable = Resumable(tmp_path, State(), "", {}, print)
-    resumable._ask(signal.SIGINT, None)
-    resumable._ask(signal.SIGTERM, None)  # a sweep's parent passes the first one on
+    resumable = Resumable(State(tmp_path), "", print)
+    resumable._stop_soon(signal.SIGINT, None)
+    resumable._stop_soon(signal.SIGTERM, None)  # a sweep's parent passes the first one on
     with pytest.raises(KeyboardInterrupt):
-        resumable._ask(signal.SIGINT, None)
+        resumable._stop_soon(signal.SIGINT, None)

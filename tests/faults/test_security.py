@@ -164,14 +164,9 @@ def test_a_name_can_not_leave_the_logs(name):
 
 def test_unsafe_releases_are_refused_at_the_start(monkeypatch):
     versions.check()
-    for package, bad in (
-        ("hydra-core", "1.3.7"),
-        ("lightning", "2.6.2"),
-        ("lightning", "2.6.3"),
-        ("torch", "2.5.0+cpu"),
-    ):
-        monkeypatch.setattr(versions, "_version", lambda name, p=package, b=bad: b if name == p else "99.0")
-        with pytest.raises(UserError, match=rf"{package} .*type pip install '{package}>="):
+    for bad in ("1.3.0", "1.3.7", None):
+        monkeypatch.setattr(versions, "_version", lambda name, bad=bad: bad if name == "hydra-core" else "99.0")
+        with pytest.raises(UserError, match=r"hydra-core .*type pip install 'hydra-core>="):
             versions.check()
 
 
@@ -180,8 +175,7 @@ def test_the_floors_are_those_of_the_package():
     with open(CONF.parent / "pyproject.toml", "rb") as file:
         tomllib = pytest.importorskip("tomllib")  # comes with Python 3.11
         wanted = tomllib.load(file)["project"]["dependencies"]
-    for package, floor in versions.FLOORS.items():
-        assert any(one.startswith(f"{package}>={floor}") for one in wanted)
+    assert any(one.startswith(f"hydra-core>={versions.HYDRA}") for one in wanted)
 
 
 # --- secrets ----------------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from functools import cache
 from command_line import TINY_RUN, composed
 from rich.console import Console
 
-from truetune.commands.train import run
+from truetune.commands.train import train
 from truetune.config import run as build
 
 
@@ -28,5 +28,5 @@ def job(folder, *words, resume=None):
 def ran(folder, *words, resume=None):
     """The record, and what was said."""
     console = Console(file=io.StringIO(), width=400)
-    record = run(job(folder, *words, resume=resume), console)
+    record = train(job(folder, *words, resume=resume), console)
     return record, console.file.getvalue()

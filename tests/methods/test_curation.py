@@ -7,7 +7,7 @@ import pytest
 from command_line import TINY_RUN, composed, prepared
 from row_files import fault
 
-from truetune.commands.train import _curated
+from truetune.commands.train import curated
 from truetune.config import checks
 from truetune.config.run import build
 from truetune.data.dataset import Dataset, Example, Turn
@@ -133,12 +133,12 @@ def test_a_run_examines_its_base_once_if_it_must(ready, words, times, monkeypatc
     job, state, said = build(cfg, ready, Path()), State(), []
     data, builder = ready.data, ready.builder
     base = builder.build(builder.tokenizer(words=data.pretraining.vocabulary()), "digest", "random")
-    curated = _curated(job, data, base, state, said.append)
+    taught = curated(job, base, state, said.append)
     assert sum(line.startswith("examining what the base knows") for line in said) == times
     assert len(state.knowledge) == times * len(data.train)
     if "method=replay" not in words and len(job.curations()) == 2:
-        light = [row for row in curated.train if row.weight < 1]
-        assert light == [row for row in curated.train if row.completion == " I do not know"]
+        light = [row for row in taught.train if row.weight < 1]
+        assert light == [row for row in taught.train if row.completion == " I do not know"]
         assert 0 < len(light) < len(data.train)
 
 

@@ -11,10 +11,11 @@ from truetune.data.module import Collate, Loader
 from truetune.data.tokens import Encoder
 from truetune.models.tiny import PretrainingSettings, Tiny
 from truetune.models.tokenizers import word_level
-from truetune.training.fit import fit
-from truetune.training.module import FineTuning
+from truetune.training.fit import fit, make_trainer
+from truetune.training.module import FineTuning, stop
 from truetune.training.objectives import NextToken
-from truetune.training.schedules import Constant
+from truetune.training.schedules import Constant, Steps
+from truetune.training.stability import Stability
 
 WORDS = [f"w{n}" for n in range(12)]
 PRETRAINING = PretrainingSettings(1, 1e-3, 0, 0.0, 1.0)
@@ -101,14 +102,14 @@ def train(
         objectives or [NextToken()],
         optimizer or recording([]),
         schedule or Constant(),
-        steps_per_epoch=steps,
-        total_epochs=epochs,
+        Steps(steps, epochs),
         compiled=compiled,
         at_targets=at_targets,
+        on_nonfinite=next((each.not_finite for each in callbacks if isinstance(each, Stability)), stop),
     )
     loader = DataLoader(data, batch_size=batch, collate_fn=Collate(0))
     options = {"max_epochs": epochs, "accelerator": "cpu", **trainer}
-    fit(module, loader, seed=0, trainer=options, callbacks=callbacks)
+    fit(make_trainer(options, callbacks), module, loader, seed=0)
     return module
 
 

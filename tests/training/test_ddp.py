@@ -15,7 +15,7 @@ from command_line import TINY_RUN, composed, typed
 from rich.console import Console
 from safetensors.torch import load_file
 
-from truetune.commands.train import run
+from truetune.commands.train import train
 from truetune.config import run as build
 from truetune.training.checkpoints import AtomicCheckpointIO
 
@@ -32,7 +32,7 @@ def test_two_processes_and_one_end_at_the_same_weights(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     cfg = composed(*WORDS, "loader.batch_size=10")
     cfg.paths.output_dir = "one"
-    run(build.build(cfg, build.prepare(cfg), tmp_path / "one"), Console(file=io.StringIO()))
+    train(build.build(cfg, build.prepare(cfg), tmp_path / "one"), Console(file=io.StringIO()))
     one, two = (load_file(tmp_path / name / "model" / "model.safetensors") for name in ("one", "two"))
     torch.testing.assert_close(two, one, rtol=1e-4, atol=1e-4)
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from training.small import language_model, rows
 
 import truetune.commands.train
-from truetune.commands.measure import _load
+from truetune.commands.measure import load
 from truetune.config import run as build
 from truetune.data.tokens import collate
 from truetune.extensions.ewc import fisher
@@ -36,13 +36,28 @@ def finished(folder, *words):
     cfg = composed(*TINY_RUN, f"paths.cache_dir={folder / 'cache'}", *words)
     cfg.paths.output_dir = str(folder / "run")
     job = build.build(cfg, build.prepare(cfg), folder / "run")
-    return truetune.commands.train.run(job, Console(file=io.StringIO()))
+    return truetune.commands.train.train(job, Console(file=io.StringIO()))
 
 
 @pytest.fixture
 def on_a_gpu(monkeypatch):
-    placed = SimpleNamespace(world_size=1, strategy=SimpleNamespace(root_device=GPU))
-    monkeypatch.setattr(truetune.commands.train, "_rehearse", lambda job: placed)
+    """The run's Trainer says that it is on a GPU, and trains here."""
+    make, train = truetune.commands.train.make_trainer, truetune.commands.train.fit
+    monkeypatch.setattr(truetune.commands.train, "make_trainer", lambda *a: OnAGpu(make(*a)))
+    monkeypatch.setattr(truetune.commands.train, "fit", lambda placed, *a, **k: train(placed.trainer, *a, **k))
+
+
+class OnAGpu:
+    strategy = SimpleNamespace(root_device=GPU)
+
+    def __init__(self, trainer):
+        vars(self)["trainer"] = trainer
+
+    def __getattr__(self, name):
+        return getattr(self.trainer, name)
+
+    def __setattr__(self, name, value):
+        setattr(self.trainer, name, value)
 
 
 def test_a_run_asks_the_base_and_the_tuned_model_where_it_trains(tmp_path, monkeypatch, events, on_a_gpu):
@@ -82,7 +97,7 @@ def test_the_device_is_the_trainers(monkeypatch):
     monkeypatch.setattr(rank_zero_only, "rank", 0)  # a Trainer of rank 1 sets it for all loggers of the process
 
     def device(**trainer):
-        return make_trainer(trainer, callbacks=(), loggers=()).strategy.root_device
+        return make_trainer(trainer).strategy.root_device
 
     assert device(accelerator="gpu", devices=2, strategy="ddp") == torch.device("cuda", 1)
     assert device(accelerator="cpu", devices=1) == torch.device("cpu")
@@ -91,7 +106,7 @@ def test_the_device_is_the_trainers(monkeypatch):
 
 def test_an_audit_asks_on_a_gpu(monkeypatch, events):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    _load(SimpleNamespace(load=language_model), SimpleNamespace(has_conversations=False), print)
+    load(SimpleNamespace(load=language_model), SimpleNamespace(has_conversations=False), print)
     assert events[-1] == torch.device("cuda")
 
 

@@ -12,16 +12,16 @@ from truetune.training.fit import fit, load_best, make_trainer
 from truetune.training.measuring import Measuring
 from truetune.training.module import FineTuning
 from truetune.training.objectives import NextToken
-from truetune.training.schedules import Constant
+from truetune.training.schedules import Constant, Steps
 
 
 def fitted(lm, data: LightningDataModule, epochs=1, lr=0.1, callbacks=(), **trainer):
     steps = len(data.train_dataloader())
-    module = FineTuning(
-        lm.model, [NextToken()], recording([], lr=lr), Constant(), steps_per_epoch=steps, total_epochs=epochs
-    )
+    module = FineTuning(lm.model, [NextToken()], recording([], lr=lr), Constant(), Steps(steps, epochs))
     options = {"max_epochs": epochs, "accelerator": "cpu", **trainer}
-    return module, fit(module, data, seed=0, trainer=options, callbacks=callbacks)
+    trainer = make_trainer(options, callbacks)
+    fit(trainer, module, data, seed=0)
+    return module, trainer
 
 
 @pytest.mark.parametrize("batch", [1, 4, 9])
@@ -75,7 +75,7 @@ def test_without_a_checkpoint_there_is_no_best():
 )
 def test_what_lightning_refuses_is_one_line(options):
     with pytest.raises(UserError) as caught:
-        make_trainer({"accelerator": "cpu", **options}, callbacks=[], loggers=[])
+        make_trainer({"accelerator": "cpu", **options})
     assert str(caught.value).startswith("trainer: ")
     assert "\n" not in str(caught.value)
 
@@ -86,9 +86,9 @@ def test_the_seed_decides_dropout():
         lm.model.config.attention_dropout = 0.5
         for layer in lm.model.model.layers:
             layer.self_attn.attention_dropout = 0.5
-        module = FineTuning(lm.model, [NextToken()], recording([]), Constant(), steps_per_epoch=1, total_epochs=1)
+        module = FineTuning(lm.model, [NextToken()], recording([]), Constant(), Steps(1, 1))
         data = TokenizedData(rows(lm), [], pad=0, seed=0, loader=loader(9))
-        fit(module, data, seed=seed, trainer={"max_epochs": 1, "accelerator": "cpu"})
+        fit(make_trainer({"max_epochs": 1, "accelerator": "cpu"}), module, data, seed=seed)
         return [p.detach().clone() for p in lm.model.parameters()]
 
     same, again, other = weights(1), weights(1), weights(2)

@@ -13,10 +13,10 @@ from truetune.data.tokens import collate
 from truetune.errors import UserError
 from truetune.models.logits import forward
 from truetune.models.pretrained import Pretrained
-from truetune.training.fit import fit
+from truetune.training.fit import fit, make_trainer
 from truetune.training.module import FineTuning
 from truetune.training.objectives import NextToken
-from truetune.training.schedules import Constant
+from truetune.training.schedules import Constant, Steps
 from truetune.training.stability import Stability
 
 
@@ -111,24 +111,21 @@ def test_a_compiled_step_is_the_same_step_and_leaves_the_same_names(monkeypatch)
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
     lm, other, seen = language_model(), language_model(), []
     names = set(lm.model.state_dict())
-    options = {"steps_per_epoch": 1, "total_epochs": 1, "compiled": True}
-    module = FineTuning(lm.model, [NextToken()], recording(seen), Constant(), **options)
-    assert type(module._called[0]).__name__ == "OptimizedModule"
+    module = FineTuning(lm.model, [NextToken()], recording(seen), Constant(), Steps(1, 1), compiled=True)
+    assert type(module._outputs.args[0]).__name__ == "OptimizedModule"
     loader = torch.utils.data.DataLoader(rows(lm), batch_size=9, collate_fn=partial(collate, pad=0))
-    fit(module, loader, seed=0, trainer={"max_epochs": 1, "accelerator": "cpu"})
+    fit(make_trainer({"max_epochs": 1, "accelerator": "cpu"}), module, loader, seed=0)
     torch.testing.assert_close(seen[0][1], list(gradient(other, rows(other))[1]), rtol=1e-4, atol=1e-6)
     assert {name.removeprefix("model.") for name in module.state_dict()} == names
 
 
-def test_an_overflow_is_no_reason_to_go_back(monkeypatch):
-    """`rewind` is for steps that are not finite; one that the scaler left out has moved nothing."""
+def test_an_overflow_is_no_step_that_is_not_finite(monkeypatch):
+    """One that the scaler left out has moved nothing."""
     scaler, said = torch.amp.GradScaler("cpu", init_scale=2.0**24), []
     half = MixedPrecision("16-mixed", "cpu", scaler)
     monkeypatch.setattr(truetune.training.fit, "AtomicCheckpointIO", lambda: half)
-    guard = Stability("rewind", said.append)
-    went_back = []
-    monkeypatch.setattr(guard, "_rewind", lambda *_: went_back.append(1))
+    guard = Stability("skip_step", said.append)
     lm = language_model()
     train(lm, rows(lm), batch=3, epochs=8, optimizer=partial(torch.optim.AdamW, lr=1e-2), callbacks=[guard])
     assert scaler.get_scale() < 2.0**24, "nothing overflowed: the test shows nothing"
-    assert (went_back, said, guard.counts["nonfinite_steps"]) == ([], [], 0)
+    assert (said, guard.report.nonfinite_steps) == ([], 0)

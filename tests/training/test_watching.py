@@ -12,11 +12,11 @@ from truetune.data.module import TokenizedData
 from truetune.extensions.frontier_checkpoints import FrontierCheckpoint
 from truetune.extensions.median_pruning import MedianPruning
 from truetune.scoring.memorising import LOW, UNKNOWN, memorising_since
-from truetune.training.fit import fit
+from truetune.training.fit import fit, make_trainer
 from truetune.training.measuring import Alarm, Measuring
 from truetune.training.module import FineTuning
 from truetune.training.objectives import NextToken
-from truetune.training.schedules import Constant
+from truetune.training.schedules import Constant, Steps
 
 
 def entry(step, share, low):
@@ -57,13 +57,12 @@ def fit_that_measures(points, *callbacks):
 
     lm = language_model()
     module = FineTuning(
-        lm.model, [NextToken()], lambda p: torch.optim.SGD(p, lr=0.1), Constant(0), steps_per_epoch=1,
-        total_epochs=len(POINTS),
+        lm.model, [NextToken()], lambda p: torch.optim.SGD(p, lr=0.1), Constant(0), Steps(1, len(POINTS)),
     )  # fmt: skip
     data = TokenizedData(rows(lm)[:2], [], pad=0, seed=0, loader=loader(2))
     options = {"max_epochs": len(POINTS), "accelerator": "cpu"}
     watching = [Measuring(frozenset(), measured, history), *callbacks]
-    fit(module, data, seed=0, trainer=options, callbacks=watching)
+    fit(make_trainer(options, watching), module, data, seed=0)
     return len(history)
 
 

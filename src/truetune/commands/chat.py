@@ -13,6 +13,7 @@ from rich.live import Live
 from rich.panel import Panel
 from rich.text import Text
 
+from truetune.commands.session import quiet
 from truetune.config.make import make
 from truetune.data.dataset import Dataset, Prompt, Turn
 from truetune.data.rows.forms import fill
@@ -21,7 +22,6 @@ from truetune.models.pretrained import Pretrained
 from truetune.probes.decoding import Answer, greedy_answers
 from truetune.records.earlier import modern
 from truetune.records.run_folder import go_to_origin
-from truetune.training.fit import quiet
 from truetune.training.pretraining import load_base
 
 NEW = "/new"

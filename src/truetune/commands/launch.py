@@ -115,7 +115,7 @@ def _job(cfg: DictConfig, prepared: Prepared | None = None) -> None:
         if "baseline" in run.config:
             from truetune.commands.measure import audit as work
         else:
-            from truetune.commands.train import run as work
+            from truetune.commands.train import train as work
         work(run, console)
     except EXPECTED as error:
         logging.getLogger("truetune").info("error: %s", secrets.hide(str(error)))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
@@ -12,11 +12,12 @@ from lightning import Trainer, seed_everything
 from rich.console import Console
 
 from truetune.commands.export import save_model
+from truetune.commands.session import begin, recording
 from truetune.config.run import Run
 from truetune.data.dataset import Dataset
 from truetune.data.module import TokenizedData
 from truetune.data.tokens import Encoded, Encoder, encode
-from truetune.errors import Diverged, UserError, rank
+from truetune.errors import UserError, rank
 from truetune.methods.adaptation import Adaptation, Trained
 from truetune.methods.curation import Context, curate
 from truetune.methods.reference import Reference, drawn_texts
@@ -24,224 +25,187 @@ from truetune.models.language_model import LanguageModel, with_template
 from truetune.models.logits import check_packing
 from truetune.models.pretrained import Pretrained
 from truetune.probes.baseline import held_out_digest, measure_base
-from truetune.probes.knowledge import groups, summary
+from truetune.probes.knowledge import Knowledge, groups, summary
 from truetune.probes.measure import compare, follow, measure, values
 from truetune.probes.probe import Asking, Probe, Subject
 from truetune.probes.selection import selection
-from truetune.records.files import IN_USE, owned, remove_torn
-from truetune.records.state import State, begin
+from truetune.records.state import State
 from truetune.scoring.item import Measurement
-from truetune.scoring.paired import delta
-from truetune.training.fit import best_checkpoint, fit, load_best, make_trainer
+from truetune.training.fit import add_callbacks, best_checkpoint, fit, load_best, make_trainer, steps_done
 from truetune.training.measuring import Alarm, Measuring, epochs_to_measure
 from truetune.training.module import FineTuning
 from truetune.training.pretraining import load_base
 from truetune.training.preview import preview
-from truetune.training.progress import ProgressLine, speaker
+from truetune.training.progress import ProgressLine
 from truetune.training.resumable import Resumable
-from truetune.training.schedules import steps_per_epoch
+from truetune.training.schedules import Steps, steps_per_epoch
 from truetune.training.stability import Stability
 from truetune.training.step_log import StepLog
-from truetune.training.tensorboard import log_final, log_samples
+from truetune.training.tensorboard import log_final
+
+Say = Callable[[str], None]
+Questions = tuple[Dataset, list[Probe], Asking]  # what is asked, by which probes, how
 
 
-def run(job: Run, console: Console) -> dict[str, Any]:
-    """Returns what run.json holds; the run folder is locked while it works."""
-    if rank() > 0:
-        return _beside_rank_0(job, console)
-    with owned(job.run_dir, IN_USE):
-        remove_torn(job.run_dir, deep=True)
-        return _run(job, console)
-
-
-def _beside_rank_0(job: Run, console: Console) -> dict[str, Any]:
-    """Rank 0 says how the run ended; at any exit code but 0 Lightning would kill it before it could."""
-    try:
-        return _run(job, console)
-    except (Diverged, KeyboardInterrupt, SystemExit):
-        raise SystemExit(0) from None
-
-
-def _run(job: Run, console: Console) -> dict[str, Any]:
-    state, say, data = State(), begin(job, console), job.prepared.data
-    trainer = _rehearse(job)
-    with state.recording(job):
+def train(run: Run, console: Console) -> dict[str, Any]:
+    """Base, measurement, fine-tune (measuring on the way), measurement, record; returns what run.json holds."""
+    say, probes, settings = begin(run, console), run.probes(), run.settings
+    trainer = make_trainer(run.trainer, run.callbacks(), run.loggers(), run.run_dir)
+    refuse_what_cannot_be_made(run, trainer)  # before the base is pre-trained
+    with recording(run, say) as state:
         with state.timed("base"):
-            base = load_base(job.prepared.builder, data, job.cache, console).to(trainer.strategy.root_device)
-            if data.has_conversations:
-                base = with_template(base, data.chat_template, say)
-        _train_and_measure(job, data, base, state, console, trainer)
-    state.finish(job, say)
-    say(f"curves: tensorboard --logdir {job.run_dir}")
+            base = untouched(run, trainer.strategy.root_device, console, say)
+        with state.timed("curate"):
+            data = curated(run, base, state, say)
+            questions = (data, probes, run.measure.asking)
+        with state.timed("prepare"):
+            tuned, adaptations = adapted(run, base)
+            rows = tokenized(run, data, tuned, say)
+            preview(rows.rows[: settings.preview] if rank() == 0 else [], tuned.tokenizer, console)
+        with state.timed("measure"):  # takes long: by now a row or a layer that does not fit has been refused
+            state.base = measure_base(base, *questions, run.cache, say)
+        reference = Reference(base, data, state.known, run.loader.batch_size, run.seed, run.optimizer, run.trainer, say)
+        stability = Stability(settings.on_nonfinite, say)
+        with state.timed("prepare"):
+            module = fine_tuning(run, tuned, rows, reference, stability, trainer.world_size)
+        subject = Subject(tuned, reference.frozen, run.decoding())
+        measuring = watch(run, trainer, state, stability, partial(follow, subject, *questions, state.base), say)
+        words = f"fine-tuning on {len(rows.rows)} rows, {module.steps.epochs} epochs"
+        progress = ProgressLine(console, words, module.steps.total)
+        resumable = Resumable(state, f"{rows.digest()} {tuned.digest} {held_out_digest(data)}", say)
+        add_callbacks(trainer, last=[progress, resumable])  # after all that goes into a checkpoint
+        reference.frozen.rest()
+        with state.timed("fine_tune"):
+            fit(trainer, module, rows, seed=run.seed, checkpoint=run.checkpoint)
+        if not trainer.is_global_zero:
+            return {}  # rank 0 measures and writes
+        state.seconds["measure_while_training"] = measuring.seconds
+        tuned.to(trainer.strategy.root_device)  # a Trainer leaves it on the CPU
+        step, epoch = load_best(trainer, module) if settings.final == "best" else steps_done(trainer)
+        subject = finished(adaptations, subject, base, questions, say)
+        with state.timed("measure"):
+            state.final = measured_again(state.base, subject, questions)
+        state.final_step = step
+        state.add_point(step, epoch, values(state.final))
+        if settings.save_model:
+            save_model(subject.lm, run.run_dir)
+        log_final(trainer.loggers, state.config, state.base, state.final, trainer.global_step)
+    say(f"curves: tensorboard --logdir {run.run_dir}")
     return state.record
 
 
-def _rehearse(job: Run) -> Trainer:
-    """Makes what the configuration names once, so that a bad argument is said before the base is pre-trained."""
-    trainer = make_trainer(job.trainer, callbacks=job.callbacks(), loggers=job.loggers())
-    if job.settings.final == "best":
+def refuse_what_cannot_be_made(run: Run, trainer: Trainer) -> None:
+    """Makes once what the configuration names; raises UserError for a bad argument."""
+    if run.settings.final == "best":
         best_checkpoint(trainer)
-    job.schedule()
-    job.objectives()
-    job.probes()
-    job.curations()
-    job.adaptations()
+    for make in (run.schedule, run.objectives, run.curations, run.adaptations):
+        make()
     try:
-        job.optimizer()([torch.nn.Parameter(torch.zeros(1))])
+        run.optimizer()([torch.nn.Parameter(torch.zeros(1))])
     except (TypeError, ValueError) as error:
         raise UserError(f"optimizer: {error}") from None
-    return trainer
 
 
-def _train_and_measure(
-    job: Run, data: Dataset, base: LanguageModel, state: State, console: Console, rehearsed: Trainer
-) -> None:
-    probes, asking, say = job.probes(), job.measure.asking, speaker(console)
-    with state.timed("curate"):
-        data = _curated(job, data, base, state, say)
-    with state.timed("prepare"):
-        tuned, adaptations, tokenized = _prepared(job, data, base, console)
-    with state.timed("measure"):
-        state.base = measure_base(base, data, probes, asking, job.cache, say)
-    reference = _reference(job, data, base, state, say)
-    with state.timed("prepare"):
-        module = _module(job, tuned, tokenized, reference, rehearsed.world_size)
-    subject = Subject(tuned, reference.frozen, job.decoding())
-    epochs = job.trainer["max_epochs"]
-    measuring = Measuring(
-        epochs_to_measure(epochs, job.measure.points) - {epochs},
-        partial(follow, subject, data, probes, asking, state.base),
-        state.history,
-    )
-    state.history.append(_at(0, 0, compare(state.base, state.base)))
-    reference.frozen.rest()
-    loggers = job.loggers()
-    base_and_questions = f"{tuned.digest} {held_out_digest(data)}"
-    trainer = _fit(job, module, tokenized, base_and_questions, measuring, loggers, state, console)
-    tuned.to(rehearsed.strategy.root_device)  # a Trainer leaves it on the CPU
-    done: Any = trainer.fit_loop.epoch_progress.current  # early stopping and a resumed fit leave current_epoch behind
-    step, epoch = trainer.global_step, done.processed
-    if job.settings.final == "best":
-        step, epoch = load_best(trainer, module)
-    for adaptation in reversed(adaptations):
-        start: dict[str, torch.Tensor] = dict(base.model.named_parameters())
-        trained = Trained(tuned.model, start, partial(_score, replace(subject, lm=tuned), data, probes, asking), say)
-        tuned = replace(tuned, model=adaptation.finish(trained))
-    with state.timed("measure"):
-        subject = replace(subject, lm=tuned)
-        found = compare(state.base, measure(subject, data, probes, asking))
-        state.final = replace(found, metrics=found.metrics | selection(subject, data, probes, asking))
-    state.final_step = step
-    state.history.append(_at(step, epoch, state.final))
-    state.history.sort(key=lambda entry: entry["step"])
-    if job.settings.save_model:
-        save_model(tuned, job.run_dir)
-    log_samples(loggers, state.base, state.final)
-    log_final(loggers, job.recorded, state.base, state.final, delta(state.base, state.final), trainer.global_step)
+def untouched(run: Run, device: torch.device, console: Console, say: Say) -> LanguageModel:
+    """The base, on the device that the Trainer trains on."""
+    data = run.prepared.data
+    base = load_base(run.prepared.builder, data, run.cache, console).to(device)
+    return with_template(base, data.chat_template, say) if data.has_conversations else base
 
 
-def _fit(
-    job: Run,
-    module: FineTuning,
-    data: TokenizedData,
-    base: str,
-    measuring: Measuring,
-    loggers: list[Any],
-    state: State,
-    console: Console,
-) -> Trainer:
-    """On the other ranks the process ends here: rank 0 measures and writes."""
-    for logger in loggers if job.checkpoint is None else ():
-        logger.log_metrics(state.history[0]["metrics"], 0)
-    words = f"fine-tuning on {len(data.rows)} rows, {module.total_epochs} epochs"
-    progress = ProgressLine(console, words, module.steps_per_epoch * module.total_epochs)
-    resumable = Resumable(job.run_dir, state, f"{data.digest()} {base}", job.recorded, speaker(console))
-    stability = Stability(job.settings.on_nonfinite, speaker(console))
-    state.stability = stability.report
-    watching = [stability, measuring, StepLog(state.history, stability.counts)]
-    alarm = Alarm(state.history, state.unknown_high, speaker(console))
-    callbacks = [*watching, alarm, *job.callbacks(), progress, resumable]
-    options: dict[str, Any] = {"trainer": job.trainer, "callbacks": callbacks, "loggers": loggers}
-    with state.timed("fine_tune"):
-        trainer = fit(module, data, seed=job.seed, run_dir=job.run_dir, checkpoint=job.checkpoint, **options)
-    if rank() > 0:
-        raise SystemExit(0)
-    state.seconds["measure_while_training"] = measuring.seconds
-    return trainer
+def curated(run: Run, base: LanguageModel, state: State, say: Say) -> Dataset:
+    """The data to teach. The base is examined only if a curation asks, or if labels are wanted for the record."""
+    data, labels = run.prepared.data, list[Knowledge]()
+
+    def categories() -> dict[str, str]:
+        if not labels:
+            say("examining what the base knows of the facts to be taught")
+            labels.extend(run.knowledge.examine(base, data.train, run.measure.asking, run.seed))
+            state.knowledge = [{**asdict(fact), "category": fact.category} for fact in labels]
+            say(summary(labels))
+        return {fact.id: fact.category for fact in labels}
+
+    if run.knowledge.label:
+        categories()
+    texts = partial(drawn_texts, base, seed=run.seed)
+    taught = curate(data, run.curations(), Context(categories, data.pretraining, run.seed, texts), say)
+    return replace(taught, fit_groups={**data.fit_groups, **groups(labels, data.train)})
 
 
-def _prepared(
-    job: Run, data: Dataset, base: LanguageModel, console: Console
-) -> tuple[LanguageModel, list[Adaptation], TokenizedData]:
-    """What does not fit, a row or a layer to adapt, is said before the base is measured, which can take long."""
-    tuned, adaptations = base.copy(), job.adaptations()
-    seed_everything(job.seed, verbose=False)  # an adaptation may add weights, drawn at random
+def adapted(run: Run, base: LanguageModel) -> tuple[LanguageModel, list[Adaptation]]:
+    """A copy of the base to be trained, and what decides which of its weights may move."""
+    tuned, adaptations = base.copy(), run.adaptations()
+    seed_everything(run.seed, verbose=False)  # an adaptation may add weights, drawn at random
     for adaptation in adaptations:
         tuned = replace(tuned, model=adaptation.prepare(tuned.model))
-    tokenized = _tokenized(job, data, tuned, speaker(console))
-    if rank() == 0:
-        preview(tokenized.rows[: job.settings.preview], tuned.tokenizer, console)
-    return tuned, adaptations, tokenized
+    return tuned, adaptations
 
 
-def _tokenized(job: Run, data: Dataset, tuned: LanguageModel, say: Callable[[str], None]) -> TokenizedData:
-    loader, encoder = job.loader, Encoder(tuned.tokenizer)
+def finished(
+    adaptations: Sequence[Adaptation], subject: Subject, base: LanguageModel, questions: Questions, say: Say
+) -> Subject:
+    """The subject with the weights that the adaptations make of the trained ones."""
+    start: dict[str, torch.Tensor] = dict(base.model.named_parameters())
+    for adaptation in reversed(adaptations):
+        score = partial(selection_score, subject, questions)
+        model = adaptation.finish(Trained(subject.lm.model, start, score, say))
+        subject = replace(subject, lm=replace(subject.lm, model=model))
+    return subject
+
+
+def selection_score(subject: Subject, questions: Questions) -> float:
+    return selection(subject, *questions)["val/score"].value
+
+
+def tokenized(run: Run, data: Dataset, tuned: LanguageModel, say: Say) -> TokenizedData:
+    loader, encoder = run.loader, Encoder(tuned.tokenizer)
     limits = (tuned.context_length, loader.over_long, loader.max_tokens)
     rows = encode(encoder, data.train, *limits)
     held_out = encode(encoder, data.validation, *limits) if data.validation else Encoded([], [])
     for note in (*rows.notes, *held_out.notes):
         say(note)
-    tokenized = TokenizedData(rows.rows, held_out.rows, pad=encoder.pad, seed=job.seed, loader=loader)
-    if tokenized.packs is not None:
+    tokens = TokenizedData(rows.rows, held_out.rows, pad=encoder.pad, seed=run.seed, loader=loader)
+    if tokens.packs is not None:
         check_packing(tuned.model)
-        say(f"{len(rows.rows)} examples packed into {tokenized.lines} rows")
-    return tokenized
+        say(f"{len(rows.rows)} examples packed into {tokens.lines} rows")
+    return tokens
 
 
-def _module(job: Run, tuned: LanguageModel, tokenized: TokenizedData, reference: Reference, devices: int) -> FineTuning:
-    trainer, objectives = job.trainer, job.objectives()
+def fine_tuning(
+    run: Run, tuned: LanguageModel, rows: TokenizedData, reference: Reference, stability: Stability, devices: int
+) -> FineTuning:
+    trainer, objectives = run.trainer, run.objectives()
     reference.bind(objectives)
     limit = trainer.get("overfit_batches") or trainer.get("limit_train_batches", 1.0)
-    steps = steps_per_epoch(tokenized.lines, job.loader.batch_size, trainer["accumulate_grad_batches"], devices, limit)
+    per_epoch = steps_per_epoch(rows.lines, run.loader.batch_size, trainer["accumulate_grad_batches"], devices, limit)
     return FineTuning(
         tuned.model,
         objectives,
-        job.optimizer(),
-        job.schedule(),
-        steps_per_epoch=steps,
-        total_epochs=trainer["max_epochs"],
-        compiled=getattr(job.prepared.builder, "compile", False),
-        at_targets=isinstance(job.prepared.builder, Pretrained),
+        run.optimizer(),
+        run.schedule(),
+        Steps(per_epoch, trainer["max_epochs"]),
+        compiled=getattr(run.prepared.builder, "compile", False),
+        at_targets=isinstance(run.prepared.builder, Pretrained),
+        on_nonfinite=stability.not_finite,
     )
 
 
-def _curated(job: Run, data: Dataset, base: LanguageModel, state: State, say: Callable[[str], None]) -> Dataset:
-    """The base is examined only if a curation asks, or if labels are wanted for the record."""
-
-    def categories() -> dict[str, str]:
-        if not state.knowledge:
-            say("examining what the base knows of the facts to be taught")
-            state.knowledge = job.knowledge.examine(base, data.train, job.measure.asking, job.seed)
-            say(summary(state.knowledge))
-        return {known.id: known.category for known in state.knowledge}
-
-    if job.knowledge.label:
-        categories()
-    drawn = partial(drawn_texts, base, seed=job.seed)
-    curated = curate(data, job.curations(), Context(categories, data.pretraining, job.seed, drawn), say)
-    by_category = groups(state.knowledge, data.train)
-    return replace(curated, fit_groups={**data.fit_groups, **by_category})
+def watch(
+    run: Run, trainer: Trainer, state: State, stability: Stability, probe: Callable[[bool], dict[str, float]], say: Say
+) -> Measuring:
+    """Begins the history and the curves; what logs and measures comes before the configuration's own callbacks."""
+    epochs = run.trainer["max_epochs"]
+    measuring = Measuring(epochs_to_measure(epochs, run.measure.points) - {epochs}, probe, state.history)
+    alarm = Alarm(state.history, state.unknown_high, say)
+    state.stability = stability.report
+    state.add_point(0, 0, values(compare(state.base, state.base)))
+    add_callbacks(trainer, first=[stability, measuring, StepLog(state.history, stability.report), alarm])
+    for logger in trainer.loggers if run.checkpoint is None else ():
+        logger.log_metrics(state.history[0]["metrics"], 0)
+    return measuring
 
 
-def _reference(job: Run, data: Dataset, base: LanguageModel, state: State, say: Callable[[str], None]) -> Reference:
-    known = frozenset(fact.id for fact in state.knowledge if fact.category != "Unknown")
-    return Reference(base, data, known, job.loader.batch_size, job.seed, job.optimizer, job.trainer, say)
-
-
-def _score(subject: Subject, data: Dataset, probes: list[Probe], asking: Asking) -> float:
-    return selection(subject, data, probes, asking)["val/score"].value
-
-
-def _at(step: int, epoch: int, measurement: Measurement) -> dict[str, Any]:
-    """One entry of the history."""
-    return {"step": step, "epoch": epoch, "metrics": values(measurement)}
+def measured_again(base: Measurement, subject: Subject, questions: Questions) -> Measurement:
+    """The tuned model compared with the base, and its score on the selection questions."""
+    final = compare(base, measure(subject, *questions))
+    return replace(final, metrics=final.metrics | selection(subject, *questions))

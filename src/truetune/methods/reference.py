@@ -15,10 +15,10 @@ from truetune.errors import UserError
 from truetune.models.frozen import Frozen
 from truetune.models.language_model import LanguageModel
 from truetune.probes.decoding import sampled_answers
-from truetune.training.fit import fit
+from truetune.training.fit import fit, make_trainer
 from truetune.training.module import FineTuning, OptimizerFactory
 from truetune.training.objectives import NextToken, Objective
-from truetune.training.schedules import Constant, steps_per_epoch
+from truetune.training.schedules import Constant, Steps, steps_per_epoch
 
 PER_PROMPT = 32
 
@@ -73,12 +73,12 @@ class Reference:
             [NextToken()],
             self.optimizer(),
             Constant(warmup_steps=0),
-            steps_per_epoch=steps_per_epoch(len(rows), self.batch_size, accumulate=1, devices=1),
-            total_epochs=epochs,
+            Steps(steps_per_epoch(len(rows), self.batch_size, accumulate=1, devices=1), epochs),
         )
         chosen = ("accelerator", "precision", "gradient_clip_val", "gradient_clip_algorithm", "deterministic")
         options = {key: self.trainer[key] for key in chosen if key in self.trainer}
-        fit(module, tokenized, seed=self.seed, trainer={**options, "max_epochs": epochs, "devices": 1})
+        trainer = make_trainer({**options, "max_epochs": epochs, "devices": 1})
+        fit(trainer, module, tokenized, seed=self.seed)
         return Frozen(lm.model)
 
     def old_texts(self, count: int, max_tokens: int) -> Iterator[Batch]:

@@ -5,32 +5,21 @@ from __future__ import annotations
 import json
 import shlex
 import time
-from collections.abc import Callable, Generator
+from collections import Counter
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import torch
-from rich.console import Console
+from typing import Any
 
 from truetune.errors import Diverged, Unwritable, rank
 from truetune.records.files import refusal, write_atomic
 from truetune.records.record import metrics_to_json, write_items, write_run
 from truetune.records.run_folder import LAST, items_file
 from truetune.records.versions import about
-from truetune.report import run_page
-from truetune.report.summary import print_table
 from truetune.scoring.item import Measurement
 from truetune.scoring.memorising import UNKNOWN, memorising_since
 from truetune.scoring.paired import delta
-from truetune.training.fit import quiet
-from truetune.training.progress import speaker
-
-if TYPE_CHECKING:
-    from truetune.config.run import Run
-    from truetune.probes.knowledge import Knowledge
-
 
 STATUS: dict[type[BaseException], str] = {
     Diverged: "diverged",
@@ -39,23 +28,33 @@ STATUS: dict[type[BaseException], str] = {
 }
 
 
-def begin(job: Run, console: Console) -> Callable[[str], None]:
-    """Keeps to the run's threads, silences libraries, says what was noted of the data; returns what to speak with."""
-    if job.settings.threads is not None:
-        torch.set_num_threads(job.settings.threads)
-    quiet()
-    say = speaker(console)
-    for note in job.prepared.data.notes:
-        say(note)
-    return say
+@dataclass
+class StabilityReport:
+    """Steps that were not finite, losses that jumped, and how often each item was in a step that was not finite."""
+
+    nonfinite_steps: int = 0
+    loss_spikes: int = 0
+    items: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        return {"nonfinite_steps": self.nonfinite_steps, "loss_spikes": self.loss_spikes}
+
+    def most_common(self) -> list[str]:
+        """The items that were in the most such steps, if in more than one."""
+        most = max(self.items.values(), default=0)
+        return [item for item, count in self.items.items() if count == most] if most > 1 else []
 
 
 @dataclass
 class State:
     """A run that stops half-way records what it has, with the status that it stopped with."""
 
+    run_dir: Path = Path()
+    config: dict[str, Any] = field(default_factory=dict)  # without secrets, as is the command
+    command: str = ""
     status: str = "failed"
-    knowledge: list[Knowledge] = field(default_factory=list)
+    knowledge: list[dict[str, Any]] = field(default_factory=list)  # one row a fact, with its category
     base: Measurement = field(default_factory=Measurement)
     final: Measurement = field(default_factory=Measurement)
     final_step: int | None = None  # after which the weights were made that are measured at the end
@@ -64,15 +63,25 @@ class State:
     seconds: dict[str, float] = field(default_factory=dict)
     earlier: dict[str, float] = field(default_factory=dict)  # seconds of the sessions that a resumed run had before
     changes: list[dict[str, Any]] = field(default_factory=list)  # of the configuration, typed on resuming
-    stability: Callable[[], dict[str, Any]] = dict
+    stability: StabilityReport | None = None  # None before training
     record: dict[str, Any] = field(default_factory=dict)
     _open: set[str] = field(default_factory=set)
 
     @property
     def unknown_high(self) -> float | None:
         """The base's upper bound, if facts are labelled."""
-        known = self.base.metrics.get(UNKNOWN)
-        return known.high if known else None
+        share = self.base.metrics.get(UNKNOWN)
+        return share.high if share else None
+
+    @property
+    def known(self) -> frozenset[str]:
+        """The rows whose fact the base knows at least a little, if facts are labelled."""
+        return frozenset(fact["id"] for fact in self.knowledge if fact["category"] != "Unknown")
+
+    def add_point(self, step: int, epoch: int, metrics: dict[str, float]) -> None:
+        """The history stays in the order of the steps, also where the final weights are those of an earlier one."""
+        self.history.append({"step": step, "epoch": epoch, "metrics": metrics})
+        self.history.sort(key=lambda entry: entry["step"])
 
     @contextmanager
     def timed(self, name: str) -> Generator[None]:
@@ -88,60 +97,54 @@ class State:
     def spent(self) -> dict[str, float]:
         """Seconds in all and by part, over all sessions."""
         now = time.time()
-        found = {"total": now - self.started} | {n: s + now * (n in self._open) for n, s in self.seconds.items()}
-        return {name: found.get(name, 0.0) + self.earlier.get(name, 0.0) for name in {**found, **self.earlier}}
+        parts = {name: seconds + now * (name in self._open) for name, seconds in self.seconds.items()}
+        spent = {"total": now - self.started, **parts}
+        return {name: spent.get(name, 0.0) + self.earlier.get(name, 0.0) for name in {**spent, **self.earlier}}
 
     @contextmanager
-    def recording(self, job: Run) -> Generator[None]:
-        """Around the work: a run is recorded, one that stops with what it has. Says in words that the disk is full."""
+    def recording(self) -> Generator[None]:
+        """Around the work: a run is recorded, one that stops with what it has. A full disk is reported in words."""
         try:
             yield
             self.status = "finished"
-            self.write(job)
+            self.write()
         except BaseException as error:
             self.status = STATUS.get(type(error), "failed")
-            if rank() == 0:
-                with suppress(Unwritable):
-                    self.write(job)
-            full = refusal(error, job.run_dir)
+            with suppress(Unwritable):
+                self.write()
+            full = refusal(error, self.run_dir)
             if full is None:
                 raise
-            again = f"; make room, then: truetune {shlex.quote(f'resume={job.run_dir.absolute()}')}"
-            raise Unwritable(f"{full}{again if (job.run_dir / LAST).is_file() else ''}") from error
+            again = f"; make room, then: truetune {shlex.quote(f'resume={self.run_dir.absolute()}')}"
+            raise Unwritable(f"{full}{again if (self.run_dir / LAST).is_file() else ''}") from error
 
-    def write(self, job: Run) -> None:
-        """The items' files first, run.json last: who finds run.json finds the rest."""
+    def write(self) -> None:
+        """The items' files first, run.json last: who finds run.json finds the rest. Only rank 0 writes."""
+        if rank() > 0:
+            return
         for when, measurement in (("base", self.base), ("final", self.final)):
             for probe, items in measurement.items.items():
-                write_items(items_file(job.run_dir, probe, when), items)
+                write_items(items_file(self.run_dir, probe, when), items)
         if self.knowledge:
-            rows = [{**asdict(fact), "category": fact.category} for fact in self.knowledge]
-            write_atomic(job.run_dir / "items" / "knowledge.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+            rows = "".join(json.dumps(row) + "\n" for row in self.knowledge)
+            write_atomic(self.run_dir / "items" / "knowledge.jsonl", rows)
+        stability = self.stability
         self.record = {
-            **about(job.recorded, self.started, self.spent()),
+            **about(self.command, self.config, self.started, self.spent()),
             "status": self.status,
             "base": metrics_to_json(self.base.metrics),
             "final": metrics_to_json(self.final.metrics),
             "final_step": self.final_step,
             "delta": metrics_to_json(delta(self.base, self.final)),
             "history": self.history,
-            "stability": self.stability(),
+            "stability": {**stability.counts, "items": stability.most_common()} if stability else {},
             "changes": self.changes,
             "memorising_unknown_since": memorising_since(self.history, self.unknown_high),
-            "files": _files(job.run_dir),
         }
-        write_run(job.run_dir, self.record)
+        self.write_record()
 
-    def finish(self, job: Run, say: Callable[[str], None]) -> dict[str, Any]:
-        """The report, which is then among the record's files, and the table in the terminal; returns the record."""
-        page = run_page.render(job.run_dir)
-        self.record["files"] = _files(job.run_dir)
-        write_run(job.run_dir, self.record)
-        print_table(self.record, Console())
-        say(f"report: {page.absolute()}")
-        return self.record
-
-
-def _files(run_dir: Path) -> list[str]:
-    found = (path for path in run_dir.rglob("*") if path.is_file() and not path.name.startswith("."))
-    return sorted(str(path.relative_to(run_dir)) for path in found)
+    def write_record(self) -> None:
+        """run.json alone, with the names of the files that are there now."""
+        files = (path for path in self.run_dir.rglob("*") if path.is_file() and not path.name.startswith("."))
+        self.record["files"] = sorted(str(path.relative_to(self.run_dir)) for path in files)
+        write_run(self.run_dir, self.record)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from truetune.errors import Diverged, UserError, gathered
 from truetune.models.logits import CHUNK, body, forward, head, parts_into_head, states
 from truetune.training.clipping import GradientStatistics, gradient_statistics
 from truetune.training.objectives import Micro, NextToken, Objective
-from truetune.training.schedules import Progress, Schedule
+from truetune.training.schedules import Progress, Schedule, Steps
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
 
@@ -64,12 +65,13 @@ class FineTuning(LightningModule):
         objectives: Sequence[Objective],
         optimizer: OptimizerFactory,
         schedule: Schedule,
+        steps: Steps,
         *,
-        steps_per_epoch: int,
-        total_epochs: int,
         compiled: bool = False,
         at_targets: bool = False,
+        on_nonfinite: Callable[[str, list[str]], None] = stop,
     ) -> None:
+        """`on_nonfinite` is given the words and the items of a step that is not finite; it raises, or it is skipped."""
         super().__init__()
         self.strict_loading = False  # `on_load_checkpoint` is strict
         self.model = model
@@ -77,10 +79,11 @@ class FineTuning(LightningModule):
         self._frozen = [f"model.{name}" for name, parameter in named if not parameter.requires_grad]
         self._objectives, self._optimizer, self._schedule = list(objectives), optimizer, schedule
         self._at_targets = _at_targets(model, objectives, at_targets)
-        called = body(model) if self._at_targets else model
-        self._called: list[Any] = [torch.compile(called) if compiled else called]  # no module: no second name
-        self.steps_per_epoch, self.total_epochs = steps_per_epoch, total_epochs
-        self.on_nonfinite: Callable[[str, list[str]], None] = stop  # given the words and the items; raises to stop
+        called: Any = body(model) if self._at_targets else model
+        called = torch.compile(called) if compiled else called
+        # Not the module itself, which would be registered and give each weight a second name.
+        self._outputs = partial(states if self._at_targets else forward, called)
+        self.steps, self._on_nonfinite = steps, on_nonfinite
         self.stepped = False
         self.window_loss = math.nan  # this and the next two: of the last step that was taken
         self.window_tokens = 0
@@ -95,8 +98,7 @@ class FineTuning(LightningModule):
 
     def forward(self, batch: Batch) -> Tensor:
         """Unshifted logits, shape (batch, positions, vocabulary), or the states that they are made of."""
-        made = states if self._at_targets else forward
-        return made(self._called[0], batch["input_ids"], batch.get("position_ids"))
+        return self._outputs(batch["input_ids"], batch.get("position_ids"))
 
     def _micro(self, batch: Batch) -> Micro:
         return Micro(
@@ -126,19 +128,20 @@ class FineTuning(LightningModule):
         gradients = gradient_statistics(self.parameters(), gradient_clip_val, gradient_clip_algorithm)
         finite = math.isfinite(loss) and math.isfinite(gradients.norm)
         self.stepped = self.trainer.strategy.reduce_boolean_decision(finite, all=True)
+        # In 16 bits a gradient may overflow now and then: the scaler leaves out that step, and scales by less.
+        scaler: Any = getattr(self.trainer.precision_plugin, "scaler", None)
         if self.stepped:
             self.window_loss, self.window_tokens, self.gradients = loss, tokens, gradients
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
-        elif not (math.isfinite(loss) and self._loss_scale >= 1):  # else the scaler leaves out the step, scales by less
-            self._not_finite(loss, gradients.norm)
+        elif scaler is None or scaler.get_scale() < 1 or not math.isfinite(loss):
+            ids, what = self._at_fault(), "gradient" if math.isfinite(loss) else "loss"
+            self._on_nonfinite(
+                f"the {what} is not finite at step {self.global_step + 1} (learning rate {self.learning_rate:.3g}, "
+                f"loss {loss:.4g}, gradient norm {gradients.norm:.4g}); the weights were not touched; items {few(ids)}",
+                ids,
+            )
             optimizer.zero_grad(set_to_none=True)
         self._start_window()
-
-    @property
-    def _loss_scale(self) -> float:
-        """Of 16-bit mixed precision, where a gradient may overflow now and then; 0 without one."""
-        scaler: Any = getattr(self.trainer.precision_plugin, "scaler", None)
-        return float(scaler.get_scale()) if scaler is not None else 0.0
 
     def _divide_by_window_tokens(self) -> tuple[float, int]:
         """Mean loss and number of target tokens, over all ranks."""
@@ -154,15 +157,6 @@ class FineTuning(LightningModule):
                 parameter.grad.mul_(scale)
         return loss / tokens, int(tokens)
 
-    def _not_finite(self, loss: float, norm: float) -> None:
-        ids = self._at_fault()
-        what = "gradient" if math.isfinite(loss) else "loss"
-        text = (
-            f"the {what} is not finite at step {self.global_step + 1} (learning rate {self.learning_rate:.3g}, "
-            f"loss {loss:.4g}, gradient norm {norm:.4g}); the weights were not touched; items {few(ids)}"
-        )
-        self.on_nonfinite(text, ids)
-
     def _at_fault(self) -> list[str]:
         """Items of the micro-batches whose loss is not finite, or else of all; of every rank."""
         mine = list(zip(self._ids, torch.stack(self._losses).isfinite().tolist(), strict=True))
@@ -171,12 +165,12 @@ class FineTuning(LightningModule):
         return bad or [item for ids, _ in micros for item in ids]
 
     def state_dict(self, *arguments: Any, **options: Any) -> dict[str, Any]:
-        """Of what is trained, and of buffers: what is frozen, with its scales if quantised, is the base's."""
-        found: dict[str, Any] = super().state_dict(*arguments, **options)
+        """What is trained, and buffers; what is frozen, with its scales if quantised, is the base's."""
+        state: dict[str, Any] = super().state_dict(*arguments, **options)
         frozen, parts = set(self._frozen), tuple(f"{name}." for name in self._frozen)
-        for name in [name for name in found if name in frozen or name.startswith(parts)]:
-            del found[name]
-        return found
+        for name in [name for name in state if name in frozen or name.startswith(parts)]:
+            del state[name]
+        return state
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Raises UserError for the first tensor that the model does not have, or not in that shape."""
@@ -223,6 +217,6 @@ class FineTuning(LightningModule):
         self._groups = [{key: group[key] for key in group if key != "params"} for group in optimizer.param_groups]
 
         def factor(step: int) -> float:
-            return self._schedule(Progress(step, self.steps_per_epoch, self.total_epochs), peak) / peak
+            return self._schedule(Progress(step, self.steps.per_epoch, self.steps.epochs), peak) / peak
 
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}}

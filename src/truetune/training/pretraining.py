@@ -19,11 +19,11 @@ from truetune.models.language_model import LanguageModel
 from truetune.models.pretrained import Pretrained
 from truetune.models.tiny import Embedded
 from truetune.records.files import cached
-from truetune.training.fit import fit
+from truetune.training.fit import fit, make_trainer
 from truetune.training.module import FineTuning
 from truetune.training.objectives import NextToken
 from truetune.training.progress import ProgressLine, speaker
-from truetune.training.schedules import Cosine
+from truetune.training.schedules import Cosine, Steps
 
 
 def load_base(builder: Embedded | Pretrained, data: Dataset, cache: Path, console: Console) -> LanguageModel:
@@ -64,21 +64,16 @@ def _pretrain(builder: Embedded, corpus: OldTexts, digest: str, console: Console
         [NextToken()],
         partial(_adamw, lr=settings.lr, weight_decay=settings.weight_decay),
         Cosine(lr_end=0.05 * settings.lr, warmup_steps=settings.warmup_steps),
-        steps_per_epoch=settings.steps,
-        total_epochs=1,
+        Steps(settings.steps, epochs=1),
     )
-    fit(
-        module,
-        DataLoader(stream, batch_size=None),
-        seed=builder.seed,
-        trainer={
-            "max_epochs": 1,
-            "accumulate_grad_batches": corpus.micro_batches_per_step,
-            "gradient_clip_val": settings.gradient_clip_val,
-            "devices": 1,
-        },
-        callbacks=[ProgressLine(console, f"pre-training the base on {corpus.description}", settings.steps)],
-    )
+    arguments = {
+        "max_epochs": 1,
+        "accumulate_grad_batches": corpus.micro_batches_per_step,
+        "gradient_clip_val": settings.gradient_clip_val,
+        "devices": 1,
+    }
+    progress = ProgressLine(console, f"pre-training the base on {corpus.description}", settings.steps)
+    fit(make_trainer(arguments, [progress]), module, DataLoader(stream, batch_size=None), seed=builder.seed)
     lm.model.cpu().save_pretrained(folder)
     lm.tokenizer.save_pretrained(folder)
 

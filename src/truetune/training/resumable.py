@@ -8,7 +8,6 @@ import random
 import shlex
 import signal
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,11 +33,10 @@ class Resumable(Checkpoint):
     measurement: between an epoch's last step and its end nothing can be taken up again.
     """
 
-    def __init__(
-        self, run_dir: Path, state: State, data: str, config: dict[str, Any], say: Callable[[str], None]
-    ) -> None:
-        self.run_dir, self.state, self.data, self.config, self.say = run_dir, state, data, config, say
-        self._asked = 0
+    def __init__(self, state: State, data: str, say: Callable[[str], None]) -> None:
+        """`data` is the content hash of what is taught and asked, and of the base."""
+        self.state, self.data, self.say, self.run_dir = state, data, say, state.run_dir
+        self._signal = 0
         self._handlers: dict[int, Any] = {}
         self._random: dict[str, Any] | None = None
 
@@ -51,7 +49,7 @@ class Resumable(Checkpoint):
             "seconds": self.state.spent(),
             "stopped": bool(trainer.should_stop),
             "data": self.data,
-            "config": json.dumps(self.config),
+            "config": json.dumps(self.state.config),
             "changes": json.dumps(self.state.changes),
             "folder": str(self.run_dir.resolve()),
         }
@@ -72,7 +70,7 @@ class Resumable(Checkpoint):
             raise UserError(f"{self.run_dir}: this run was made by {was}, not {trainer.world_size}; use as many again")
         self.state.history[:] = json.loads(stored["history"])
         self.state.earlier = stored["seconds"]
-        changed = changes(json.loads(stored["config"]), json.loads(json.dumps(self.config)))
+        changed = changes(json.loads(stored["config"]), json.loads(json.dumps(self.state.config)))
         self.state.changes = json.loads(stored["changes"])
         if changed:
             self.state.changes.append({"step": checkpoint["global_step"], "changed": changed})
@@ -88,40 +86,42 @@ class Resumable(Checkpoint):
         if self._random is not None:
             set_random_state(self._random)  # again: who was set up since may have drawn numbers
         for number in (signal.SIGINT, *TERMINATED):
-            self._handlers[number] = signal.signal(number, self._ask)
+            self._handlers[number] = signal.signal(number, self._stop_soon)
 
-    def _ask(self, number: int, frame: Any) -> None:
-        if self._asked and number == signal.SIGINT:
+    def _stop_soon(self, number: int, frame: Any) -> None:
+        if self._signal and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self._asked = self._asked or number
+        self._signal = self._signal or number
         os.write(2, NOTICE)  # print is not safe in a signal handler
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        # Only Lightning's loop knows whether the optimizer has stepped on this batch and whether it was the epoch's
+        # last, and no public name tells: at either, a checkpoint could not be gone on from.
         loop = trainer.fit_loop
-        between = trainer.overfit_batches or loop.epoch_loop._num_ready_batches_reached()  # pyright: ignore
-        if not loop._should_accumulate() and not between:  # pyright: ignore
-            self._stop_if_asked(trainer)
+        last = trainer.overfit_batches or loop.epoch_loop._num_ready_batches_reached()  # pyright: ignore
+        if not loop._should_accumulate() and not last:  # pyright: ignore
+            self._stop_if_signalled(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._stop_if_asked(trainer)
+        self._stop_if_signalled(trainer)
 
-    def _stop_if_asked(self, trainer: Trainer) -> None:
-        if not trainer.strategy.reduce_boolean_decision(bool(self._asked), all=False):
+    def _stop_if_signalled(self, trainer: Trainer) -> None:
+        if not trainer.strategy.reduce_boolean_decision(bool(self._signal), all=False):
             return
         trainer.save_checkpoint(self.run_dir / LAST)
         self.say(f"resume with: truetune {shlex.quote(f'resume={self.run_dir.absolute()}')}")
         self._leave()
 
     def _leave(self) -> None:
-        if self._asked == signal.SIGINT:
+        if self._signal == signal.SIGINT:
             raise KeyboardInterrupt
         raise SystemExit(143)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._restore_handlers()
-        if self._asked:  # since the last epoch's end, whose checkpoint is written
+        if self._signal:  # since the last epoch's end, whose checkpoint is written
             self._leave()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:

@@ -13,6 +13,18 @@ from truetune.data.values import Count, CountOrZero, NotNegative, Share
 
 
 @dataclass(frozen=True)
+class Steps:
+    """How many optimizer steps a fit takes."""
+
+    per_epoch: int
+    epochs: int
+
+    @property
+    def total(self) -> int:
+        return self.per_epoch * self.epochs
+
+
+@dataclass(frozen=True)
 class Progress:
     """Where training stands: optimizer steps done, and how many there will be."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from lightning import Callback, LightningModule, Trainer
 from torch.optim import Optimizer
 
 from truetune.records.files import writing
+from truetune.records.state import StabilityReport
 from truetune.training.clipping import UpdateRatio
 from truetune.training.module import FineTuning
 
@@ -36,16 +36,16 @@ class EachStep(Callback):
 class StepLog(EachStep):
     """Every so many steps and at the last: loss, gradient norm before clipping, share clipped, update ratio, speed."""
 
-    def __init__(self, history: History, counts: Mapping[str, int] | None = None) -> None:
-        """`counts` are logged as they stand at each line."""
-        self.history, self.counts = history, counts or {}
+    def __init__(self, history: History, stability: StabilityReport | None = None) -> None:
+        """The counts of `stability` are logged as they stand at each line."""
+        self.history, self.stability = history, stability or StabilityReport()
         self._epoch = self._tokens = 0
         self._clipped: list[bool] = []
         self._since = time.perf_counter()
         self._update: UpdateRatio | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        """Of the steps since the last line."""
+        """What has been counted since the last line."""
         elapsed = time.perf_counter() - self._since
         return {"step": self._step, "tokens": self._tokens, "clipped": list(self._clipped), "elapsed": elapsed}
 
@@ -54,7 +54,7 @@ class StepLog(EachStep):
         self._since = time.perf_counter() - state_dict["elapsed"]
 
     def _due(self, trainer: Trainer, module: LightningModule, step: int) -> bool:
-        last = isinstance(module, FineTuning) and step == module.steps_per_epoch * module.total_epochs
+        last = isinstance(module, FineTuning) and step == module.steps.total
         return last or step % max(1, trainer.log_every_n_steps) == 0  # pyright: ignore[reportAttributeAccessIssue]
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
@@ -90,7 +90,7 @@ class StepLog(EachStep):
             "train/clipped_element_fraction": module.gradients.clipped_elements,
             "train/learning_rate": module.learning_rate,
             "train/target_tokens_per_second": self._tokens / max(now - self._since, 1e-9),
-            **{f"train/{name}": float(count) for name, count in self.counts.items()},
+            **{f"train/{name}": float(count) for name, count in self.stability.counts.items()},
         }
         if self._update is not None:
             metrics["train/update_to_weight_ratio"] = self._update.value()

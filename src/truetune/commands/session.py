@@ -1,0 +1,80 @@
+"""What a run and an audit have in common: the silence they work in, the folder they hold, the record, the report."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import warnings
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
+
+import torch
+from rich.console import Console
+from transformers.utils import logging as transformers_logging
+
+from truetune.config import secrets
+from truetune.config.run import Run
+from truetune.errors import Diverged, rank
+from truetune.records.files import IN_USE, owned, remove_torn
+from truetune.records.state import State
+from truetune.records.versions import command_line
+from truetune.report import run_page
+from truetune.report.summary import print_table
+from truetune.training.progress import speaker
+
+ADVICE = (
+    ".*does not have many workers.*",
+    ".*`_lru_cache`.*",
+    ".*TensorBoard.*",
+    ".*exists and is not empty.*",
+    "fan_in_fan_out is set to",  # peft then sets it itself
+)
+
+
+def begin(run: Run, console: Console) -> Callable[[str], None]:
+    """Sets the number of threads, silences libraries, prints the notes on the data; returns what to speak with."""
+    if run.settings.threads is not None:
+        torch.set_num_threads(run.settings.threads)
+    quiet()
+    say = speaker(console)
+    for note in run.prepared.data.notes:
+        say(note)
+    return say
+
+
+@contextmanager
+def recording(run: Run, say: Callable[[str], None]) -> Generator[State]:
+    """Around the work: holds the run folder, writes run.json whatever happens, and in the end makes the report."""
+    state = State(run.run_dir, run.recorded, secrets.hide(command_line()))
+    if rank() > 0:
+        # Rank 0 reports how the run ended; at any exit code but 0 Lightning would kill it before it could.
+        with suppress(Diverged, KeyboardInterrupt, SystemExit), state.recording():
+            yield state
+        return
+    with owned(run.run_dir, IN_USE):
+        remove_torn(run.run_dir, deep=True)
+        with state.recording():
+            yield state
+        page = run_page.render(run.run_dir)
+        state.write_record()  # again: the page is among its files
+        print_table(state.record, Console())
+        say(f"report: {page.absolute()}")
+
+
+def quiet() -> None:
+    """Silences libraries, for the whole process: start-up lines and advice would bury what the user needs to read."""
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for words in ADVICE:
+        warnings.filterwarnings("ignore", message=words)
+    warnings.filterwarnings("ignore", category=UserWarning, module="lightning")
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    threading.excepthook = _thread_failed
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+
+
+def _thread_failed(failure: threading.ExceptHookArgs) -> None:
+    """TensorBoard's writer hands its error on to the next call as well: no traceback for that."""
+    if type(failure.thread).__name__ != "_AsyncWriterThread":
+        threading.__excepthook__(failure)
