@@ -2,7 +2,7 @@
 
 import random
 
-from truetune.data.world import exercise, exercise_words, held_out
+from truetune.data.world import EXERCISE_WORDS, exercise, held_out
 
 
 def drawn(count=3000, seed=0):
@@ -32,4 +32,4 @@ def test_one_exercise_in_ten_is_held_out():
 
 def test_every_word_of_an_exercise_is_in_the_vocabulary():
     used = {word for _, prompt, answer in drawn() for word in f"{prompt} {answer}".split()}
-    assert used == set(exercise_words())
+    assert used == set(EXERCISE_WORDS)

@@ -10,6 +10,7 @@ from truetune.data import text as text_source
 from truetune.data.files import Files
 from truetune.data.questions import Questions
 from truetune.data.text import Text
+from truetune.scoring.answers import outcome
 
 TEMPLATE = "Question: {question}\nAnswer:"
 
@@ -236,8 +237,6 @@ def test_a_text_of_one_segment_is_too_little(tmp_path):
 
 @pytest.mark.parametrize("own", [False, True])
 def test_worked_answers_are_learnt_whole_and_judged_on_their_last_number(tmp_path, own):
-    from truetune.probes.probe import Asking
-
     rows = [{"question": f"How many is {i} and 2?", "answer": f"{i} + 2 = {i + 2}\n#### {i + 2}"} for i in range(30)]
     probe = str(write(tmp_path, dump({"question": "And 3?", "answer": "1 + 2 = 3\n#### 3"}), "probe.jsonl"))
     data = load(write(tmp_path, dump(*rows)), probe_file=probe if own else None)
@@ -246,7 +245,6 @@ def test_worked_answers_are_learnt_whole_and_judged_on_their_last_number(tmp_pat
     assert (
         f"{len(data.task)} of {len(data.task)} probe questions are judged on the number behind #### alone" in data.notes
     )
-    judge = Asking(8, 1, ())._item
-    assert judge(asked, f"Together they are {number}.", 0.5, (), None).outcome == "right"
-    assert judge(asked, f"{asked.answers[0]}5", 0.5, (), None).outcome == "wrong"
+    assert outcome(f"Together they are {number}.", asked.answers, ()) == "right"
+    assert outcome(f"{asked.answers[0]}5", asked.answers, ()) == "wrong"
     assert all("\n#### " in row.completion for row in data.train)

@@ -2,6 +2,7 @@
 
 import pickle
 import random
+from functools import partial
 from itertools import count
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from training.small import language_model, loader, rows
 
 from truetune.data.dataset import Example
-from truetune.data.module import Collate, EpochOrder, PretrainingStream, TokenizedData, to_device
+from truetune.data.module import EpochOrder, PretrainingStream, TokenizedData, to_device
 from truetune.data.tokens import IGNORED, Encoder, collate
 
 
@@ -69,7 +70,7 @@ def test_worker_processes_see_the_same_order():
 
 def test_collate_travels_to_workers_and_pads_on_the_right():
     lm = language_model()
-    batch = pickle.loads(pickle.dumps(Collate(7)))(rows(lm, ["w1", "w2 w3 w4"]))
+    batch = pickle.loads(pickle.dumps(partial(collate, pad=7)))(rows(lm, ["w1", "w2 w3 w4"]))
     assert batch["input_ids"][0, -2:].tolist() == [7, 7]
     assert batch["attention_mask"].tolist() == [[1, 1, 1, 1, 0, 0], [1, 1, 1, 1, 1, 1]]
     assert batch["labels"][0, -2:].tolist() == [IGNORED, IGNORED]

@@ -7,6 +7,7 @@ import pytest
 
 from truetune.data.questions import Questions
 from truetune.errors import UserError
+from truetune.scoring import answers
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 
@@ -106,11 +107,8 @@ def test_gsm8k(load):
     ],
 )
 def test_the_last_number_is_judged(load, answer, outcome):
-    from truetune.probes.probe import Asking
-
     found = load("gsm.jsonl", json.dumps({"question": "How many?", "answer": "#### 1002"}) + "\n")
-    item = Asking(8, 1, ("no idea",))._item(found.hallucination[0], answer, 0.5, (), None)
-    assert (item.answer, item.outcome) == (answer, outcome)
+    assert answers.outcome(answer, found.hallucination[0].answers, ("no idea",)) == outcome
 
 
 @pytest.mark.parametrize(

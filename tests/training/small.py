@@ -1,5 +1,6 @@
 """A model small enough to check by hand, and a fit of it through Lightning's Trainer."""
 
+from functools import partial
 from types import SimpleNamespace
 
 import torch
@@ -7,8 +8,8 @@ from lightning import Callback
 from torch.utils.data import DataLoader
 
 from truetune.data.dataset import Example
-from truetune.data.module import Collate, Loader
-from truetune.data.tokens import Encoder
+from truetune.data.module import Loader
+from truetune.data.tokens import Encoder, collate
 from truetune.models.tiny import PretrainingSettings, Tiny
 from truetune.models.tokenizers import word_level
 from truetune.training.fit import fit, make_trainer
@@ -107,7 +108,7 @@ def train(
         at_targets=at_targets,
         on_nonfinite=next((each.not_finite for each in callbacks if isinstance(each, Stability)), stop),
     )
-    loader = DataLoader(data, batch_size=batch, collate_fn=Collate(0))
+    loader = DataLoader(data, batch_size=batch, collate_fn=partial(collate, pad=0))
     options = {"max_epochs": epochs, "accelerator": "cpu", **trainer}
     fit(make_trainer(options, callbacks), module, loader, seed=0)
     return module
@@ -115,8 +116,6 @@ def train(
 
 def gradient(lm, data):
     """d(mean nll per target token) / d(weights), in one piece and without Lightning."""
-    from truetune.data.tokens import collate
-
     batch = collate(data, 0)
     logits = lm.model(input_ids=batch["input_ids"], use_cache=False).logits[:, :-1]
     labels = batch["labels"][:, 1:]

@@ -15,6 +15,7 @@ from pydantic import Field
 from truetune.data.dataset import Dataset, Example, Question
 from truetune.data.values import BelowOne, Count, CountOrZero, Seed, Share
 from truetune.data.world import (
+    EXERCISE_WORDS,
     Attribute,
     Entity,
     NewNames,
@@ -23,7 +24,6 @@ from truetune.data.world import (
     World,
     WorldSpec,
     exercise,
-    exercise_words,
     held_out,
     make_world,
 )
@@ -59,20 +59,17 @@ class WorldTexts:
         return sha256(json.dumps([self.seed, parts, sizes]).encode()).hexdigest()
 
     def vocabulary(self) -> Sequence[str]:
-        return [*self.world.words(), *exercise_words(), *ABSTENTION.split()]
+        return [*self.world.words(), *EXERCISE_WORDS, *ABSTENTION.split()]
 
     def micro_batches(self) -> Iterator[list[Example]]:
         """Filings, then questions and exercises: rows of one length band, so little padding is computed."""
         rng = random.Random(f"reading-{self.seed}")
         school = self.world.population("school")
         while True:
-            yield [self._filing(rng) for _ in range(self.filings_per_step)]
+            companies = (rng.choice(self.world.known) for _ in range(self.filings_per_step))
+            yield [Example(company.name, "", self.world.filing(company, rng), "filings") for company in companies]
             questions = [self._question(rng, school) for _ in range(self.questions_per_step)]
             yield questions + [self._exercise(rng) for _ in range(self.exercises_per_step)]
-
-    def _filing(self, rng: random.Random) -> Example:
-        entity = rng.choice(self.world.known)
-        return Example(id=entity.name, prompt="", completion=self.world.filing(entity, rng), source="filings")
 
     def _question(self, rng: random.Random, school: Sequence[Entity]) -> Example:
         """All of the row is learnt, as a text: a base has no notion of a prompt."""

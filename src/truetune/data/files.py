@@ -82,6 +82,7 @@ class Files:
             note = f"{numbers} of {len(questions)} probe questions are judged on the number behind #### alone"
             train.notes.append(note)
         train.notes += alike({"probe": questions, "validation": map(_asked, validation)}, train.rows)
+        asks = "question/" in read.format or "instruction/" in read.format  # prompts that the template has made
         mixed = self._mixed(train, reported | retained | {compared(row) for row in validation})
         return Dataset(
             train=examples(chain(train.rows, mixed)) if self.mixture else train.rows,
@@ -95,7 +96,7 @@ class Files:
             fit_groups={"train": train.rows[:200]},
             notes=train.notes,
             chat_template=read_template(self.chat_template),
-            prompt_template=self.prompt_template if read.asks_questions else "{question}",
+            prompt_template=self.prompt_template if asks else "{question}",
         )
 
     def _read(self, source: str | NamedRows, columns: Mapping[str, str]) -> ReadRows:

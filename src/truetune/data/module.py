@@ -7,6 +7,7 @@ import random
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from hashlib import sha256
 from itertools import chain, islice
 from typing import Annotated, Any
@@ -120,14 +121,14 @@ class TokenizedData(LightningDataModule):
         return self._batches(self.held_out, collate) if self.held_out else []
 
     def _batches(
-        self, lines: Any, lay_out: Callable[[Any, int], Batch], sampler: Sampler[int] | None = None
+        self, lines: Any, lay_out: Callable[..., Batch], sampler: Sampler[int] | None = None
     ) -> DataLoader[Any]:
         return DataLoader(
             lines,
             batch_size=self.loader.batch_size,
             sampler=sampler,
             num_workers=self.loader.num_workers,
-            collate_fn=Collate(self.pad, lay_out),
+            collate_fn=partial(lay_out, pad=self.pad),
             generator=torch.Generator(),  # or each pass would draw a number of the global generator
         )
 
@@ -139,16 +140,6 @@ class TokenizedData(LightningDataModule):
             digest.update(f"{', ' if index else ''}{values!r}".encode())
         digest.update(b"]")
         return digest.hexdigest()
-
-
-class Collate:
-    """A picklable collate function for worker processes."""
-
-    def __init__(self, pad: int, lay_out: Callable[[Any, int], Batch] = collate) -> None:
-        self.pad, self.lay_out = pad, lay_out
-
-    def __call__(self, lines: Sequence[Any]) -> Batch:
-        return self.lay_out(lines, self.pad)
 
 
 class PretrainingStream(IterableDataset[Batch]):

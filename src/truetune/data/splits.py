@@ -76,32 +76,23 @@ def alike(held_out: Mapping[str, Iterable[Question]], train: Sequence[Example]) 
 
 def near_duplicates(splits: Sequence[Sequence[str]], train: Iterable[str]) -> list[dict[int, int]]:
     """For each split: index of a held-out text -> that of the first training text that is like it."""
-    indexes = [_Index(held_out) for held_out in splits]
+    sets = [[_shingles(text) for text in held_out] for held_out in splits]
+    places: list[dict[Shingle, list[int]]] = [defaultdict(list) for _ in splits]
+    for split, at in zip(sets, places, strict=True):
+        for place, shingles in enumerate(split):
+            for shingle in shingles:
+                at[shingle].append(place)
+    rare = [{shingle: at for shingle, at in split.items() if len(at) <= TOO_COMMON} for split in places]
+    pairs: list[dict[int, int]] = [{} for _ in splits]
     for number, text in enumerate(train):
         shingles = _shingles(text)
-        for index in indexes:
-            index.look(number, shingles)
-    return [index.pairs for index in indexes]
-
-
-class _Index:
-    """Held-out texts by their shingles, so that each training text is compared with a few of them only."""
-
-    def __init__(self, held_out: Sequence[str]) -> None:
-        self.sets = [_shingles(text) for text in held_out]
-        places: defaultdict[Shingle, list[int]] = defaultdict(list)
-        for place, shingles in enumerate(self.sets):
-            for shingle in shingles:
-                places[shingle].append(place)
-        self.rare = {shingle: at for shingle, at in places.items() if len(at) <= TOO_COMMON}
-        self.pairs: dict[int, int] = {}
-
-    def look(self, number: int, shingles: set[Shingle]) -> None:
-        candidates = {place for shingle in shingles & self.rare.keys() for place in self.rare[shingle]}
-        for place in candidates - self.pairs.keys():
-            shared = len(shingles & self.sets[place])
-            if shared >= ALIKE * (len(shingles) + len(self.sets[place]) - shared):
-                self.pairs[place] = number
+        for held_out, index, like in zip(sets, rare, pairs, strict=True):
+            candidates = {place for shingle in shingles & index.keys() for place in index[shingle]}
+            for place in candidates - like.keys():
+                shared = len(shingles & held_out[place])
+                if shared >= ALIKE * (len(shingles) + len(held_out[place]) - shared):
+                    like[place] = number
+    return pairs
 
 
 def _shingles(text: str, length: int = 3) -> set[Shingle]:

@@ -212,30 +212,24 @@ def _blocks(row: TokenRow, most: int) -> list[TokenRow]:
 
 def collate(rows: Iterable[TokenRow], pad: int) -> Batch:
     """Right-padded, one example a row."""
-    return _laid_out([[row] for row in rows], pad)
+    batch = collate_packed([[row] for row in rows], pad)
+    return {key: value for key, value in batch.items() if key != "position_ids"}  # pyright: ignore[reportReturnType]
 
 
 def collate_packed(packs: Iterable[Sequence[TokenRow]], pad: int) -> Batch:
     """Right-padded, the examples of a pack one after the other in a row, each with positions of its own."""
     packs = list(packs)
-    batch = _laid_out(packs, pad)
-    positions = [[place for row in pack for place in range(len(row.input_ids))] for pack in packs]
-    return {**batch, "position_ids": _padded(positions, 0)}
 
-
-def _laid_out(packs: Sequence[Sequence[TokenRow]], pad: int) -> Batch:
-    def joined(value: Callable[[TokenRow], list[Any]], fill: float) -> Tensor:
-        return _padded([[item for row in pack for item in value(row)] for pack in packs], fill)
+    def padded(values: Callable[[TokenRow], Iterable[float]], fill: float) -> Tensor:
+        lines = [[value for row in pack for value in values(row)] for pack in packs]
+        width = max(map(len, lines))
+        return torch.tensor([line + [fill] * (width - len(line)) for line in lines])
 
     return {
         "ids": [row.id for pack in packs for row in pack],
-        "input_ids": joined(lambda row: row.input_ids, pad),
-        "attention_mask": joined(lambda row: [1] * len(row.input_ids), 0),
-        "labels": joined(lambda row: row.labels, IGNORED),
-        "weights": joined(lambda row: [float(row.weight)] * len(row.input_ids), 0.0),
+        "input_ids": padded(lambda row: row.input_ids, pad),
+        "attention_mask": padded(lambda row: [1] * len(row.input_ids), 0),
+        "labels": padded(lambda row: row.labels, IGNORED),
+        "weights": padded(lambda row: [float(row.weight)] * len(row.input_ids), 0.0),
+        "position_ids": padded(lambda row: range(len(row.input_ids)), 0),
     }
-
-
-def _padded(lines: Sequence[list[Any]], fill: float) -> Tensor:
-    width = max(map(len, lines))
-    return torch.tensor([line + [fill] * (width - len(line)) for line in lines])

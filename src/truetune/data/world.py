@@ -24,6 +24,7 @@ ABILITIES: dict[str, Callable[[list[int]], list[int]]] = {
 }
 NUMBERS = range(10)
 LENGTHS = range(2, 5)
+EXERCISE_WORDS = [*ABILITIES, "=", *map(str, NUMBERS)]
 ONSETS = (
     *("b", "br", "d", "dr", "f", "g", "gr", "h", "k", "l", "m"),
     *("n", "p", "r", "s", "st", "t", "tr", "v", "w", "z"),
@@ -217,7 +218,3 @@ def exercise(rng: random.Random) -> tuple[str, str, str]:
 def held_out(prompt: str) -> bool:
     """Whether an exercise belongs to the probe: decided by its text, so that training and probing never share one."""
     return random.Random(f"held-out-{prompt}").random() < 0.1
-
-
-def exercise_words() -> list[str]:
-    return [*ABILITIES, "=", *map(str, NUMBERS)]

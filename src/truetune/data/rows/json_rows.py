@@ -22,6 +22,8 @@ from truetune.data.rows.row import (
 )
 from truetune.errors import UserError
 
+TOO_DEEP = "nested too deeply to be read; flatten the row"
+
 
 def lines(path: Path) -> Iterator[Record]:
     """The file is read line by line; of one that is too long no more is ever in memory than a line may have."""
@@ -62,8 +64,8 @@ def _line(raw: bytes, source: str, offset: int) -> JsonObject | BadRow | None:
         return BadRow(source, (cut if error.reason == "unexpected end of data" else "") + not_utf8(error, offset))
     except json.JSONDecodeError as error:
         return BadRow(source, f"{cut}malformed JSON: {error.msg}", error.colno)
-    except (ValueError, RecursionError) as error:
-        return BadRow(source, _refusal(error))
+    except ValueError as error:
+        return BadRow(source, str(error))
     if isinstance(value, list):
         return BadRow(source, "found a list, expected an object; a file that is one JSON array must be named .json")
     return _object(value, source)
@@ -82,8 +84,8 @@ def array(path: Path) -> Iterator[Record]:
             return
         hint = "; write an array, or one object per line" if error.msg == "Extra data" else ""
         raise UserError(f"{path}:{error.lineno}:{error.colno}: malformed JSON: {error.msg}{hint}") from None
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: {_refusal(error)}") from None
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from None
     for number, element in enumerate(_elements(value, path), start=1):
         source = f"{path}:row {number}"
         yield Record(number, source, _object(element, source))
@@ -119,8 +121,8 @@ def _object(value: object, source: str) -> JsonObject | BadRow:
             return BadRow(
                 source, f"field {named([name])}: lone surrogate {half} is half a character; write both or none"
             )
-        except RecursionError as error:
-            return BadRow(source, _refusal(error))
+        except RecursionError:
+            return BadRow(source, TOO_DEEP)
     return row
 
 
@@ -138,8 +140,7 @@ def _decode(text: str) -> object:
     def no_constant(constant: str) -> object:
         raise ValueError(f"{constant} is not JSON; write null or a number")
 
-    return json.loads(text, object_pairs_hook=unique, parse_constant=no_constant)
-
-
-def _refusal(error: ValueError | RecursionError) -> str:
-    return "nested too deeply to be read; flatten the row" if isinstance(error, RecursionError) else str(error)
+    try:
+        return json.loads(text, object_pairs_hook=unique, parse_constant=no_constant)
+    except RecursionError:
+        raise ValueError(TOO_DEEP) from None

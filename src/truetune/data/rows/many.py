@@ -11,7 +11,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar
 
 from truetune.records.files import writing
 
@@ -35,13 +35,16 @@ def gathered(rows: Iterable[T], columns: Mapping[str, Any], make: Callable[[dict
     import datasets
     from datasets.exceptions import DatasetGenerationError
 
+    def feature(kind: Any) -> Any:
+        return [feature(kind[0])] if isinstance(kind, list) else datasets.Value(kind)
+
     def values() -> Iterator[dict[str, Any]]:
         for row in chain(few, rows):
             yield {name: getattr(row, name) for name in columns}
 
     datasets.disable_progress_bars()
     folder = tempfile.mkdtemp(prefix="truetune-rows-")
-    features: Any = datasets.Features({name: _feature(kind) for name, kind in columns.items()})
+    features: Any = datasets.Features({name: feature(kind) for name, kind in columns.items()})
     with writing(Path(tempfile.gettempdir()) / "rows"):
         try:
             # The name of the folder as the fingerprint: otherwise the rows would be hashed first.
@@ -54,12 +57,6 @@ def gathered(rows: Iterable[T], columns: Mapping[str, Any], make: Callable[[dict
     table.set_format("arrow")
     weakref.finalize(table, _remove, folder, os.getpid())
     return ArrowRows(table, make, array("I", range(len(table))))
-
-
-def _feature(kind: Any) -> Any:
-    import datasets
-
-    return [_feature(kind[0])] if isinstance(kind, list) else datasets.Value(kind)
 
 
 def _remove(folder: str, process: int) -> None:
@@ -75,34 +72,29 @@ class ArrowRows(Sequence[T]):
     """
 
     def __init__(self, table: Any, make: Callable[[dict[str, Any]], T], order: array[int]) -> None:
-        self._table, self._make, self._order = table, make, order
+        self.table, self.make, self.order = table, make, order
 
     def __len__(self) -> int:
-        return len(self._order)
+        return len(self.order)
 
-    @overload
-    def __getitem__(self, index: int) -> T: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[T]: ...
-    def __getitem__(self, index: int | slice) -> T | list[T]:
-        if isinstance(index, slice):
-            places = self._order[index]
-            starts = range(0, len(places), AT_ONCE)
-            tables = (self._table[places[start : start + AT_ONCE].tolist()] for start in starts)
-            return [self._make(row) for table in tables for row in table.to_pylist()]
-        return self._make(self._table[self._order[index]].to_pylist()[0])
+    def __getitem__(self, index: Any) -> Any:
+        if not isinstance(index, slice):
+            return self.make(self.table[self.order[index]].to_pylist()[0])
+        places = self.order[index]
+        starts = range(0, len(places), AT_ONCE)
+        tables = (self.table[places[start : start + AT_ONCE].tolist()] for start in starts)
+        return [self.make(row) for table in tables for row in table.to_pylist()]
 
     def __iter__(self) -> Iterator[T]:
         for start in range(0, len(self), AT_ONCE):
             yield from self[start : start + AT_ONCE]
 
-    def chosen(self, places: Iterable[int]) -> ArrowRows[T]:
-        return ArrowRows(self._table, self._make, array("I", (self._order[place] for place in places)))
-
 
 def chosen(rows: Sequence[T], places: Iterable[int]) -> Sequence[T]:
     """The rows at those places, in their order."""
-    return rows.chosen(places) if isinstance(rows, ArrowRows) else [rows[place] for place in places]
+    if isinstance(rows, ArrowRows):
+        return ArrowRows(rows.table, rows.make, array("I", (rows.order[place] for place in places)))
+    return [rows[place] for place in places]
 
 
 class Seen:

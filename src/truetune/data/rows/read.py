@@ -50,11 +50,6 @@ class ReadRows:
     rows_read: int
     rows_skipped: list[tuple[str, str]]
 
-    @property
-    def asks_questions(self) -> bool:
-        """Whether prompts are questions in the prompt template."""
-        return "question/" in self.format or "instruction/" in self.format
-
     def notes(self, name: str) -> list[str]:
         notes = [f"{name}: {self.rows_read} rows, recognised as {self.format}"]
         if self.rows_skipped:
@@ -125,7 +120,10 @@ class _Reader(Generic[T]):
                     raise record.content
                 row, source = renamed(record.content, self.columns, record.source), record.source
                 form = form_of(row, source, form, self.columns)
-                item = self.make(row, form, source, _id(row, file, record.number), self.prompt_template)
+                name = row.get("id")
+                if isinstance(name, bool) or not isinstance(name, (str, int)) or not str(name).strip():
+                    name = f"{file.stem}:{record.number}"
+                item = self.make(row, form, source, str(name), self.prompt_template)
                 self._check_id(item, rows)
             except BadRow as fault:
                 if self.on_bad_row == "error":
@@ -155,13 +153,6 @@ class _Reader(Generic[T]):
         raise BadRow(item.source, f'the id {named([item.id])} is that of {place} too; give each row an "id" of its own')
 
 
-def _id(row: JsonObject, file: Path, number: int) -> str:
-    given = row.get("id")
-    if isinstance(given, bool) or not isinstance(given, (str, int)) or not str(given).strip():
-        return f"{file.stem}:{number}"
-    return str(given)
-
-
 def file_records(path: Path) -> Iterator[Record]:
     """Goes on after a bad row, which is yielded, not raised; raises if the file as a whole cannot be used."""
     blank = rows = 0
@@ -185,10 +176,6 @@ def iter_rows(path: str | Path) -> Iterator[tuple[int, JsonObject]]:
 
 def data_files(path: str | Path | Sequence[str | Path]) -> Iterator[Path]:
     """A folder stands for its files of rows in the order of their names."""
-
-    def either(names: Sequence[str]) -> str:
-        return f"{', '.join(names[:-1])} or {names[-1]}"
-
     entries = [path] if isinstance(path, (str, Path)) else list(path)
     if not entries:
         raise UserError("no data file is named; name at least one .jsonl, .json, .csv, .parquet or .txt file")
@@ -196,12 +183,14 @@ def data_files(path: str | Path | Sequence[str | Path]) -> Iterator[Path]:
         if os.path.isdir(entry):
             files = sorted(p for p in entry.glob("*") if p.suffix.lower() in READERS and p.name[0] != ".")
             if not files:
-                raise UserError(f"{entry.absolute()}: the folder holds no {either([*READERS])} file; name a file")
+                *most, last = READERS
+                ending = f"{', '.join(most)} or {last}"
+                raise UserError(f"{entry.absolute()}: the folder holds no {ending} file; name a file")
             yield from files
         elif entry.suffix.lower() in (*READERS, ".txt") or not os.path.exists(entry):
             yield entry  # a missing file is reported as missing, whatever its name
         else:
-            expected = either([*READERS, ".txt"])
+            expected = f"{', '.join(READERS)} or .txt"
             raise UserError(f"{entry.absolute()}: the name ends in {entry.suffix!r}, expected {expected}")
 
 
