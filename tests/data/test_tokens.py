@@ -115,12 +115,12 @@ def test_over_long_rows_are_refused_cut_or_left_out_and_said():
 
 
 def test_fewer_tokens_may_be_allowed_than_the_context_holds():
-    with pytest.raises(UserError, match=r"rows\.jsonl:2: 15 tokens, data\.max_tokens allows 6; shorten"):
+    with pytest.raises(UserError, match=r"rows\.jsonl:2: 15 tokens, loader\.max_tokens allows 6; shorten"):
         over_long("error", most=6)
     assert [len(row.input_ids) for row in over_long("truncate", most=6).rows] == [4, 6]
     assert over_long("skip", most=6).notes == ["1 examples left out for being over 6 tokens, the first: rows.jsonl:2"]
     assert [len(row.input_ids) for row in over_long("truncate", most=9).rows] == [4, 8]
-    with pytest.raises(UserError, match=r"the prompt has 10 tokens and data\.max_tokens allows 6"):
+    with pytest.raises(UserError, match=r"the prompt has 10 tokens and loader\.max_tokens allows 6"):
         over_long("truncate", prompt="a " * 9, words=1, context=20, most=6)
 
 

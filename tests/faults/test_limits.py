@@ -151,7 +151,7 @@ def test_a_run_in_odd_surroundings_is_a_run(folder):
     assert "\x1b" not in done.stderr + done.stdout
     assert "\r" not in done.stderr
     lines = done.stderr.splitlines()
-    assert lines[0] == "loading torch, lightning and transformers"
+    assert "loading torch, lightning and transformers" in lines[:3]  # matplotlib names the home that it cannot use
     assert [line for line in lines if line.startswith("fine-tuning on") and line.endswith("steps")]
 
 

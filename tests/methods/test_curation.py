@@ -4,14 +4,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from command_line import TINY_RUN, composed, prepared
+from command_line import TINY_RUN, TINY_WORLD, composed, prepared, refused
 from row_files import fault
 
 from truetune.commands.train import curated
-from truetune.config import checks
 from truetune.config.run import build
 from truetune.data.dataset import Dataset, Example, Turn
-from truetune.errors import UserError
 from truetune.extensions.self_replay import DrawnTexts
 from truetune.methods.curation import (
     Context,
@@ -174,11 +172,11 @@ def test_self_replay_mixes_in_what_the_base_says_with_no_share_of_the_likelihood
 
 @pytest.mark.parametrize("methods", [("r_tuning", "relabel_unknown"), ("r_tuning", "filter_unknown"), ("lora", "ewc")])
 def test_methods_that_contradict_each_other_are_named(methods):
-    config = {"curation": {}, "adaptation": {}, "objective": dict.fromkeys(methods)}
-    with pytest.raises(UserError, match=f"method: .*{methods[0]}.*contradict each other") as caught:
-        checks.methods(config)
-    assert methods[1] in str(caught.value)
-    checks.methods({**config, "objective": {"ewc": 1, "self_replay": 1, "self_distill": 1, "r_tuning": 1}})
+    message = refused(*TINY_WORLD, f"method=[{','.join(methods)}]")
+    assert message.startswith("method: ")
+    assert all(name in message for name in methods)
+    assert "contradict each other; choose one of them" in message
+    prepared(*TINY_WORLD, "method=[ewc,self_replay]")
 
 
 def test_facts_are_grouped_by_what_the_base_knows():

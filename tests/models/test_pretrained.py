@@ -145,7 +145,7 @@ def test_loading_refuses_what_checking_refuses(folder, how):
 def test_a_path_that_is_not_there_is_not_looked_up_elsewhere(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="no such folder"):
-        Pretrained(name).check()
+        Pretrained(name).check_files()
 
 
 @pytest.mark.parametrize("name", ["owner/model", "model"])

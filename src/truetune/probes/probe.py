@@ -99,8 +99,8 @@ class Asking:
         cut = [question for question, tokens in zip(answerable, needed, strict=True) if tokens > most]
         if cut:
             notes.append(
-                f"{len(cut)} of {len(needed)} true answers are longer than extras.max_new_tokens={most} and cannot be "
-                f"given, the first: {cut[0].source}; type extras.max_new_tokens={max(needed) + 1}"
+                f"{len(cut)} of {len(needed)} true answers are longer than measure.max_new_tokens={most} and cannot be "
+                f"given, the first: {cut[0].source}; type measure.max_new_tokens={max(needed) + 1}"
             )
         return notes
 
