@@ -95,11 +95,9 @@ def train(run: Run, console: Console) -> dict[str, Any]:
 
 
 def refuse_what_cannot_be_made(run: Run, trainer: Trainer) -> None:
-    """Makes once what the configuration names; raises UserError for a bad argument."""
+    """Raises UserError for what `prepare`, which makes all else once, cannot see: the optimizer needs a parameter."""
     if run.settings.final == "best":
         best_checkpoint(trainer)
-    for make in (run.schedule, run.objectives, run.curations, run.adaptations):
-        make()
     try:
         run.optimizer()([torch.nn.Parameter(torch.zeros(1))])
     except (TypeError, ValueError) as error:
