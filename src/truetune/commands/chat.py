@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.panel import Panel
 from rich.text import Text
+from transformers import TextStreamer
 
 from truetune.commands.session import quiet
 from truetune.config.make import make
@@ -26,25 +27,38 @@ from truetune.training.pretraining import load_base
 
 NEW = "/new"
 MOST_TOKENS = 64
+CONFIDENCE = "mean token probability {:.2f}"
+
+
+class Streamer(TextStreamer):
+    """Gives each piece of text to a function as it comes."""
+
+    def __init__(self, lm: LanguageModel, show: Callable[[str], None]) -> None:
+        tokenizer: Any = lm.tokenizer
+        super().__init__(tokenizer, skip_prompt=True, skip_special_tokens=True)
+        self.show = show
+
+    def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
+        self.show(text)
 
 
 @dataclass
 class Partner:
-    """One of the two models, and what was said to it and by it so far."""
+    """One of the two models, and the conversation with it so far."""
 
     name: str
     lm: LanguageModel
     data: Dataset
     turns: list[Turn] = field(default_factory=list)
 
-    def answer(self, said: str, max_new_tokens: int | None, show: Callable[[str], None]) -> Answer:
+    def answer(self, words: str, max_new_tokens: int | None, show: Callable[[str], None]) -> Answer:
         """Greedy; `show` is given each piece of text as it comes. Only conversations are remembered."""
         most = max_new_tokens or min(MOST_TOKENS, self.lm.context_length // 2)
-        prompt: Prompt = fill(self.data.prompt_template, said)
+        prompt: Prompt = fill(self.data.prompt_template, words)
         if self.data.has_conversations:
-            self.turns.append(Turn("user", said))
+            self.turns.append(Turn("user", words))
             prompt = tuple(self.turns)
-        streamer = _streamer(self.lm, show)
+        streamer = Streamer(self.lm, show)
         (answer,) = greedy_answers(self.lm, [prompt], max_new_tokens=most, batch_size=1, streamer=streamer)
         if self.data.has_conversations:
             self.turns.append(Turn("assistant", answer.text))
@@ -53,21 +67,22 @@ class Partner:
 
 def chat(pair: tuple[Partner, Partner], prompt: str | None, max_new_tokens: int | None, console: Console) -> None:
     """With a prompt, prints both answers; without one, asks for prompts until the input ends."""
+    answers = answers_side_by_side if console.is_terminal else answers_in_turn
     if prompt is not None:
-        _both(pair, prompt, max_new_tokens, console)
+        answers(pair, prompt, max_new_tokens, console)
         return
     remembers = f", {NEW} to begin again" if pair[0].data.has_conversations else ""
     console.print(f"Type a prompt{remembers}, Ctrl-D to end.", highlight=False)
     while True:
         try:
-            said = console.input("> ").strip()
+            words = console.input("> ").strip()
         except EOFError:
             return
-        if said == NEW:
+        if words == NEW:
             for partner in pair:
                 partner.turns.clear()
-        elif said:
-            _both(pair, said, max_new_tokens, console)
+        elif words:
+            answers(pair, words, max_new_tokens, console)
 
 
 def partners(run_dir: Path, config: Mapping[str, Any], model: Path) -> tuple[Partner, Partner]:
@@ -89,13 +104,22 @@ def partners(run_dir: Path, config: Mapping[str, Any], model: Path) -> tuple[Par
     return Partner("base", base.to(device), data), Partner("tuned", tuned.to(device), data)
 
 
-def _both(pair: tuple[Partner, Partner], said: str, max_new_tokens: int | None, console: Console) -> None:
-    if not console.is_terminal:
-        for partner in pair:
-            console.print(f"{partner.name}: ", end="", highlight=False)
-            answer = partner.answer(said, max_new_tokens, lambda text: _plain(console, text))
-            console.print(f"\n  {_confidence(answer)}", highlight=False)
-        return
+def answers_in_turn(pair: tuple[Partner, Partner], words: str, max_new_tokens: int | None, console: Console) -> None:
+    """For a pipe or a file: one model's answer after the other's, without colours or boxes."""
+
+    def show(text: str) -> None:
+        console.print(text, end="", markup=False, highlight=False, soft_wrap=True)
+
+    for partner in pair:
+        show(f"{partner.name}: ")
+        answer = partner.answer(words, max_new_tokens, show)
+        console.print(f"\n  {CONFIDENCE.format(answer.confidence)}", highlight=False)
+
+
+def answers_side_by_side(
+    pair: tuple[Partner, Partner], words: str, max_new_tokens: int | None, console: Console
+) -> None:
+    """For a terminal: two boxes that fill while the models answer."""
     texts = {partner.name: Text() for partner in pair}
     titles = {partner.name: partner.name for partner in pair}
 
@@ -105,30 +129,11 @@ def _both(pair: tuple[Partner, Partner], said: str, max_new_tokens: int | None, 
 
     with Live(view(), console=console, auto_refresh=False) as live:
         for partner in pair:
-            text = texts[partner.name]
 
-            def show(piece: str, text: Text = text) -> None:
+            def show(piece: str, text: Text = texts[partner.name]) -> None:
                 text.append(piece)
                 live.update(view(), refresh=True)
 
-            answer = partner.answer(said, max_new_tokens, show)
-            titles[partner.name] = f"{partner.name}, {_confidence(answer)}"
+            answer = partner.answer(words, max_new_tokens, show)
+            titles[partner.name] += f", {CONFIDENCE.format(answer.confidence)}"
             live.update(view(), refresh=True)
-
-
-def _plain(console: Console, text: str) -> None:
-    console.print(text, end="", markup=False, highlight=False, soft_wrap=True)
-
-
-def _confidence(answer: Answer) -> str:
-    return f"mean token probability {answer.confidence:.2f}"
-
-
-def _streamer(lm: LanguageModel, show: Callable[[str], None]) -> Any:
-    from transformers import TextStreamer
-
-    class Streamer(TextStreamer):
-        def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
-            show(text)
-
-    return Streamer(lm.tokenizer, skip_prompt=True, skip_special_tokens=True)  # pyright: ignore[reportArgumentType]

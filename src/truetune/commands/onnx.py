@@ -6,12 +6,9 @@ import importlib.util
 import logging
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from truetune.errors import UserError
-
-if TYPE_CHECKING:
-    from torch import nn
 
 FILE = "model.onnx"
 TOLERANCE = 1e-4  # of a logit
@@ -26,22 +23,34 @@ def check_installed() -> None:
 def write_onnx(folder: Path) -> None:
     """Adds `model.onnx`: `input_ids` (batch, positions) to `logits` (batch, positions, vocabulary), no cache, no mask.
 
-    Raises UserError if onnxruntime does not agree with the model.
+    Raises UserError if onnxruntime does not agree with the model, on a shape that the export has not seen.
     """
+    import onnxruntime
     import torch
+    from torch import Tensor, nn
 
+    from truetune.models.logits import forward
     from truetune.models.pretrained import Pretrained
 
     lm = Pretrained(str(folder)).load()
-    model = _logits_only(lm.model.eval())
-    sample = torch.randint(0, len(lm.tokenizer), (2, 7), generator=torch.Generator().manual_seed(0))
+
+    class Logits(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = lm.model
+
+        def forward(self, input_ids: Tensor) -> Tensor:
+            return forward(self.model, input_ids)
+
+    model = Logits().eval()
+    input_ids = torch.randint(0, len(lm.tokenizer), (2, 7), generator=torch.Generator().manual_seed(0))
     batch, positions = torch.export.Dim("batch"), torch.export.Dim("positions", max=min(lm.context_length, 1 << 20))
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
             model,
-            (sample,),
+            (input_ids,),
             folder / FILE,
             input_names=["input_ids"],
             output_names=["logits"],
@@ -49,34 +58,10 @@ def write_onnx(folder: Path) -> None:
             dynamo=True,
             verbose=False,
         )
-    _compare(model, folder / FILE, sample[:1, :5])
-
-
-def _logits_only(model: Any) -> nn.Module:
-    from torch import Tensor, nn
-
-    from truetune.models.logits import forward
-
-    class Logits(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.model = model
-
-        def forward(self, input_ids: Tensor) -> Tensor:
-            return forward(self.model, input_ids)
-
-    return Logits().eval()
-
-
-def _compare(model: nn.Module, file: Path, input_ids: Any) -> None:
-    """On a shape that the export has not seen."""
-    import onnxruntime
-    import torch
-
-    session = onnxruntime.InferenceSession(str(file))
+    session = onnxruntime.InferenceSession(str(folder / FILE))
     with torch.no_grad():
-        expected = model(input_ids)
-    found: Any = session.run(None, {"input_ids": input_ids.numpy()})[0]
-    difference = float((torch.from_numpy(found) - expected).abs().max())
+        expected = model(input_ids[:1, :5])
+    logits: Any = session.run(None, {"input_ids": input_ids[:1, :5].numpy()})[0]
+    difference = float((torch.from_numpy(logits) - expected).abs().max())
     if not difference < TOLERANCE:
         raise UserError(f"--onnx: onnxruntime's logits differ by {difference:.2g}; leave --onnx out for this model")
