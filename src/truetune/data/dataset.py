@@ -25,7 +25,8 @@ class Example:
 
     `answers` are all that would be right, the completion among them; a text has none. `asks` are the ways to ask the
     base for the same fact, if the prompt is not one. `weight` scales the example's share of the loss. A conversation
-    has `turns` before the completion, whose assistant turns are learnt too; its prompt is for people to read.
+    has `turns` before the completion, whose assistant turns are learnt too; its prompt is for people to read. `words`
+    is the question or instruction alone, where the prompt is made of one: a model with a form of its own is given it.
     """
 
     id: str
@@ -37,10 +38,11 @@ class Example:
     cluster: str = ""
     weight: float = 1.0
     turns: tuple[Turn, ...] = ()
+    words: str = ""
 
 
 COLUMNS: dict[str, Any] = {
-    **dict.fromkeys(("id", "prompt", "completion", "source", "cluster"), "large_string"),
+    **dict.fromkeys(("id", "prompt", "completion", "source", "cluster", "words"), "large_string"),
     "answers": ["large_string"],
     "asks": ["large_string"],
     "weight": "float64",
@@ -69,7 +71,9 @@ class Question:
     """`answers == ()` says that there is no true answer: the right one is an abstention.
 
     With a `context`, the answer is to be taken from it; `memory` is what was learnt instead, where the two contradict.
-    `wrong` are the alternatives of a multiple choice.
+    `wrong` are the alternatives of a multiple choice. `words` is the question alone, to be put into the model's own
+    form; without it, it is asked as it stands. `statement` is a sentence that answers it, with `{answer}` in it. Where
+    no list of true answers could be complete, `rule` says how an answer is checked (`scoring/rules.py`).
     """
 
     id: str
@@ -83,6 +87,9 @@ class Question:
     memory: tuple[str, ...] = ()
     turns: tuple[Turn, ...] = ()
     wrong: tuple[str, ...] = ()
+    words: str = ""
+    statement: str = ""
+    rule: str = ""
 
     @property
     def asked(self) -> Prompt:
@@ -113,13 +120,24 @@ class OldTexts(Protocol):
 
 
 @dataclass(frozen=True)
+class Battery:
+    """What any model is asked beside its task: facts, things that do not exist, abilities, general text."""
+
+    facts: Sequence[Question] = ()
+    nonexistent: Sequence[Question] = ()
+    abilities: Sequence[Question] = ()
+    texts: Sequence[Example] = ()
+
+
+@dataclass(frozen=True)
 class Dataset:
     """Training, selection and report items are disjoint by construction; every question has a stable id.
 
     `fit_groups` names the training examples whose reproduction is logged apart (`known`, `new`).
     `domains` maps a question's `domain` (an attribute) to the values that are of the right kind.
     `select_*` questions choose checkpoints; no reported number comes from them. `chat_template` is that of
-    conversations: `auto`, None (the tokenizer must have one) or Jinja text.
+    conversations: `auto`, None (the tokenizer must have one) or Jinja text. `shots` are answered questions of each
+    domain that no probe asks, to be shown before a question. `elsewhere` has nothing to do with the task.
     """
 
     train: Sequence[Example]
@@ -138,6 +156,8 @@ class Dataset:
     notes: Sequence[str] = ()
     chat_template: str | None = "auto"
     prompt_template: str = "{question}"  # what a question is put into, when one is typed
+    shots: Mapping[str, Sequence[Example]] = field(default_factory=dict)
+    elsewhere: Battery | None = None
 
     @cached_property
     def taught(self) -> Seen:

@@ -52,6 +52,8 @@ def item_from_json(row: dict[str, Any]) -> Item:
         confidence=row.get("confidence"),
         population=str(row.get("population", "")),
         cluster=str(row.get("cluster", "")),
+        also={str(form): str(outcome) for form, outcome in (row.get("also") or {}).items()},
+        ranked_first=row.get("ranked_first"),
     )
 
 

@@ -7,7 +7,11 @@ from truetune.scoring.estimates import Estimate
 
 @dataclass(frozen=True)
 class Item:
-    """One probe question as one model answered it; `cluster` names the entity that correlated items share."""
+    """One probe question as one model answered it; `cluster` names the entity that correlated items share.
+
+    `also` are the outcomes in other forms of asking; `ranked_first` says whether the true answer is the likeliest of
+    its kind (None: not ranked).
+    """
 
     id: str
     question: str
@@ -18,6 +22,8 @@ class Item:
     confidence: float | None = None
     population: str = ""
     cluster: str = ""
+    also: dict[str, str] = field(default_factory=dict[str, str])
+    ranked_first: bool | None = None
 
 
 @dataclass(frozen=True)
