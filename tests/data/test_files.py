@@ -43,6 +43,17 @@ def test_set_aside_questions_keep_every_alias(tmp_path):
     assert all(row.completion == f" {row.answers[0]}" for row in data.train)
 
 
+def test_rows_carry_the_bare_question_for_the_models_own_form(tmp_path):
+    told = [{"instruction": f"Name {i}.", "input": "Briefly.", "output": f"N {i}"} for i in range(30)]
+    for rows, words in ((facts(), "Who wrote book 3?"), (told, "Name 3.\n\nBriefly.")):
+        data = load(write(tmp_path, dump(*rows)))
+        carried = {row.prompt: row.words for row in data.train} | {q.question: q.words for q in data.task}
+        assert all(prompt == TEMPLATE.replace("{question}", bare) for prompt, bare in carried.items())
+        assert words in {*carried.values(), *(q.words for q in data.select_task)}
+    plain = load(write(tmp_path, dump(*({"prompt": f"{i}=", "completion": "y"} for i in range(30)))))
+    assert {row.words for row in plain.train} == {q.words for q in plain.task} == {""}
+
+
 def test_training_validation_and_probe_rows_are_disjoint_and_none_is_lost(tmp_path):
     data = load(write(tmp_path, dump(*facts())))
     asked = {question.question for question in data.task}

@@ -149,4 +149,4 @@ class Files:
 
 
 def _asked(row: Example) -> Question:
-    return Question(id=row.id, question=row.prompt, answers=row.answers, source=row.source, turns=row.turns)
+    return Question(row.id, row.prompt, row.answers, row.source, turns=row.turns, words=row.words)

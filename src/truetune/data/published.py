@@ -29,8 +29,8 @@ class Place:
         if not isinstance(asked, str) or not asked.strip():
             raise BadRow(self.source, "no question in this row; write one or remove the row")
         stripped = dict.fromkeys(answer.strip() for answer in answers if answer.strip())
-        put = f"{reading}{fill(self.template, asked.strip())}"
-        return Question(self.name, put, tuple(stripped), self.source, **more)
+        words, put = (f"{reading}{text}" for text in (asked.strip(), fill(self.template, asked.strip())))
+        return Question(self.name, put, tuple(stripped), self.source, words=words, **more)
 
 
 def truthful_qa(row: JsonObject, place: Place) -> list[Question]:

@@ -154,7 +154,7 @@ def test_what_is_not_data_is_refused(tmp_path):
 )
 def test_answers_and_aliases_are_merged(tmp_path, row, answers):
     file = write(tmp_path, dump({"question": "Who?", "cluster": "firm", "population": "new", **row}))
-    assert read_questions(file) == [Question("rows:1", "Who?", answers, f"{file}:1", "new", "firm")]
+    assert read_questions(file) == [Question("rows:1", "Who?", answers, f"{file}:1", "new", "firm", words="Who?")]
 
 
 @pytest.mark.parametrize(

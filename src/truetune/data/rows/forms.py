@@ -83,7 +83,7 @@ def example(row: JsonObject, form: Form, source: str, name: str, template: str) 
         raise BadRow(
             source, 'no answer to learn; write the abstention to teach into "answers", such as "I don\'t know"'
         )
-    return Example(name, prompt, continued(prompt, answers[0]), source, answers)
+    return Example(name, prompt, continued(prompt, answers[0]), source, answers, words=asked)
 
 
 def question(row: JsonObject, form: Form, source: str, name: str, template: str) -> Question:
@@ -96,7 +96,7 @@ def question(row: JsonObject, form: Form, source: str, name: str, template: str)
         plain = Question(name, taught.prompt, taught.answers, source, turns=taught.turns)
     else:
         asked, answers = _asked(row, form, source)
-        plain = Question(name, fill(template, asked), answers, source)
+        plain = Question(name, fill(template, asked), answers, source, words=asked)
     more = {key: value for key in ("population", "cluster") if isinstance(value := row.get(key), str) and value}
     if row.get("context") is not None:
         more["context"] = _text(row, "context", source)
