@@ -176,7 +176,7 @@ def test_refusals_name_the_key(tmp_path, monkeypatch):
     assert "baseline.name_or_pth: no such key; did you mean " in refused("baseline.name_or_pth=x")
     assert refused("optimizer.lr=1").startswith("optimizer.lr: no such key (truetune-measure --cfg job")
     assert "data.probe_fle: no such key" in refused(model, "data=questions", "data.probe_file=x", "+data.probe_fle=x")
-    assert refused("model=tiny").startswith("model: only model=pretrained has weights")
+    assert refused("model=tiny").startswith("model: only model=pretrained, smollm2 and gguf have weights")
     assert refused(model, "probe=[]").startswith("probe: nothing is chosen; type probe=... (truetune-measure --help")
     (tmp_path / "asked.jsonl").write_text('{"question": "Who?", "answers": ["Ann"]}\n')
     assert "truetune-measure" in refusal("data=questions", "data.probe_file=asked.jsonl")

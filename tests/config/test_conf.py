@@ -12,6 +12,7 @@ FILES = sorted(CONF.rglob("*.yaml"))
 PRIMARY = (CONF / "train.yaml", CONF / "measure.yaml")  # what a command starts from; all else is a choice
 ONLY_MEASURED = "data=questions"  # refused by `truetune`: tests/test_measure.py
 REFUSED = ("model=qlora", "trainer=fsdp")  # tests/models/test_quantised.py, tests/faults/test_bad_input.py
+FETCHED = ("model=gguf", "model=smollm2")  # a file of weights is needed: tests/extensions/test_gguf.py
 NEEDED = {
     "data=jsonl": ["data.train_file=rows.jsonl"],
     "data=text": ["data.train_file=poem.txt"],
@@ -47,7 +48,9 @@ def test_no_file_is_forgotten():
     assert len(choices()) == len(FILES) - len(PRIMARY) > 40
 
 
-@pytest.mark.parametrize("choice", [choice for choice in choices() if choice not in (ONLY_MEASURED, *REFUSED)])
+@pytest.mark.parametrize(
+    "choice", [choice for choice in choices() if choice not in (ONLY_MEASURED, *REFUSED, *FETCHED)]
+)
 def test_every_file_composes_and_passes_the_checks(choice):
     if choice == "launcher=submitit":
         pytest.importorskip("submitit", reason="of the extra [slurm]; without it: tests/test_sweep.py")

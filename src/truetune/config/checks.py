@@ -53,8 +53,8 @@ def keys(config: Mapping[str, Any], command: Command) -> None:
         group, _, name = key.rpartition(".")
         if command == "train" and name not in (config[group] if group else config):
             raise UserError(missing(key))
-    if command == "measure" and "name_or_path" not in config["model"]:
-        raise UserError("model: only model=pretrained has weights to measure; leave model=... out")
+    if command == "measure" and not {"name_or_path", "file"} & config["model"].keys():
+        raise UserError("model: only model=pretrained, smollm2 and gguf have weights to measure; leave model=... out")
     for group in COLLECTIONS:
         nodes = config.get(group) or {}
         if not isinstance(nodes, Mapping):
