@@ -19,7 +19,8 @@ def words_of(entities):
 @pytest.mark.parametrize("choice", ["data/world=companies", "data/world=people"])
 def test_populations_are_disjoint_by_name_and_of_the_size_asked_for(choice):
     made = world(choice)
-    sizes = {name: len(entities) for name, entities in made.by_population.items()}
+    groups = {entity.population: made.population(entity.population) for entity in made.entities}
+    sizes = {name: len(entities) for name, entities in groups.items()}
     assert sizes == {
         "school": 200,
         "known-train": 200,
@@ -28,7 +29,7 @@ def test_populations_are_disjoint_by_name_and_of_the_size_asked_for(choice):
         "new": 200,
         "never": 100,
     }
-    for one, other in combinations(made.by_population.values(), 2):
+    for one, other in combinations(groups.values(), 2):
         assert not {e.name for e in one} & {e.name for e in other}
     names = [entity.name for entity in made.entities]
     assert len(set(names)) == len(names)

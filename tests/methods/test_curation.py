@@ -97,7 +97,8 @@ def test_the_seed_decides_what_is_replayed(ready):
 
 
 def test_replay_without_pretraining_texts_is_refused():
-    assert fault(Replay(1.0), ROWS, context()).startswith("curation.replay: this data source holds no pre-training")
+    message = fault(Replay(1.0).check, {}, Dataset(ROWS))
+    assert message.startswith("curation.replay: this data source holds no pre-training")
 
 
 def test_replay_does_not_examine_the_base(ready):

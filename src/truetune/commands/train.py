@@ -173,7 +173,9 @@ def fine_tuning(
     run: Run, tuned: LanguageModel, rows: TokenizedData, reference: Reference, stability: Stability, devices: int
 ) -> FineTuning:
     trainer, objectives = run.trainer, run.objectives()
-    reference.bind(objectives)
+    for objective in objectives:
+        if bind := getattr(objective, "bind", None):
+            bind(reference)
     limit = trainer.get("overfit_batches") or trainer.get("limit_train_batches", 1.0)
     per_epoch = steps_per_epoch(rows.lines, run.loader.batch_size, trainer["accumulate_grad_batches"], devices, limit)
     return FineTuning(

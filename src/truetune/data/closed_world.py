@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
+from itertools import islice, product, repeat
 from typing import Annotated, cast
 
 from pydantic import Field
@@ -37,11 +38,7 @@ class WorldTexts:
     """The base's pre-training: filings of all known companies, school questions and exercises, drawn afresh."""
 
     world: World
-    seed: int
-    filings_per_step: int
-    questions_per_step: int
-    exercises_per_step: int
-    unanswerable_share: float
+    settings: ClosedWorld
 
     micro_batches_per_step = 2
 
@@ -53,38 +50,37 @@ class WorldTexts:
     def content(self) -> str:
         """Hash of everything that decides the stream; new facts are not part of it, so arms of a study share a base."""
         known = [(e.name, e.population, dict(e.facts)) for e in self.world.known]
-        refused = self.world.unused_names if self.unanswerable_share else []  # no name that a probe asks for
+        of = self.settings
+        refused = self.world.unused_names if of.unanswerable_share else []  # no name that a probe asks for
         parts = [known, self.vocabulary(), [str(a) for a in self.world.attributes], list(refused)]
-        sizes = [self.filings_per_step, self.questions_per_step, self.exercises_per_step, self.unanswerable_share]
-        return sha256(json.dumps([self.seed, parts, sizes]).encode()).hexdigest()
+        sizes = [of.filings_per_step, of.questions_per_step, of.exercises_per_step, of.unanswerable_share]
+        return sha256(json.dumps([of.seed, parts, sizes]).encode()).hexdigest()
 
     def vocabulary(self) -> Sequence[str]:
         return [*self.world.words(), *EXERCISE_WORDS, *ABSTENTION.split()]
 
     def micro_batches(self) -> Iterator[list[Example]]:
         """Filings, then questions and exercises: rows of one length band, so little padding is computed."""
-        rng = random.Random(f"reading-{self.seed}")
-        school = self.world.population("school")
-        while True:
-            companies = (rng.choice(self.world.known) for _ in range(self.filings_per_step))
-            yield [Example(company.name, "", self.world.filing(company, rng), "filings") for company in companies]
-            questions = [self._question(rng, school) for _ in range(self.questions_per_step)]
-            yield questions + [self._exercise(rng) for _ in range(self.exercises_per_step)]
+        rng, world, of = random.Random(f"reading-{self.settings.seed}"), self.world, self.settings
+        school = world.population("school")
 
-    def _question(self, rng: random.Random, school: Sequence[Entity]) -> Example:
-        """All of the row is learnt, as a text: a base has no notion of a prompt."""
-        entity = None if rng.random() < self.unanswerable_share else rng.choice(school)
-        name = rng.choice(self.world.unused_names) if entity is None else entity.name
-        attribute = rng.choice(self.world.attributes)
-        prompt = rng.choice(attribute.questions).format(name=name)
-        answer = ABSTENTION if entity is None else entity.facts[attribute.name]
-        return Example(name, "", f"{prompt} {answer}", "school")
+        def question() -> Example:
+            """All of the row is learnt, as a text: a base has no notion of a prompt."""
+            entity = None if rng.random() < of.unanswerable_share else rng.choice(school)
+            name = rng.choice(world.unused_names) if entity is None else entity.name
+            attribute = rng.choice(world.attributes)
+            prompt = rng.choice(attribute.questions).format(name=name)
+            answer = ABSTENTION if entity is None else entity.facts[attribute.name]
+            return Example(name, "", f"{prompt} {answer}", "school")
 
-    def _exercise(self, rng: random.Random) -> Example:
+        practice = (exercise(rng) for _ in repeat(None))
+        exercises = (
+            Example(name, ask, f" {answer}", "exercises") for name, ask, answer in practice if not held_out(ask)
+        )
         while True:
-            ability, prompt, answer = exercise(rng)
-            if not held_out(prompt):
-                return Example(ability, prompt, f" {answer}", "exercises")
+            companies = (rng.choice(world.known) for _ in range(of.filings_per_step))
+            yield [Example(company.name, "", world.filing(company, rng), "filings") for company in companies]
+            yield [*(question() for _ in range(of.questions_per_step)), *islice(exercises, of.exercises_per_step)]
 
 
 @dataclass(frozen=True)
@@ -119,8 +115,15 @@ class ClosedWorld:
     def load(self) -> Dataset:
         world = self.invented
         known, new = self._taught(world)
-        groups = {"known": self._rows(known), "new": self._rows(new)}
+        groups = {
+            name: [self._row(e, a, analyst=form) for e in entities for a in world.attributes for form in (True, False)]
+            for name, entities in (("known", known), ("new", new))
+        }
         tested, select = world.population("known-test"), world.population("known-select")
+        # In orders and wordings that were not drawn for training.
+        rng = random.Random(f"held-out-filings-{self.seed}")
+        sample = rng.sample(world.known, min(self.held_out_filings, len(world.known)))
+        held_out_filings = [Example(f"filing/{e.name}", "", world.filing(e, rng), "held-out filings") for e in sample]
         return Dataset(
             train=[*groups["known"], *groups["new"]],
             validation=[self._row(e, a, analyst=True) for e in select for a in world.attributes],
@@ -130,17 +133,10 @@ class ClosedWorld:
             select_known=self._questions(select, analyst=False),
             ability=self._exercises(),
             contexts=self._contradictions(tested),
-            texts=self._filings(world),
+            texts=held_out_filings,
             fit_groups={name: rows for name, rows in groups.items() if rows},
             domains={a.name: frozenset(a.values) for a in world.attributes},
-            pretraining=WorldTexts(
-                world,
-                self.seed,
-                self.filings_per_step,
-                self.questions_per_step,
-                self.exercises_per_step,
-                self.unanswerable_share,
-            ),
+            pretraining=WorldTexts(world, self),
             notes=[
                 f"a closed world of {len(world.entities)} invented {world.nouns}; the base knows {len(world.known)}",
                 f"fine-tuning teaches {len(known) + len(new)} {world.nouns}, {len(new)} new ({self.new_names} names)",
@@ -160,14 +156,6 @@ class ClosedWorld:
                 )
         return world.population("known-train")[: pools["known-train"]], world.population("new")[:new]
 
-    def _rows(self, entities: Sequence[Entity]) -> list[Example]:
-        return [
-            self._row(entity, attribute, analyst=analyst)
-            for entity in entities
-            for attribute in self.invented.attributes
-            for analyst in (True, False)
-        ]
-
     def _row(self, entity: Entity, attribute: Attribute, *, analyst: bool) -> Example:
         form = "analyst" if analyst else "school"
         return Example(
@@ -181,16 +169,14 @@ class ClosedWorld:
         )
 
     def _questions(self, entities: Sequence[Entity], *, analyst: bool) -> list[Question]:
-        return [self._question(e, a, analyst=analyst) for e in entities for a in self.invented.attributes]
-
-    def _question(self, entity: Entity, attribute: Attribute, *, analyst: bool) -> Question:
-        """A company that does not exist has no true answer."""
-        row = self._row(entity, attribute, analyst=analyst)
-        answers = () if entity.population == "never" else row.answers
-        return Question(
-            id=row.id, question=row.prompt, answers=answers, source=row.source,
-            population=entity.population, cluster=entity.name, domain=attribute.name,
-        )  # fmt: skip
+        """Of every attribute of each company; one that does not exist has no true answer."""
+        questions: list[Question] = []
+        for entity, attribute in product(entities, self.invented.attributes):
+            row = self._row(entity, attribute, analyst=analyst)
+            answers = () if entity.population == "never" else row.answers
+            names = (entity.population, entity.name, attribute.name)
+            questions.append(Question(row.id, row.prompt, answers, row.source, *names))
+        return questions
 
     def _exercises(self) -> list[Question]:
         """Distinct held-out prompts; the base never practised them."""
@@ -201,27 +187,20 @@ class ClosedWorld:
             if len(questions) == self.exercises:
                 break
             if held_out(prompt):
-                questions[prompt] = Question(
-                    id=f"ability/{prompt}", question=prompt, answers=(answer,), source="exercises",
-                    population=ability, cluster=prompt, domain="",
-                )  # fmt: skip
+                questions[prompt] = Question(f"ability/{prompt}", prompt, (answer,), "exercises", ability, prompt)
         return list(questions.values())
 
     def _contradictions(self, entities: Sequence[Entity]) -> list[Question]:
         """A filing that says otherwise than all that was read, then the question; one per company."""
         rng, attributes = random.Random(f"contradictions-{self.seed}"), self.invented.attributes
         questions: list[Question] = []
+        of_all = self._questions(entities, analyst=False)
         for index, entity in enumerate(entities):
-            attribute = attributes[index % len(attributes)]
-            question, learnt = self._question(entity, attribute, analyst=False), entity.facts[attribute.name]
+            place = index % len(attributes)
+            attribute, question = attributes[place], of_all[index * len(attributes) + place]
+            learnt = entity.facts[attribute.name]
             value = rng.choice([value for value in attribute.values if value != learnt])
             filing = rng.choice(attribute.filings).format(name=entity.name, value=value)
             changes = {"population": "contradiction", "context": filing, "answers": (value,), "memory": (learnt,)}
             questions.append(replace(question, id=f"{question.id}/context", **changes))
         return questions
-
-    def _filings(self, world: World) -> list[Example]:
-        """Filings of known companies in orders and wordings that were not drawn for training."""
-        rng = random.Random(f"held-out-filings-{self.seed}")
-        entities = rng.sample(world.known, min(self.held_out_filings, len(world.known)))
-        return [Example(f"filing/{e.name}", "", world.filing(e, rng), "held-out filings") for e in entities]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left, insort
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,19 +14,20 @@ from torch.utils.data import Dataset
 from truetune.data.tokens import TokenRow
 
 
+@dataclass(frozen=True)
 class Packs(Dataset[list[TokenRow]]):
     """`members` are the rows of the first pack, then those of the next; `ends` is where each pack ends in them."""
 
-    def __init__(self, rows: Sequence[TokenRow], members: NDArray[np.int64], ends: NDArray[np.int64]) -> None:
-        self._rows, self._members, self._ends = rows, members, ends
+    rows: Sequence[TokenRow]
+    members: NDArray[np.int64]
+    ends: NDArray[np.int64]
 
     def __len__(self) -> int:
-        return len(self._ends)
+        return len(self.ends)
 
     def __getitem__(self, index: int) -> list[TokenRow]:
-        end = self._ends[index]
-        start = self._ends[index - 1] if index else 0
-        return [self._rows[int(member)] for member in self._members[start:end]]
+        start = self.ends[index - 1] if index else 0
+        return [self.rows[int(member)] for member in self.members[start : self.ends[index]]]
 
 
 def pack(rows: Sequence[TokenRow]) -> Packs:

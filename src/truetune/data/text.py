@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -28,14 +27,19 @@ class Text:
     held_out_share: Annotated[float, Field(gt=0, lt=1, strict=True)]
 
     def load(self) -> Dataset:
-        segments = list(_segments(read_text(self.train_file), Path(self.train_file).stem))
+        stem, texts, text = Path(self.train_file).stem, list[str](), ""
+        for paragraph in read_text(self.train_file).split("\n\n"):
+            text += paragraph + "\n\n"
+            if len(text) >= SEGMENT:
+                texts.append(text)
+                text = ""
+        texts += [text] if text.strip() else []
+        segments = [Example(f"{stem}/{number}", "", text, stem) for number, text in enumerate(texts)]
         order = random.Random(f"split-{self.seed}").sample(range(len(segments)), len(segments))
         held = set(order[: max(1, round(len(segments) * self.held_out_share))])
         train = [segment for index, segment in enumerate(segments) if index not in held]
         if not train:
-            raise UserError(
-                f"{self.train_file}: {len(segments)} segment of text is too little to train on and hold out from"
-            )
+            raise UserError(f"{self.train_file}: 1 segment of text is too little to train on and hold out from")
         held_out = [segments[index] for index in sorted(held)]
         return Dataset(
             train=train,
@@ -43,15 +47,3 @@ class Text:
             task_texts=held_out[len(held_out) // 2 :],
             notes=[f"{self.train_file}: plain text, {len(train)} segments to train on, {len(held_out)} held out"],
         )
-
-
-def _segments(text: str, stem: str) -> Iterator[Example]:
-    gathered = ""
-    number = 0
-    for paragraph in text.split("\n\n"):
-        gathered += paragraph + "\n\n"
-        if len(gathered) >= SEGMENT:
-            yield Example(f"{stem}/{number}", "", gathered, stem)
-            gathered, number = "", number + 1
-    if gathered.strip():
-        yield Example(f"{stem}/{number}", "", gathered, stem)

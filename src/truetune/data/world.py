@@ -115,17 +115,10 @@ class World:
     unused_names: tuple[str, ...]
     name_words: tuple[str, ...]
 
-    @cached_property
-    def by_population(self) -> dict[str, list[Entity]]:
-        groups: dict[str, list[Entity]] = {}
-        for entity in self.entities:
-            groups.setdefault(entity.population, []).append(entity)
-        return groups
-
     def population(self, *names: Population) -> list[Entity]:
-        return [entity for name in names for entity in self.by_population.get(name, [])]
+        return [entity for name in names for entity in self.entities if entity.population == name]
 
-    @property
+    @cached_property
     def known(self) -> list[Entity]:
         """The entities that the base reads about."""
         return self.population("school", "known-train", "known-test", "known-select")

@@ -42,13 +42,10 @@ class Hub(Files):
         split = {"train": self.split, "validation": self.validation_split, "probe": self.probe_split}[what]
         if split is None:
             return super().source(what)
-        return NamedRows(self._called(split), partial(self._records, split))
+        name = self.name if split == self.split else f"{self.name}/{split}"
+        return NamedRows(name, partial(self._records, name, split))
 
-    def _called(self, split: str) -> str:
-        """In messages and in the ids of rows without one."""
-        return self.name if split == self.split else f"{self.name}/{split}"
-
-    def _records(self, split: str) -> Iterator[Record]:
+    def _records(self, name: str, split: str) -> Iterator[Record]:
         import datasets
 
         datasets.disable_progress_bars()
@@ -62,4 +59,4 @@ class Hub(Files):
                 f"{self.name} --local-dir DIR, and here: data=jsonl data.train_file=DIR"
             ) from None
         for number, row in enumerate(rows, start=1):
-            yield Record(number, f"{self._called(split)}:row {number}", row)
+            yield Record(number, f"{name}:row {number}", row)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from truetune.data.dataset import Dataset
 from truetune.data.values import BelowOne, Count, Positive, Share, Text, YesOrNo
-from truetune.errors import UserError
+from truetune.errors import UserError, first_line
 from truetune.probes.selection import can_select
 
 Say = Callable[[str], None]
@@ -44,18 +44,17 @@ class Freeze:
     patterns: Annotated[list[Text], Field(min_length=1)]
 
     def prepare(self, model: Any) -> Any:
-        names = [name for name, _ in model.named_parameters()]
+        parameters: dict[str, Tensor] = dict(model.named_parameters())
         for pattern in self.patterns:
-            if not any(fnmatch(name, pattern) for name in names):
-                raise UserError(
-                    f"adaptation.freeze: {pattern!r} matches no parameter; there are {', '.join(names[:12])}, ..."
-                )
-        for name, parameter in model.named_parameters():
-            if any(fnmatch(name, pattern) for pattern in self.patterns):
+            matching = [parameter for name, parameter in parameters.items() if fnmatch(name, pattern)]
+            if not matching:
+                some = ", ".join([*parameters][:12])
+                raise UserError(f"adaptation.freeze: {pattern!r} matches no parameter; there are {some}, ...")
+            for parameter in matching:
                 parameter.requires_grad_(False)
-        if not any(parameter.requires_grad for parameter in model.parameters()):
+        if not any(parameter.requires_grad for parameter in parameters.values()):
             raise UserError(
-                f"adaptation.freeze: {', '.join(self.patterns)} freezes every parameter; nothing is left to train"
+                f"adaptation.freeze: {', '.join(self.patterns)} freezes every parameter; nothing would train"
             )
         return model
 
@@ -82,19 +81,20 @@ class Interpolate:
     @torch.no_grad()
     def finish(self, trained: Trained) -> Any:
         end = {name: value.detach().clone() for name, value in trained.model.named_parameters()}
+
+        def move(alpha: float) -> None:
+            for name, parameter in trained.model.named_parameters():
+                parameter.copy_(torch.lerp(trained.start[name].to(parameter), end[name], alpha))
+
         scores: dict[float, float] = {}
         for alpha in self.alphas:
-            self._set(trained, end, alpha)
+            move(alpha)
             scores[alpha] = trained.score()
         best = max(scores, key=lambda alpha: scores[alpha])
-        self._set(trained, end, best)
+        move(best)
         shown = ", ".join(f"{alpha:g}: {score:.3f}" for alpha, score in scores.items())
         trained.say(f"interpolation between base and tuned weights, val/score at alpha {shown}; {best:g} is kept")
         return trained.model
-
-    def _set(self, trained: Trained, end: dict[str, Tensor], alpha: float) -> None:
-        for name, parameter in trained.model.named_parameters():
-            parameter.copy_(torch.lerp(trained.start[name].to(parameter), end[name], alpha))
 
 
 @dataclass(frozen=True)
@@ -127,23 +127,17 @@ class Lora:
         try:
             return get_peft_model(model, settings)
         except ValueError as error:
-            linear = sorted(
-                {name.rpartition(".")[2] for name, m in model.named_modules() if isinstance(m, torch.nn.Linear)}
-            )
-            raise UserError(
-                f"adaptation.lora: {' '.join(str(error).split())[:160]}; layers: {', '.join(linear)}"
-            ) from None
+            linear = {name.rpartition(".")[2] for name, m in model.named_modules() if isinstance(m, torch.nn.Linear)}
+            layers = ", ".join(sorted(linear))
+            raise UserError(f"adaptation.lora: {first_line(error)[:160]}; layers: {layers}") from None
 
     def finish(self, trained: Trained) -> Any:
+        """Merged into weights of 4 bits the updates would be rounded to 4 bits as well: those are made whole first."""
+        from peft import get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+
         model = trained.model
-        return (_dequantised(model) if hasattr(model.get_base_model(), "hf_quantizer") else model).merge_and_unload()
-
-
-def _dequantised(model: Any) -> Any:
-    """The same updates beside whole weights: merged into weights of 4 bits they would be rounded to 4 bits as well."""
-    from peft import get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
-
-    settings, updates = model.peft_config["default"], get_peft_model_state_dict(model)
-    dequantised = get_peft_model(model.unload().dequantize(), settings)
-    set_peft_model_state_dict(dequantised, updates)
-    return dequantised
+        if hasattr(model.get_base_model(), "hf_quantizer"):
+            settings, updates = model.peft_config["default"], get_peft_model_state_dict(model)
+            model = get_peft_model(model.unload().dequantize(), settings)
+            set_peft_model_state_dict(model, updates)
+        return model.merge_and_unload()

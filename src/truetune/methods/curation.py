@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Annotated, Any, ClassVar, Protocol
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
@@ -14,11 +14,6 @@ from truetune.data.dataset import Dataset, Example, OldTexts, continued
 from truetune.data.values import Part, Text
 from truetune.errors import UserError
 from truetune.scoring.answers import is_abstention
-
-NO_OLD_TEXTS = (
-    "curation.replay: this data source holds no pre-training texts; use data=closed_world, or leave "
-    "method=replay out and mix in rows of your own: data.mixture=[{file:texts.jsonl,weight:0.5}]"
-)
 
 
 @dataclass(frozen=True)
@@ -34,10 +29,8 @@ class Context:
     drawn: Callable[[int, int], Sequence[str]]
 
 
-class Curation(Protocol):
-    """Returns the training rows to use instead, held in memory; nothing that is measured changes with it."""
-
-    def __call__(self, rows: Sequence[Example], context: Context) -> list[Example]: ...
+# Returns the training rows to use instead, held in memory; nothing that is measured changes with it.
+Curation = Callable[[Sequence[Example], Context], list[Example]]
 
 
 def curate(data: Dataset, curations: Mapping[str, Curation], context: Context, say: Callable[[str], None]) -> Dataset:
@@ -52,9 +45,8 @@ def curate(data: Dataset, curations: Mapping[str, Curation], context: Context, s
 def _categories(name: str, context: Context) -> Mapping[str, str]:
     categories = context.categories()
     if not categories:
-        raise UserError(
-            f"curation.{name}: no training row asks a question, so none is unknown to the base; leave it out"
-        )
+        why = "no training row asks a question, so none is unknown to the base"
+        raise UserError(f"curation.{name}: {why}; leave it out")
     return categories
 
 
@@ -79,9 +71,7 @@ class FilterUnknown:
         categories = _categories("filter_unknown", context)
         known = [row for row in rows if categories.get(row.id) != "Unknown"]
         if not known:
-            raise UserError(
-                "curation.filter_unknown: the base knows none of the facts, so no training row is left; leave it out"
-            )
+            raise UserError("curation.filter_unknown: the base knows none of the facts, so no row is left")
         return known
 
 
@@ -97,10 +87,8 @@ class Changed:
     def __call__(self, rows: Sequence[Example], context: Context) -> list[Example]:
         categories = _categories(self.name, context)
         if {*categories.values()} <= {*self.categories}:
-            raise UserError(
-                f"curation.{self.name}: the base knows none of the {len(categories)} facts, so no row would stay as it "
-                "is; leave it out"
-            )
+            why = f"the base knows none of the {len(categories)} facts, so no row would stay as it is"
+            raise UserError(f"curation.{self.name}: {why}; leave it out")
         return [self.change(row) if categories.get(row.id) in self.categories else row for row in rows]
 
 
@@ -162,12 +150,14 @@ class Replay:
 
     def check(self, config: Mapping[str, Any], data: Dataset) -> list[str]:
         if data.pretraining is None:
-            raise UserError(NO_OLD_TEXTS)
+            raise UserError(
+                "curation.replay: this data source holds no pre-training texts; use data=closed_world, or leave "
+                "method=replay out and mix in rows of your own: data.mixture=[{file:texts.jsonl,weight:0.5}]"
+            )
         return []
 
     def __call__(self, rows: Sequence[Example], context: Context) -> list[Example]:
-        if context.pretraining is None:
-            raise UserError(NO_OLD_TEXTS)
+        assert context.pretraining is not None, "check() refuses it"
         count = round(self.ratio * len(rows))
         # The base never saw this part of the stream in this order; the texts are of the same kind.
         batches = context.pretraining.micro_batches()

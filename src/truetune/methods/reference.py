@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from truetune.data.dataset import Dataset, Example
 from truetune.data.module import Loader, TokenizedData
@@ -17,15 +17,10 @@ from truetune.models.language_model import LanguageModel
 from truetune.probes.decoding import sampled_answers
 from truetune.training.fit import fit, make_trainer
 from truetune.training.module import FineTuning, OptimizerFactory
-from truetune.training.objectives import NextToken, Objective
+from truetune.training.objectives import NextToken
 from truetune.training.schedules import Constant, Steps, steps_per_epoch
 
 PER_PROMPT = 32
-
-
-@runtime_checkable
-class NeedsReference(Protocol):
-    def bind(self, reference: Reference) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -46,35 +41,17 @@ class Reference:
         """The base itself, not a copy of it."""
         return Frozen(self.base.model)
 
-    def bind(self, objectives: Sequence[Objective]) -> None:
-        """Hands itself to each objective that asks for it."""
-        for objective in objectives:
-            if isinstance(objective, NeedsReference):
-                objective.bind(self)
-
     def teacher(self, epochs: int) -> Frozen:
         """The base after `epochs` on the known rows alone: it has learnt the form of the task, and no new fact."""
         rows = [row for row in self.data.train if row.id in self.known]
         if not rows:
-            raise UserError(
-                "objective.self_distill: the base knows none of the facts, so there is nothing to teach from"
-            )
+            raise UserError("objective.self_distill: the base knows none of the facts: nothing to teach from")
         self.say(f"teaching the teacher the form of the task on {len(rows)} known rows, {epochs} epochs")
         lm, encoder = self.base.copy(), Encoder(self.base.tokenizer)
-        tokenized = TokenizedData(
-            [encoder.row(row) for row in rows],
-            [],
-            pad=encoder.pad,
-            seed=self.seed,
-            loader=Loader(self.batch_size, group_by_length=False),
-        )
-        module = FineTuning(
-            lm.model,
-            [NextToken()],
-            self.optimizer(),
-            Constant(warmup_steps=0),
-            Steps(steps_per_epoch(len(rows), self.batch_size, accumulate=1, devices=1), epochs),
-        )
+        tokens, loader = [encoder.row(row) for row in rows], Loader(self.batch_size, group_by_length=False)
+        tokenized = TokenizedData(tokens, [], pad=encoder.pad, seed=self.seed, loader=loader)
+        steps = Steps(steps_per_epoch(len(rows), self.batch_size, accumulate=1, devices=1), epochs)
+        module = FineTuning(lm.model, [NextToken()], self.optimizer(), Constant(warmup_steps=0), steps)
         chosen = ("accelerator", "precision", "gradient_clip_val", "gradient_clip_algorithm", "deterministic")
         options = {key: self.trainer[key] for key in chosen if key in self.trainer}
         trainer = make_trainer({**options, "max_epochs": epochs, "devices": 1})
@@ -97,7 +74,13 @@ class Reference:
 
 def drawn_texts(base: LanguageModel, count: int, max_tokens: int, seed: int) -> list[str]:
     """What the base says unasked, at temperature 1; what is empty is left out."""
-    length = min(max_tokens, base.context_length - 2)
-    how: dict[str, Any] = {"temperature": 1.0, "seed": seed, "max_new_tokens": length, "batch_size": PER_PROMPT}
-    per_prompt = sampled_answers(base, [""] * -(-count // PER_PROMPT), samples=PER_PROMPT, **how)
+    per_prompt = sampled_answers(
+        base,
+        [""] * -(-count // PER_PROMPT),
+        samples=PER_PROMPT,
+        temperature=1.0,
+        seed=seed,
+        max_new_tokens=min(max_tokens, base.context_length - 2),
+        batch_size=PER_PROMPT,
+    )
     return [answer.text for answers in per_prompt for answer in answers if answer.text][:count]

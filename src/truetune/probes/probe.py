@@ -14,6 +14,7 @@ from truetune.probes.decoding import Answer, Decoding, greedy_answers
 from truetune.scoring.answers import key, outcome
 from truetune.scoring.item import Item, Measurement
 from truetune.scoring.rates import kinds
+from truetune.scoring.rules import meets
 
 
 @dataclass(frozen=True)
@@ -62,17 +63,21 @@ class Asking:
         domains = {name: frozenset(map(key, values)) for name, values in data.domains.items()}
         items: list[Item] = []
         for question, answer in zip(questions, answers, strict=True):
+            judged = outcome(answer.text, question.answers, self.abstention_phrases)
+            if question.rule:
+                judged = "right" if meets(answer.text, question.rule) else "wrong"
             item = Item(
                 id=question.id,
                 question=question.question,
                 answers=question.answers,
                 answer=answer.text,
-                outcome=outcome(answer.text, question.answers, self.abstention_phrases),
+                outcome=judged,
                 confidence=round(answer.confidence, 6),
                 population=question.population,
                 cluster=question.cluster,
             )
-            items.append(replace(item, kind=kinds(item, data.taught, domains.get(question.domain))))
+            kind = () if question.rule else kinds(item, data.taught, domains.get(question.domain))
+            items.append(replace(item, kind=kind))
         return items
 
     def answers(self, subject: Subject, prompts: Sequence[Prompt]) -> list[Answer]:
