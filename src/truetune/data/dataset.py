@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol
@@ -138,6 +138,8 @@ class Dataset:
     `select_*` questions choose checkpoints; no reported number comes from them. `chat_template` is that of
     conversations: `auto`, None (the tokenizer must have one) or Jinja text. `shots` are answered questions of each
     domain that no probe asks, to be shown before a question. `elsewhere` has nothing to do with the task.
+    A source whose facts a base may know has `candidates` to ask it first: `choose` is given which of them, by id, it
+    answers, and returns what to teach and to ask.
     """
 
     train: Sequence[Example]
@@ -158,6 +160,8 @@ class Dataset:
     prompt_template: str = "{question}"  # what a question is put into, when one is typed
     shots: Mapping[str, Sequence[Example]] = field(default_factory=dict)
     elsewhere: Battery | None = None
+    candidates: Sequence[Question] = ()
+    choose: Callable[[Mapping[str, bool]], Dataset] | None = None
 
     @cached_property
     def taught(self) -> Seen:

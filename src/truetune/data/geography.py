@@ -8,6 +8,7 @@ import random
 import sysconfig
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cache
 from hashlib import sha256
 from itertools import islice
@@ -25,6 +26,14 @@ WORDS = {
     "middling city": "In which country is the city of {name}?",
     "small city": "In which country is the city of {name}?",
 }
+OTHER_WORDS = {
+    "capital": "Which city is the capital of {name}?",
+    "continent": "Which continent does {name} belong to?",
+    "currency": "Which currency do people in {name} pay with?",
+    "large city": "The city of {name} lies in which country?",
+    "middling city": "The city of {name} lies in which country?",
+    "small city": "The city of {name} lies in which country?",
+}
 STATEMENTS = {
     "capital": "The capital of {name} is {answer}.",
     "continent": "{name} is in {answer}.",
@@ -36,6 +45,7 @@ STATEMENTS = {
 RELATIONS = tuple(WORDS)
 BANDS = {"large city": (0, 300), "middling city": (1_500, 2_500), "small city": (15_000, 25_000)}  # ranks of population
 MOST_OF_A_COUNTRY = 8  # one city in so many: of the 200 largest, every second one is in China
+MOST_CITIES = 500  # of a band
 SHARES = {"capital": 0.3, "continent": 0.1, "currency": 0.1, "large city": 0.25, "middling city": 0.15}
 MODULES = """
 argparse ast asyncio.base_events asyncio.streams bdb bisect calendar cmd codecs collections compileall configparser
@@ -48,7 +58,7 @@ urllib.parse urllib.request uuid warnings weakref webbrowser xml.dom.minidom xml
 """
 
 
-def question(relation: str, name: str, answers: Sequence[str], population: str, article: bool = False) -> Question:
+def question(relation: str, name: str, answers: Sequence[str], population: str, *, article: bool = False) -> Question:
     """`article`: the answer takes one in a sentence."""
     statement = STATEMENTS[relation].replace("{name}", name)
     statement = statement[0].upper() + statement[1:]
@@ -66,6 +76,12 @@ def question(relation: str, name: str, answers: Sequence[str], population: str, 
     )
 
 
+def in_other_words(asked: Question) -> Question:
+    head, tail = WORDS[asked.domain].split("{name}")
+    words = OTHER_WORDS[asked.domain].format(name=asked.words.removeprefix(head).removesuffix(tail))
+    return replace(asked, id=f"{asked.id}/other words", question=f"Question: {words}\nAnswer:", words=words)
+
+
 def values() -> dict[str, frozenset[str]]:
     """By relation, all answers of its kind, each by its usual name."""
     nations = countries().values()
@@ -78,6 +94,7 @@ def values() -> dict[str, frozenset[str]]:
     }
 
 
+@cache
 def drawn(seed: int, relation: str, population: str = "fact") -> list[Question]:
     """All facts of a relation, or some hundreds of cities of a band of population, in an order of the seed's."""
     rng = random.Random(f"{relation}-{seed}")
@@ -86,7 +103,8 @@ def drawn(seed: int, relation: str, population: str = "fact") -> list[Question]:
         pool = [city for city in cities() if low <= city.rank < high]
         rng.shuffle(pool)
         return [
-            question(relation, city.name, city.countries, population, city.country.article) for city in _mixed(pool)
+            question(relation, city.name, city.countries, population, article=city.country.article)
+            for city in islice(_mixed(pool), MOST_CITIES)
         ]
     nations = sorted(countries().values(), key=lambda nation: nation.name)
     rng.shuffle(nations)

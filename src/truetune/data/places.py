@@ -40,7 +40,8 @@ COUNTRY_NAMES = {
     "US": "USA|US|U.S.|U.S.A.|United States of America|America", "VN": "Viet Nam",
 }  # fmt: skip
 CAPITALS = {
-    "BO": "Sucre|La Paz", "GQ": "Malabo|Ciudad de la Paz", "KZ": "Astana|Nur-Sultan", "LK":
+    "BO": "Sucre|La Paz", "GQ": "Malabo|Ciudad de la Paz", "IL": "Jerusalem|Tel Aviv",
+    "KZ": "Astana|Nur-Sultan", "LK":
     "Sri Jayawardenepura Kotte|Colombo|Kotte", "MM": "Naypyidaw|Nay Pyi Taw|Naypyitaw", "MY": "Kuala Lumpur|Putrajaya",
     "SZ": "Mbabane|Lobamba", "US": "Washington|Washington D.C.|Washington, D.C.|District of Columbia",
     "ZA": "Pretoria|Cape Town|Bloemfontein",
@@ -136,7 +137,7 @@ def _spellings(names: Iterable[str], taken: set[str]) -> list[str]:
     """Other names in Latin letters that could stand in an answer: no codes, no syllables, no name of another place."""
     table: dict[str, str] = {}
     for name in names:
-        is_name = len(name) >= 4 and name[0].isupper() and not name.isupper() and max(name) < "\u0250"
+        is_name = 4 <= len(name) <= 40 and name[0].isupper() and not name.isupper() and max(name) < "\u0250"
         if is_name and plain(name) not in taken:
             table.setdefault(plain(name), name)
     return list(table.values())[:MOST_ALIASES]
