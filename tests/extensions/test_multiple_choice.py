@@ -12,7 +12,8 @@ from truetune.errors import UserError
 from truetune.extensions.multiple_choice import MultipleChoice
 from truetune.probes.likelihood import Likelihood, RowScore
 from truetune.probes.measure import notes
-from truetune.probes.probe import Asking, Subject
+from truetune.probes.asking import Asking
+from truetune.probes.probe import Subject
 
 QUESTIONS = [
     Question("a", "w0 w1", ("w2", "w3 w4"), "here", wrong=("w5", "w6 w7 w8")),

@@ -16,7 +16,8 @@ from truetune.probes import probe
 from truetune.probes.baseline import measurement_digest
 from truetune.probes.hallucination import Hallucination
 from truetune.probes.measure import measure
-from truetune.probes.probe import Asking, Subject
+from truetune.probes.asking import Asking
+from truetune.probes.probe import Subject
 
 ASKING = Asking(max_new_tokens=4, batch_size=8, abstention_phrases=("pass it",))
 ANSWERS = {

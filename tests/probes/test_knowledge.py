@@ -8,7 +8,7 @@ from truetune.data.dataset import Example, Turn
 from truetune.probes import knowledge
 from truetune.probes.decoding import Answer
 from truetune.probes.knowledge import Examiner, Knowledge, summary
-from truetune.probes.probe import Asking
+from truetune.probes.asking import Asking
 
 WORDS = {"sure?", "also?", "half?", "weak?", "never?", "right", "wrong"}
 ASKING = Asking(3, 16, ())

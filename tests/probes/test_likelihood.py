@@ -11,7 +11,8 @@ from truetune.data.tokens import Encoder, collate
 from truetune.models.frozen import Frozen
 from truetune.probes.decoding import greedy_answers
 from truetune.probes.likelihood import likelihood
-from truetune.probes.probe import Asking, Subject
+from truetune.probes.asking import Asking
+from truetune.probes.probe import Subject
 from truetune.probes.retention import Retention
 from truetune.probes.task import Task
 

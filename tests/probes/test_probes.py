@@ -18,7 +18,8 @@ from truetune.probes.calibration import Calibration, calibration
 from truetune.probes.hallucination import Hallucination
 from truetune.probes.likelihood import Likelihood, RowScore
 from truetune.probes.measure import compare, fit, measure, notes
-from truetune.probes.probe import Asking, Subject
+from truetune.probes.asking import Asking
+from truetune.probes.probe import Subject
 from truetune.probes.retention import Retention
 from truetune.probes.selection import selection
 from truetune.probes.task import Task

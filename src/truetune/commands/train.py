@@ -24,10 +24,11 @@ from truetune.methods.reference import Reference, drawn_texts
 from truetune.models.language_model import LanguageModel, with_template
 from truetune.models.logits import check_packing
 from truetune.models.pretrained import Pretrained
+from truetune.probes.asking import Asking
 from truetune.probes.baseline import held_out_digest, measure_base
 from truetune.probes.knowledge import Knowledge, groups, summary
 from truetune.probes.measure import compare, follow, measure, values
-from truetune.probes.probe import Asking, Probe, Subject
+from truetune.probes.probe import Probe, Subject
 from truetune.probes.selection import selection
 from truetune.records.state import State
 from truetune.scoring.item import Measurement

@@ -21,9 +21,9 @@ NAMES: dict[Command, str] = {"train": "truetune", "measure": "truetune-measure"}
 NEEDED: dict[Command, tuple[str, ...]] = {
     "train": (
         *("data", "loader", "model", "objective", "optimizer", "schedule", "trainer"),
-        *("probe", "paths", "measure", "knowledge", "run"),
+        *("probe", "paths", "measure", "asking", "knowledge", "run"),
     ),
-    "measure": ("data", "model", "baseline", "probe", "paths", "measure", "run"),
+    "measure": ("data", "model", "baseline", "probe", "paths", "measure", "asking", "run"),
 }
 COLLECTIONS = ("objective", "probe", "curation", "adaptation", "decoding", "callbacks", "logger")  # objects by name
 

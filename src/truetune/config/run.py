@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from truetune.methods.curation import Curation
     from truetune.models.pretrained import Pretrained
     from truetune.models.tiny import Embedded
+    from truetune.probes.asking import Asking
     from truetune.probes.knowledge import Examiner
     from truetune.probes.measure import MeasureSettings
     from truetune.training.module import OptimizerFactory
@@ -103,6 +104,10 @@ class Run:
         return self._make("measure")
 
     @cached_property
+    def asking(self) -> Asking:
+        return self.measure.asking(self._make("asking"))
+
+    @cached_property
     def knowledge(self) -> Examiner:
         return self._make("knowledge")
 
@@ -130,7 +135,7 @@ class Run:
         return list(self.made("adaptation").values())
 
     def probes(self) -> list[Any]:
-        return list(self.made("probe", asking=self.measure.asking).values())
+        return list(self.made("probe", asking=self.asking).values())
 
     def callbacks(self) -> list[Any]:
         return list(self.made("callbacks").values())
@@ -167,7 +172,7 @@ def prepare(cfg: DictConfig, command: Command = "train") -> Prepared:
         for name, node in (config.get("logger") or {}).items():
             make.check(node, f"logger.{name}", trusted)  # made, it might reach for its server
     for group in groups:
-        extra = {"asking": run.measure.asking} if group == "probe" else {}
+        extra = {"asking": run.asking} if group == "probe" else {}
         objects |= {f"{group}.{name}": made for name, made in run.made(group, **extra).items()}
     notes = [*data.notes, *checks.questions(data.task), *checks.together(config, data, objects)]
     return replace(run.prepared, data=replace(data, notes=notes))

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from truetune.data.dataset import Dataset, Question
-from truetune.probes.probe import Asking, Subject
+from truetune.probes.asking import Asking
+from truetune.probes.probe import Subject
 from truetune.scoring.answers import contains, exact_match
 from truetune.scoring.item import Item, Measurement
 from truetune.scoring.rates import rates
@@ -44,4 +45,5 @@ def below_context(question: Question) -> Question:
     turns = question.turns
     if turns:
         turns = (*turns[:-1], turns[-1]._replace(content=f"{question.context}\n{turns[-1].content}"))
-    return replace(question, question=f"{question.context}\n{question.question}", turns=turns)
+    words = f"{question.context}\n{question.words}" if question.words else ""
+    return replace(question, question=f"{question.context}\n{question.question}", turns=turns, words=words)

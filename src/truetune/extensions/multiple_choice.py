@@ -10,8 +10,9 @@ from itertools import islice
 from truetune.data.dataset import Dataset, Example, Question, continued
 from truetune.data.tokens import Encoder
 from truetune.models.language_model import LanguageModel
+from truetune.probes.asking import Asking
 from truetune.probes.likelihood import likelihood
-from truetune.probes.probe import Asking, Subject
+from truetune.probes.probe import Subject
 from truetune.scoring.estimates import mean_t_interval, rate
 from truetune.scoring.item import Item, Measurement
 
@@ -45,7 +46,7 @@ class MultipleChoice:
         if not questions:
             return Measurement()
         rows = [row for question in questions for row in choices(question)]
-        scores = iter(likelihood(subject.lm, rows, batch_size=self.asking.batch_size, choices=True).rows)
+        scores = iter(likelihood(subject.lm, rows, **self.asking.size, choices=True).rows)
         items: list[Item] = []
         best_per_token: list[bool] = []
         true_shares: list[float] = []

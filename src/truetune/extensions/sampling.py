@@ -14,8 +14,9 @@ import numpy as np
 from truetune.data.dataset import Dataset, Question
 from truetune.data.values import Count, NotNegative, Seed
 from truetune.errors import UserError
+from truetune.probes.asking import Asking, resolved
 from truetune.probes.decoding import sampled_answers
-from truetune.probes.probe import Asking, Subject
+from truetune.probes.probe import Subject
 from truetune.scoring.answers import key
 from truetune.scoring.calibration import auroc
 from truetune.scoring.estimates import bootstrap, paired_difference
@@ -67,14 +68,15 @@ class Sampling:
         if not questions:
             return Measurement()
         items = self.asking.ask(subject, questions, data)
+        form = resolved(self.asking.how.forms[0], subject.lm, data)
         sampled = sampled_answers(
             subject.lm,
-            [question.asked for question in questions],
+            [self.asking.prompt(question, form, data) for question in questions],
             samples=self.samples,
             temperature=self.temperature,
             seed=self.seed,
-            max_new_tokens=self.asking.max_new_tokens,
-            batch_size=self.asking.batch_size,
+            max_new_tokens=self.asking.room(subject.lm, questions, form).tokens,
+            **self.asking.size,
         )
         texts = [[answer.text for answer in answers] for answers in sampled]
         agreement = [self_agreement(item.answer, each, self.same) for item, each in zip(items, texts, strict=True)]

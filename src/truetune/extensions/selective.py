@@ -9,7 +9,8 @@ import numpy as np
 
 from truetune.data.dataset import Dataset, Question
 from truetune.data.values import NotNegative
-from truetune.probes.probe import Asking, Subject
+from truetune.probes.asking import Asking
+from truetune.probes.probe import Subject
 from truetune.scoring.estimates import bootstrap, paired_difference
 from truetune.scoring.item import Measurement
 from truetune.scoring.rates import clusters

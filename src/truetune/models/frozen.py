@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from truetune.models.language_model import trainable_copy
+from truetune.models.language_model import in_dtype, trainable_copy
 from truetune.models.logits import AtPositions, forward
 
 if TYPE_CHECKING:
@@ -36,6 +36,11 @@ class Frozen:
 
     def at_positions(self, device: torch.device) -> AtPositions:
         return AtPositions(self._model.to(device))  # pyright: ignore[reportArgumentType]
+
+    def in_dtype(self, dtype: torch.dtype | None) -> Frozen:
+        """Itself, or a copy in another type (see `language_model.in_dtype`)."""
+        model = in_dtype(self._model, dtype)
+        return self if model is self._model else Frozen(model)
 
     def trainable(self) -> Any:
         """A copy that takes gradients, in evaluation mode."""

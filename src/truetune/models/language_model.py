@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
+LARGE = 50_000_000  # parameters from which on a measurement is bound by matrix products
+
+
 @dataclass(frozen=True)
 class LanguageModel:
     """`digest` is the content hash of weights and tokenizer: it keys everything cached about this model."""
@@ -60,6 +63,30 @@ def with_template(lm: LanguageModel, template: str | None, say: Callable[[str], 
 def fastest(accelerator: str = "auto") -> torch.device:
     """Where to ask a model that no Trainer places: a GPU if there is one, unless `accelerator` is `cpu`."""
     return torch.device("cuda" if accelerator != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def fast_dtype() -> torch.dtype:
+    """bfloat16 where matrix products are computed in it, else float32."""
+    if torch.cuda.is_available():
+        is_fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        features: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+        is_fast = features.get("avx512_bf16") or features.get("amx_bf16")
+    return torch.bfloat16 if is_fast else torch.float32
+
+
+def in_dtype(model: Any, dtype: torch.dtype | None) -> Any:
+    """The model itself, or a copy if its weights are to be of another type; quantised weights stay as they are.
+
+    None: the fast type for a model of at least LARGE parameters, and that of the weights for a smaller one.
+    """
+    weights = next(model.parameters())
+    if dtype is None:
+        size = sum(parameter.numel() for parameter in model.parameters())
+        dtype = fast_dtype() if size >= LARGE and weights.dtype == torch.float32 else weights.dtype
+    if weights.dtype == dtype or getattr(model, "is_quantized", False):
+        return model
+    return copy.deepcopy(model).to(dtype)
 
 
 def trainable_copy(model: Any) -> Any:

@@ -13,8 +13,9 @@ from filelock import FileLock
 
 from truetune.data.dataset import Dataset, Example, Question
 from truetune.models.language_model import LanguageModel
+from truetune.probes.asking import Asking
 from truetune.probes.measure import measure, notes
-from truetune.probes.probe import Asking, Probe, Subject
+from truetune.probes.probe import Probe, Subject
 from truetune.records.files import remove_torn, write_atomic, writing
 from truetune.records.record import item_from_json, metrics_from_json, metrics_to_json
 from truetune.scoring.item import Measurement

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from truetune.data.dataset import Dataset, Question
-from truetune.probes.probe import Asking, Subject
+from truetune.probes.asking import Asking
+from truetune.probes.probe import Subject
 from truetune.scoring.calibration import auroc, brier, ece
 from truetune.scoring.estimates import Estimate, bootstraps
 from truetune.scoring.item import Item, Measurement

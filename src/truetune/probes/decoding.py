@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections import Counter
+from collections.abc import Callable, Container, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import lru_cache
 from inspect import signature
+from itertools import takewhile
 from typing import Any, Protocol
 
 import torch
@@ -17,6 +20,9 @@ from truetune.data.tokens import Encoder
 from truetune.errors import UserError
 from truetune.models.language_model import LanguageModel
 from truetune.models.logits import bare
+
+SHARED = 16  # tokens that prompts must begin with in common for these to be read once
+UNLIMITED = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -48,15 +54,18 @@ def greedy_answers(
     *,
     max_new_tokens: int,
     batch_size: int,
+    batch_tokens: int = UNLIMITED,
+    one_line: bool = False,
     decoding: Decoding | None = None,
     streamer: Any = None,
 ) -> list[Answer]:
     """One answer a prompt, in the prompts' order; rows of similar length share a batch.
 
-    A `streamer` of transformers is given the tokens of a single prompt as they come.
+    A batch has at most `batch_size` rows and about `batch_tokens` tokens, answers included. With `one_line` an answer
+    ends with its first line. A `streamer` of transformers is given the tokens of a single prompt as they come.
     """
-    how = _How(max_new_tokens, decoding=decoding, streamer=streamer)
-    return [answer for (answer,) in _answers(lm, prompts, how, batch_size)]
+    how = _How(max_new_tokens, one_line=one_line, decoding=decoding, streamer=streamer)
+    return [answer for (answer,) in _answers(lm, prompts, how, batch_size, batch_tokens)]
 
 
 def sampled_answers(
@@ -68,13 +77,14 @@ def sampled_answers(
     seed: int,
     max_new_tokens: int,
     batch_size: int,
+    batch_tokens: int = UNLIMITED,
 ) -> list[list[Answer]]:
     """`samples` answers a prompt, drawn from the whole distribution at `temperature` > 0; each prompt is read once."""
     if samples == 0:
         return [[] for _ in prompts]
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return _answers(lm, prompts, _How(max_new_tokens, samples, temperature), batch_size)
+        return _answers(lm, prompts, _How(max_new_tokens, samples, temperature), batch_size, batch_tokens)
 
 
 class Decoding(Protocol):
@@ -88,35 +98,66 @@ class _How:
     max_new_tokens: int
     samples: int = 1
     temperature: float = 0.0
+    one_line: bool = False
     decoding: Decoding | None = None
     streamer: Any = None
 
 
-def _answers(lm: LanguageModel, prompts: Sequence[Prompt], how: _How, batch_size: int) -> list[list[Answer]]:
-    encoder, room = Encoder(lm.tokenizer), lm.context_length - how.max_new_tokens
-    if room <= len(encoder.prefix):
+def _answers(
+    lm: LanguageModel, prompts: Sequence[Prompt], how: _How, batch_size: int, batch_tokens: int
+) -> list[list[Answer]]:
+    encoder, left = Encoder(lm.tokenizer), lm.context_length - how.max_new_tokens
+    if left <= len(encoder.prefix):
         raise UserError(
             f"measure.max_new_tokens={how.max_new_tokens} leaves no room for a question in the model's context of "
             f"{lm.context_length} tokens; lower it"
         )
-    encoded = [encoder.question(prompt, room) or [encoder.eos] for prompt in prompts]
-    order = sorted(range(len(prompts)), key=lambda index: len(encoded[index]))
-    size = max(1, batch_size // how.samples)
+    encoded = [encoder.question(prompt, left) or [encoder.eos] for prompt in prompts]
+    ends = [*lm.ends, *(line_ends(lm) if how.one_line else ())]
     answers: list[list[Answer]] = [[] for _ in prompts]
     with evaluating(lm.model):
-        for start in range(0, len(order), size):
-            chosen = order[start : start + size]
-            decoded = _decode(lm, encoder, [encoded[i] for i in chosen], how)
+        for batch in batches(encoded, batch_size // how.samples, batch_tokens // how.samples, how.max_new_tokens):
+            decoded = _decode(lm, encoder, [encoded[index] for index in batch], how, ends)
             for place, answer in enumerate(decoded):
-                answers[chosen[place // how.samples]].append(answer)
+                answers[batch[place // how.samples]].append(answer)
     return answers
 
 
-def _decode(lm: LanguageModel, encoder: Encoder, prompts: list[list[int]], how: _How) -> list[Answer]:
-    width = max(map(len, prompts))
-    device = next(lm.model.parameters()).device
-    input_ids = torch.tensor([[encoder.pad] * (width - len(p)) + p for p in prompts], device=device)
-    attention_mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device)
+def batches(
+    rows: Sequence[Sequence[int]], most_rows: int, most_tokens: int, more: int = 0, *, beginnings: bool = True
+) -> Iterator[list[int]]:
+    """Indices of rows that share a batch: of similar length and, if asked for, with a long beginning in common.
+
+    `more` tokens are added to each row.
+    """
+    times = Counter(tuple(row[:SHARED]) for row in rows if beginnings and len(row) > SHARED)
+
+    def place(index: int) -> tuple[tuple[int, ...], int]:
+        beginning = tuple(rows[index][:SHARED])
+        return beginning if times[beginning] >= 8 else (), len(rows[index])
+
+    batch: list[int] = []
+    for index in sorted(range(len(rows)), key=place):
+        tokens = (len(batch) + 1) * (len(rows[index]) + more)
+        full = len(batch) >= max(1, most_rows) or tokens > most_tokens
+        if batch and (full or place(batch[0])[0] != place(index)[0]):
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch
+
+
+@lru_cache(maxsize=4)
+def line_ends(lm: LanguageModel) -> tuple[int, ...]:
+    """The tokens with a line end in them, as byte-level and SentencePiece vocabularies write it."""
+    vocabulary: dict[str, int] = lm.tokenizer.get_vocab()
+    return tuple(i for text, i in vocabulary.items() if "Ċ" in text or "\n" in text or text == "<0x0A>")
+
+
+def _decode(
+    lm: LanguageModel, encoder: Encoder, prompts: list[list[int]], how: _How, ends: Sequence[int]
+) -> list[Answer]:
     model: Any = lm.model
     inner: Any = bare(model)  # an adapter's wrapper has no generation_config of its own, and would keep one
     draws = {"temperature": how.temperature, "top_k": 0, "top_p": 1.0} if how.temperature else {}
@@ -126,26 +167,56 @@ def _decode(lm: LanguageModel, encoder: Encoder, prompts: list[list[int]], how: 
         max_new_tokens=how.max_new_tokens,
         use_cache=True,
         pad_token_id=encoder.pad,
-        eos_token_id=lm.ends,
+        eos_token_id=list(ends),
         return_dict_in_generate=True,
         output_hidden_states=how.decoding is not None,
     )
     of_model, scores = inner.generation_config, _Scores()
-    shared = _read_once(model, input_ids, attention_mask, how.samples) if how.samples > 1 else {}
-    rows = {
-        "input_ids": input_ids.repeat_interleave(how.samples, 0),
-        "attention_mask": attention_mask.repeat_interleave(how.samples, 0),
-    }
+    inputs = _read_once(model, encoder.pad, prompts, how)
     inner.generation_config = GenerationConfig()  # what is left open is taken from the model's own: penalties, beams
     try:
         with how.decoding.processor(model) if how.decoding else nullcontext() as changing:
             processors = {"logits_processor": [scores, *([changing] if changing else [])]}
-            output = model.generate(**rows, **shared, **processors, generation_config=settings, streamer=how.streamer)
+            output = model.generate(**inputs, **processors, generation_config=settings, streamer=how.streamer)
     finally:
         inner.generation_config = of_model
-    tokens = output.sequences[:, width:]
-    ended = torch.isin(tokens, tokens.new_tensor(lm.ends))
-    return [_answer(lm, *row) for row in zip(tokens, ended, scores.log_probs(tokens), strict=True)]
+    tokens = output.sequences[:, inputs["input_ids"].shape[1] :]
+    ended = torch.isin(tokens, tokens.new_tensor(ends))
+    lines = set(ends) - set(lm.ends)
+    return [_answer(lm, *row, lines) for row in zip(tokens, ended, scores.log_probs(tokens), strict=True)]
+
+
+def _read_once(model: Any, pad: int, prompts: list[list[int]], how: _How) -> dict[str, Any]:
+    """Tokens and mask of the prompts, and keys and values of what need not be read again for each answer.
+
+    Of several samples of a prompt that is all but its last token; of several prompts what they all begin with, behind
+    which the padding then stands.
+    """
+    device = next(model.parameters()).device
+    ids, mask = padded(prompts, pad, device)
+    same = takewhile(lambda pair: pair[0] == pair[1], zip(min(prompts), max(prompts), strict=False))
+    beginning = [token for token, _ in same][: min(map(len, prompts)) - 1] if len(prompts) > 1 else []
+    cache = None
+    if how.samples > 1:
+        cache = read(model, *padded([prompt[:-1] for prompt in prompts], pad, device), how.samples)
+        ids, mask = ids.repeat_interleave(how.samples, 0), mask.repeat_interleave(how.samples, 0)
+    elif len(beginning) >= SHARED and how.decoding is None:
+        once, seen = padded([beginning], pad, device)
+        cache = read(model, once, seen, len(prompts))
+        if cache is not None:
+            ids, mask = padded([prompt[len(beginning) :] for prompt in prompts], pad, device)
+            ids = torch.cat([once.expand(len(prompts), -1), ids], dim=1)
+            mask = torch.cat([seen.expand(len(prompts), -1), mask], dim=1)
+    inputs = {"input_ids": ids, "attention_mask": mask}
+    return inputs if cache is None else {**inputs, "past_key_values": cache}
+
+
+def padded(rows: Sequence[Sequence[int]], pad: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Tokens and attention mask, padded on the left."""
+    width = max(map(len, rows))
+    ids = torch.tensor([[*[pad] * (width - len(row)), *row] for row in rows], dtype=torch.long, device=device)
+    mask = torch.tensor([[*[0] * (width - len(row)), *[1] * len(row)] for row in rows], device=device)
+    return ids, mask
 
 
 class _Scores:
@@ -170,26 +241,28 @@ class _Scores:
         return torch.stack(self._taken, dim=1)
 
 
-def _read_once(model: Any, input_ids: Tensor, attention_mask: Tensor, samples: int) -> dict[str, Any]:
-    """Keys and values of all but the prompts' last tokens, once a prompt, repeated for its samples.
+def read(model: Any, input_ids: Tensor, attention_mask: Tensor, times: int) -> Any:
+    """Keys and values of prompts padded on the left, each repeated so many times.
 
-    Nothing where the architecture keeps no such cache: the prompt is then read once a sample.
+    None where the architecture keeps no such cache: the prompts are then read once an answer.
     """
-    if input_ids.shape[1] < 2:
-        return {}
-    positions = (attention_mask.cumsum(-1) - 1).clamp(min=0)[:, :-1]
+    if input_ids.shape[1] < 1:
+        return None
     takes_positions = "position_ids" in signature(bare(model).forward).parameters
-    options = {"position_ids": positions} if takes_positions else {}
-    output = model(input_ids[:, :-1], attention_mask=attention_mask[:, :-1], use_cache=True, **options)
+    options = {"position_ids": (attention_mask.cumsum(-1) - 1).clamp(min=0)} if takes_positions else {}
+    output = model(input_ids, attention_mask=attention_mask, use_cache=True, **options)
     cache: Any = getattr(output, "past_key_values", None)
     if not hasattr(cache, "batch_repeat_interleave"):
-        return {}
-    cache.batch_repeat_interleave(samples)
-    return {"past_key_values": cache}
+        return None
+    cache.batch_repeat_interleave(times)
+    return cache
 
 
-def _answer(lm: LanguageModel, tokens: Tensor, ended: Tensor, log_probs: Tensor) -> Answer:
+def _answer(lm: LanguageModel, tokens: Tensor, ended: Tensor, log_probs: Tensor, lines: Container[int]) -> Answer:
     length = int(ended.int().argmax()) if ended.any() else len(tokens)
     scored = log_probs[: min(length + 1, len(tokens))]
-    text = str(lm.tokenizer.decode(tokens[:length].tolist(), skip_special_tokens=True))
-    return Answer(text.rpartition("</think>")[2].strip(), float(scored.mean().exp()))
+    ids = tokens[: length + 1].tolist()
+    if length < len(tokens) and ids[-1] not in lines:
+        ids.pop()  # the token of a line end may have the answer's last letters in it, an end token has none
+    text = str(lm.tokenizer.decode(ids, skip_special_tokens=True)).rpartition("</think>")[2].strip()
+    return Answer(text.partition("\n")[0].strip() if lines else text, float(scored.mean().exp()))

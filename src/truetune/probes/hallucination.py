@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from truetune.data.dataset import Dataset, Question
-from truetune.probes.probe import Asking, Subject
+from truetune.probes.asking import Asking
+from truetune.probes.probe import Subject
 from truetune.scoring.item import Measurement
 from truetune.scoring.rates import rates
 

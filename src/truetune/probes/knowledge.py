@@ -11,11 +11,10 @@ from typing import Any, Literal
 from truetune.data.dataset import Example, Prompt
 from truetune.data.values import Count, CountOrZero, Positive, YesOrNo
 from truetune.models.language_model import LanguageModel
+from truetune.probes.asking import BETWEEN, STEPS, Asking, longest_answer
 from truetune.probes.decoding import greedy_answers, sampled_answers
-from truetune.probes.probe import Asking
 from truetune.scoring.answers import exact_match
 
-BETWEEN = "\n\n"
 Category = Literal["HighlyKnown", "MaybeKnown", "WeaklyKnown", "Unknown"]
 NAMES: dict[Category, str] = {  # in the names of metrics
     "HighlyKnown": "highly_known",
@@ -63,7 +62,8 @@ class Examiner:
         shown = self._shown([fact for fact in facts if not fact.asks and not fact.turns], seed)
         wordings = [fact.asks or _few_shot(fact, shown) for fact in facts]
         prompts = list(dict.fromkeys(prompt for asks in wordings for prompt in asks))
-        size: dict[str, Any] = {"max_new_tokens": asking.max_new_tokens, "batch_size": asking.batch_size}
+        most = asking.max_new_tokens or min(longest_answer(lm, (fact.answers for fact in facts)) + 8, STEPS)
+        size: dict[str, Any] = {"max_new_tokens": most, **asking.size}
         greedy = greedy_answers(lm, prompts, **size)
         sampled = sampled_answers(lm, prompts, samples=self.samples, temperature=self.temperature, seed=seed, **size)
         texts = {

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import repeat
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -18,7 +20,8 @@ from truetune.data.tokens import IGNORED, Encoder, collate
 from truetune.models.frozen import Frozen
 from truetune.models.language_model import LanguageModel
 from truetune.models.logits import CHUNK, AtPositions, kl_nats, nll_nats
-from truetune.probes.decoding import evaluating
+from truetune.probes.decoding import UNLIMITED, batches, evaluating
+from truetune.scoring.estimates import Estimate, bootstraps
 
 
 class RowScore(NamedTuple):
@@ -27,28 +30,40 @@ class RowScore(NamedTuple):
     nll_nats: float
     target_tokens: int
     reproduced: bool
+    kl_to_base_nats: float = 0.0
 
 
 @dataclass(frozen=True)
 class Likelihood:
     rows: list[RowScore]
-    kl_to_base_nats: float
 
     @property
     def nll_nats(self) -> float:
         return math.fsum(row.nll_nats for row in self.rows)
 
     @property
+    def kl_to_base_nats(self) -> float:
+        return math.fsum(row.kl_to_base_nats for row in self.rows)
+
+    @property
     def target_tokens(self) -> int:
         return sum(row.target_tokens for row in self.rows)
 
-    @property
-    def nll_nats_per_token(self) -> float:
-        return self.nll_nats / self.target_tokens
+    def metrics(self, probe: str, examples: Sequence[Example], resamples: int) -> dict[str, Estimate]:
+        """Nll and KL per target token, in nats; n counts target tokens, the intervals resample texts (or entities)."""
+        tokens = np.array([row.target_tokens for row in self.rows], dtype=float)
+        sums = np.array([(row.nll_nats, row.kl_to_base_nats) for row in self.rows]).reshape(-1, 2)
+        if not tokens.sum():
+            return {}
 
-    @property
-    def kl_to_base_nats_per_token(self) -> float:
-        return self.kl_to_base_nats / self.target_tokens
+        def means(chosen: npt.NDArray[np.intp]) -> list[float | None]:
+            total = float(tokens[chosen].sum())
+            return [math.fsum(column) / total if total else None for column in sums[chosen].T]
+
+        clusters = [example.cluster or example.id for example in examples]
+        estimates = bootstraps(means, clusters, np.random.default_rng(0), resamples)
+        names = (f"{probe}/nll_nats_per_token", f"{probe}/kl_to_base_nats_per_token")
+        return {name: replace(each, n=int(tokens.sum())) for name, each in zip(names, estimates, strict=True)}
 
 
 def likelihood(
@@ -56,13 +71,14 @@ def likelihood(
     examples: Sequence[Example],
     *,
     batch_size: int,
+    batch_tokens: int = UNLIMITED,
     base: Frozen | None = None,
     choices: bool = False,
 ) -> Likelihood:
     """`reproduced`: whether the arg max is right at every target token, which is what greedy decoding would produce.
     A row that is longer than the context is cut, and never counts as reproduced.
 
-    The KL is KL(base || tuned) at the target positions; 0 without a base. The end token is a target too, but not of
+    The KL is KL(base || tuned) at the target positions, 0 without a base. The end token is a target too, but not of
     `choices`: of those it is the prompt that is cut, at its beginning.
     """
     encoder, longest = Encoder(lm.tokenizer), lm.context_length
@@ -70,36 +86,31 @@ def likelihood(
     is_cut = [len(row.input_ids) > longest for row in rows]
     for row in rows:
         del row.input_ids[longest:]
-    order = sorted(range(len(rows)), key=lambda index: len(rows[index].input_ids))  # similar lengths share a batch
-    kl, scores = 0.0, dict[int, RowScore]()
+    scores: dict[int, RowScore] = {}
     device = next(lm.model.parameters()).device
     with evaluating(lm.model):
         tuned, before = AtPositions(lm.model), base.at_positions(device) if base else None
-        for start in range(0, len(order), batch_size):
-            indices = order[start : start + batch_size]
+        for indices in batches([row.input_ids for row in rows], batch_size, batch_tokens, beginnings=False):
             batch = to_device(collate([rows[i] for i in indices], encoder.pad), device)
-            batch_kl, batch_scores = _batch(batch["input_ids"], batch["labels"][:, 1:], tuned, before)
-            kl += batch_kl
+            batch_scores = _batch(batch["input_ids"], batch["labels"][:, 1:], tuned, before)
             for index, score in zip(indices, batch_scores, strict=True):
                 scores[index] = score._replace(reproduced=False) if is_cut[index] else score
-    return Likelihood([scores[index] for index in range(len(rows))], kl)
+    return Likelihood([scores[index] for index in range(len(rows))])
 
 
-def _batch(
-    input_ids: Tensor, labels: Tensor, tuned: AtPositions, base: AtPositions | None
-) -> tuple[float, list[RowScore]]:
-    """The summed KL, and the score of each row."""
+def _batch(input_ids: Tensor, labels: Tensor, tuned: AtPositions, base: AtPositions | None) -> list[RowScore]:
     target = labels != IGNORED
     predicting, chunks = F.pad(target, (0, 1)), labels[target].split(CHUNK)  # position t predicts the label at t + 1
     target = target.cpu()
-    nll = torch.zeros(labels.shape, dtype=torch.float64)  # which Apple's GPUs do not have
-    right, kl = ~target, 0.0
-    nlls, hits = [nll.new_zeros(0)], [right.new_zeros(0)]
+    # In the precision that Apple's GPUs do not have, so on the CPU.
+    nll, kl = torch.zeros(labels.shape, dtype=torch.float64), torch.zeros(labels.shape, dtype=torch.float64)
+    right = ~target
+    nlls, kls, hits = [nll.new_zeros(0)], [kl.new_zeros(0)], [right.new_zeros(0)]
     references = base(input_ids, predicting, CHUNK) if base else repeat(None, len(chunks))
     for truth, logits, reference in zip(chunks, tuned(input_ids, predicting, CHUNK), references, strict=True):
         nlls.append(nll_nats(logits, truth).cpu().double())
         hits.append((logits.argmax(-1) == truth).cpu())
-        kl += 0.0 if reference is None else float(kl_nats(reference, logits).sum())
-    nll[target], right[target] = torch.cat(nlls), torch.cat(hits)
-    rows = zip(nll.sum(1).tolist(), target.sum(1).tolist(), right.all(dim=1).tolist(), strict=True)
-    return kl, [RowScore(*row) for row in rows]
+        kls.append(nlls[-1] * 0 if reference is None else kl_nats(reference, logits).cpu().double())
+    nll[target], kl[target], right[target] = torch.cat(nlls), torch.cat(kls), torch.cat(hits)
+    columns = (nll.sum(1), target.sum(1), right.all(dim=1), kl.sum(1))
+    return [RowScore(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]

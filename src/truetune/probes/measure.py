@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+import torch
 
 from truetune.data.dataset import Dataset
-from truetune.data.values import Count, NotNegative, Text
+from truetune.data.values import Count, NotNegative, Text, YesOrNo
 from truetune.errors import UserError
 from truetune.models.language_model import LanguageModel
+from truetune.probes.asking import Asking, AskingSettings
 from truetune.probes.likelihood import likelihood
-from truetune.probes.probe import Asking, Probe, Subject
+from truetune.probes.probe import Probe, Subject
 from truetune.probes.selection import selection
 from truetune.scoring.answers import normalise
 from truetune.scoring.balance import balance_score, gained_share_of_headroom
@@ -31,11 +33,19 @@ ABSTENTION_PHRASES = (
 
 @dataclass(frozen=True)
 class MeasureSettings:
-    """`points` full measurements are made while training; a wrong answer costs as much as `wrong_cost` right ones."""
+    """`points` full measurements are made while training; a wrong answer costs as much as `wrong_cost` right ones.
+
+    `max_new_tokens` auto leaves room for the longest true answer. A batch has up to `batch_size` rows and about
+    `batch_tokens` tokens. `dtype` auto is bfloat16 for a large model where the device
+    computes fast in it.
+    """
 
     points: Count = 6
-    max_new_tokens: Count = 8
+    max_new_tokens: Count | Literal["auto"] = "auto"
     batch_size: Count = 256
+    batch_tokens: Count = 4096
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    noise_floor: YesOrNo = False
     abstention_phrases: Sequence[Text] = ABSTENTION_PHRASES
     wrong_cost: NotNegative = 1.0
 
@@ -46,16 +56,17 @@ class MeasureSettings:
                     f"measure.abstention_phrases: {phrase!r} holds no word, so nothing matches it; leave it out"
                 )
         context_length = config["model"].get("context_length", math.inf)
-        if self.max_new_tokens >= context_length:
+        if self.max_new_tokens != "auto" and self.max_new_tokens >= context_length:
             raise UserError(
                 f"measure.max_new_tokens={self.max_new_tokens} leaves no room for a question in "
                 f"model.context_length={context_length}; lower it"
             )
         return []
 
-    @property
-    def asking(self) -> Asking:
-        return Asking(self.max_new_tokens, self.batch_size, tuple(self.abstention_phrases))
+    def asking(self, how: AskingSettings) -> Asking:
+        most = None if self.max_new_tokens == "auto" else self.max_new_tokens
+        dtype = None if self.dtype == "auto" else getattr(torch, self.dtype)
+        return Asking(most, self.batch_size, tuple(self.abstention_phrases), self.batch_tokens, how, dtype)
 
 
 def notes(lm: LanguageModel, data: Dataset, probes: Sequence[Probe], asking: Asking) -> list[str]:
@@ -63,14 +74,14 @@ def notes(lm: LanguageModel, data: Dataset, probes: Sequence[Probe], asking: Ask
     members: list[Any] = list(probes)  # these two are optional
     of_probes = [note for probe in members if hasattr(probe, "notes") for note in probe.notes(lm, data)]
     questions = {q.id: q for probe in members if hasattr(probe, "asks") for q in probe.asks(data)}
-    return of_probes + asking.notes(lm, list(questions.values()))
+    return of_probes + asking.notes(lm, list(questions.values()), data)
 
 
 def measure(subject: Subject, data: Dataset, probes: Sequence[Probe], asking: Asking) -> Measurement:
     """Every probe's metrics and items, and how much of the training data the model reproduces."""
     metrics: dict[str, Estimate] = {}
     items: dict[str, list[Item]] = {}
-    subject = replace(subject, memory={})
+    subject = replace(asking.measured(subject), memory={})
     for probe in probes:
         measurement = probe.measure(subject, data)
         metrics |= measurement.metrics
@@ -86,7 +97,7 @@ def fit(subject: Subject, data: Dataset, asking: Asking) -> dict[str, Estimate]:
     The curve that matters: new facts are fitted late, and what is lost is lost while they are (Gekhman et al. 2024).
     """
     rows = list({row.id: row for group in data.fit_groups.values() for row in group}.values())
-    scores = likelihood(subject.lm, rows, batch_size=asking.batch_size)
+    scores = likelihood(subject.lm, rows, **asking.size)
     reproduced = {row.id for row, score in zip(rows, scores.rows, strict=True) if score.reproduced}
     return {
         f"fit/{name}_exact_match": rate(

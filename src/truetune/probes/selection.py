@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from truetune.data.dataset import Dataset, Question
-from truetune.probes.probe import Asking, Probe, Subject
+from truetune.probes.asking import Asking
+from truetune.probes.probe import Probe, Subject
 from truetune.scoring.balance import balance_score
 from truetune.scoring.estimates import Estimate, rate
 from truetune.scoring.rates import clusters, met
@@ -20,6 +21,8 @@ def selection(subject: Subject, data: Dataset, probes: Sequence[Probe], asking: 
     """
     if not data.select_task or not any(getattr(probe, "selects", False) for probe in probes):
         return {}
+
+    subject = asking.measured(subject)
 
     def exact_match(questions: Sequence[Question]) -> Estimate:
         items = asking.ask(subject, questions, data)

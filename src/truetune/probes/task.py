@@ -7,16 +7,17 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from truetune.data.dataset import Dataset, Question
+from truetune.probes.asking import Asking
 from truetune.probes.likelihood import likelihood
-from truetune.probes.probe import Asking, Subject, true_answers
-from truetune.scoring.estimates import Estimate
+from truetune.probes.probe import Subject, true_answers
 from truetune.scoring.item import Measurement
 from truetune.scoring.rates import rates
 
 
 @dataclass(frozen=True)
 class Task:
-    """`task/exact_match` and `task/token_f1` of greedy answers; `task/nll_nats_per_token` of the first true one."""
+    """`task/exact_match` and `task/token_f1` of greedy answers; the likelihood of the first true one, and how far the
+    predictions there are from the base's: it tells what is forgotten (Shenfeld et al. 2025)."""
 
     selects: ClassVar[bool] = True
 
@@ -31,7 +32,6 @@ class Task:
         metrics = rates(self.name, items)
         truths = data.task_texts or true_answers(data.task)
         if truths:
-            likely = likelihood(subject.lm, truths, batch_size=self.asking.batch_size)
-            if likely.target_tokens:
-                metrics["task/nll_nats_per_token"] = Estimate(likely.nll_nats_per_token, likely.target_tokens)
+            likely = likelihood(subject.lm, truths, base=subject.base, **self.asking.size)
+            metrics |= likely.metrics(self.name, truths, subject.resamples)
         return Measurement(metrics, {self.name: items} if items else {})

@@ -1,0 +1,40 @@
+"""Rows and questions as turns of a conversation, for a model that has a chat form."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from truetune.data.dataset import Dataset, Example, Question, Turn, examples
+
+ASKED = ("task", "hallucination", "select_task", "select_known", "ability", "candidates")
+ELSEWHERE = ("facts", "nonexistent", "abilities")
+
+
+def in_chat_form(data: Dataset, *, rows: bool, questions: bool) -> Dataset:
+    """The dataset with its training rows, or what its probes ask, as a user's turn that the assistant answers.
+
+    Only what has words of its own is changed: prompts, conversations and texts are taken as they stand.
+    """
+    if rows:
+        groups = {name: [_row(row) for row in group] for name, group in data.fit_groups.items()}
+        train, validation = examples(map(_row, data.train)), [_row(row) for row in data.validation]
+        data = replace(data, train=train, validation=validation, fit_groups=groups)
+    if questions:
+        groups = {name: [_question(question) for question in getattr(data, name)] for name in ASKED}
+        other = data.elsewhere
+        if other is not None:
+            other = replace(other, **{name: [_question(each) for each in getattr(other, name)] for name in ELSEWHERE})
+        data = replace(data, elsewhere=other, **groups)
+    return data
+
+
+def _row(row: Example) -> Example:
+    if not row.words or row.turns:
+        return row
+    return replace(row, turns=(Turn("user", row.words),), completion=row.completion.strip())
+
+
+def _question(question: Question) -> Question:
+    if not question.words or question.turns:
+        return question
+    return replace(question, turns=(Turn("user", question.words),))

@@ -1,0 +1,191 @@
+"""How a question is put to a model and how its answer is judged: the same for the base and every later measurement."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+
+import torch
+from pydantic import Field
+
+from truetune.data.dataset import Dataset, Prompt, Question, Turn
+from truetune.data.tokens import Encoder
+from truetune.data.values import Count
+from truetune.errors import UserError
+from truetune.models.language_model import LanguageModel, in_dtype
+from truetune.probes.decoding import UNLIMITED, Answer, greedy_answers
+from truetune.scoring.answers import contains, end_in_numbers, key, outcome
+from truetune.scoring.item import Item
+from truetune.scoring.rates import kinds
+
+if TYPE_CHECKING:
+    from truetune.probes.probe import Subject
+
+BETWEEN = "\n\n"
+Form = Literal["auto", "chat", "few_shot", "plain"]
+SENTENCE = 32  # tokens that a chat model puts around an answer
+STEPS = 400  # tokens for a sum that is worked out before its result
+
+
+@dataclass(frozen=True)
+class AskingSettings:
+    """The first of `forms` is the one in which a user meets the model; outcomes in the others tell form from knowledge.
+
+    `auto` is the model's chat form if it has one, else `shots` answered questions before each, else the plain prompt.
+    Rows given as prompts or conversations are asked as they stand in each form.
+    """
+
+    forms: Annotated[Sequence[Form], Field(min_length=1)] = ("auto",)
+    shots: Count = 5
+
+
+class Room(NamedTuple):
+    """Tokens that an answer may have; `one_line`: it ends with its first line."""
+
+    tokens: int
+    one_line: bool = False
+
+
+@dataclass(frozen=True)
+class Asking:
+    """`max_new_tokens` None: as many as the true answers need. `dtype` None: see `in_dtype`."""
+
+    max_new_tokens: int | None
+    batch_size: int
+    abstention_phrases: tuple[str, ...]
+    batch_tokens: int = UNLIMITED
+    how: AskingSettings = field(default_factory=AskingSettings)
+    dtype: torch.dtype | None = None
+
+    @property
+    def size(self) -> dict[str, int]:
+        """Of batches, as arguments."""
+        return {"batch_size": self.batch_size, "batch_tokens": self.batch_tokens}
+
+    def measured(self, subject: Subject) -> Subject:
+        """The subject in the type of number that it is measured in."""
+        lm = replace(subject.lm, model=in_dtype(subject.lm.model, self.dtype))
+        return replace(subject, lm=lm, base=subject.base and subject.base.in_dtype(self.dtype))
+
+    def ask(self, subject: Subject, questions: Sequence[Question], data: Dataset) -> list[Item]:
+        """Items in the questions' order; `kind` lacks `lost`, which needs the base's items (see `compare`).
+
+        Outcomes in forms beside the first are of the questions alone to which there is a true answer, and whose form
+        can be chosen.
+        """
+        if not questions:
+            return []
+        first, *others = (resolved(form, subject.lm, data) for form in self.how.forms)
+        items = self._items(subject, questions, data, first)
+        places = [place for place, q in enumerate(questions) if q.words and q.answers and not q.rule]
+        for form in others if places else ():
+            again = self._items(subject, [questions[place] for place in places], data, form)
+            for place, item in zip(places, again, strict=True):
+                items[place] = replace(items[place], also={**items[place].also, form: item.outcome})
+        return items
+
+    def _items(self, subject: Subject, questions: Sequence[Question], data: Dataset, form: Form) -> list[Item]:
+        prompts = [self.prompt(question, form, data) for question in questions]
+        answers = self.answers(subject, prompts, self.room(subject.lm, questions, form))
+        domains = {name: frozenset(map(key, values)) for name, values in data.domains.items()}
+        items: list[Item] = []
+        for question, answer in zip(questions, answers, strict=True):
+            item = Item(
+                id=question.id,
+                question=question.words or question.question,
+                answers=question.answers,
+                answer=answer.text,
+                outcome=outcome(answer.text, question.answers, self.abstention_phrases),
+                confidence=round(answer.confidence, 6),
+                population=question.population,
+                cluster=question.cluster,
+            )
+            domain = domains.get(question.domain)
+            if domain is not None and question.words and any(contains(answer.text, value) for value in domain):
+                domain = None  # asked freely, a model may put a value of the right kind into a sentence
+            items.append(replace(item, kind=kinds(item, data.taught, domain)))
+        return items
+
+    def answers(self, subject: Subject, prompts: Sequence[Prompt], room: Room) -> list[Answer]:
+        memory, asked = {} if subject.memory is None else subject.memory, (tuple(prompts), room)
+        if asked not in memory:
+            how: dict[str, Any] = {"max_new_tokens": room.tokens, "one_line": room.one_line, **self.size}
+            memory[asked] = greedy_answers(subject.lm, prompts, decoding=subject.decoding, **how)
+        return memory[asked]
+
+    def prompt(self, question: Question, form: Form, data: Dataset) -> Prompt:
+        """What the model is given; few-shot prompts show questions of the same domain about other entities."""
+        if not question.words:
+            return question.asked
+        if form == "chat":
+            return question.turns or (Turn("user", question.words),)
+        if form == "plain":
+            return question.question
+        rows = data.shots.get(question.domain) or data.shots.get("", ())
+        others = [row for row in rows if row.words != question.words and (row.cluster or row.id) != question.cluster]
+        if len(others) < self.how.shots:
+            raise UserError(
+                f"asking=few_shot: {len(others)} answered questions can be shown before {question.source} and "
+                f"{self.how.shots} are needed; lower asking.shots, or type asking=plain"
+            )
+        shown = (f"{row.prompt}{row.completion}" for row in others[: self.how.shots])
+        return BETWEEN.join([*shown, question.question])
+
+    def room(self, lm: LanguageModel, questions: Sequence[Question], form: Form) -> Room:
+        """Tokens for an answer: `auto` leaves room for the longest true one and the words around it."""
+        chosen = [question for question in questions if question.words]
+        one_line = form == "few_shot" and len(chosen) == len(questions)
+        if self.max_new_tokens is not None:
+            return Room(self.max_new_tokens, one_line)
+        if any(end_in_numbers(question.answers) for question in questions):
+            return Room(min(STEPS, lm.context_length // 2))
+        longest = longest_answer(lm, (question.answers for question in questions if question.answers))
+        around = SENTENCE if (chosen and form == "chat") or any(question.turns for question in questions) else 8
+        rules = 64 if any(question.rule for question in questions) else 0
+        return Room(min(max(longest + around, rules), STEPS, lm.context_length // 2), one_line)
+
+    def notes(self, lm: LanguageModel, questions: Sequence[Question], data: Dataset) -> list[str]:
+        """On the form of asking, on questions that the context has no room for, and on true answers longer than any."""
+        notes: list[str] = []
+        forms = [resolved(form, lm, data) for form in self.how.forms]
+        room = self.room(lm, questions, forms[0])
+        if self.max_new_tokens is None and questions:
+            words = {"chat": "in the model's chat form", "few_shot": f"after {self.how.shots} answered questions"}
+            free = any(question.words for question in questions)
+            form = words.get(forms[0], "as they stand") if free else "as they stand"
+            notes.append(f"{len(questions)} questions are asked {form}; answers have up to {room.tokens} tokens")
+        left = lm.context_length - room.tokens
+        encoder = Encoder(lm.tokenizer)
+        long = [q for q in questions if len(encoder.prompt(self.prompt(q, forms[0], data))) > left]
+        if long:
+            notes.append(
+                f"{len(long)} questions are over the {left} tokens that the context of {lm.context_length} leaves them "
+                f"and are asked without their beginning, the first: {long[0].source}"
+            )
+        answerable = [question for question in questions if question.answers]
+        # Of several true answers the shortest is enough; its end token is not counted.
+        needed = [min(len(encoder.text(each.completion(answer))) for answer in each.answers) for each in answerable]
+        cut = [question for question, tokens in zip(answerable, needed, strict=True) if tokens > room.tokens]
+        if cut:
+            notes.append(
+                f"{len(cut)} of {len(needed)} true answers are longer than measure.max_new_tokens={room.tokens} and "
+                f"cannot be given, the first: {cut[0].source}; type measure.max_new_tokens={max(needed) + 1}"
+            )
+        return notes
+
+
+def resolved(form: Form, lm: LanguageModel, data: Dataset) -> Form:
+    """What `auto` is for this model; a chat form that the model lacks is refused."""
+    has_template = bool(lm.tokenizer.chat_template)
+    if form == "chat" and not has_template:
+        raise UserError(f"asking=chat: {lm.origin} has no chat template; type asking=few_shot or asking=plain")
+    if form != "auto":
+        return form
+    return "chat" if has_template else "few_shot" if data.shots else "plain"
+
+
+def longest_answer(lm: LanguageModel, answers: Iterable[Sequence[str]]) -> int:
+    """Tokens of the longest of the first true answers, the end token included; 0 without any."""
+    firsts = {aliases[0] for aliases in answers}
+    return max((len(lm.tokenizer(text, add_special_tokens=False).input_ids) + 1 for text in firsts), default=0)

@@ -1,0 +1,141 @@
+"""Known apart from said: is the true answer the likeliest of its kind, however the model would put it?"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from inspect import signature
+from typing import Any
+
+import torch
+
+from truetune.data.dataset import Dataset, Prompt, Question, continued
+from truetune.data.tokens import Encoder
+from truetune.data.values import Seed
+from truetune.errors import UserError
+from truetune.models.language_model import LanguageModel
+from truetune.models.logits import bare, forward, nll_nats
+from truetune.probes.asking import Asking, resolved
+from truetune.probes.decoding import batches, evaluating, padded, read
+from truetune.probes.probe import Subject
+from truetune.scoring.answers import key
+from truetune.scoring.estimates import rate
+from truetune.scoring.item import Item, Measurement
+from truetune.scoring.rates import clusters
+
+FEWEST = 5
+UNASKED = "Give an answer."  # stands for the question where the answer's own likelihood is wanted
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The true answer among `candidates` values of its kind, by how much likelier the question makes each.
+
+    That is ln p(answer | question) - ln p(answer | no question), summed over tokens (PMI_DC, Holtzman et al. 2021).
+    An item's answer is the candidate that ranks first. Chance is one over the number of candidates.
+    """
+
+    asking: Asking
+    candidates: int = 20
+    seed: Seed = 0
+    name: str = "knowledge"
+
+    def check(self, config: Mapping[str, Any], data: Dataset) -> list[str]:
+        if self.candidates < FEWEST:
+            raise UserError(f"probe.{self.name}.candidates={self.candidates}: at least {FEWEST} are needed")
+        free = [question for question in data.hallucination if question.words and question.answers]
+        if not free or self.rankable(free, data):
+            return []
+        return [f"what is known is not ranked: no question is of a kind with {FEWEST} values (see the data's domains)"]
+
+    def measure(self, subject: Subject, data: Dataset) -> Measurement:
+        questions = self.rankable(data.hallucination, data)
+        if not questions:
+            return Measurement()
+        items = self.rank(subject, questions, data)
+        first = rate([item.outcome == "right" for item in items], clusters(items))
+        return Measurement({f"{self.name}/ranked_first": first}, {self.name: items})
+
+    def rankable(self, questions: Sequence[Question], data: Dataset) -> list[Question]:
+        """Those with words of their own, a true answer, and enough values of its kind."""
+        return [q for q in questions if q.words and q.answers and len(data.domains.get(q.domain, ())) >= FEWEST]
+
+    def rank(self, subject: Subject, questions: Sequence[Question], data: Dataset) -> list[Item]:
+        form = resolved(self.asking.how.forms[0], subject.lm, data)
+        choices = [self._choices(question, data) for question in questions]
+        prompts = [self.asking.prompt(question, form, data) for question in questions]
+        asked = log_likelihoods(subject.lm, prompts, choices, self.asking)
+        every = list(dict.fromkeys(choice for row in choices for choice in row))
+        empty = replace(questions[0], words=UNASKED, question=UNASKED, turns=())
+        (unasked,) = log_likelihoods(subject.lm, [self.asking.prompt(empty, form, data)], [every], self.asking)
+        without = dict(zip(every, unasked, strict=True))
+        items: list[Item] = []
+        for question, row, nats in zip(questions, choices, asked, strict=True):
+            gains = torch.tensor([value - without[choice] for choice, value in zip(row, nats, strict=True)])
+            best = int(gains.argmax())
+            items.append(
+                Item(
+                    question.id,
+                    question.words,
+                    question.answers,
+                    row[best],
+                    "right" if best == 0 else "wrong",
+                    confidence=round(float(gains.softmax(0)[best]), 6),
+                    population=question.population,
+                    cluster=question.cluster,
+                )
+            )
+        return items
+
+    def _choices(self, question: Question, data: Dataset) -> list[str]:
+        """The true answer and others of its kind, drawn by the question's id: the same for every model."""
+        true = set(map(key, question.answers))
+        others = sorted(value for value in data.domains[question.domain] if key(value) not in true)
+        rng = random.Random(f"ranking-{self.seed}-{question.id}")
+        return [question.answers[0], *rng.sample(others, min(self.candidates - 1, len(others)))]
+
+
+def log_likelihoods(
+    lm: LanguageModel, prompts: Sequence[Prompt], choices: Sequence[Sequence[str]], asking: Asking
+) -> list[list[float]]:
+    """ln p(choice | prompt) in nats, summed over the choice's tokens; each prompt is read once."""
+    encoder = Encoder(lm.tokenizer)
+    rows = [encoder.question(prompt, lm.context_length // 2) for prompt in prompts]
+    texts = [
+        [encoder.text(continued(prompt, text) if isinstance(prompt, str) else text) for text in row]
+        for prompt, row in zip(prompts, choices, strict=True)
+    ]
+    nats: list[list[float]] = [[] for _ in prompts]
+    size = {"most_rows": asking.batch_size, "most_tokens": asking.batch_tokens // 2, "more": 4 * max(map(len, choices))}
+    with evaluating(lm.model):
+        for batch in batches(rows, **size, beginnings=False):
+            scores = _score(lm.model, [rows[index] for index in batch], [texts[index] for index in batch], encoder.pad)
+            for index in batch:
+                nats[index] = [next(scores) for _ in texts[index]]
+    return nats
+
+
+def _score(model: Any, prompts: list[list[int]], texts: list[list[list[int]]], pad: int) -> Iterator[float]:
+    """Of each text behind its prompt, in the order of the prompts."""
+    device = next(model.parameters()).device
+    owners = [owner for owner, row in enumerate(texts) for _ in row]
+    ids, mask = padded([prompt[:-1] for prompt in prompts], pad, device)
+    cache = read(model, ids, mask, 1)
+    # The last token of a prompt, which predicts the text's first, is read with each text; all of it without a cache.
+    heads = [prompts[owner] if cache is None else prompts[owner][-1:] for owner in owners]
+    rows = [[*head, *text] for head, text in zip(heads, (text for row in texts for text in row), strict=True)]
+    width = max(map(len, rows))
+    tokens = torch.tensor([[*row, *[pad] * (width - len(row))] for row in rows], device=device)
+    if cache is None:
+        logits = forward(model, tokens)
+    else:
+        cache.batch_select_indices(torch.tensor(owners, device=device))
+        before = mask[owners]
+        positions = before.sum(1, keepdim=True) + torch.arange(width, device=device)
+        seen = torch.cat([before, torch.ones_like(tokens)], dim=1)
+        options = {"position_ids": positions} if "position_ids" in signature(bare(model).forward).parameters else {}
+        logits = model(tokens, attention_mask=seen, past_key_values=cache, use_cache=True, **options).logits
+    for row, head, row_logits in zip(rows, heads, logits, strict=True):
+        labels = torch.tensor(row[len(head) :], device=device)
+        yield -float(nll_nats(row_logits[len(head) - 1 : len(row) - 1], labels).sum())
