@@ -47,7 +47,7 @@ def measured(what):
     texts = [Example(f"{n}", "", " ".join(random.Random(n).choices(words, k=255)), "") for n in range(16)]
     with counting():
         if what == "texts":
-            print(f"{likelihood(lm, texts, batch_size=16).nll_nats_per_token:.2f} nats", end="   ")
+            print(f"{likelihood(lm, texts, batch_size=16).nll_nats:.0f} nats", end="   ")
         else:
             greedy_answers(lm, words[:32], max_new_tokens=32, batch_size=32)
 

@@ -10,9 +10,9 @@ from truetune.data.dataset import Dataset, Question
 from truetune.data.tokens import Encoder
 from truetune.errors import UserError
 from truetune.extensions.multiple_choice import MultipleChoice
+from truetune.probes.asking import Asking
 from truetune.probes.likelihood import Likelihood, RowScore
 from truetune.probes.measure import notes
-from truetune.probes.asking import Asking
 from truetune.probes.probe import Subject
 
 QUESTIONS = [
@@ -56,7 +56,7 @@ def test_each_answer_counts_with_its_own_likelihood():
 def test_hand_computed(monkeypatch, shift, probabilities, mc1):
     """The other true answer is no part of MC1."""
     rows = [RowScore(-math.log(p) - shift, 1, False) for p in probabilities]
-    monkeypatch.setattr("truetune.extensions.multiple_choice.likelihood", lambda *_, **__: Likelihood(rows, 0.0))
+    monkeypatch.setattr("truetune.extensions.multiple_choice.likelihood", lambda *_, **__: Likelihood(rows))
     found = PROBE.measure(Subject(language_model()), Dataset(train=[], hallucination=QUESTIONS[:1])).metrics
     assert found["multiple_choice/mc1"].value == found["multiple_choice/mc1_per_token"].value == mc1
     assert found["multiple_choice/mc2"].value == pytest.approx(0.6)

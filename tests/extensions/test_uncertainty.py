@@ -12,11 +12,11 @@ from truetune.data.dataset import Dataset, Question
 from truetune.extensions.faithfulness import Faithfulness
 from truetune.extensions.sampling import Sampling
 from truetune.extensions.selective import Selective
-from truetune.probes import probe
+from truetune.probes import asking
+from truetune.probes.asking import Asking
 from truetune.probes.baseline import measurement_digest
 from truetune.probes.hallucination import Hallucination
 from truetune.probes.measure import measure
-from truetune.probes.asking import Asking
 from truetune.probes.probe import Subject
 
 ASKING = Asking(max_new_tokens=4, batch_size=8, abstention_phrases=("pass it",))
@@ -72,9 +72,9 @@ def test_every_figure_of_a_probe_has_n_and_lies_in_its_interval():
 
 def test_a_probe_that_asks_what_another_asked_shares_its_answers(monkeypatch):
     asked = []
-    real = probe.greedy_answers
+    real = asking.greedy_answers
     monkeypatch.setattr(
-        probe, "greedy_answers", lambda lm, prompts, **how: (asked.append(len(prompts)), real(lm, prompts, **how))[1]
+        asking, "greedy_answers", lambda lm, prompts, **how: (asked.append(len(prompts)), real(lm, prompts, **how))[1]
     )
     subject = Subject(LM)
     found = measure(subject, DATA, [Hallucination(ASKING), Selective(ASKING, 1.0)], ASKING)

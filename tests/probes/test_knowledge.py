@@ -6,9 +6,9 @@ from command_line import TINY_MODEL, TINY_WORLD, prepared
 
 from truetune.data.dataset import Example, Turn
 from truetune.probes import knowledge
+from truetune.probes.asking import Asking
 from truetune.probes.decoding import Answer
 from truetune.probes.knowledge import Examiner, Knowledge, summary
-from truetune.probes.asking import Asking
 
 WORDS = {"sure?", "also?", "half?", "weak?", "never?", "right", "wrong"}
 ASKING = Asking(3, 16, ())

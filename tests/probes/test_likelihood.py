@@ -9,9 +9,9 @@ from training.small import TEXTS, language_model
 from truetune.data.dataset import Dataset, Example, Question
 from truetune.data.tokens import Encoder, collate
 from truetune.models.frozen import Frozen
+from truetune.probes.asking import Asking
 from truetune.probes.decoding import greedy_answers
 from truetune.probes.likelihood import likelihood
-from truetune.probes.asking import Asking
 from truetune.probes.probe import Subject
 from truetune.probes.retention import Retention
 from truetune.probes.task import Task
@@ -55,8 +55,12 @@ def test_sums_are_those_of_the_rows_alone_whatever_the_batch(batch_size):
     assert found.nll_nats == pytest.approx(nll, rel=1e-5)
     assert found.kl_to_base_nats == pytest.approx(kl, rel=1e-4)
     assert kl > 1
-    assert found.nll_nats_per_token == pytest.approx(nll / tokens, rel=1e-5)
-    assert found.kl_to_base_nats_per_token == pytest.approx(kl / tokens, rel=1e-4)
+    per_token = found.metrics("task", EXAMPLES, resamples=50)
+    assert {estimate.n for estimate in per_token.values()} == {tokens}
+    for name, total in (("nll", nll), ("kl_to_base", kl)):
+        estimate = per_token[f"task/{name}_nats_per_token"]
+        assert estimate.value == pytest.approx(total / tokens, rel=1e-4)
+        assert estimate.low < estimate.value < estimate.high
 
 
 def test_no_more_logits_are_held_than_are_asked_for(monkeypatch):

@@ -13,12 +13,12 @@ from truetune.data.tokens import Encoder
 from truetune.extensions.faithfulness import Faithfulness
 from truetune.models.frozen import Frozen
 from truetune.probes import baseline
+from truetune.probes.asking import Asking
 from truetune.probes.baseline import held_out_digest, measure_base
 from truetune.probes.calibration import Calibration, calibration
 from truetune.probes.hallucination import Hallucination
 from truetune.probes.likelihood import Likelihood, RowScore
 from truetune.probes.measure import compare, fit, measure, notes
-from truetune.probes.asking import Asking
 from truetune.probes.probe import Subject
 from truetune.probes.retention import Retention
 from truetune.probes.selection import selection
@@ -321,9 +321,9 @@ def test_a_fact_that_is_taught_in_many_rows_is_fitted_once(before):
 
 def test_the_fit_is_measured_in_batches_of_the_size_that_is_set(monkeypatch):
     sizes = []
-    found = Likelihood([RowScore(0.0, 1, True)], 0.0)
+    found = Likelihood([RowScore(0.0, 1, True)])
     monkeypatch.setattr(
-        "truetune.probes.measure.likelihood", lambda lm, rows, batch_size: sizes.append(batch_size) or found
+        "truetune.probes.measure.likelihood", lambda lm, rows, **size: sizes.append(size["batch_size"]) or found
     )
     data = replace(DATA, fit_groups={"train": DATA.train[:1]})
     fit(Subject(model()), data, Asking(4, 3, ()))

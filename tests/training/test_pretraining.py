@@ -50,7 +50,7 @@ def test_a_base_is_pre_trained_once_and_read_again(tmp_path):
     first = load_base(BUILDER, Dataset([TEXT], pretraining=corpus), tmp_path, console)
     assert corpus.drawn in (80, 81)  # forty steps of two; a loader may look one ahead
     assert "pre-training the base on one text" in console.file.getvalue()
-    assert likelihood(first, [TEXT], batch_size=1).nll_nats_per_token < 0.5
+    assert likelihood(first, [TEXT], batch_size=1).metrics("task", [TEXT], 0)["task/nll_nats_per_token"].value < 0.5
     assert first.model.training
     corpus.drawn = 0
     again = load_base(BUILDER, Dataset([TEXT], pretraining=corpus), tmp_path, quiet_console())

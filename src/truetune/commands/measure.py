@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from rich.console import Console
@@ -14,28 +13,36 @@ from truetune.data.tokens import Encoder, TokenRow
 from truetune.models.frozen import Frozen
 from truetune.models.language_model import LanguageModel, fastest, with_template
 from truetune.probes.baseline import measure_base
+from truetune.probes.known import adapted_to
 from truetune.probes.measure import compare, measure, notes
 from truetune.probes.probe import Subject, true_answers
 from truetune.scoring.item import Measurement
 
-DRIFT = "retention/kl_to_base_nats_per_token"
+DRIFT = "kl_to_base_nats_per_token"
 
 
 def audit(run: Run, console: Console) -> dict[str, Any]:
     """Measures a model, after its baseline if there is one; returns what run.json holds."""
-    say, probes, data, baseline = begin(run, console), run.probes(), run.prepared.data, run.prepared.baseline
-    asking, reference = run.measure.asking, None
+    say, data, baseline = begin(run, console), run.prepared.data, run.prepared.baseline
+    asking, reference = run.asking, None
     rows: list[TokenRow] = []
     shape = (0, 0)
     with recording(run, say) as state:
         if baseline is not None:
             with state.timed("base"):
-                base = load(baseline, data, say)
+                base, data = adapted_to(load(baseline), data, asking, run.cache, say)
+                asking = asking.fixed(base, data)  # both are asked in the form of the first
+                probes = run.probes(asking)
                 state.base = measure_base(base, data, probes, asking, run.cache, say)
                 reference, (rows, shape) = Frozen(base.model), cut(base, data)
                 del base  # two models are held at once, not three
         with state.timed("measure"):
-            lm = load(run.prepared.builder, data, say)
+            lm = load(run.prepared.builder)
+            if baseline is None:
+                lm, data = adapted_to(lm, data, asking, run.cache, say)
+            elif data.has_conversations:
+                lm = with_template(lm, data.chat_template, say)
+            probes = run.probes(asking)
             lm_rows, lm_shape = cut(lm, data)
             left_out = ""
             if baseline is None:
@@ -58,10 +65,8 @@ def audit(run: Run, console: Console) -> dict[str, Any]:
     return state.record
 
 
-def load(builder: Any, data: Dataset, say: Callable[[str], None]) -> LanguageModel:
+def load(builder: Any) -> LanguageModel:
     lm: LanguageModel = builder.load()
-    if data.has_conversations:
-        lm = with_template(lm, data.chat_template, say)
     return lm.to(fastest())
 
 

@@ -21,12 +21,13 @@ from truetune.errors import UserError, rank
 from truetune.methods.adaptation import Adaptation, Trained
 from truetune.methods.curation import Context, curate
 from truetune.methods.reference import Reference, drawn_texts
-from truetune.models.language_model import LanguageModel, with_template
+from truetune.models.language_model import LanguageModel
 from truetune.models.logits import check_packing
 from truetune.models.pretrained import Pretrained
 from truetune.probes.asking import Asking
 from truetune.probes.baseline import held_out_digest, measure_base
 from truetune.probes.knowledge import Knowledge, groups, summary
+from truetune.probes.known import adapted_to
 from truetune.probes.measure import compare, follow, measure, values
 from truetune.probes.probe import Probe, Subject
 from truetune.probes.selection import selection
@@ -55,10 +56,10 @@ def train(run: Run, console: Console) -> dict[str, Any]:
     refuse_what_cannot_be_made(run, trainer)  # before the base is pre-trained
     with recording(run, say) as state:
         with state.timed("base"):
-            base = untouched(run, trainer.strategy.root_device, console, say)
+            base, data = untouched(run, trainer.strategy.root_device, console, say)
         with state.timed("curate"):
-            data = curated(run, base, state, say)
-            questions = (data, probes, run.measure.asking)
+            data = curated(run, base, data, state, say)
+            questions = (data, probes, run.asking)
         with state.timed("prepare"):
             tuned, adaptations = adapted(run, base)
             rows = tokenized(run, data, tuned, say)
@@ -105,21 +106,20 @@ def refuse_what_cannot_be_made(run: Run, trainer: Trainer) -> None:
         raise UserError(f"optimizer: {error}") from None
 
 
-def untouched(run: Run, device: torch.device, console: Console, say: Say) -> LanguageModel:
-    """The base, on the device that the Trainer trains on."""
-    data = run.prepared.data
-    base = load_base(run.prepared.builder, data, run.cache, console).to(device)
-    return with_template(base, data.chat_template, say) if data.has_conversations else base
+def untouched(run: Run, device: torch.device, console: Console, say: Say) -> tuple[LanguageModel, Dataset]:
+    """The base, on the device that the Trainer trains on, and the data in its form."""
+    base = load_base(run.prepared.builder, run.prepared.data, run.cache, console).to(device)
+    return adapted_to(base, run.prepared.data, run.asking, run.cache, say)
 
 
-def curated(run: Run, base: LanguageModel, state: State, say: Say) -> Dataset:
+def curated(run: Run, base: LanguageModel, data: Dataset, state: State, say: Say) -> Dataset:
     """The data to teach. The base is examined only if a curation asks, or if labels are wanted for the record."""
-    data, labels = run.prepared.data, list[Knowledge]()
+    labels: list[Knowledge] = []
 
     def categories() -> dict[str, str]:
         if not labels:
             say("examining what the base knows of the facts to be taught")
-            labels.extend(run.knowledge.examine(base, data.train, run.measure.asking, run.seed))
+            labels.extend(run.knowledge.examine(base, data.train, run.asking, run.seed))
             state.knowledge = [{**asdict(fact), "category": fact.category} for fact in labels]
             say(summary(labels))
         return {fact.id: fact.category for fact in labels}

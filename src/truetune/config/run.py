@@ -134,8 +134,8 @@ class Run:
     def adaptations(self) -> list[Adaptation]:
         return list(self.made("adaptation").values())
 
-    def probes(self) -> list[Any]:
-        return list(self.made("probe", asking=self.asking).values())
+    def probes(self, asking: Asking | None = None) -> list[Any]:
+        return list(self.made("probe", asking=asking or self.asking).values())
 
     def callbacks(self) -> list[Any]:
         return list(self.made("callbacks").values())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from truetune.data.rows.many import Seen, gathered
 from truetune.scoring.answers import key
@@ -138,8 +138,8 @@ class Dataset:
     `select_*` questions choose checkpoints; no reported number comes from them. `chat_template` is that of
     conversations: `auto`, None (the tokenizer must have one) or Jinja text. `shots` are answered questions of each
     domain that no probe asks, to be shown before a question. `elsewhere` has nothing to do with the task.
-    A source whose facts a base may know has `candidates` to ask it first: `choose` is given which of them, by id, it
-    answers, and returns what to teach and to ask.
+    `form` is that of training rows with words of their own. What is taught and asked may depend on what the base knows:
+    `choose` returns the data once it is told which of the `candidates` (by id) the base answers rightly.
     """
 
     train: Sequence[Example]
@@ -160,6 +160,7 @@ class Dataset:
     prompt_template: str = "{question}"  # what a question is put into, when one is typed
     shots: Mapping[str, Sequence[Example]] = field(default_factory=dict)
     elsewhere: Battery | None = None
+    form: Literal["auto", "chat", "plain"] = "auto"
     candidates: Sequence[Question] = ()
     choose: Callable[[Mapping[str, bool]], Dataset] | None = None
 

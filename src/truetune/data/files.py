@@ -56,6 +56,7 @@ class Files:
     columns: Mapping[str, Text | None] = field(default_factory=dict)
     mixture: Sequence[Mix] = ()
     chat_template: Text | None = "auto"
+    form: Literal["auto", "chat", "plain"] = "auto"
 
     def source(self, what: Literal["train", "validation", "probe"]) -> str | NamedRows | None:
         """Where rows of that kind come from; None: they are set aside from the training rows."""
@@ -97,6 +98,8 @@ class Files:
             notes=train.notes,
             chat_template=read_template(self.chat_template),
             prompt_template=self.prompt_template if asks else "{question}",
+            shots={"": [row for row in train.rows[:8] if row.words]} if asks else {},
+            form=self.form,
         )
 
     def _read(self, source: str | NamedRows, columns: Mapping[str, str]) -> ReadRows:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from truetune.data.dataset import Question
-from truetune.data.rows.forms import fill
+from truetune.data.rows.forms import bare, fill
 from truetune.data.rows.read import iter_rows
 from truetune.data.rows.row import BadRow, JsonObject
 from truetune.scoring.answers import end_in_numbers
@@ -30,7 +30,7 @@ class Place:
             raise BadRow(self.source, "no question in this row; write one or remove the row")
         stripped = dict.fromkeys(answer.strip() for answer in answers if answer.strip())
         words, put = (f"{reading}{text}" for text in (asked.strip(), fill(self.template, asked.strip())))
-        return Question(self.name, put, tuple(stripped), self.source, words=words, **more)
+        return Question(self.name, put, tuple(stripped), self.source, words=bare(words, self.template), **more)
 
 
 def truthful_qa(row: JsonObject, place: Place) -> list[Question]:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from truetune.data.dataset import Dataset
+from truetune.data.dataset import Dataset, Example, Question
 from truetune.data.published import SETS, read_standard, recognised
 from truetune.data.rows.read import in_context, iter_rows, read_examples, read_questions, together
-from truetune.data.values import Text
+from truetune.data.values import CountOrZero, Text
 from truetune.errors import UserError
 
 SELF_AWARE = {"question_id", "question", "answer", "answerable"}
@@ -19,11 +20,16 @@ SELF_AWARE = {"question_id", "question", "answer", "answerable"}
 
 @dataclass(frozen=True)
 class Questions:
-    """Each question is asked as a task and as a probe for hallucination."""
+    """Each question is asked as a task and as a probe for hallucination.
+
+    Of each kind of which there are ten times as many, `shown` are set aside to stand before others (`asking=few_shot`).
+    The files of a folder are kinds.
+    """
 
     probe_file: Text
     retention_file: Text | None
     prompt_template: Text
+    shown: CountOrZero = 5
 
     def check(self, config: Mapping[str, Any], data: Dataset) -> list[str]:
         if "objective" in config:
@@ -41,10 +47,49 @@ class Questions:
         else:
             questions = read_questions(path, prompt_template=template)
         texts = read_examples(self.retention_file).examples if self.retention_file is not None else []
+        if os.path.isdir(path):
+            files = (Path(question.source.rpartition(":")[0]) for question in questions)
+            questions = [replace(q, domain=q.domain or file.stem) for q, file in zip(questions, files, strict=True)]
+        shots, questions = self._aside(questions)
         without = sum(not question.answers for question in questions)
         note = f"{path}: {len(questions)} questions, {without} of them without a true answer, recognised as {form}"
+        if shots:
+            note += f"; {sum(map(len, shots.values()))} set aside, to be shown before others"
+        values: dict[str, set[str]] = {}
+        for question in questions:
+            if question.domain and question.answers:
+                values.setdefault(question.domain, set()).add(question.answers[0])
         contexts, asked = in_context(questions), together(questions)
-        return Dataset(train=[], task=asked, hallucination=asked, contexts=contexts, texts=texts, notes=[note])
+        return Dataset(
+            train=[],
+            task=asked,
+            hallucination=asked,
+            contexts=contexts,
+            texts=texts,
+            domains={kind: frozenset(answers) for kind, answers in values.items()},
+            notes=[note],
+            shots=shots,
+            prompt_template=template,
+        )
+
+    def _aside(self, questions: Sequence[Question]) -> tuple[dict[str, list[Example]], list[Question]]:
+        """(rows to show, by kind; the questions that are left)."""
+        kinds: dict[str, list[Question]] = {}
+        for question in questions:
+            if question.words and question.answers:
+                kinds.setdefault(question.domain, []).append(question)
+        shots: dict[str, list[Example]] = {}
+        for kind, members in kinds.items():
+            if self.shown and len(members) >= 10 * self.shown:
+                chosen = random.Random(f"shots-{kind}").sample(members, self.shown)
+                shots[kind] = [
+                    Example(
+                        q.id, q.question, q.completion(q.answers[0]), q.source, q.answers, (), q.cluster, words=q.words
+                    )
+                    for q in chosen
+                ]
+        taken = {row.id for rows in shots.values() for row in rows}
+        return shots, [question for question in questions if question.id not in taken]
 
 
 def _form(path: Path) -> str:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 BETWEEN = "\n\n"
 Form = Literal["auto", "chat", "few_shot", "plain"]
 SENTENCE = 32  # tokens that a chat model puts around an answer
+ROOM_FOR_SHOTS = 512  # tokens of context without which `auto` shows none
 STEPS = 400  # tokens for a sum that is worked out before its result
 
 
@@ -62,6 +63,10 @@ class Asking:
     def size(self) -> dict[str, int]:
         """Of batches, as arguments."""
         return {"batch_size": self.batch_size, "batch_tokens": self.batch_tokens}
+
+    def fixed(self, lm: LanguageModel, data: Dataset) -> Asking:
+        """The same with the forms that `auto` stands for with this model."""
+        return replace(self, how=replace(self.how, forms=[resolved(form, lm, data) for form in self.how.forms]))
 
     def measured(self, subject: Subject) -> Subject:
         """The subject in the type of number that it is measured in."""
@@ -182,7 +187,8 @@ def resolved(form: Form, lm: LanguageModel, data: Dataset) -> Form:
         raise UserError(f"asking=chat: {lm.origin} has no chat template; type asking=few_shot or asking=plain")
     if form != "auto":
         return form
-    return "chat" if has_template else "few_shot" if data.shots else "plain"
+    has_room = lm.context_length >= ROOM_FOR_SHOTS
+    return "chat" if has_template else "few_shot" if data.shots and has_room else "plain"
 
 
 def longest_answer(lm: LanguageModel, answers: Iterable[Sequence[str]]) -> int:

@@ -22,7 +22,7 @@ from truetune.scoring.answers import normalise
 from truetune.scoring.balance import balance_score, gained_share_of_headroom
 from truetune.scoring.estimates import Estimate, rate
 from truetune.scoring.item import Item, Measurement
-from truetune.scoring.lost_and_kept import backward_transfer, kept, lost, refused
+from truetune.scoring.lost_and_kept import apart, backward_transfer, kept, lost, refused
 from truetune.scoring.memorising import LOW, UNKNOWN
 
 ABSTENTION_PHRASES = (
@@ -136,12 +136,23 @@ def compare(base: Measurement, tuned: Measurement) -> Measurement:
         metrics["hallucination/lost_rate"] = lost(answerable, answered)
         metrics["hallucination/over_refusal_rate"] = refused(answerable, answered)
         metrics["balance/kept_share"] = kept(answerable, answered)
+        known = _known(base, answerable), _known(tuned, answered)
+        if None not in known:
+            metrics |= apart(answerable, answered, *(ids or () for ids in known))
     ability = base.items.get("retention", [])
     if ability:
         later, rng = tuned.items.get("retention", []), np.random.default_rng(0)
         metrics["retention/backward_transfer"] = backward_transfer(ability, later, rng)
     metrics |= _balance(base, tuned, metrics.get("balance/kept_share"))
     return Measurement(metrics, tuned.items)
+
+
+def _known(measurement: Measurement, items: Sequence[Item]) -> set[str] | None:
+    """The ids of items whose true answer ranks first, or is right in another form; None if some were not tried so."""
+    ranked = {item.id: item.outcome == "right" for item in measurement.items.get("knowledge", [])}
+    if not all(item.also or item.id in ranked for item in items):
+        return None
+    return {item.id for item in items if ranked.get(item.id) or "right" in item.also.values()}
 
 
 def _with_lost(base: Measurement, tuned: Measurement) -> Measurement:

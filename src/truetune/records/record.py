@@ -53,7 +53,6 @@ def item_from_json(row: dict[str, Any]) -> Item:
         population=str(row.get("population", "")),
         cluster=str(row.get("cluster", "")),
         also={str(form): str(outcome) for form, outcome in (row.get("also") or {}).items()},
-        ranked_first=row.get("ranked_first"),
     )
 
 

@@ -9,8 +9,7 @@ from truetune.scoring.estimates import Estimate
 class Item:
     """One probe question as one model answered it; `cluster` names the entity that correlated items share.
 
-    `also` are the outcomes in other forms of asking; `ranked_first` says whether the true answer is the likeliest of
-    its kind (None: not ranked).
+    `also` are the outcomes in other forms of asking.
     """
 
     id: str
@@ -23,7 +22,6 @@ class Item:
     population: str = ""
     cluster: str = ""
     also: dict[str, str] = field(default_factory=dict[str, str])
-    ranked_first: bool | None = None
 
 
 @dataclass(frozen=True)

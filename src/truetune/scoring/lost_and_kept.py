@@ -1,7 +1,7 @@
 """What changed between two measurements of the same questions: what is lost and kept, and the mean change by task."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -51,6 +51,25 @@ def lost(before: Sequence[Item], after: Sequence[Item]) -> Estimate:
 def refused(before: Sequence[Item], after: Sequence[Item]) -> Estimate:
     """Over-refusal: share of the items that were right before on which the model abstains now."""
     return share_of_right(before, after, "abstained")
+
+
+def apart(
+    before: Sequence[Item], after: Sequence[Item], knew: Container[str], knows: Container[str]
+) -> dict[str, Estimate]:
+    """What is lost, and gained, in form and in fact: `lost/form` + `lost/fact` is the rate lost, of what was right.
+
+    `knew` and `knows` hold the ids of items whose fact the model showed to know in another way, before and after. A
+    loss is one of form if it still does; a gain, which is a share of what was not right, if it already did.
+    """
+    shares: dict[str, Estimate] = {}
+    for name, was_right, known in (("lost", True, knows), ("gained", False, knew)):
+        pairs = [pair for pair in join(before, after) if (pair[0].outcome == "right") == was_right]
+        names = clusters([earlier for earlier, _ in pairs])
+        changed = [(earlier.id, (later.outcome == "right") != was_right) for earlier, later in pairs]
+        if pairs:
+            shares[f"{name}/form"] = rate([change and item in known for item, change in changed], names)
+            shares[f"{name}/fact"] = rate([change and item not in known for item, change in changed], names)
+    return shares
 
 
 def backward_transfer(before: Sequence[Item], after: Sequence[Item], rng: np.random.Generator) -> Estimate:

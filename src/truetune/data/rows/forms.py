@@ -83,7 +83,7 @@ def example(row: JsonObject, form: Form, source: str, name: str, template: str) 
         raise BadRow(
             source, 'no answer to learn; write the abstention to teach into "answers", such as "I don\'t know"'
         )
-    return Example(name, prompt, continued(prompt, answers[0]), source, answers, words=asked)
+    return Example(name, prompt, continued(prompt, answers[0]), source, answers, words=bare(asked, template))
 
 
 def question(row: JsonObject, form: Form, source: str, name: str, template: str) -> Question:
@@ -96,8 +96,9 @@ def question(row: JsonObject, form: Form, source: str, name: str, template: str)
         plain = Question(name, taught.prompt, taught.answers, source, turns=taught.turns)
     else:
         asked, answers = _asked(row, form, source)
-        plain = Question(name, fill(template, asked), answers, source, words=asked)
-    more = {key: value for key in ("population", "cluster") if isinstance(value := row.get(key), str) and value}
+        plain = Question(name, fill(template, asked), answers, source, words=bare(asked, template))
+    names = ("population", "cluster", "domain")
+    more = {key: value for key in names if isinstance(value := row.get(key), str) and value}
     if row.get("context") is not None:
         more["context"] = _text(row, "context", source)
     return replace(plain, **more)
@@ -139,6 +140,11 @@ def _text(row: JsonObject, name: str, source: str) -> str:
     if not value.strip():
         raise BadRow(source, f'field "{name}": found no text; write some or remove the row')
     return value
+
+
+def bare(question: str, template: str) -> str:
+    """The question alone, for the model's own form; a template that the user typed is the form to be used."""
+    return question if template in (DEFAULT_TEMPLATE, "{question}") else ""
 
 
 def fill(prompt_template: str, question: str) -> str:

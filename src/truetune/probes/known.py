@@ -1,0 +1,60 @@
+"""Which facts this very base knows: what is taught, and what could be lost, depends on it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+
+from truetune.data.dataset import Dataset
+from truetune.data.form import in_chat_form
+from truetune.models.language_model import LanguageModel, with_template
+from truetune.probes.asking import Asking, Form, resolved
+from truetune.probes.probe import Subject
+from truetune.records.files import write_atomic, writing
+
+Say = Callable[[str], None]
+
+
+def adapted_to(
+    base: LanguageModel, data: Dataset, asking: Asking, cache: Path, say: Say
+) -> tuple[LanguageModel, Dataset]:
+    """The base with the template of its conversations, and the data in its form, chosen by what it knows."""
+    base, data = _in_form(base, data, asking, say)
+    if data.choose is not None:
+        chosen = data.choose(_known(base, data, asking, cache, say))
+        for note in chosen.notes:
+            say(note)
+        base, data = _in_form(base, chosen, asking, say)
+    return base, data
+
+
+def _in_form(base: LanguageModel, data: Dataset, asking: Asking, say: Say) -> tuple[LanguageModel, Dataset]:
+    own = data.form == "auto" and bool(base.tokenizer.chat_template)
+    data = in_chat_form(data, rows=own or data.form == "chat", questions=False)
+    if data.has_conversations:
+        base = with_template(base, data.chat_template, say)
+    in_chat = resolved(asking.how.forms[0], base, data) == "chat"
+    return base, in_chat_form(data, rows=False, questions=in_chat)
+
+
+def _known(base: LanguageModel, data: Dataset, asking: Asking, cache: Path, say: Say) -> dict[str, bool]:
+    """By id, whether the base answers it rightly in the first form of asking or after answered questions."""
+    forms: list[Form] = [asking.how.forms[0], "few_shot"]
+    both = replace(asking, how=replace(asking.how, forms=forms))
+    shots = {name: [str(row) for row in rows] for name, rows in data.shots.items()}
+    parts = [base.digest, str(both), [str(question) for question in data.candidates], shots]
+    path = cache / "known" / f"{sha256(json.dumps(parts).encode()).hexdigest()}.json"
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        say(f"asking the base {len(data.candidates)} questions, to learn which it knows")
+    subject = Subject(base, resamples=0)
+    items = both.ask(both.measured(subject), data.candidates, data)
+    known = {item.id: "right" in (item.outcome, *item.also.values()) for item in items}
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, json.dumps(known))
+    return known
