@@ -16,7 +16,8 @@ from truetune.methods.adaptation import Lora, Trained
 from truetune.models.language_model import LanguageModel
 from truetune.models.tokenizers import word_level
 from truetune.probes import decoding
-from truetune.probes.decoding import evaluating, greedy_answers, sampled_answers
+from truetune.probes.batching import evaluating
+from truetune.probes.decoding import greedy_answers, sampled_answers
 
 PROMPTS = ["w1", "w2 w3 w4 w5 w6 w7 w8 w9", "w0 w0", "w9 w8 w7", "w5 w5 w5 w5 w5 w5 w5 w5 w5 w5 w5 w5"]
 

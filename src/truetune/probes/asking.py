@@ -14,10 +14,12 @@ from truetune.data.tokens import Encoder
 from truetune.data.values import Count
 from truetune.errors import UserError
 from truetune.models.language_model import LanguageModel, in_dtype
-from truetune.probes.decoding import UNLIMITED, Answer, greedy_answers
+from truetune.probes.batching import UNLIMITED
+from truetune.probes.decoding import Answer, greedy_answers
 from truetune.scoring.answers import contains, end_in_numbers, key, outcome
 from truetune.scoring.item import Item
 from truetune.scoring.rates import kinds
+from truetune.scoring.rules import meets
 
 if TYPE_CHECKING:
     from truetune.probes.probe import Subject
@@ -96,12 +98,15 @@ class Asking:
         domains = {name: frozenset(map(key, values)) for name, values in data.domains.items()}
         items: list[Item] = []
         for question, answer in zip(questions, answers, strict=True):
+            judged = outcome(answer.text, question.answers, self.abstention_phrases)
+            if question.rule:
+                judged = "right" if meets(answer.text, question.rule) else "wrong"
             item = Item(
                 id=question.id,
                 question=question.words or question.question,
                 answers=question.answers,
                 answer=answer.text,
-                outcome=outcome(answer.text, question.answers, self.abstention_phrases),
+                outcome=judged,
                 confidence=round(answer.confidence, 6),
                 population=question.population,
                 cluster=question.cluster,
@@ -109,7 +114,7 @@ class Asking:
             domain = domains.get(question.domain)
             if domain is not None and question.words and any(contains(answer.text, value) for value in domain):
                 domain = None  # asked freely, a model may put a value of the right kind into a sentence
-            items.append(replace(item, kind=kinds(item, data.taught, domain)))
+            items.append(replace(item, kind=() if question.rule else kinds(item, data.taught, domain)))
         return items
 
     def answers(self, subject: Subject, prompts: Sequence[Prompt], room: Room) -> list[Answer]:

@@ -20,7 +20,7 @@ from truetune.data.tokens import IGNORED, Encoder, collate
 from truetune.models.frozen import Frozen
 from truetune.models.language_model import LanguageModel
 from truetune.models.logits import CHUNK, AtPositions, kl_nats, nll_nats
-from truetune.probes.decoding import UNLIMITED, batches, evaluating
+from truetune.probes.batching import UNLIMITED, batches, evaluating
 from truetune.scoring.estimates import Estimate, bootstraps
 
 

@@ -17,7 +17,7 @@ from truetune.errors import UserError
 from truetune.models.language_model import LanguageModel
 from truetune.models.logits import bare, forward, nll_nats
 from truetune.probes.asking import Asking, resolved
-from truetune.probes.decoding import batches, evaluating, padded, read
+from truetune.probes.batching import batches, evaluating, padded, read
 from truetune.probes.probe import Subject
 from truetune.scoring.answers import key
 from truetune.scoring.estimates import rate

@@ -1,0 +1,79 @@
+"""Rows that a model reads together, and what it keeps of them: keys and values, so that nothing is read twice."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from inspect import signature
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from truetune.models.logits import bare
+
+SHARED = 16  # tokens that prompts must begin with in common for these to be read once
+UNLIMITED = 1 << 30
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Generator[None]:
+    """Evaluation mode without gradients; the former mode comes back."""
+    training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        model.train(training)
+
+
+def batches(
+    rows: Sequence[Sequence[int]], most_rows: int, most_tokens: int, more: int = 0, *, beginnings: bool = True
+) -> Iterator[list[int]]:
+    """Indices of rows that share a batch: of similar length and, if asked for, with a long beginning in common.
+
+    `more` tokens are added to each row.
+    """
+    times = Counter(tuple(row[:SHARED]) for row in rows if beginnings and len(row) > SHARED)
+
+    def place(index: int) -> tuple[tuple[int, ...], int]:
+        beginning = tuple(rows[index][:SHARED])
+        return beginning if times[beginning] >= 8 else (), len(rows[index])
+
+    batch: list[int] = []
+    for index in sorted(range(len(rows)), key=place):
+        tokens = (len(batch) + 1) * (len(rows[index]) + more)
+        full = len(batch) >= max(1, most_rows) or tokens > most_tokens
+        if batch and (full or place(batch[0])[0] != place(index)[0]):
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch
+
+
+def padded(rows: Sequence[Sequence[int]], pad: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Tokens and attention mask, padded on the left."""
+    width = max(map(len, rows))
+    ids = torch.tensor([[*[pad] * (width - len(row)), *row] for row in rows], dtype=torch.long, device=device)
+    mask = torch.tensor([[*[0] * (width - len(row)), *[1] * len(row)] for row in rows], device=device)
+    return ids, mask
+
+
+def read(model: Any, input_ids: Tensor, attention_mask: Tensor, times: int) -> Any:
+    """Keys and values of prompts padded on the left, each repeated so many times.
+
+    None where the architecture keeps no such cache: the prompts are then read once an answer.
+    """
+    if input_ids.shape[1] < 1:
+        return None
+    takes_positions = "position_ids" in signature(bare(model).forward).parameters
+    options = {"position_ids": (attention_mask.cumsum(-1) - 1).clamp(min=0)} if takes_positions else {}
+    output = model(input_ids, attention_mask=attention_mask, use_cache=True, **options)
+    cache: Any = getattr(output, "past_key_values", None)
+    if not hasattr(cache, "batch_repeat_interleave"):
+        return None
+    cache.batch_repeat_interleave(times)
+    return cache
