@@ -29,7 +29,7 @@ from truetune.models.tokenizers import word_level
 from truetune.records.run_folder import LAST
 from truetune.records.state import State
 from truetune.training.checkpoints import AtomicCheckpointIO
-from truetune.training.fit import fit, load_best, make_trainer
+from truetune.training.fit import fit, make_trainer, take_weights
 from truetune.training.measuring import Measuring
 from truetune.training.module import FineTuning
 from truetune.training.objectives import NextToken
@@ -363,7 +363,7 @@ def test_a_checkpoint_holds_what_is_trained_and_goes_on_with_the_rest_of_the_bas
     with torch.no_grad():
         for value in resumed:
             value.zero_()
-    load_best(trainer, trainer.lightning_module)
+    take_weights(trainer, trainer.lightning_module, "best")
     found = trainer.lightning_module.state_dict()
     best = torch.load(checkpoint, weights_only=True)["state_dict"]
     assert all(torch.equal(value, best[name]) and value.any() for name, value in found.items())

@@ -8,7 +8,7 @@ from faults.kills import differences, outcome
 from faults.tiny import ran
 
 from truetune.errors import UserError
-from truetune.training.schedules import linear_per_epoch
+from truetune.training.schedules import LinearPerEpoch, Progress
 from truetune.training.stability import Stability
 
 WORDS = ("trainer.max_epochs=3", "loader.batch_size=8", "trainer.log_every_n_steps=1")  # six batches an epoch
@@ -77,8 +77,8 @@ def test_what_is_typed_on_resuming_takes_effect_and_is_recorded(cache):
     steps = {entry["step"]: entry["metrics"] for entry in record["history"] if "train/loss" in entry["metrics"]}
     assert max(steps) == 24
     assert steps[7]["train/learning_rate"] > 5e-4
-    assert steps[8]["train/learning_rate"] == pytest.approx(linear_per_epoch(1, 4, 1e-4, 0.0))
-    assert steps[19]["train/learning_rate"] == pytest.approx(linear_per_epoch(3, 4, 1e-4, 0.0))
+    assert steps[8]["train/learning_rate"] == pytest.approx(LinearPerEpoch(0.0)(Progress(0, 1, 0, 4), 1e-4))
+    assert steps[19]["train/learning_rate"] == pytest.approx(LinearPerEpoch(0.0)(Progress(0, 3, 0, 4), 1e-4))
     assert (steps[7]["train/clipped_fraction"], steps[8]["train/clipped_fraction"]) == (0, 1)
     assert "(was 0.001)" in (folder / "report.html").read_text()
     record, _ = ran(folder, *WORDS, *anew[:3], "trainer.max_epochs=5", resume=folder)

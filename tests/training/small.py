@@ -13,7 +13,7 @@ from truetune.data.tokens import Encoder, collate
 from truetune.models.tiny import PretrainingSettings, Tiny
 from truetune.models.tokenizers import word_level
 from truetune.training.fit import fit, make_trainer
-from truetune.training.module import FineTuning, stop
+from truetune.training.module import FineTuning
 from truetune.training.objectives import NextToken
 from truetune.training.schedules import Constant, Steps
 from truetune.training.stability import Stability
@@ -106,7 +106,7 @@ def train(
         Steps(steps, epochs),
         compiled=compiled,
         at_targets=at_targets,
-        on_nonfinite=next((each.not_finite for each in callbacks if isinstance(each, Stability)), stop),
+        on_nonfinite=next((each.not_finite for each in callbacks if isinstance(each, Stability)), None),
     )
     loader = DataLoader(data, batch_size=batch, collate_fn=partial(collate, pad=0))
     options = {"max_epochs": epochs, "accelerator": "cpu", **trainer}

@@ -111,10 +111,10 @@ def test_the_file_is_on_the_disk_before_it_has_its_name(saved, monkeypatch):
     monkeypatch.setattr(os, "replace", replacing)
     AtomicCheckpointIO().save_checkpoint(STATE, saved)
     assert calls == [
-        ("fsync", ["last", "ckpt"], True),
         ("fsync", ["last", "ckpt"], True),  # the digest
         ("rename", "last.ckpt.sha256"),
         ("fsync", [], True),  # the folder
+        ("fsync", ["last", "ckpt"], True),
         ("rename", "last.ckpt"),
         ("fsync", [], True),
     ]

@@ -8,7 +8,7 @@ from training.small import gradient, language_model, loader, recording, rows, tr
 
 from truetune.data.module import TokenizedData
 from truetune.errors import UserError
-from truetune.training.fit import fit, load_best, make_trainer
+from truetune.training.fit import fit, make_trainer, take_weights
 from truetune.training.measuring import Measuring
 from truetune.training.module import FineTuning
 from truetune.training.objectives import NextToken
@@ -56,7 +56,9 @@ def test_the_best_weights_come_back(tmp_path):
     data = TokenizedData(rows(lm), [], pad=0, seed=0, loader=loader(9))
     module, trainer = fitted(lm, data, epochs=3, callbacks=[Measuring(frozenset(), probe, []), best])
     last = [p.detach().clone() for p in lm.model.parameters()]
-    assert load_best(trainer, module) == (2 * trainer.global_step // 3, 2), "after the second of three epochs"
+    assert take_weights(trainer, module, "best") == (2 * trainer.global_step // 3, 2), (
+        "after the second of three epochs"
+    )
     now = list(lm.model.parameters())
     assert all(torch.equal(a, b) for a, b in zip(now, kept[1], strict=True))
     assert not all(torch.equal(a, b) for a, b in zip(now, last, strict=True))
@@ -66,7 +68,7 @@ def test_without_a_checkpoint_there_is_no_best():
     lm = language_model()
     module, trainer = fitted(lm, TokenizedData(rows(lm), [], pad=0, seed=0, loader=loader(9)))
     with pytest.raises(UserError, match=r"run\.final=best needs a ModelCheckpoint"):
-        load_best(trainer, module)
+        take_weights(trainer, module, "best")
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ import pytest
 import torch
 from training.small import Watch, gradient, language_model, recording, rows, train
 
-from truetune.training.clipping import UpdateRatio
 from truetune.training.measuring import Measuring, epochs_to_measure
 from truetune.training.step_log import StepLog
 
@@ -68,14 +67,14 @@ def test_the_share_of_clipped_steps_counts_those_since_the_last_line():
 
 
 def test_weights_are_kept_for_the_ratio_only_once_all_gradients_are_there(monkeypatch):
-    seen = []
+    seen, before_step = [], StepLog.on_before_optimizer_step
 
-    def kept(parameters):
-        held = list(parameters)
-        seen.append(all(parameter.grad is not None for parameter in held))
-        return UpdateRatio(held)
+    def watched(log, trainer, module, optimizer):
+        before_step(log, trainer, module, optimizer)
+        if log._before is not None:
+            seen.append(all(parameter.grad is not None for parameter in module.parameters()))
 
-    monkeypatch.setattr("truetune.training.step_log.UpdateRatio", kept)
+    monkeypatch.setattr(StepLog, "on_before_optimizer_step", watched)
     history, *_ = logged(3)
     assert seen == [True] * len(history) == [True] * 3
 

@@ -13,7 +13,7 @@ from truetune.extensions.frontier_checkpoints import FrontierCheckpoint
 from truetune.extensions.median_pruning import MedianPruning
 from truetune.scoring.memorising import LOW, UNKNOWN, memorising_since
 from truetune.training.fit import fit, make_trainer
-from truetune.training.measuring import Alarm, Measuring
+from truetune.training.measuring import Measuring
 from truetune.training.module import FineTuning
 from truetune.training.objectives import NextToken
 from truetune.training.schedules import Constant, Steps
@@ -37,10 +37,10 @@ def test_the_alarm_is_the_first_lower_bound_above_the_bases_upper_one():
 
 def test_the_alarm_is_said_once():
     said, history = [], []
-    alarm = Alarm(history, 0.04, said.append)
     for one in HISTORY:
-        history.append(one)
-        alarm.on_train_epoch_end(SimpleNamespace(global_step=one["step"]), None)
+        measuring = Measuring(frozenset(), lambda _, one=one: dict(one["metrics"]), history, 0.04, said.append)
+        trainer = SimpleNamespace(global_step=one["step"], current_epoch=0, callback_metrics={}, loggers=[])
+        measuring.on_train_epoch_end(trainer, None)
     assert said == ["the model has begun to memorise unknown facts at step 20: 0.10 of them are reproduced"]
 
 

@@ -33,8 +33,8 @@ from truetune.probes.probe import Probe, Subject
 from truetune.probes.selection import selection
 from truetune.records.state import State
 from truetune.scoring.item import Measurement
-from truetune.training.fit import add_callbacks, best_checkpoint, fit, load_best, make_trainer, steps_done
-from truetune.training.measuring import Alarm, Measuring, epochs_to_measure
+from truetune.training.fit import add_callbacks, best_checkpoint, fit, make_trainer, take_weights
+from truetune.training.measuring import Measuring, epochs_to_measure
 from truetune.training.module import FineTuning
 from truetune.training.pretraining import load_base
 from truetune.training.preview import preview
@@ -71,7 +71,7 @@ def train(run: Run, console: Console) -> dict[str, Any]:
         with state.timed("prepare"):
             module = fine_tuning(run, tuned, rows, reference, stability, trainer.world_size)
         subject = Subject(tuned, reference.frozen, run.decoding())
-        measuring = watch(run, trainer, state, stability, partial(follow, subject, *questions, state.base), say)
+        watch(run, trainer, state, stability, partial(follow, subject, *questions, state.base), say)
         words = f"fine-tuning on {len(rows.rows)} rows, {module.steps.epochs} epochs"
         progress = ProgressLine(console, words, module.steps.total)
         resumable = Resumable(state, f"{rows.digest()} {tuned.digest} {held_out_digest(data)}", say)
@@ -81,9 +81,8 @@ def train(run: Run, console: Console) -> dict[str, Any]:
             fit(trainer, module, rows, seed=run.seed, checkpoint=run.checkpoint)
         if not trainer.is_global_zero:
             return {}  # rank 0 measures and writes
-        state.seconds["measure_while_training"] = measuring.seconds
         tuned.to(trainer.strategy.root_device)  # a Trainer leaves it on the CPU
-        step, epoch = load_best(trainer, module) if settings.final == "best" else steps_done(trainer)
+        step, epoch = take_weights(trainer, module, settings.final)
         subject = finished(adaptations, subject, base, questions, say)
         with state.timed("measure"):
             state.final = measured_again(state.base, subject, questions)
@@ -193,17 +192,16 @@ def fine_tuning(
 
 def watch(
     run: Run, trainer: Trainer, state: State, stability: Stability, probe: Callable[[bool], dict[str, float]], say: Say
-) -> Measuring:
+) -> None:
     """Begins the history and the curves; what logs and measures comes before the configuration's own callbacks."""
-    epochs = run.trainer["max_epochs"]
-    measuring = Measuring(epochs_to_measure(epochs, run.measure.points) - {epochs}, probe, state.history)
-    alarm = Alarm(state.history, state.unknown_high, say)
+    last, timed = run.trainer["max_epochs"], partial(state.timed, "measure_while_training")
+    epochs = epochs_to_measure(last, run.measure.points) - {last}
+    measuring = Measuring(epochs, probe, state.history, state.unknown_high, say, timed)
     state.stability = stability.report
     state.add_point(0, 0, values(compare(state.base, state.base)))
-    add_callbacks(trainer, first=[stability, measuring, StepLog(state.history, stability.report), alarm])
+    add_callbacks(trainer, first=[stability, measuring, StepLog(state.history, stability.report)])
     for logger in trainer.loggers if run.checkpoint is None else ():
         logger.log_metrics(state.history[0]["metrics"], 0)
-    return measuring
 
 
 def measured_again(base: Measurement, subject: Subject, questions: Questions) -> Measurement:

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from hashlib import sha256
+from io import BufferedWriter
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -24,24 +25,31 @@ IN_USE = "another run is working in this folder; choose another hydra.run.dir"
 REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG}
 
 
-def write_atomic(path: Path, text: str) -> None:
-    """A reader sees the old file or the new one, never half of it, even after a power cut."""
-    # A lone surrogate in a user's text must not cost the record; JSON reads the replacement back as it was.
-    content = text.encode("utf-8", errors="backslashreplace")
-    with writing(path, len(content)):
+@contextmanager
+def replacing_file(path: Path, needs: int) -> Generator[BufferedWriter]:
+    """A file to write `needs` bytes to. At the end, and on the disk, it takes the place of `path`; or nothing is left.
+
+    A reader sees the old file or the new one, never half of it, even after a power cut.
+    """
+    with writing(path, needs):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=TORN)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}{TORN}")
         try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
+            with temporary.open("wb") as file:
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
-            os.chmod(name, 0o644)  # mkstemp keeps the file to its owner; a report is for reading
-            os.replace(name, path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
         sync_folder(path.parent)
+
+
+def write_atomic(path: Path, text: str) -> None:
+    # A lone surrogate in a user's text must not cost the record; JSON reads the replacement back as it was.
+    content = text.encode("utf-8", errors="backslashreplace")
+    with replacing_file(path, len(content)) as file:
+        file.write(content)
 
 
 @contextmanager

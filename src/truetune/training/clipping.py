@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,24 +28,13 @@ def gradient_statistics(
     if not clip_val:
         return GradientStatistics(norm, False, 0.0)
     if str(getattr(algorithm, "value", algorithm)) == "value":
-        share = _share_beyond(gradients, clip_val)
+        beyond = sum(int((gradient.abs() > clip_val).sum()) for gradient in gradients)
+        share = beyond / max(1, sum(gradient.numel() for gradient in gradients))
         return GradientStatistics(norm, share > 0, share)
     return GradientStatistics(norm, norm > clip_val, 0.0)
 
 
-def _share_beyond(gradients: list[Tensor], clip_val: float) -> float:
-    beyond = sum(int((gradient.abs() > clip_val).sum()) for gradient in gradients)
-    return beyond / max(1, sum(gradient.numel() for gradient in gradients))
-
-
-class UpdateRatio:
+def update_ratio(parameters: Sequence[Tensor], before: Sequence[Tensor]) -> float:
     """||theta_after - theta_before|| / ||theta_before|| of one optimizer step; about 1e-3 is healthy for Adam."""
-
-    def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
-        self._parameters = [p for p in parameters if p.requires_grad]
-        self._before = [p.detach().clone() for p in self._parameters]
-
-    def value(self) -> float:
-        moved = torch.stack([(p.detach() - b).norm() for p, b in zip(self._parameters, self._before, strict=True)])
-        size = torch.stack([b.norm() for b in self._before])
-        return float(moved.norm() / size.norm())
+    moved = torch.stack([(now.detach() - old).norm() for now, old in zip(parameters, before, strict=True)])
+    return float(moved.norm() / torch.stack([old.norm() for old in before]).norm())

@@ -6,7 +6,7 @@ import signal
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from lightning import Callback, LightningDataModule, Trainer, seed_everything
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -28,12 +28,8 @@ def make_trainer(
     run_dir: Path | None = None,
 ) -> Trainer:
     """Raises UserError for what Lightning refuses: an unknown argument, a device that is not there."""
-    options: dict[str, Any] = {
-        "use_distributed_sampler": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-        **arguments,
-    }
+    ours = ("use_distributed_sampler", "enable_progress_bar", "enable_model_summary")
+    options: dict[str, Any] = {**dict.fromkeys(ours, False), **arguments}
     try:
         trainer = Trainer(
             callbacks=list(callbacks),
@@ -120,8 +116,14 @@ def best_checkpoint(trainer: Trainer) -> ModelCheckpoint:
     return callback
 
 
-def load_best(trainer: Trainer, module: FineTuning) -> tuple[int, int]:
-    """The weights of the checkpoint that the run's ModelCheckpoint calls best; after which step and epoch it was."""
+def take_weights(trainer: Trainer, module: FineTuning, final: Literal["last", "best"]) -> tuple[int, int]:
+    """Optimizer steps and epochs behind the weights that the run ends with: the last, or those of the checkpoint that
+    its ModelCheckpoint calls best, which are loaded.
+    """
+    if final == "last":
+        # Early stopping and a resumed fit leave the trainer's `current_epoch` behind.
+        progress: Any = trainer.fit_loop.epoch_progress.current
+        return trainer.global_step, progress.processed
     path = best_checkpoint(trainer).best_model_path
     if not path:
         raise UserError("run.final=best: the ModelCheckpoint among the callbacks has written nothing")
@@ -129,9 +131,3 @@ def load_best(trainer: Trainer, module: FineTuning) -> tuple[int, int]:
     module.on_load_checkpoint(stored)
     module.load_state_dict(stored["state_dict"], strict=False)
     return stored["global_step"], stored["epoch"] + 1
-
-
-def steps_done(trainer: Trainer) -> tuple[int, int]:
-    """Optimizer steps and epochs; early stopping and a resumed fit leave the trainer's `current_epoch` behind."""
-    epochs: Any = trainer.fit_loop.epoch_progress.current
-    return trainer.global_step, epochs.processed

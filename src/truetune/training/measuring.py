@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from typing import Any
+from contextlib import AbstractContextManager, nullcontext
 
 from lightning import Callback, LightningModule, Trainer
 
@@ -20,20 +19,23 @@ class Measuring(Callback):
     validation loss, or without validation rows the training loss.
     """
 
-    def __init__(self, epochs: frozenset[int], probe: Callable[[bool], dict[str, float]], history: History) -> None:
+    def __init__(
+        self,
+        epochs: frozenset[int],
+        probe: Callable[[bool], dict[str, float]],
+        history: History,
+        base_high: float | None = None,
+        say: Callable[[str], None] = print,
+        timed: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
+        """`base_high` bounds the base's share of unknown facts; `say` is told of the epoch that leaves it behind."""
         self.epochs, self.probe, self.history = epochs, probe, history
-        self.seconds = 0.0
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"seconds": self.seconds}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.seconds = state_dict["seconds"]
+        self.base_high, self.say, self.timed = base_high, say, timed
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        start = time.perf_counter()
         epoch, step = trainer.current_epoch + 1, trainer.global_step
-        metrics = self.probe(epoch in self.epochs)
+        with self.timed():
+            metrics = self.probe(epoch in self.epochs)
         loss = trainer.callback_metrics.get("val/loss")
         if loss is not None:
             metrics["val/loss"] = float(loss)
@@ -43,20 +45,10 @@ class Measuring(Callback):
             pl_module.log(name, metrics[name], logger=False)
         write(trainer, metrics, step)
         self.history.append({"step": step, "epoch": epoch, "metrics": metrics})
-        self.seconds += time.perf_counter() - start
-
-
-class Alarm(Callback):
-    """Says, after the epoch in which it happens, that facts which the base did not know are being memorised."""
-
-    def __init__(self, history: History, base_high: float | None, say: Callable[[str], None]) -> None:
-        self.history, self.base_high, self.say = history, base_high, say
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         since = memorising_since(self.history, self.base_high)
-        if since and since["step"] == trainer.global_step:
+        if since and since["step"] == step:
             share = f"{since['share']:.2f} of them are reproduced"
-            self.say(f"the model has begun to memorise unknown facts at step {since['step']}: {share}")
+            self.say(f"the model has begun to memorise unknown facts at step {step}: {share}")
 
 
 def epochs_to_measure(last: int, points: int) -> frozenset[int]:
@@ -64,5 +56,5 @@ def epochs_to_measure(last: int, points: int) -> frozenset[int]:
     if points >= last:
         return frozenset(range(1, last + 1))
     ratio = last ** (1 / max(points - 1, 1))
-    found = {round(ratio**k) for k in range(points)} | {1, last}
-    return frozenset(epoch for epoch in found if 1 <= epoch <= last)
+    epochs = {round(ratio**k) for k in range(points)} | {1, last}
+    return frozenset(epoch for epoch in epochs if 1 <= epoch <= last)

@@ -23,32 +23,25 @@ from truetune.training.schedules import Progress, Schedule, Steps
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
 
 
-def stop(text: str, ids: list[str]) -> None:
-    raise Diverged(f"{text}; try a lower optimizer.lr or clip=norm")
-
-
-def _shapes(state: dict[str, Tensor]) -> dict[str, str]:
-    return {name: "x".join(map(str, value.shape)) for name, value in state.items()}
+ADVICE = "try a lower optimizer.lr or clip=norm"
 
 
 def few(ids: Sequence[str], shown: int = 8) -> str:
     return ", ".join(ids[:shown]) + (f" and {len(ids) - shown} more" if len(ids) > shown else "")
 
 
-def _at_targets(model: nn.Module, objectives: Sequence[Objective], wanted: bool) -> bool:
+def logits_at_targets(model: nn.Module, objectives: Sequence[Objective], wanted: bool) -> bool:
     """Whether logits are made at target positions only; raises UserError if chunks are asked for and cannot be."""
     chunks = any(getattr(objective, "chunk", None) is not None for objective in objectives)
     if not chunks and not wanted:
         return False
     needing = [type(each).__name__ for each in objectives if getattr(each, "needs_logits", True)]
     possible = not needing and parts_into_head(model)
-    if chunks and needing:
-        raise UserError(f"objective.next_token.chunk: {needing[0]} needs all logits at once; leave one of the two out")
     if chunks and not possible:
-        raise UserError(
-            f"objective.next_token.chunk: {type(model).__name__} does more than apply a head to its states, so its "
-            "logits cannot be made piece by piece; leave the key out"
-        )
+        reason = f"{type(model).__name__} does more than apply a head to its states; leave the key out"
+        if needing:
+            reason = f"{needing[0]} needs all logits at once; leave one of the two out"
+        raise UserError(f"objective.next_token.chunk: {reason}")
     return possible
 
 
@@ -69,41 +62,31 @@ class FineTuning(LightningModule):
         *,
         compiled: bool = False,
         at_targets: bool = False,
-        on_nonfinite: Callable[[str, list[str]], None] = stop,
+        on_nonfinite: Callable[[str, list[str]], None] | None = None,
     ) -> None:
-        """`on_nonfinite` is given the words and the items of a step that is not finite; it raises, or it is skipped."""
+        """`on_nonfinite` is told of a step that is not finite and of its items: it raises, or the step is skipped."""
         super().__init__()
         self.strict_loading = False  # `on_load_checkpoint` is strict
         self.model = model
         named = model.named_parameters(remove_duplicate=False)
         self._frozen = [f"model.{name}" for name, parameter in named if not parameter.requires_grad]
         self._objectives, self._optimizer, self._schedule = list(objectives), optimizer, schedule
-        self._at_targets = _at_targets(model, objectives, at_targets)
+        self._at_targets = logits_at_targets(model, objectives, at_targets)
         called: Any = body(model) if self._at_targets else model
         called = torch.compile(called) if compiled else called
         # Not the module itself, which would be registered and give each weight a second name.
         self._outputs = partial(states if self._at_targets else forward, called)
         self.steps, self._on_nonfinite = steps, on_nonfinite
         self.stepped = False
-        self.window_loss = math.nan  # this and the next two: of the last step that was taken
-        self.window_tokens = 0
+        self.window_loss, self.window_tokens = math.nan, 0  # these and the next: of the last step that was taken
         self.gradients = GradientStatistics(0.0, False, 0.0)
         self._validation = [0.0, 0.0]
-        self._start_window()
-
-    def _start_window(self) -> None:
-        self._losses: list[Tensor] = []  # one a micro-batch, as are the next two
-        self._tokens: list[Tensor] = []
-        self._ids: list[list[str]] = []
-
-    def forward(self, batch: Batch) -> Tensor:
-        """Unshifted logits, shape (batch, positions, vocabulary), or the states that they are made of."""
-        return self._outputs(batch["input_ids"], batch.get("position_ids"))
+        self._window: list[tuple[Tensor, Tensor, list[str]]] = []  # of each micro-batch: loss, target tokens, items
 
     def _micro(self, batch: Batch) -> Micro:
         return Micro(
             self.model,
-            self(batch),
+            self._outputs(batch["input_ids"], batch.get("position_ids")),
             batch["labels"],
             batch["input_ids"],
             batch["attention_mask"],
@@ -115,9 +98,7 @@ class FineTuning(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         micro = self._micro(batch)
         total = torch.stack([objective.weight * objective(micro) for objective in self._objectives]).sum()
-        self._losses.append(total.detach())
-        self._tokens.append(micro.target_tokens)
-        self._ids.append(batch["ids"])
+        self._window.append((total.detach(), micro.target_tokens, batch["ids"]))
         return total * self.trainer.accumulate_grad_batches  # Lightning divides by it again
 
     def configure_gradient_clipping(
@@ -135,18 +116,22 @@ class FineTuning(LightningModule):
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
         elif scaler is None or scaler.get_scale() < 1 or not math.isfinite(loss):
             ids, what = self._at_fault(), "gradient" if math.isfinite(loss) else "loss"
-            self._on_nonfinite(
+            text = (
                 f"the {what} is not finite at step {self.global_step + 1} (learning rate {self.learning_rate:.3g}, "
-                f"loss {loss:.4g}, gradient norm {gradients.norm:.4g}); the weights were not touched; items {few(ids)}",
-                ids,
+                f"loss {loss:.4g}, gradient norm {gradients.norm:.4g}); the weights were not touched; items {few(ids)}"
             )
+            if self._on_nonfinite is None:
+                raise Diverged(f"{text}; {ADVICE}")
+            self._on_nonfinite(text, ids)
             optimizer.zero_grad(set_to_none=True)
-        self._start_window()
+        self._window = []
 
     def _divide_by_window_tokens(self) -> tuple[float, int]:
         """Mean loss and number of target tokens, over all ranks."""
         widest = torch.float32 if self.device.type == "mps" else torch.float64  # Apple's GPUs have no float64
-        sums = torch.stack([torch.stack(each).to(widest).sum() for each in (self._losses, self._tokens)])
+        losses = torch.stack([loss for loss, _, _ in self._window])
+        counts = torch.stack([tokens for _, tokens, _ in self._window])
+        sums = torch.stack([losses.to(widest).sum(), counts.to(widest).sum()])
         loss, tokens = self.trainer.strategy.reduce(sums, reduce_op="sum").tolist()
         if tokens == 0:
             items = few(self._at_fault())
@@ -159,7 +144,7 @@ class FineTuning(LightningModule):
 
     def _at_fault(self) -> list[str]:
         """Items of the micro-batches whose loss is not finite, or else of all; of every rank."""
-        mine = list(zip(self._ids, torch.stack(self._losses).isfinite().tolist(), strict=True))
+        mine = [(ids, bool(loss.isfinite())) for loss, _, ids in self._window]
         micros = [micro for rank in gathered(mine, self.trainer.world_size) for micro in rank]
         bad = [item for ids, finite in micros if not finite for item in ids]
         return bad or [item for ids, _ in micros for item in ids]
@@ -174,14 +159,13 @@ class FineTuning(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Raises UserError for the first tensor that the model does not have, or not in that shape."""
-        stored, own = (_shapes(state) for state in (checkpoint["state_dict"], self.state_dict()))
+        states = (checkpoint["state_dict"], self.state_dict())
+        stored, own = ({name: "x".join(map(str, value.shape)) for name, value in state.items()} for state in states)
         for name in [*own, *stored]:
             if stored.get(name) != own.get(name):
                 there, here = stored.get(name, "missing"), own.get(name, "missing")
-                raise UserError(
-                    f"the checkpoint is of another model: {name} is {there} there and {here} here; "
-                    "resume with the model that the run started from"
-                )
+                differs = f"the checkpoint is of another model: {name} is {there} there and {here} here"
+                raise UserError(f"{differs}; resume with the model that the run started from")
 
     def on_train_start(self) -> None:
         """The configuration decides, not what a checkpoint held of it: what is typed on resuming takes effect."""
@@ -204,11 +188,9 @@ class FineTuning(LightningModule):
         self._validation[0] += float(NextToken(chunk=CHUNK)(micro))
         self._validation[1] += int(micro.target_tokens)
 
-    def on_validation_epoch_start(self) -> None:
-        self._validation = [0.0, 0.0]
-
     def on_validation_epoch_end(self) -> None:
         sums = self.trainer.strategy.reduce(torch.tensor(self._validation, dtype=torch.float64), reduce_op="sum")
+        self._validation = [0.0, 0.0]
         self.log("val/loss", (sums[0] / sums[1]).float(), sync_dist=False, logger=False)  # Measuring writes it
 
     def configure_optimizers(self) -> Any:
@@ -216,7 +198,9 @@ class FineTuning(LightningModule):
         peak = float(optimizer.param_groups[0]["lr"])
         self._groups = [{key: group[key] for key in group if key != "params"} for group in optimizer.param_groups]
 
-        def factor(step: int) -> float:
-            return self._schedule(Progress(step, self.steps.per_epoch, self.steps.epochs), peak) / peak
-
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}}
+        total, steps = self.steps.total, self.steps
+        rates = LambdaLR(
+            optimizer,
+            lambda step: self._schedule(Progress(step, step // steps.per_epoch, total, steps.epochs), peak) / peak,
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": rates, "interval": "step"}}

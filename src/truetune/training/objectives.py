@@ -78,20 +78,15 @@ class NextToken:
     chunk: Count | None = None
 
     def __call__(self, micro: Micro) -> Tensor:
-        if micro.head is not None:
-            return self._at_targets(micro, micro.head)
-        labels_BT = micro.labels_BT[:, 1:]
-        nll_N = nll_nats(micro.logits_BTV[:, :-1].flatten(0, 1), labels_BT.flatten())
-        return (nll_N.view_as(labels_BT) * micro.weights_BT[:, 1:]).sum()
+        predictions, labels_BT, weights_BT = micro.logits_BTV[:, :-1], micro.labels_BT[:, 1:], micro.weights_BT[:, 1:]
+        if (head := micro.head) is None:
+            nll_N = nll_nats(predictions.flatten(0, 1), labels_BT.flatten())
+            return (nll_N.view_as(labels_BT) * weights_BT).sum()
 
-    def _at_targets(self, micro: Micro, head: Callable[[Tensor], Tensor]) -> Tensor:
         def nll(states_ND: Tensor, labels_N: Tensor, weights_N: Tensor) -> Tensor:
             return (F.cross_entropy(head(states_ND).float(), labels_N, reduction="none") * weights_N).sum()
 
-        target_BT = micro.is_target_BT
-        of_targets = [
-            values[target_BT] for values in (micro.logits_BTV[:, :-1], micro.labels_BT[:, 1:], micro.weights_BT[:, 1:])
-        ]
+        of_targets = [values[micro.is_target_BT] for values in (predictions, labels_BT, weights_BT)]
         if self.chunk is None:
             return nll(*of_targets)
         chunks = zip(*(values.split(self.chunk) for values in of_targets), strict=True)

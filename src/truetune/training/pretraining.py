@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -32,25 +32,20 @@ def load_base(builder: Embedded | Pretrained, data: Dataset, cache: Path, consol
         return builder.load()
     corpus = data.pretraining
     if corpus is None:
-        found = sha256()
-        for index, text in enumerate(_texts(data)):
-            found.update((("\n" if index else "") + text).encode())
-        digest = builder.content(found.hexdigest())
-        return builder.build(
-            builder.tokenizer(texts=_texts(data)), digest, "random weights (model=tiny without pre-training)"
-        )
-    digest = builder.content(f"{corpus.content}-{_code_digest()}")
-    say = speaker(console)
+        content, separator = sha256(), ""
+        for example in data.train:
+            content.update(f"{separator}{example.prompt}{example.completion}".encode())
+            separator = "\n"
+        texts = (f"{example.prompt}{example.completion}" for example in data.train)
+        digest, source = builder.content(content.hexdigest()), "random weights (model=tiny without pre-training)"
+        return builder.build(builder.tokenizer(texts=texts), digest, source)
+    # The code that makes the texts and the weights is part of the content hash: an edit never reuses a stale base.
+    package = Path(__file__).parents[1]
+    files = sorted([*(package / "data").glob("*world.py"), package / "models" / "tiny.py", Path(__file__)])
+    code = sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
+    digest, say = builder.content(f"{corpus.content}-{code}"), speaker(console)
     folder = cached(cache / "bases" / digest, partial(_pretrain, builder, corpus, digest, console), say)
     say(f"base: {folder}")
-    return _read(folder, digest)
-
-
-def _texts(data: Dataset) -> Iterator[str]:
-    return (f"{example.prompt}{example.completion}" for example in data.train)
-
-
-def _read(folder: Path, digest: str) -> LanguageModel:
     loaded = Pretrained(str(folder)).load()
     return LanguageModel(loaded.model, loaded.tokenizer, digest, str(folder))
 
@@ -86,10 +81,3 @@ def _adamw(parameters: Iterable[nn.Parameter], lr: float, weight_decay: float) -
         {"params": [p for p in both if p.ndim < 2], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98), fused=True)
-
-
-def _code_digest() -> str:
-    """The code that makes the texts and the weights is part of the content hash: an edit never reuses a stale base."""
-    package = Path(__file__).parents[1]
-    files = [*(package / "data").glob("*world.py"), package / "models" / "tiny.py"]
-    return sha256(b"".join(path.read_bytes() for path in sorted([*files, Path(__file__)]))).hexdigest()

@@ -17,9 +17,8 @@ if TYPE_CHECKING:
 def preview(rows: Sequence[TokenRow], tokenizer: PreTrainedTokenizerBase, console: Console) -> None:
     """Learnt tokens are green on a terminal, and in [brackets] everywhere."""
     for row in rows:
-        console.print(
-            f"{row.id}: {len(row.input_ids)} tokens, {row.target_tokens} learnt", highlight=False, markup=False
-        )
+        head = f"{row.id}: {len(row.input_ids)} tokens, {row.target_tokens} learnt"
+        console.print(head, highlight=False, markup=False)
         line = Text()
         for token, label in zip(row.input_ids, row.labels, strict=True):
             piece = str(tokenizer.decode([token])).replace("\n", "\\n")

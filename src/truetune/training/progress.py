@@ -8,21 +8,13 @@ from functools import partial
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
+from rich import progress
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from truetune.errors import rank
 from truetune.training.module import FineTuning
 
-PLAIN_LINE_SECONDS = 15.0
+PLAIN_LINE_SECONDS, BAR_SECONDS = 15.0, 0.2
 
 
 def speaker(console: Console) -> Callable[[str], None]:
@@ -37,9 +29,9 @@ class ProgressLine(Callback):
 
     def __init__(self, console: Console, words: str, total_steps: int) -> None:
         self.console, self.words, self.total = console, words, total_steps
-        self._bar: Progress | None = None
-        self._task = TaskID(0)
-        self._spoke = self._drawn = time.monotonic()
+        self._bar: progress.Progress | None = None
+        self._task = progress.TaskID(0)
+        self._shown = time.monotonic()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.is_global_zero:
@@ -47,16 +39,11 @@ class ProgressLine(Callback):
         if not self.console.is_terminal:
             speaker(self.console)(f"{self.words}: {self.total} steps")
             return
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TextColumn("loss {task.fields[loss]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=self.console,
+        columns = (
+            *("{task.description}", progress.BarColumn(bar_width=24), progress.MofNCompleteColumn()),
+            *("loss {task.fields[loss]}", progress.TimeElapsedColumn(), "left", progress.TimeRemainingColumn()),
         )
+        self._bar = progress.Progress(*columns, console=self.console)
         self._task = self._bar.add_task(self.words, total=self.total, completed=trainer.global_step, loss="-")
         self._bar.start()
 
@@ -65,23 +52,18 @@ class ProgressLine(Callback):
     ) -> None:
         if not trainer.is_global_zero or not isinstance(pl_module, FineTuning):
             return
-        now = time.monotonic()
-        loss = f"{pl_module.window_loss:.3f}"
-        if self._bar is not None:
-            if now - self._drawn > 0.2 or trainer.global_step == self.total:
-                self._drawn = now
-                self._bar.update(self._task, completed=trainer.global_step, loss=loss)
-        elif now - self._spoke > PLAIN_LINE_SECONDS:
-            self._spoke = now
-            speaker(self.console)(f"{self.words}: step {trainer.global_step} of {self.total}, loss {loss}")
+        step, loss, waited = trainer.global_step, f"{pl_module.window_loss:.3f}", time.monotonic() - self._shown
+        if self._bar is not None and (waited > BAR_SECONDS or step == self.total):
+            self._bar.update(self._task, completed=step, loss=loss)
+        elif self._bar is None and waited > PLAIN_LINE_SECONDS:
+            speaker(self.console)(f"{self.words}: step {step} of {self.total}, loss {loss}")
+        else:
+            return
+        self._shown = time.monotonic()
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._close()
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        self._close()
-
-    def _close(self) -> None:
+    def _close(self, *_: Any, **__: Any) -> None:
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+
+    on_train_end = on_exception = _close

@@ -55,32 +55,32 @@ class Resumable(Checkpoint):
         }
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        stored = checkpoint.get(KEY)
-        if stored is None or "config" not in stored:
-            raise UserError(f"{self.run_dir}: this checkpoint was made by an older truetune; start a new run")
-        if stored["data"] != self.data:
-            raise UserError(
-                f"{self.run_dir}: the training rows, what is held out or the base have changed since this run started; "
-                "start a new run"
-            )
-        if stored["folder"] != str(self.run_dir.resolve()):
-            raise UserError(f"{self.run_dir}: this run was made in {stored['folder']}; move it back there to resume")
-        if len(stored["random"]) != trainer.world_size:
-            was = f"{len(stored['random'])} processes" if len(stored["random"]) > 1 else "1 process"
-            raise UserError(f"{self.run_dir}: this run was made by {was}, not {trainer.world_size}; use as many again")
+        stored, processes = checkpoint.get(KEY) or {}, trainer.world_size
+        problem = None
+        if "config" not in stored:
+            problem = "this checkpoint was made by an older truetune; start a new run"
+        elif stored["data"] != self.data:
+            problem = "the training rows, what is held out or the base have changed since then; start a new run"
+        elif stored["folder"] != str(self.run_dir.resolve()):
+            problem = f"this run was made in {stored['folder']}; move it back there to resume"
+        elif (before := len(stored["random"])) != processes:
+            words = f"{before} process{'es' if before > 1 else ''}, not {processes}"
+            problem = f"this run was made by {words}; use as many again"
+        if problem:
+            raise UserError(f"{self.run_dir}: {problem}")
+        step = checkpoint["global_step"]
         self.state.history[:] = json.loads(stored["history"])
         self.state.earlier = stored["seconds"]
-        changed = changes(json.loads(stored["config"]), json.loads(json.dumps(self.state.config)))
         self.state.changes = json.loads(stored["changes"])
-        if changed:
-            self.state.changes.append({"step": checkpoint["global_step"], "changed": changed})
+        if changed := changes(json.loads(stored["config"]), json.loads(json.dumps(self.state.config))):
+            self.state.changes.append({"step": step, "changed": changed})
         for key, (was, is_now) in changed.items():
-            self.say(f"from step {checkpoint['global_step']} on: {key}={is_now} (was {was})")
+            self.say(f"from step {step} on: {key}={is_now} (was {was})")
         trainer.should_stop = stored["stopped"]
         self._random = random = stored["random"][trainer.global_rank]
         set_random_state(random)  # nothing may be left to train, but something to measure
         if trainer.is_global_zero:
-            take_up_curves(trainer, self.state.history, checkpoint["global_step"])
+            take_up_curves(trainer, self.state.history, step)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._random is not None:
@@ -102,35 +102,25 @@ class Resumable(Checkpoint):
         loop = trainer.fit_loop
         last = trainer.overfit_batches or loop.epoch_loop._num_ready_batches_reached()  # pyright: ignore
         if not loop._should_accumulate() and not last:  # pyright: ignore
-            self._stop_if_signalled(trainer)
+            self.on_train_epoch_end(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._stop_if_signalled(trainer)
-
-    def _stop_if_signalled(self, trainer: Trainer) -> None:
-        if not trainer.strategy.reduce_boolean_decision(bool(self._signal), all=False):
-            return
-        trainer.save_checkpoint(self.run_dir / LAST)
-        self.say(f"resume with: truetune {shlex.quote(f'resume={self.run_dir.absolute()}')}")
-        self._leave()
-
-    def _leave(self) -> None:
-        if self._signal == signal.SIGINT:
-            raise KeyboardInterrupt
-        raise SystemExit(143)
+        if trainer.strategy.reduce_boolean_decision(bool(self._signal), all=False):
+            trainer.save_checkpoint(self.run_dir / LAST)
+            self.say(f"resume with: truetune {shlex.quote(f'resume={self.run_dir.absolute()}')}")
+            raise KeyboardInterrupt if self._signal == signal.SIGINT else SystemExit(143)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._restore_handlers()
         if self._signal:  # since the last epoch's end, whose checkpoint is written
-            self._leave()
+            raise KeyboardInterrupt if self._signal == signal.SIGINT else SystemExit(143)
 
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        self._restore_handlers()
-
-    def _restore_handlers(self) -> None:
+    def _restore_handlers(self, *_: Any, **__: Any) -> None:
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         self._handlers = {}
+
+    on_exception = _restore_handlers
 
 
 def random_state() -> dict[str, Any]:

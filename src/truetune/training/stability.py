@@ -7,36 +7,32 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
-from lightning import Trainer
+from lightning import Callback, LightningModule, Trainer
 
 from truetune.errors import Diverged
 from truetune.records.state import StabilityReport
-from truetune.training.module import FineTuning, few, stop
-from truetune.training.step_log import EachStep
+from truetune.training.module import ADVICE, FineTuning, few
 
-Policy = Literal["stop", "skip_step"]
 MOST_SKIPPED_IN_A_ROW = 20  # bad rows come one by one; bad weights spoil every step
 WINDOW, SIGMAS = 128, 6.0  # as OLMo-core's SkipStep optimizers
 
 
-class Stability(EachStep):
+class Stability(Callback):
     """Comes before the callbacks that log a step. All ranks decide alike: the module's verdict is reduced."""
 
-    def __init__(self, policy: Policy, say: Callable[[str], None]) -> None:
+    def __init__(self, policy: Literal["stop", "skip_step"], say: Callable[[str], None]) -> None:
         self.policy, self.say, self.report = policy, say, StabilityReport()
         self._losses: deque[float] = deque(maxlen=WINDOW)
-        self._in_a_row, self._in_spike = 0, False
+        self._step, self._in_a_row, self._in_spike = 0, 0, False
 
     def state_dict(self) -> dict[str, Any]:
         plain = {name: getattr(self, name) for name in ("_step", "_in_a_row", "_in_spike")}
-        items, losses = dict(self.report.items), list(self._losses)
-        return {**plain, "counts": self.report.counts, "_items": items, "_losses": losses}
+        return {**plain, "counts": self.report.counts, "items": dict(self.report.items), "losses": list(self._losses)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        counts, items = state_dict.pop("counts"), state_dict.pop("_items")
-        self.report.nonfinite_steps, self.report.loss_spikes = counts["nonfinite_steps"], counts["loss_spikes"]
-        self.report.items.update(items)
-        self._losses.extend(state_dict.pop("_losses"))
+        vars(self.report).update(state_dict.pop("counts"))
+        self.report.items.update(state_dict.pop("items"))
+        self._losses.extend(state_dict.pop("losses"))
         vars(self).update(state_dict)
 
     def not_finite(self, text: str, ids: list[str]) -> None:
@@ -47,22 +43,25 @@ class Stability(EachStep):
         if worst := self.report.most_common():
             text += f" (most often: {few(worst)})"
         if self.policy == "stop":
-            stop(text, ids)
+            raise Diverged(f"{text}; {ADVICE}")
         if self._in_a_row > MOST_SKIPPED_IN_A_ROW:
-            stop(f"{text}; {MOST_SKIPPED_IN_A_ROW} steps before it were skipped already", ids)
+            raise Diverged(f"{text}; {MOST_SKIPPED_IN_A_ROW} steps before it were skipped already; {ADVICE}")
         self.say(f"{text}; step skipped")
 
-    def after_step(self, trainer: Trainer, module: FineTuning) -> None:
-        if module.stepped:
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if trainer.global_step == self._step or not isinstance(pl_module, FineTuning):
+            return  # the window has further micro-batches
+        self._step = trainer.global_step
+        if pl_module.stepped:
             self._in_a_row = 0
-            self._compare(module.window_loss, self._step)
+            self._compare(pl_module.window_loss, self._step)
         if trainer.is_last_batch:  # before the validation, and before a checkpoint is written
-            finite = all(bool(p.isfinite().all()) for p in module.parameters() if p.requires_grad)
+            finite = all(bool(p.isfinite().all()) for p in pl_module.parameters() if p.requires_grad)
             if not trainer.strategy.reduce_boolean_decision(finite, all=True):
-                raise Diverged(
-                    f"the weights are not finite after step {trainer.global_step} "
-                    f"(learning rate {module.learning_rate:.3g}); try a lower optimizer.lr or clip=norm"
-                )
+                rate = f"learning rate {pl_module.learning_rate:.3g}"
+                raise Diverged(f"the weights are not finite after step {self._step} ({rate}); {ADVICE}")
 
     def _compare(self, loss: float, step: int) -> None:
         """The alarm needs half a window, and sounds once per run of high losses."""

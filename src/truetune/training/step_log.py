@@ -7,42 +7,26 @@ from pathlib import Path
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
+from torch import Tensor
 from torch.optim import Optimizer
 
 from truetune.records.files import writing
 from truetune.records.state import StabilityReport
-from truetune.training.clipping import UpdateRatio
+from truetune.training.clipping import update_ratio
 from truetune.training.module import FineTuning
 
 History = list[dict[str, Any]]
 
 
-class EachStep(Callback):
-    """Calls `after_step` once an optimizer step, however many micro-batches that was made of."""
-
-    _step = 0
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        if trainer.global_step != self._step and isinstance(pl_module, FineTuning):
-            self._step = trainer.global_step
-            self.after_step(trainer, pl_module)
-
-    def after_step(self, trainer: Trainer, module: FineTuning) -> None:
-        raise NotImplementedError
-
-
-class StepLog(EachStep):
-    """Every so many steps and at the last: loss, gradient norm before clipping, share clipped, update ratio, speed."""
+class StepLog(Callback):
+    """Every so many steps and at the last; the counts of `stability` are logged as they stand at each line."""
 
     def __init__(self, history: History, stability: StabilityReport | None = None) -> None:
-        """The counts of `stability` are logged as they stand at each line."""
         self.history, self.stability = history, stability or StabilityReport()
-        self._epoch = self._tokens = 0
+        self._step = self._epoch = self._tokens = 0
         self._clipped: list[bool] = []
         self._since = time.perf_counter()
-        self._update: UpdateRatio | None = None
+        self._before: list[Tensor] | None = None  # the weights before a step that is to be logged
 
     def state_dict(self) -> dict[str, Any]:
         """What has been counted since the last line."""
@@ -53,24 +37,25 @@ class StepLog(EachStep):
         self._step, self._tokens, self._clipped = (state_dict[key] for key in ("step", "tokens", "clipped"))
         self._since = time.perf_counter() - state_dict["elapsed"]
 
-    def _due(self, trainer: Trainer, module: LightningModule, step: int) -> bool:
-        last = isinstance(module, FineTuning) and step == module.steps.total
-        return last or step % max(1, trainer.log_every_n_steps) == 0  # pyright: ignore[reportAttributeAccessIssue]
-
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         """The activations are gone: no more memory is needed than the optimizer took."""
-        if self._due(trainer, pl_module, trainer.global_step + 1):
-            self._update = UpdateRatio(pl_module.parameters())
+        step, every = trainer.global_step + 1, max(1, trainer.log_every_n_steps)  # pyright: ignore[reportAttributeAccessIssue]
+        if isinstance(pl_module, FineTuning) and (step == pl_module.steps.total or step % every == 0):
+            self._before = [p.detach().clone() for p in pl_module.parameters() if p.requires_grad]
 
-    def after_step(self, trainer: Trainer, module: FineTuning) -> None:
-        self._epoch = trainer.current_epoch + 1
-        if not module.stepped:
-            self._update = None
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if trainer.global_step == self._step or not isinstance(pl_module, FineTuning):
+            return  # the window has further micro-batches
+        self._step, self._epoch = trainer.global_step, trainer.current_epoch + 1
+        if not pl_module.stepped:
+            self._before = None
             return
-        self._tokens += module.window_tokens
-        self._clipped.append(module.gradients.clipped)
-        if self._due(trainer, module, self._step):
-            self._log(trainer, module)
+        self._tokens += pl_module.window_tokens
+        self._clipped.append(pl_module.gradients.clipped)
+        if self._before is not None:
+            self._log(trainer, pl_module)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """A fit that stops early has a last line, too, and its last checkpoint knows of it."""
@@ -92,9 +77,10 @@ class StepLog(EachStep):
             "train/target_tokens_per_second": self._tokens / max(now - self._since, 1e-9),
             **{f"train/{name}": float(count) for name, count in self.stability.counts.items()},
         }
-        if self._update is not None:
-            metrics["train/update_to_weight_ratio"] = self._update.value()
-        self._update, self._clipped, self._tokens, self._since = None, [], 0, now
+        if self._before is not None:
+            trained = [p for p in module.parameters() if p.requires_grad]
+            metrics["train/update_to_weight_ratio"] = update_ratio(trained, self._before)
+        self._before, self._clipped, self._tokens, self._since = None, [], 0, now
         write(trainer, metrics, self._step)
         self.history.append({"step": self._step, "epoch": self._epoch, "metrics": metrics})
 
