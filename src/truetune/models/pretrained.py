@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from truetune.data.values import Dtype, Text, YesOrNo
 from truetune.errors import UserError, first_line
+from truetune.models.whole import WRAPPERS, Say, check_loaded, is_wrapped, refuse_architecture
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -39,10 +40,13 @@ class Pretrained:
     def named(self) -> str:
         return f"{self.called}.name_or_path={self.name_or_path}"
 
-    def load(self) -> LanguageModel:
-        """Weights in `dtype` and in train mode: transformers keeps the checkpoint's dtype and switches dropout off."""
+    def load(self, say: Say = str) -> LanguageModel:
+        """Weights in `dtype` and in train mode: transformers keeps the checkpoint's dtype and switches dropout off.
+
+        Every weight of the model has been in the checkpoint. `say` is given notes; by default they are dropped.
+        """
         import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer, PretrainedConfig
+        from transformers import AutoTokenizer, PretrainedConfig
 
         from truetune.models.language_model import LanguageModel, set_special_tokens
 
@@ -50,12 +54,13 @@ class Pretrained:
         options: dict[str, Any] = {"trust_remote_code": self.trust_remote_code, "revision": self.revision}
         try:
             settings, _ = PretrainedConfig.get_config_dict(self.name_or_path, revision=self.revision)
+            refuse_architecture(settings, self.named)
             if module := OWN_ARCHITECTURES.get(settings.get("model_type", "")):
                 import_module(module)
             tokenizer = AutoTokenizer.from_pretrained(self.name_or_path, **options)
-            model = AutoModelForCausalLM.from_pretrained(
-                self.name_or_path, dtype=getattr(torch, self.dtype), use_safetensors=True, **options, **self._storage()
-            )
+            model = self._weights(say, dtype=getattr(torch, self.dtype), **options)
+        except UserError:
+            raise
         except Exception as error:  # tokenizers raises bare ones, safetensors and transformers a dozen kinds
             here = "" if os.path.isdir(self.name_or_path) else "no such folder here, and as a name on the hub it "
             raise UserError(f"{self.named}: {here}cannot be loaded: {first_line(error)}") from error
@@ -69,6 +74,19 @@ class Pretrained:
         check_vocabulary(tokenizer, embeddings.num_embeddings, self.named)
         return LanguageModel(model.train(), tokenizer, self._digest(model), f"{self.name_or_path}")
 
+    def _weights(self, say: Say, **options: Any) -> Any:
+        from transformers import AutoModelForCausalLM
+
+        options |= {"use_safetensors": True, "output_loading_info": True, "ignore_mismatched_sizes": True}
+        loaded: Any = AutoModelForCausalLM.from_pretrained(self.name_or_path, **options, **self._storage())
+        if is_wrapped(loaded[1]["unexpected_keys"]):
+            say(f"{self.named}: the prefix of a wrapped model is left out of the names of its weights")
+            options["key_mapping"] = WRAPPERS
+            loaded = AutoModelForCausalLM.from_pretrained(self.name_or_path, **options, **self._storage())
+        model, loading = loaded
+        check_loaded(model, loading, self.named, say)
+        return model
+
     def _storage(self) -> dict[str, Any]:
         """Further arguments of `from_pretrained`."""
         return {}
@@ -81,6 +99,7 @@ class Pretrained:
             return
         names = {path.name for path in folder.iterdir()}
         if "config.json" not in names:
+            self._refuse_other_kinds(folder, names)
             raise UserError(
                 f"{self.named}: no config.json in this folder; expected config.json, *.safetensors, tokenizer.json"
             )
@@ -95,6 +114,7 @@ class Pretrained:
                 f"{self.named}: this model needs code of its own (auto_map in config.json), which is refused; "
                 f"read that code, then add {self.called}.trust_remote_code=true"
             )
+        refuse_architecture(config, self.named)
         if not any(name.endswith(".safetensors") for name in names):
             pickled = sorted(n for n in names if n.endswith((".bin", ".pt", ".pth", ".pkl")))
             problem = f"only pickled weights ({pickled[0]}), which can run code" if pickled else "no weights"
@@ -104,7 +124,21 @@ class Pretrained:
                 f"{self.named}: no tokenizer in this folder; expected tokenizer.json (tokenizer.save_pretrained)"
             )
 
+    def _refuse_other_kinds(self, folder: Path, names: set[str]) -> None:
+        if file := next((name for name in sorted(names) if name.endswith(".gguf")), None):
+            raise UserError(f"{self.named}: holds a GGUF file; type model=gguf model.file={folder / file}")
+        if "adapter_config.json" in names:
+            raise UserError(
+                f"{self.named}: holds an adapter without its base; merge the two with peft (merge_and_unload, "
+                f"save_pretrained) and name the folder of that, or train one here with method=lora"
+            )
+
     def _check_name(self) -> None:
+        if os.path.isfile(self.name_or_path):
+            path = Path(self.name_or_path)
+            is_gguf = path.suffix == ".gguf"
+            way_out = f"model=gguf model.file={path}" if is_gguf else f"{self.called}.name_or_path={path.parent}"
+            raise UserError(f"{self.named}: is a file, not a folder; type {way_out}")
         looks_like_path = self.name_or_path.startswith((".", "/", "~")) or self.name_or_path.count("/") != 1
         if looks_like_path and "/" in self.name_or_path:
             raise UserError(f"{self.named}: no such folder ({Path(self.name_or_path).absolute()})")

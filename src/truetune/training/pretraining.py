@@ -29,7 +29,7 @@ from truetune.training.schedules import Cosine, Steps
 def load_base(builder: Embedded | Pretrained, data: Dataset, cache: Path, console: Console) -> LanguageModel:
     """A model of its own tokenizer and weights; or a tiny one, pre-trained on the source's texts if it has any."""
     if isinstance(builder, Pretrained):
-        return builder.load()
+        return builder.load(speaker(console))
     corpus = data.pretraining
     if corpus is None:
         content, separator = sha256(), ""
