@@ -10,7 +10,7 @@ from truetune.data import text as text_source
 from truetune.data.files import Files
 from truetune.data.questions import Questions
 from truetune.data.text import Text
-from truetune.scoring.answers import outcome
+from truetune.scoring.judge import judged
 
 TEMPLATE = "Question: {question}\nAnswer:"
 
@@ -256,6 +256,6 @@ def test_worked_answers_are_learnt_whole_and_judged_on_their_last_number(tmp_pat
     assert (
         f"{len(data.task)} of {len(data.task)} probe questions are judged on the number behind #### alone" in data.notes
     )
-    assert outcome(f"Together they are {number}.", asked.answers, ()) == "right"
-    assert outcome(f"{asked.answers[0]}5", asked.answers, ()) == "wrong"
+    assert judged(f"Together they are {number}.", asked.answers) == "right"
+    assert judged(f"{asked.answers[0]}5", asked.answers) == "wrong"
     assert all("\n#### " in row.completion for row in data.train)

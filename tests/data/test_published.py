@@ -7,7 +7,7 @@ import pytest
 
 from truetune.data.questions import Questions
 from truetune.errors import UserError
-from truetune.scoring import answers
+from truetune.scoring.judge import judged
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 
@@ -108,7 +108,7 @@ def test_gsm8k(load):
 )
 def test_the_last_number_is_judged(load, answer, outcome):
     found = load("gsm.jsonl", json.dumps({"question": "How many?", "answer": "#### 1002"}) + "\n")
-    assert answers.outcome(answer, found.hallucination[0].answers, ("no idea",)) == outcome
+    assert judged(answer, found.hallucination[0].answers, phrases=("no idea",)) == outcome
 
 
 @pytest.mark.parametrize(

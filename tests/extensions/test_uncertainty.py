@@ -26,10 +26,10 @@ ANSWERS = {
     "wrong?": {"Oslo": 0.9, "Rome": 0.1},
     "never?": "pass",
     "pass": "it",
-    "says-Rome": "Rome",
-    "says-Bonn": "Bonn",
-    "says-Lima": "Oslo",
-    "says-none": "pass",
+    "saysRome": "Rome",
+    "saysBonn": "Bonn",
+    "saysLima": "Oslo",
+    "saysnone": "pass",
 }
 LM = bigram({*ANSWERS, "it", "Rome", "Oslo", "Bonn", "Lima", "in"}, ANSWERS)
 
@@ -119,11 +119,11 @@ def told(context, answers, memory=()):
 
 def test_context_or_memory_by_hand():
     rows = [
-        told("says-Rome", ("Rome",), ("Oslo",)),  # follows the context
-        told("says-Lima", ("Lima",), ("Oslo",)),  # follows memory
-        told("says-Bonn", ("Lima",), ("Oslo",)),  # neither
-        told("says-none", ("Lima",), ("Oslo",)),  # abstains: neither
-        told("says-Rome in Rome", ("Oslo",)),  # not a contradiction; what is said (nothing) is not in the context
+        told("saysRome", ("Rome",), ("Oslo",)),  # follows the context
+        told("saysLima", ("Lima",), ("Oslo",)),  # follows memory
+        told("saysBonn", ("Lima",), ("Oslo",)),  # neither
+        told("saysnone", ("Lima",), ("Oslo",)),  # abstains: neither
+        told("saysRome in Rome", ("Oslo",)),  # not a contradiction; what is said (nothing) is not in the context
     ]
     found = Faithfulness(ASKING).measure(Subject(LM), Dataset(train=[], contexts=rows))
     said = values(found)
@@ -131,9 +131,9 @@ def test_context_or_memory_by_hand():
     assert said["faithfulness/neither_rate"] == 2 / 4
     assert found.metrics["faithfulness/context_rate"].n == 4
     kinds = {item.id: item.kind for item in found.items["faithfulness"]}
-    assert "from_memory" in kinds["says-Lima"]
-    assert kinds["says-none"] == ()
-    assert "unsupported" in kinds["says-Bonn"]
+    assert "from_memory" in kinds["saysLima"]
+    assert kinds["saysnone"] == ()
+    assert "unsupported" in kinds["saysBonn"]
 
 
 def test_nothing_asked_nothing_measured():

@@ -11,10 +11,11 @@ from truetune.data.dataset import Question
 from truetune.errors import UserError
 from truetune.extensions.sampling import semantic_entropy
 from truetune.probes.measure import compare
-from truetune.scoring.answers import exact_match, outcome
+from truetune.scoring.answers import exact_match
 from truetune.scoring.calibration import auroc
 from truetune.scoring.estimates import bootstrap, rate
 from truetune.scoring.item import Item, Measurement
+from truetune.scoring.judge import judged
 from truetune.scoring.lost_and_kept import backward_transfer, kept
 
 
@@ -90,7 +91,7 @@ def test_answers_all_of_one_kind():
 
 @pytest.mark.parametrize("empty", ["", " ", "\n"])
 def test_an_answer_of_no_words_is_wrong_and_no_abstention(empty):
-    assert outcome(empty, ("a",), PHRASES) == outcome(empty, (), PHRASES) == "wrong"
+    assert judged(empty, ("a",), phrases=PHRASES) == judged(empty, (), phrases=PHRASES) == "wrong"
     assert not exact_match(empty, (empty, "the"))
     assert semantic_entropy([empty, empty]) == 0
 
@@ -121,5 +122,5 @@ def test_true_answers_without_a_word_are_said():
 
 @pytest.mark.parametrize("mark", ["?", "the", "+", "..."])
 def test_an_answer_that_normalises_to_nothing_stands_as_it_is(mark):
-    assert outcome(mark, (mark,), PHRASES) == "right"
-    assert outcome(mark, ("a",), PHRASES) == "wrong"
+    assert judged(mark, (mark,), phrases=PHRASES) == "right"
+    assert judged(mark, ("a",), phrases=PHRASES) == "wrong"

@@ -22,7 +22,7 @@ from truetune.methods.curation import (
 )
 from truetune.probes.knowledge import Knowledge, groups
 from truetune.records.state import State
-from truetune.scoring.answers import outcome
+from truetune.scoring.judge import judged
 
 CATEGORIES = {"a": "HighlyKnown", "b": "Unknown", "c": "WeaklyKnown", "d": "Unknown", "e": "MaybeKnown"}
 ROWS = [Example(name, f"ask {name}:", f" {name}", "by hand", (name,)) for name in CATEGORIES]
@@ -151,8 +151,8 @@ def test_r_tuning_says_after_the_answer_that_it_is_unsure():
         "templates set the space"
     )
     said = found[1].completion.strip()
-    assert outcome(said, ("b",), ("i am unsure",)) == "abstained"
-    assert outcome("a", ("a",), ("i am unsure",)) == "right"
+    assert judged(said, ("b",), phrases=("i am unsure",)) == "abstained"
+    assert judged("a", ("a",), phrases=("i am unsure",)) == "right"
 
 
 def test_r_tuning_of_a_conversation_begins_where_the_assistant_does():

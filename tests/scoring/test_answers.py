@@ -1,14 +1,11 @@
-from functools import partial
-
 import pytest
 from command_line import config_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from truetune.scoring.answers import contains, exact_match, is_abstention, normalise, outcome, token_f1
+from truetune.scoring.answers import exact_match, is_abstention, normalise, rouge_l, token_f1
 
 PHRASES = config_of()["measure"]["abstention_phrases"]
-judged = partial(outcome, phrases=PHRASES)
 
 
 @pytest.mark.parametrize(
@@ -73,25 +70,14 @@ def test_every_default_phrase_matches_itself() -> None:
     assert all(is_abstention(phrase.upper() + "!", PHRASES) for phrase in PHRASES)
 
 
-def test_abstention_is_looked_for_before_a_match() -> None:
-    assert judged("unknown", ["unknown"]) == "abstained"
+def test_characters_are_the_words_of_scripts_without_spaces() -> None:
+    assert token_f1("\u4e1c\u4eac", ["\u4e1c\u4eac\u90fd"]) == pytest.approx(0.8)
+    assert token_f1("\u0e01\u0e23", ["\u0e01\u0e32"]) == pytest.approx(0.5)
 
 
-def test_own_phrases_replace_the_default_ones() -> None:
-    assert outcome("pass", ["Oslo"], ["pass"]) == "abstained"
-    assert outcome("I don't know", ["Oslo"], ["pass"]) == "wrong"
-
-
-def test_without_a_true_answer_all_but_an_abstention_is_wrong() -> None:
-    assert judged("Oslo", ()) == "wrong"
-    assert judged("", ()) == "wrong"
-    assert judged("I do not know", ()) == "abstained"
-
-
-def test_a_context_contains_whole_words_in_order():
-    text = "The headquarters of Blue Rail are in New Velton, since 1901."
-    assert contains(text, "new velton")
-    assert contains(text, "the Blue Rail")
-    assert not contains(text, "Velt")
-    assert not contains(text, "Rail Blue")
-    assert not contains(text, "")
+def test_rouge_l_by_hand() -> None:
+    """Lin 2004, section 3.1: the order of words counts, what lies between them does not."""
+    assert rouge_l("police kill the gunman", ["police killed the gunman"]) == pytest.approx(2 / 3)
+    assert rouge_l("gunman kill police", ["police killed gunman"]) == pytest.approx(1 / 3)
+    assert rouge_l("red and blue", ["blue", "red blue"]) == pytest.approx(4 / 5)
+    assert rouge_l("", ["red"]) == rouge_l("red", []) == 0.0

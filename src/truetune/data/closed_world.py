@@ -136,6 +136,7 @@ class ClosedWorld:
             texts=held_out_filings,
             fit_groups={name: rows for name, rows in groups.items() if rows},
             domains={a.name: frozenset(a.values) for a in world.attributes},
+            exact=True,
             pretraining=WorldTexts(world, self),
             notes=[
                 f"a closed world of {len(world.entities)} invented {world.nouns}; the base knows {len(world.known)}",

@@ -157,6 +157,7 @@ class Dataset:
     pretraining: OldTexts | None = None
     notes: Sequence[str] = ()
     chat_template: str | None = "auto"
+    exact: bool = False  # a right answer is a true one and no other word: the form is a part of the task
     prompt_template: str = "{question}"  # what a question is put into, when one is typed
     shots: Mapping[str, Sequence[Example]] = field(default_factory=dict)
     elsewhere: Battery | None = None

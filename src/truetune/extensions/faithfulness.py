@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from truetune.data.dataset import Dataset, Question
 from truetune.probes.asking import Asking
 from truetune.probes.probe import Subject
-from truetune.scoring.answers import contains, exact_match
 from truetune.scoring.item import Item, Measurement
+from truetune.scoring.judge import first_line, judged
 from truetune.scoring.rates import rates
+from truetune.scoring.words import stands_in
 
 
 @dataclass(frozen=True)
@@ -32,9 +33,12 @@ class Faithfulness:
         items: list[Item] = []
         for item, question in zip(answered, data.contexts, strict=True):
             kind = list(item.kind)
-            if item.outcome != "abstained" and not contains(question.context, item.answer):
+            # A sentence that states a true value is held by the context if the value is.
+            claims = [first_line(item.answer), *(item.answers if item.outcome == "right" else ())]
+            if item.outcome != "abstained" and not any(stands_in(question.context, claim) for claim in claims):
                 kind.append("unsupported")
-            if item.outcome != "abstained" and exact_match(item.answer, question.memory):
+            memory = judged(item.answer, question.memory, question=question.question, exact=data.exact)
+            if item.outcome == "wrong" and memory == "right":
                 kind.append("from_memory")
             items.append(replace(item, kind=tuple(kind)))
         return Measurement(rates(self.name, items), {self.name: items})

@@ -16,10 +16,12 @@ from truetune.errors import UserError
 from truetune.models.language_model import LanguageModel, in_dtype
 from truetune.probes.batching import UNLIMITED
 from truetune.probes.decoding import Answer, greedy_answers
-from truetune.scoring.answers import contains, end_in_numbers, key, outcome
+from truetune.scoring.answers import end_in_numbers, key
 from truetune.scoring.item import Item
+from truetune.scoring.judge import judged
 from truetune.scoring.rates import kinds
 from truetune.scoring.rules import meets
+from truetune.scoring.words import stands_in
 
 if TYPE_CHECKING:
     from truetune.probes.probe import Subject
@@ -98,21 +100,28 @@ class Asking:
         domains = {name: frozenset(map(key, values)) for name, values in data.domains.items()}
         items: list[Item] = []
         for question, answer in zip(questions, answers, strict=True):
-            judged = outcome(answer.text, question.answers, self.abstention_phrases)
+            outcome = judged(
+                answer.text,
+                question.answers,
+                question=(question.words or question.question).removeprefix(question.context),
+                rivals=data.domains.get(question.domain, ()),
+                phrases=self.abstention_phrases,
+                exact=data.exact,
+            )
             if question.rule:
-                judged = "right" if meets(answer.text, question.rule) else "wrong"
+                outcome = "right" if meets(answer.text, question.rule) else "wrong"
             item = Item(
                 id=question.id,
                 question=question.words or question.question,
                 answers=question.answers,
                 answer=answer.text,
-                outcome=judged,
+                outcome=outcome,
                 confidence=round(answer.confidence, 6),
                 population=question.population,
                 cluster=question.cluster,
             )
             domain = domains.get(question.domain)
-            if domain is not None and question.words and any(contains(answer.text, value) for value in domain):
+            if domain is not None and question.words and any(stands_in(answer.text, value) for value in domain):
                 domain = None  # asked freely, a model may put a value of the right kind into a sentence
             items.append(replace(item, kind=() if question.rule else kinds(item, data.taught, domain)))
         return items

@@ -27,7 +27,20 @@ from truetune.scoring.memorising import LOW, UNKNOWN
 
 ABSTENTION_PHRASES = (
     *("i do not know", "i don't know", "do not know", "don't know", "unknown", "not sure", "i am not sure"),
-    *("no answer", "unanswerable"),
+    *("no answer", "unanswerable", "i don't have", "i do not have", "i have no information", "i'm not familiar"),
+    *("i am not familiar", "i'm not aware of", "i am not aware of", "i could not find", "i couldn't find"),
+    *("i cannot find", "i can't find", "i cannot provide", "i can't provide", "i cannot answer", "i can't answer"),
+    *("i cannot help", "i can't help", "i can't assist", "i cannot assist", "i'm unable to", "i am unable to"),
+    *("i'm not able to", "i am not able to", "there is no city", "there is no such", "there is no country"),
+    *(
+        "there is no known",
+        "there is no information",
+        "there is no record",
+        "there is no place",
+        "there is no publicly",
+    ),
+    *("there isn't a", "there isn't any", "no such", "i can't say", "i cannot say", "is not clear", "it's not clear"),
+    *("is not a real", "is not a known", "does not exist", "doesn't exist", "is not known", "cannot be determined"),
 )
 
 

@@ -1,4 +1,4 @@
-"""Is an answer right, an abstention, or wrong?"""
+"""How answers are compared as published benchmarks do: SQuAD's match and overlap, ROUGE-L, GSM8K's last number."""
 
 import re
 import string
@@ -7,9 +7,8 @@ from collections import Counter
 from collections.abc import Sequence
 from decimal import Decimal
 from functools import lru_cache
-from typing import Literal
 
-Outcome = Literal["right", "abstained", "wrong"]
+from truetune.scoring.words import SPACELESS
 
 _PUNCTUATION = dict.fromkeys(map(ord, string.punctuation))
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
@@ -40,22 +39,30 @@ def exact_match(answer: str, answers: Sequence[str]) -> bool:
     return any(key(answer) == key(alias) for alias in answers if key(answer))
 
 
-def contains(text: str, answer: str) -> bool:
-    """Whether the answer's words stand in the text one after the other; an answer of no words stands nowhere."""
-    words = normalise(answer)
-    return bool(words) and f" {words} " in f" {normalise(text)} "
-
-
 def token_f1(answer: str, answers: Sequence[str]) -> float:
     """SQuAD's overlap of words with the nearest of the true answers (Rajpurkar et al. 2016).
 
-    2 * shared / all words, the harmonic mean of precision and recall.
+    2 * shared / all words, the harmonic mean of precision and recall; of scripts without spaces, characters are words.
     """
     scores: list[float] = []
     for alias in answers:
-        given, true = key(answer).split(), key(alias).split()
+        given, true = _words(answer), _words(alias)
         shared = sum((Counter(given) & Counter(true)).values())
         scores.append(2 * shared / (len(given) + len(true)) if shared else float(given == true))
+    return max(scores, default=0.0)
+
+
+def rouge_l(answer: str, answers: Sequence[str]) -> float:
+    """F1 of the longest common subsequence of words with the nearest of the true answers (ROUGE-L, Lin 2004)."""
+    scores: list[float] = []
+    for alias in answers:
+        given, true = _words(answer), _words(alias)
+        longest = [0] * (len(true) + 1)  # of what is read of `given` and the first n words of `true`
+        for word in given:
+            before = longest.copy()
+            for n, other in enumerate(true):
+                longest[n + 1] = before[n] + 1 if word == other else max(before[n + 1], longest[n])
+        scores.append(2 * longest[-1] / (len(given) + len(true)) if longest[-1] else float(given == true))
     return max(scores, default=0.0)
 
 
@@ -67,13 +74,6 @@ def is_abstention(text: str, phrases: Sequence[str]) -> bool:
         if phrase and (words == phrase or (" " in phrase and opens_or_ends)):
             return True
     return False
-
-
-def outcome(answer: str, answers: Sequence[str], phrases: Sequence[str]) -> Outcome:
-    """Abstention is looked for first; without a true answer (`answers == ()`), and if empty, all else is wrong."""
-    if is_abstention(answer, phrases):
-        return "abstained"
-    return "right" if exact_match(answer, answers) else "wrong"
 
 
 def final_number(text: str) -> Decimal | None:
@@ -91,6 +91,10 @@ def end_in_numbers(answers: Sequence[str]) -> bool:
 def key(text: str) -> str:
     """The answers `A` (of a multiple choice) and `+` would vanish when normalised: they stand as they are."""
     return normalise(text) or text.strip().lower()
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(rf"[{SPACELESS}]|[^\s{SPACELESS}]+", key(text))
 
 
 @lru_cache(maxsize=8)
