@@ -15,7 +15,8 @@ from training.small import language_model, loader
 from truetune.data.files import Files
 from truetune.data.module import TokenizedData
 from truetune.data.rows import many as many_rows
-from truetune.data.rows.read import iter_rows, read_examples, read_questions
+from truetune.data.rows.files import iter_rows
+from truetune.data.rows.read import read_examples, read_questions
 from truetune.data.rows.row import MAX_LINE_BYTES
 from truetune.data.tokens import Encoder, encode
 from truetune.errors import UserError

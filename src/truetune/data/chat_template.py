@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
+from truetune.data.dataset import Turn
 from truetune.errors import UserError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-Turns = Sequence[tuple[str, str]]  # (role, content)
 PLAIN = (
+    "{%- if tools -%}{{- 'Tools: ' + tools | tojson + '\n\n' -}}{%- endif -%}"
     "{%- for message in messages -%}"
-    "{%- if message.role == 'assistant' -%}{{- 'Assistant: ' + message.content + eos_token + '\n' -}}"
+    "{%- if message.role == 'assistant' -%}{{- 'Assistant: ' -}}"
+    "{%- if message.reasoning_content -%}{{- '<think>' + message.reasoning_content + '</think> ' -}}{%- endif -%}"
+    "{{- message.content -}}"
+    "{%- for call in message.tool_calls or [] -%}{{- '<call>' + call.function | tojson + '</call>' -}}{%- endfor -%}"
+    "{{- eos_token + '\n' -}}"
     "{%- elif message.role == 'user' -%}{{- 'User: ' + message.content + '\n' -}}"
+    "{%- elif message.role == 'tool' -%}{{- 'Tool: ' + message.content + '\n' -}}"
     "{%- else -%}{{- message.content + '\n\n' -}}{%- endif -%}"
     "{%- endfor -%}"
     "{%- if add_generation_prompt -%}{{- 'Assistant:' -}}{%- endif -%}"
@@ -51,7 +58,7 @@ def set_template(tokenizer: Any, template: str | None, origin: str) -> tuple[str
     return f"{which}{dated}", f"{_TODAY}{tokenizer.chat_template}"
 
 
-def pieces(tokenizer: PreTrainedTokenizerBase, turns: Turns, *, ask: bool) -> list[tuple[str, bool]]:
+def pieces(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Turn], *, ask: bool) -> list[tuple[str, bool]]:
     """(text, whether it is learnt); with `ask` the last piece ends where the assistant is to go on.
 
     An answer is learnt from its first character to the end-of-text token that follows it, if the template writes one.
@@ -60,14 +67,16 @@ def pieces(tokenizer: PreTrainedTokenizerBase, turns: Turns, *, ask: bool) -> li
     """
     text = _render(tokenizer, turns, ask)
     place = 0
-    for number, (role, content) in enumerate(turns, start=1):
-        place = text.find(content.strip(), place)
-        if place < 0:
-            raise UserError(
-                f"the chat template leaves out or changes turn {number} ({role}: {content.strip()[:40]!r}); "
-                "remove the turn, or set another data.chat_template"
-            )
-        place += len(content.strip())
+    for number, (role, content, more) in enumerate(turns, start=1):
+        calls = [call["function"]["name"] for call in json.loads(more or "{}").get("tool_calls", [])]
+        for words in (content.strip(), *calls):
+            place = text.find(words, place)
+            if place < 0:
+                raise UserError(
+                    f"the chat template leaves out or changes turn {number} ({role}: {words[:40]!r}); "
+                    "remove the turn, or set another data.chat_template"
+                )
+            place += len(words)
     parts: list[tuple[str, bool]] = []
     done = 0
     for index, start, after in turn_spans(tokenizer, turns, text, ask):
@@ -82,14 +91,24 @@ def pieces(tokenizer: PreTrainedTokenizerBase, turns: Turns, *, ask: bool) -> li
         eos = str(tokenizer.eos_token)
         end = text.find(eos, start, after)
         end = after if end < 0 else end + len(eos)
-        parts += [(text[done:start], False), (text[start:end], True)]
+        weight = json.loads(turns[index].more or "{}").get("weight", 1)
+        parts += [(text[done:start], False), (text[start:end], weight != 0)]
         done = end
     # What follows the last answer is no part of it, nor of any question.
     return [*parts, (text[done:], False)] if ask else parts
 
 
+def left_out(turns: Sequence[Turn], text: str) -> set[str]:
+    """Which of `reasoning_content` and `tools` stand in no place of the conversation's text."""
+    fields = [json.loads(turn.more) for turn in turns if turn.more]
+    thoughts = [str(more["reasoning_content"]).strip() for more in fields if "reasoning_content" in more]
+    tools = [str(tool["function"].get("name", "")) for more in fields for tool in more.get("tools", [])]
+    names = {"reasoning_content": thoughts, "tools": tools}
+    return {name for name, words in names.items() if any(word not in text for word in words)}
+
+
 def turn_spans(
-    tokenizer: PreTrainedTokenizerBase, turns: Turns, text: str, ask: bool
+    tokenizer: PreTrainedTokenizerBase, turns: Sequence[Turn], text: str, ask: bool
 ) -> Iterator[tuple[int, int, int]]:
     r"""(index, start, end) of each turn of the assistant in the conversation's text; start = end if it cannot be told.
 
@@ -104,12 +123,18 @@ def turn_spans(
     both where it ended and in the text: `<|im_end|>\n`.
     """
     answers = 0
-    for index, (role, _) in enumerate(turns):
+    for index, (role, content, more) in enumerate(turns):
         if role != "assistant":
             continue
         asked, ended = _render(tokenizer, turns[:index], True), _render(tokenizer, turns[: index + 1], False)
+        if more and not text.startswith(asked):
+            asked = _render(tokenizer, turns[:index], True, thinking=True)
         if text.startswith(asked) and text.startswith(ended):
             yield index, len(asked), len(ended)
+        elif not content.strip():  # a call of tools: what the template writes of it, without what it puts before
+            start = len(asked) if text.startswith(asked) else 0
+            ends = (ended[place:] for place in range(start, len(ended)) if text.startswith(ended[place:], start))
+            yield index, start, start + len(next(ends, "")) if start else 0
         else:
             start, end = _contents(tokenizer, turns, text, ask)[answers]
             _, last = _contents(tokenizer, turns[: index + 1], ended, False)[-1]
@@ -122,30 +147,37 @@ def turn_spans(
         answers += 1
 
 
-def _contents(tokenizer: PreTrainedTokenizerBase, turns: Turns, text: str, ask: bool) -> list[tuple[int, int]]:
+def _contents(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Turn], text: str, ask: bool) -> list[tuple[int, int]]:
     """Where what the assistant says begins and ends in the text, each time; -1 if the template changes it.
 
     The conversation is written once more with marks around it; the spaces stay outside, since templates strip them.
     """
-    marked: list[tuple[str, str]] = []
-    for role, content in turns:
-        words = content.strip()
-        marked.append((role, content.replace(words, f"{_MARK}{words}{_MARK}", 1) if role == "assistant" else content))
+    marked: list[Turn] = []
+    for turn in turns:
+        words = turn.content.strip()
+        content = turn.content.replace(words, f"{_MARK}{words}{_MARK}", 1) if turn.role == "assistant" else turn.content
+        marked.append(turn._replace(content=content))
     parts = _render(tokenizer, marked, ask).split(_MARK)
-    count = sum(role == "assistant" for role, _ in turns)
+    count = sum(turn.role == "assistant" for turn in turns)
     if "".join(parts) != text or len(parts) != 2 * count + 1:
         return [(-1, -1)] * count
     ends = list(accumulate(map(len, parts)))
     return list(zip(ends[:-1:2], ends[1::2], strict=True))
 
 
-def _render(tokenizer: PreTrainedTokenizerBase, turns: Turns, ask: bool) -> str:
+def _render(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Turn], ask: bool, *, thinking: bool = False) -> str:
     if not turns:
         return ""
-    messages = [{"role": role, "content": content} for role, content in turns]
+    template, tools, messages = str(tokenizer.get_chat_template()), None, list[dict[str, Any]]()
+    for role, content, more in turns:
+        beside = {name: value for name, value in json.loads(more or "{}").items() if name != "weight"}
+        tools = beside.pop("tools", tools)
+        if "reasoning_content" not in template and "thinking" in template and "reasoning_content" in beside:
+            beside["thinking"] = beside.pop("reasoning_content")
+        role = "system" if role == "developer" and "developer" not in template else role
+        messages.append({"role": role, "content": content, **beside})
+    options: dict[str, Any] = {"chat_template": _TODAY + template, "tokenize": False, "enable_thinking": thinking}
     try:
-        template = _TODAY + tokenizer.get_chat_template()
-        options: dict[str, Any] = {"chat_template": template, "tokenize": False, "enable_thinking": False}
-        return str(tokenizer.apply_chat_template(messages, add_generation_prompt=ask, **options))
+        return str(tokenizer.apply_chat_template(messages, tools=tools, add_generation_prompt=ask, **options))
     except Exception as error:  # a template runs code of its own, and raises what it likes
         raise UserError(f"the chat template refuses this conversation: {' '.join(str(error).split())[:200]}") from None

@@ -12,8 +12,13 @@ from truetune.scoring.answers import key
 
 
 class Turn(NamedTuple):
+    """`more` is the JSON of what a message holds beside its words: `tool_calls`, `reasoning_content`, `weight`, and of
+    the first one the `tools` of the whole conversation.
+    """
+
     role: str
     content: str
+    more: str = ""
 
 
 Prompt = str | tuple[Turn, ...]
@@ -25,8 +30,9 @@ class Example:
 
     `answers` are all that would be right, the completion among them; a text has none. `asks` are the ways to ask the
     base for the same fact, if the prompt is not one. `weight` scales the example's share of the loss. A conversation
-    has `turns` before the completion, whose assistant turns are learnt too; its prompt is for people to read. `words`
-    is the question or instruction alone, where the prompt is made of one: a model with a form of its own is given it.
+    has `turns` before the completion, whose assistant turns are learnt too; its prompt is for people to read, `more` is
+    what its last message holds beside the completion. `words` is the question or instruction alone, where the prompt is
+    made of one: a model with a form of its own is given it.
     """
 
     id: str
@@ -39,10 +45,11 @@ class Example:
     weight: float = 1.0
     turns: tuple[Turn, ...] = ()
     words: str = ""
+    more: str = ""
 
 
 COLUMNS: dict[str, Any] = {
-    **dict.fromkeys(("id", "prompt", "completion", "source", "cluster", "words"), "large_string"),
+    **dict.fromkeys(("id", "prompt", "completion", "source", "cluster", "words", "more"), "large_string"),
     "answers": ["large_string"],
     "asks": ["large_string"],
     "weight": "float64",
@@ -159,6 +166,7 @@ class Dataset:
     chat_template: str | None = "auto"
     exact: bool = False  # a right answer is a true one and no other word: the form is a part of the task
     prompt_template: str = "{question}"  # what a question is put into, when one is typed
+    fields_not_used: Sequence[str] = ()  # of the rows read, those to which other tools give a meaning
     shots: Mapping[str, Sequence[Example]] = field(default_factory=dict)
     elsewhere: Battery | None = None
     form: Literal["auto", "chat", "plain"] = "auto"

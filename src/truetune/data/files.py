@@ -12,6 +12,8 @@ from pydantic import ConfigDict, with_config
 from typing_extensions import NotRequired, TypedDict
 
 from truetune.data.dataset import Dataset, Example, Question, examples
+from truetune.data.rows.files import VALIDATION
+from truetune.data.rows.forms import below_context
 from truetune.data.rows.read import (
     NamedRows,
     OnBadRow,
@@ -41,7 +43,7 @@ class Mix(TypedDict):
 class Files:
     """Training rows from one file; validation and probe rows from others, or set aside from the first by seed.
 
-    `columns` are for these files; a file of `mixture` brings its own.
+    `columns` are for these files; a file of `mixture` brings its own. `split` is the training file's.
     """
 
     seed: Seed
@@ -53,6 +55,7 @@ class Files:
     prompt_template: Text
     on_bad_row: OnBadRow
     validation_file: Text | None = None
+    split: Text = "train"
     columns: Mapping[str, Text | None] = field(default_factory=dict)
     mixture: Sequence[Mix] = ()
     chat_template: Text | None = "auto"
@@ -69,6 +72,9 @@ class Files:
         train = Split(read.examples, read.notes(self.train_file))
         train.shuffle(self.seed)
         questions, held_out = self._probe(train, columns)
+        contexts = in_context(questions)
+        if read.below_contexts:
+            questions = [below_context(question) for question in questions]  # as they are taught
         reported = {normalised(q.question) for q in questions} | {compared(row) for row in held_out}
         texts = [] if self.retention_file is None else self._read(self.retention_file, {}).examples
         retained = {compared(text) for text in texts}
@@ -91,8 +97,8 @@ class Files:
             task=together(questions),
             task_texts=held_out,
             hallucination=together(questions),
-            contexts=in_context(questions),
-            select_task=[_asked(row) for row in validation if row.prompt],
+            contexts=contexts,
+            select_task=[_asked(row) for row in validation if row.answers],
             texts=texts,
             fit_groups={"train": train.rows[:200]},
             notes=train.notes,
@@ -100,24 +106,26 @@ class Files:
             prompt_template=self.prompt_template if asks else "{question}",
             shots={"": [row for row in train.rows[:8] if row.words]} if asks else {},
             form=self.form,
+            fields_not_used=read.fields_not_used,
         )
 
     def _read(self, source: str | NamedRows, columns: Mapping[str, str]) -> ReadRows:
         template, on_bad_row = self.prompt_template, self.on_bad_row
-        return read_examples(source, prompt_template=template, on_bad_row=on_bad_row, columns=columns)
+        splits = VALIDATION if source == self.validation_file else (self.split,)
+        return read_examples(source, prompt_template=template, on_bad_row=on_bad_row, columns=columns, splits=splits)
 
     def _probe(self, train: Split, columns: Mapping[str, str]) -> tuple[list[Question], list[Example]]:
         """(what is asked, texts that are held out)."""
         source = self.source("probe")
         if source is not None:
-            questions = read_questions(source, prompt_template=self.prompt_template, columns=columns)
+            questions = read_questions(source, prompt_template=self.prompt_template, columns=columns, notes=train.notes)
             why = f"training rows ask a question of {source}: left out of training"
             train.leave_out({normalised(q.question) for q in questions}, why)
             return questions, []
         aside = train.set_aside("probe_questions", self.probe_questions)
         note = f"{len(aside)} rows of {self.train_file} set aside as the probe (data.probe_file names your own)"
         train.notes.append(note)
-        return [_asked(row) for row in aside if row.prompt], [row for row in aside if not row.prompt]
+        return [_asked(row) for row in aside if row.answers], [row for row in aside if not row.answers]
 
     def _validation(self, train: Split, reported: set[str], columns: Mapping[str, str]) -> Sequence[Example]:
         source = self.source("validation")

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from truetune.data.dataset import Question
+from truetune.data.rows.files import iter_rows
 from truetune.data.rows.forms import bare, fill
-from truetune.data.rows.read import iter_rows
 from truetune.data.rows.row import BadRow, JsonObject
 from truetune.scoring.answers import end_in_numbers
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from typing_extensions import NotRequired
 
-from truetune.data.chat_template import pieces
+from truetune.data.chat_template import left_out, pieces
 from truetune.data.dataset import Example, Prompt, Turn
 from truetune.data.rows.many import gathered
 from truetune.errors import UserError
@@ -87,6 +87,7 @@ class Encoder:
         self.prefix: list[int] = with_special[:begin]
         self.eos = int(tokenizer.eos_token_id)  # pyright: ignore[reportArgumentType]
         self.pad = int(tokenizer.pad_token_id)  # pyright: ignore[reportArgumentType]
+        self.left_out: set[str] = set()  # parts of conversations that the chat template does not write
 
     def text(self, text: str) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=False).input_ids) if text else []
@@ -127,9 +128,11 @@ class Encoder:
         ids: list[int] = []
         unlearnt: list[tuple[int, int]] = []
         try:
-            written = pieces(self.tokenizer, [*example.turns, Turn("assistant", example.completion)], ask=False)
+            turns = [*example.turns, Turn("assistant", example.completion, example.more)]
+            written = pieces(self.tokenizer, turns, ask=False)
         except UserError as error:
             raise UserError(f"{example.source}: {error}") from None
+        self.left_out |= left_out(turns, "".join(text for text, _ in written))
         for text, learnt in written:
             start = len(ids)
             ids += self.text(text)
@@ -182,6 +185,8 @@ def encode(
         raise UserError(f"{examples[0].source if examples else 'data'}: no example is left to train on")
     verb = {"truncate": "cut to", "skip": "left out for being over"}.get(over_long, "")
     notes = [f"{cut} examples {verb} {most} tokens, the first: {first}"] if cut else []
+    if encoder.left_out:
+        notes.append(f"not used, since the chat template does not write it: {', '.join(sorted(encoder.left_out))}")
     return Encoded(rows, notes)
 
 

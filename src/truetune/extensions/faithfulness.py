@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from truetune.data.dataset import Dataset, Question
+from truetune.data.rows.forms import below_context
 from truetune.probes.asking import Asking
 from truetune.probes.probe import Subject
 from truetune.scoring.item import Item, Measurement
@@ -42,12 +43,3 @@ class Faithfulness:
                 kind.append("from_memory")
             items.append(replace(item, kind=tuple(kind)))
         return Measurement(rates(self.name, items), {self.name: items})
-
-
-def below_context(question: Question) -> Question:
-    """The question as it is asked: its context first, in a conversation at the head of the last turn."""
-    turns = question.turns
-    if turns:
-        turns = (*turns[:-1], turns[-1]._replace(content=f"{question.context}\n{turns[-1].content}"))
-    words = f"{question.context}\n{question.words}" if question.words else ""
-    return replace(question, question=f"{question.context}\n{question.question}", turns=turns, words=words)

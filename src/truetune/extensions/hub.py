@@ -25,7 +25,6 @@ class Hub(Files):
 
     name: Text = ""
     subset: Text | None = None
-    split: Text = "train"
     validation_split: Text | None = None
     probe_split: Text | None = None
     revision: Text | None = None

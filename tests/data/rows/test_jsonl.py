@@ -7,7 +7,8 @@ import tracemalloc
 import pytest
 from row_files import dump, fault, limit_lines, write
 
-from truetune.data.rows.read import iter_rows, read_examples, read_questions, read_text
+from truetune.data.rows.files import iter_rows
+from truetune.data.rows.read import read_examples, read_questions, read_text
 
 
 def rows_of(file):
@@ -43,7 +44,7 @@ def test_lines_end_at_newlines_alone_and_keep_their_numbers(tmp_path, content, r
         (b'{"a": 1, "b": {"c": 1, "c": 2}}\n', ":1: ", 'field "c" occurs twice'),
         (b'{"a": 1}\n{"a": "caf\xe9"}\n', ":2: ", "byte 0xe9 at byte offset 19 is not UTF-8"),
         (b'\xef\xbb\xbf{"a": "\xff"}\n', ":1: ", "byte 0xff at byte offset 10 is not UTF-8"),
-        (b'\xff\xfe{\x00"\x00', ":1: ", "byte 0xff at byte offset 0 is not UTF-8"),
+        (b'\xff\xfe{\x00"', ": ", "begins as UTF-16 and does not go on as such"),
         (b'{"a": 1, "b": ["\\ud800"]}\n', ":1: ", 'field "b": lone surrogate \\ud800'),
         (b'{"\\udfff": 1}\n', ":1: ", "lone surrogate \\udfff"),
         (b'{"a": ' + b"[" * 100_000 + b"]" * 100_000 + b"}\n", ":1: ", "nested too deeply"),
@@ -75,7 +76,9 @@ def test_a_missing_file_is_named_by_its_absolute_path(tmp_path, monkeypatch):
 
 def test_a_folder_is_not_a_file(tmp_path):
     assert fault(rows_of, tmp_path) == f"{tmp_path}: this is a folder; name a file in it"
-    assert "the folder holds no .jsonl, .json, .csv, .tsv or .parquet file" in fault(read_examples, tmp_path)
+    assert "the folder holds no .jsonl, .json, .csv, .tsv, .parquet, .ndjson or .arrow file" in fault(
+        read_examples, tmp_path
+    )
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid"), reason="permissions of POSIX")
@@ -142,7 +145,7 @@ def test_a_json_array_is_read_and_its_rows_numbered(tmp_path):
         ('{"text": "a"}\n{"text": "b"\n', ":2:"),
         ('[{"text": "a"},\n]', ":2:1: malformed JSON"),
         ('{"text": "a"}', "one object without a list of objects"),
-        ('{"train": [{"text": "a"}], "test": [{"text": "b"}]}', 'several lists of objects ("train", "test")'),
+        ('{"dev": [{"text": "a"}], "test": [{"text": "b"}]}', 'holds the splits "dev", "test", and train is wanted'),
         ('[{"text": "a"}, 3]', ":row 2: found a number, expected an object"),
         ("7", ": found a number, expected an array of objects"),
         ("[]", ": the file holds no rows"),

@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from row_files import dump, fault, limit_lines, write
 
-from truetune.data.rows.read import file_records, iter_rows, read_examples, read_questions
+from truetune.data.rows.files import file_records, iter_rows
+from truetune.data.rows.read import read_examples, read_questions
 from truetune.errors import UserError
 
 fuzzed = settings(

@@ -5,7 +5,8 @@ import json
 import pytest
 from row_files import dump, fault, limit_lines, write
 
-from truetune.data.rows.read import file_records, read_examples, read_questions
+from truetune.data.rows.files import file_records
+from truetune.data.rows.read import read_examples, read_questions
 from truetune.data.rows.row import kind
 
 

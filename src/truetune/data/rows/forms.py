@@ -1,25 +1,38 @@
-"""The forms that a row may have, what each teaches and asks, and a file's own names for the fields of a form."""
+"""What each column of a row means, in every form that rows come in, and a file's own names for the fields of a form."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Literal, cast
+from string import ascii_uppercase
+from typing import Any, Literal, cast
 
 from truetune.data.dataset import Example, Question, Turn, continued
-from truetune.data.rows.row import BadRow, JsonObject, kind, named
+from truetune.data.rows.answers import ANSWERS, answers_of, choices_of, text_of
+from truetune.data.rows.messages import conversation, joined, listed, readable
+from truetune.data.rows.row import BadRow, JsonObject, Reading, kind, named
 from truetune.errors import UserError
 
 Form = Literal["prompt/completion", "messages", "instruction/output", "question/answers", "text"]
 Columns = Mapping[str, str]  # our name -> the file's; `instances.0.output` reaches into lists and objects
 DEFAULT_TEMPLATE = "Question: {question}\nAnswer:"
-ANSWERS = ("answer", "answers", "aliases")
 FIELDS: dict[Form, tuple[str, ...]] = {
     "prompt/completion": ("prompt", "completion"),
     "messages": ("messages",),
     "instruction/output": ("instruction", "input", "output"),
     "question/answers": ("question", *ANSWERS),
     "text": ("text",),
+}
+ALSO_USED: dict[Form, tuple[str, ...]] = {
+    "messages": ("tools", "functions", "system"),
+    "instruction/output": ("answerable", "context", "system", "history"),
+    "question/answers": ("answerable", "context", "system", "history", "choices"),
+}
+# Fields to which other tools give a meaning: what is not used of them is named.
+MEANT = {
+    *(name for fields in (*FIELDS.values(), *ALSO_USED.values()) for name in fields if name != "text"),
+    *("images", "image", "videos", "audios", "weight", "label", "score", "margin", "chosen", "rejected", "documents"),
+    *("reasoning", "reasoning_content", "thinking", "input_ids", "labels", "assistant_masks", "chat_template_kwargs"),
 }
 EXPECTED: dict[Form, str] = {
     "prompt/completion": '"prompt" and "completion"',
@@ -28,12 +41,44 @@ EXPECTED: dict[Form, str] = {
     "question/answers": '"question" and "answers" (or "answer", "aliases")',
     "text": '"text"',
 }
-ROLES = ("system", "user", "assistant")
+
+
+def unified(row: JsonObject) -> tuple[JsonObject, str]:
+    """(the row with our names for what others call otherwise, the name of its form if that is not one of ours)."""
+    row, label = dict(row), ""
+    for ours, theirs, beside in (
+        ("messages", "conversations", ()),
+        ("output", "response", ("instruction", "query")),
+        ("instruction", "query", ("output",)),
+        ("question", "query", ANSWERS),
+        ("completion", "response", ("prompt",)),
+        ("question", "question_stem", ()),
+        ("answer", "answerKey", ()),
+        ("choices", "options", ()),
+    ):
+        if ours not in row and theirs in row and (not beside or any(name in row for name in beside)):
+            label = f"{label}/{theirs}" if label else theirs
+            row[ours] = row.pop(theirs)
+    if "choices" not in row and {"A", "B", "question"} <= row.keys():
+        row["choices"] = {letter: row[letter] for letter in ascii_uppercase if row.get(letter) not in (None, "")}
+    turns, replies = listed(row.get("messages")), {"completion", "output", "answer", "answers"} & row.keys()
+    last: Any = turns[-1] if turns and isinstance(turns, list) else {}
+    if "chosen" in row and not replies and last.get("role", last.get("from")) in (None, "user", "human"):
+        asks = next((name for name in ("instruction", "question") if name in row), "prompt")
+        label, ours = f"{asks}/chosen", {"instruction": "output", "question": "answer", "prompt": "completion"}[asks]
+        row[ours] = row.pop("chosen")
+        if turns:
+            row["prompt"] = row.pop("messages")
+    if isinstance(row.get("prompt"), list) or isinstance(row.get("completion"), (list, dict)):
+        label = label or "prompt/completion of messages"
+        row["messages"] = joined(row.pop("prompt", None), row.pop("completion", None))
+    return row, label
 
 
 def form_of(row: JsonObject, source: str, first: Form | None, columns: Columns) -> Form:
     """The first row decides, and a column that was mapped; a later row must have the fields of the first."""
-    asks = "question" in row and (any(name in row for name in ANSWERS) or row.get("answerable") is False)
+    unanswerable = str(row.get("answerable")).strip().lower() in ("false", "no", "0")
+    asks = "question" in row and (any(name in row for name in ANSWERS) or unanswerable)
     has: dict[Form, bool] = {
         "prompt/completion": "prompt" in row and "completion" in row,
         "messages": "messages" in row,
@@ -67,79 +112,88 @@ def renamed(row: JsonObject, columns: Columns, source: str) -> JsonObject:
     return {**row, **values}
 
 
-def example(row: JsonObject, form: Form, source: str, name: str, template: str) -> Example:
+def example(row: JsonObject, form: Form, source: str, name: str, template: str, reading: Reading) -> Example:
     """What the row teaches, under the id `name`."""
+    used = {*FIELDS[form], *ALSO_USED.get(form, ())}
+    reading.unused |= {key: None for key in row if key in MEANT - used and row[key] not in (None, "", [], {})}
     if form == "text":
-        return Example(name, "", _text(row, "text", source), source)
+        return Example(name, "", text_of(row, "text", source), source)
     if form == "messages":
-        turns, answer = conversation(row["messages"], source)
-        return Example(name, readable(turns), answer, source, (answer.strip(),), turns=turns)
+        turns, last = conversation(row, source, reading)
+        answers = (last.content.strip(),) if last.content.strip() else ()
+        return Example(name, readable(turns), last.content, source, answers, turns=turns, more=last.more)
     if form == "prompt/completion":
-        completion = _text(row, "completion", source)
-        return Example(name, _text(row, "prompt", source), completion, source, (completion.strip(),))
-    asked, answers = _asked(row, form, source)
-    prompt = fill(template, asked)
+        completion = text_of(row, "completion", source)
+        return Example(name, text_of(row, "prompt", source), completion, source, (completion.strip(),))
+    words, answers, _ = _asked(row, form, source, reading)
     if not answers:
         raise BadRow(
             source, 'no answer to learn; write the abstention to teach into "answers", such as "I don\'t know"'
         )
-    return Example(name, prompt, continued(prompt, answers[0]), source, answers, words=bare(asked, template))
+    context = f"{text_of(row, 'context', source)}\n" if str(row.get("context") or "").strip() else ""
+    if turns := _before(row, context + words, source):
+        return Example(name, readable(turns), answers[0], source, answers, turns=turns)
+    prompt = context + fill(template, words)
+    return Example(name, prompt, continued(prompt, answers[0]), source, answers, words=bare(context + words, template))
 
 
-def question(row: JsonObject, form: Form, source: str, name: str, template: str) -> Question:
-    """What the row asks, under the id `name`."""
+def question(row: JsonObject, form: Form, source: str, name: str, template: str, reading: Reading) -> Question:
+    """What the row asks, under the id `name`; what is to be read for it is its `context`."""
     if form == "text":
         expected = f"expected {EXPECTED['question/answers']}: a text asks nothing"
         raise BadRow(source, f"found the fields {named(list(row))}, {expected}")
     if form in ("messages", "prompt/completion"):
-        taught = example(row, form, source, name, template)
+        taught = example({**row, "context": None}, form, source, name, template, reading)
+        if not taught.answers:
+            raise BadRow(source, "the last message says nothing, it calls a tool: there is no answer to judge")
         plain = Question(name, taught.prompt, taught.answers, source, turns=taught.turns)
     else:
-        asked, answers = _asked(row, form, source)
-        plain = Question(name, fill(template, asked), answers, source, words=bare(asked, template))
+        words, answers, wrong = _asked(row, form, source, reading)
+        if turns := _before(row, words, source):
+            plain = Question(name, readable(turns), answers, source, turns=turns, wrong=wrong)
+        else:
+            plain = Question(name, fill(template, words), answers, source, words=bare(words, template), wrong=wrong)
     names = ("population", "cluster", "domain")
-    more = {key: value for key in names if isinstance(value := row.get(key), str) and value}
-    if row.get("context") is not None:
-        more["context"] = _text(row, "context", source)
-    return replace(plain, **more)
+    texts = {key: value for key in names if isinstance(value := row.get(key), str) and value}
+    if str(row.get("context") or "").strip():
+        texts["context"] = text_of(row, "context", source)
+    return replace(plain, **texts)
 
 
-def _asked(row: JsonObject, form: Form, source: str) -> tuple[str, tuple[str, ...]]:
-    """(question, answers): an instruction is a question, with its input, if there is one, below it."""
-    if form != "instruction/output":
-        return _text(row, "question", source), _answers(row, source)
-    instruction, given = _text(row, "instruction", source), row.get("input")
-    if given is not None and not isinstance(given, str):
-        raise BadRow(source, f'field "input": found {kind(given)}, expected text')
-    asked = f"{instruction}\n\n{given}" if given and given.strip() else instruction
-    output = _text(row, "output", source)
-    return asked, _answers({"answers": output, "answerable": row.get("answerable")}, source)
+def below_context(question: Question) -> Question:
+    """The question below what is to be read for it; in a conversation that stands at the head of the last turn."""
+    above, turns = f"{question.context}\n" if question.context else "", question.turns
+    if turns:
+        turns = (*turns[:-1], turns[-1]._replace(content=above + turns[-1].content))
+    words = question.words and above + question.words
+    return replace(question, question=above + question.question, turns=turns, words=words)
 
 
-def _answers(row: JsonObject, source: str) -> tuple[str, ...]:
-    """All aliases in order, without repeats; nothing only if the row says so: an empty list, or answerable false."""
-    answerable = row.get("answerable")
-    if answerable is not None and not isinstance(answerable, bool):
-        raise BadRow(source, f'field "answerable": found {kind(answerable)}, expected true or false')
-    given = {name: row[name] for name in ANSWERS if row.get(name) is not None}
-    answers: dict[str, None] = {}
-    for name, value in given.items():
-        for answer in cast("list[object]", value) if isinstance(value, list) else [value]:
-            answers[_text({name: answer}, name, source).strip()] = None
-    if answers and answerable is False:
-        raise BadRow(source, 'field "answerable": found false and an answer; drop one of them')
-    if not answers and answerable is not False and (answerable is True or not given):
-        raise BadRow(source, 'field "answers": found no answer; write one, or "answerable": false if there is none')
-    return tuple(answers)
+def _asked(row: JsonObject, form: Form, source: str, reading: Reading) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
+    """(question, answers, wrong answers): an instruction is a question, with its input below it; so are the choices."""
+    if form == "instruction/output":
+        instruction, given = text_of(row, "instruction", source), row.get("input")
+        if given is not None and not isinstance(given, str):
+            raise BadRow(source, f'field "input": found {kind(given)}, expected text')
+        asked = f"{instruction}\n\n{given}" if given and given.strip() else instruction
+        output = {"output": row.get("output"), "answerable": row.get("answerable")}
+        return asked, answers_of(output, ("output",), {}, source, reading), ()
+    choices = choices_of(row, source)
+    answers, asked = answers_of(row, ANSWERS, choices, source, reading), text_of(row, "question", source)
+    listing = "".join(f"\n{label}. {text}" for label, text in choices.items())
+    return asked + listing, answers, tuple(text for text in choices.values() if text not in answers)
 
 
-def _text(row: JsonObject, name: str, source: str) -> str:
-    value = row.get(name)
-    if not isinstance(value, str):
-        raise BadRow(source, f'field "{name}": found {kind(value)}, expected text')
-    if not value.strip():
-        raise BadRow(source, f'field "{name}": found no text; write some or remove the row')
-    return value
+def _before(row: JsonObject, asked: str, source: str) -> tuple[Turn, ...]:
+    """Alpaca's `system` and `history` with the question below them; nothing where a row has neither."""
+    history, turns = listed(row.get("history")) or [], list[Turn]()
+    if str(row.get("system") or "").strip():
+        turns.append(Turn("system", text_of(row, "system", source)))
+    for pair in history:
+        if not isinstance(pair, list) or len(pair) != 2 or not all(isinstance(text, str) for text in pair):
+            raise BadRow(source, f'field "history": found {kind(pair)}, expected pairs of a question and an answer')
+        turns += [Turn("user", pair[0]), Turn("assistant", pair[1])]
+    return (*turns, Turn("user", asked)) if turns else ()
 
 
 def bare(question: str, template: str) -> str:
@@ -152,43 +206,3 @@ def fill(prompt_template: str, question: str) -> str:
     if "{question}" not in prompt_template:
         raise UserError(f"data.prompt_template: found {prompt_template!r}, it must contain {{question}}")
     return prompt_template.replace("{question}", question)
-
-
-def conversation(value: object, source: str) -> tuple[tuple[Turn, ...], str]:
-    """(the turns before, the last assistant turn); raises BadRow naming the message that cannot be used."""
-    if not isinstance(value, list):
-        raise BadRow(source, f'field "messages": found {kind(value)}, expected a list of {{"role", "content"}} objects')
-    turns = [_turn(message, number, source) for number, message in enumerate(cast("list[object]", value), start=1)]
-    roles = [turn.role for turn in turns]
-    if "assistant" not in roles:
-        raise BadRow(source, 'field "messages": no assistant turn, so nothing would be learnt; add one')
-    if roles[-1] != "assistant":
-        raise BadRow(source, f'field "messages": the last turn is of the {roles[-1]}; it must be the assistant\'s')
-    if roles.count("system") > 1:
-        raise BadRow(source, 'field "messages": two system turns; join them into one')
-    if "system" in roles[1:]:
-        raise BadRow(source, 'field "messages": the system turn must be the first')
-    if "user" not in roles[: roles.index("assistant")]:
-        raise BadRow(source, 'field "messages": the assistant speaks before any user; put a user turn first')
-    return tuple(turns[:-1]), turns[-1].content
-
-
-def _turn(message: object, number: int, source: str) -> Turn:
-    place = f'field "messages", message {number}'
-    if not isinstance(message, dict):
-        raise BadRow(source, f'{place}: found {kind(message)}, expected {{"role": ..., "content": ...}}')
-    fields = cast("dict[str, object]", message)
-    role, content = fields.get("role"), fields.get("content")
-    if role not in ROLES:
-        fault = f'"role" is {named([role])}' if isinstance(role, str) else f"found the fields {named(list(fields))}"
-        raise BadRow(source, f'{place}: {fault}, expected a "role" of {", ".join(ROLES)}')
-    if not isinstance(content, str):
-        raise BadRow(source, f'{place}: "content" is {kind(content)}, expected text')
-    if not content.strip():
-        raise BadRow(source, f'{place}: "content" holds no text; write some or remove the row')
-    return Turn(str(role), content)
-
-
-def readable(turns: Sequence[Turn]) -> str:
-    """A conversation for people: a report, a comparison of prompts. A model sees what the chat template writes."""
-    return turns[0].content if len(turns) == 1 else "\n".join(f"{turn.role}: {turn.content}" for turn in turns)

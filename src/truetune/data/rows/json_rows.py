@@ -6,13 +6,15 @@ import json
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import cast
 
 from truetune.data.rows.row import (
     BYTE_ORDER_MARK,
     MAX_LINE_BYTES,
     BadRow,
     JsonObject,
+    Number,
+    Reading,
     Record,
     kind,
     named,
@@ -25,7 +27,7 @@ from truetune.errors import UserError
 TOO_DEEP = "nested too deeply to be read; flatten the row"
 
 
-def lines(path: Path) -> Iterator[Record]:
+def lines(path: Path, reading: Reading) -> Iterator[Record]:
     """The file is read line by line; of one that is too long no more is ever in memory than a line may have."""
     offset = 0
     with opened(path) as file:
@@ -34,22 +36,15 @@ def lines(path: Path) -> Iterator[Record]:
             if not raw:
                 return
             source = f"{path}:{number}"
-            if len(raw) > MAX_LINE_BYTES:
+            if len(raw) <= MAX_LINE_BYTES:
+                yield Record(number, source, _line(raw, source, offset))
+            else:
                 content = BadRow(source, f"the line is over {MAX_LINE_BYTES} bytes; split the row into shorter ones")
                 yield Record(number, source, content)
-                offset += _skip_rest(file, raw)
-            else:
-                yield Record(number, source, _line(raw, source, offset))
-                offset += len(raw)
-
-
-def _skip_rest(file: BinaryIO, raw: bytes) -> int:
-    """Reads to the end of a line in pieces that never add up in memory; returns the length of the line."""
-    size = len(raw)
-    while raw and not raw.endswith(b"\n"):
-        raw = file.readline(2**16)
-        size += len(raw)
-    return size
+                while raw and not raw.endswith(b"\n"):  # its rest, in pieces that never add up in memory
+                    offset += len(raw)
+                    raw = file.readline(2**16)
+            offset += len(raw)
 
 
 def _line(raw: bytes, source: str, offset: int) -> JsonObject | BadRow | None:
@@ -71,7 +66,7 @@ def _line(raw: bytes, source: str, offset: int) -> JsonObject | BadRow | None:
     return _object(value, source)
 
 
-def array(path: Path) -> Iterator[Record]:
+def array(path: Path, reading: Reading) -> Iterator[Record]:
     """A .json file is parsed at once: all of it is held in memory. Some hold one object per line all the same."""
     text = read_utf8(path)
     if not text.strip():
@@ -80,33 +75,32 @@ def array(path: Path) -> Iterator[Record]:
         value = _decode(text)
     except json.JSONDecodeError as error:
         if error.msg == "Extra data" and error.colno == 1:
-            yield from lines(path)
+            yield from lines(path, reading)
             return
         hint = "; write an array, or one object per line" if error.msg == "Extra data" else ""
         raise UserError(f"{path}:{error.lineno}:{error.colno}: malformed JSON: {error.msg}{hint}") from None
     except ValueError as error:
         raise UserError(f"{path}: {error}") from None
-    for number, element in enumerate(_elements(value, path), start=1):
+    for number, element in enumerate(_elements(value, path, reading), start=1):
         source = f"{path}:row {number}"
         yield Record(number, source, _object(element, source))
 
 
-def _elements(value: object, path: Path) -> list[object]:
-    """The array itself, or the only list of objects in an object that wraps it with notes on the data set."""
+def _elements(value: object, path: Path, reading: Reading) -> list[object]:
+    """The array itself, or the list of objects in an object that wraps it with notes or holds one for each split."""
     if isinstance(value, list):
         return cast("list[object]", value)
     if not isinstance(value, dict):
         raise UserError(f"{path}: found {kind(value)}, expected an array of objects")
     lists = {name: rows for name, rows in cast(JsonObject, value).items() if isinstance(rows, list)}
     of_objects = [name for name, rows in lists.items() if rows and isinstance(rows[0], dict)]
-    if len(of_objects) == 1:
-        return cast("list[object]", lists[of_objects[0]])
     if not of_objects:
         raise UserError(
             f"{path}: found one object without a list of objects in it, expected an array of objects; "
             "a file with one object per line must be named .jsonl"
         )
-    raise UserError(f"{path}: found several lists of objects ({named(of_objects)}); keep each in a file of its own")
+    name = of_objects[0] if len(of_objects) == 1 else reading.choose(of_objects, path)
+    return cast("list[object]", lists[name])
 
 
 def _object(value: object, source: str) -> JsonObject | BadRow:
@@ -141,6 +135,6 @@ def _decode(text: str) -> object:
         raise ValueError(f"{constant} is not JSON; write null or a number")
 
     try:
-        return json.loads(text, object_pairs_hook=unique, parse_constant=no_constant)
+        return json.loads(text, object_pairs_hook=unique, parse_constant=no_constant, parse_float=Number)
     except RecursionError:
         raise ValueError(TOO_DEEP) from None

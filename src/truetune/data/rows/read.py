@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -11,20 +10,13 @@ from pathlib import Path
 from typing import Generic, Literal, NamedTuple, TypeVar
 
 from truetune.data.dataset import Example, Question, examples
-from truetune.data.rows import json_rows, tables
-from truetune.data.rows.forms import DEFAULT_TEMPLATE, Columns, Form, example, fill, form_of, question, renamed
+from truetune.data.rows.files import PROBE, data_files, file_records
+from truetune.data.rows.forms import DEFAULT_TEMPLATE, Columns, Form, example, fill, form_of, question, renamed, unified
 from truetune.data.rows.many import Seen
-from truetune.data.rows.row import BadRow, JsonObject, Record, named, read_utf8
+from truetune.data.rows.row import BadRow, JsonObject, Reading, Record, named, read_utf8
 from truetune.errors import UserError
 
 OnBadRow = Literal["error", "skip"]
-READERS: dict[str, Callable[[Path], Iterator[Record]]] = {
-    ".jsonl": json_rows.lines,
-    ".json": json_rows.array,
-    ".csv": tables.separated,
-    ".tsv": tables.separated,
-    ".parquet": tables.parquet,
-}
 T = TypeVar("T", Example, Question)
 
 
@@ -49,9 +41,12 @@ class ReadRows:
     format: str
     rows_read: int
     rows_skipped: list[tuple[str, str]]
+    said: Sequence[str] = ()
+    fields_not_used: Sequence[str] = ()
+    below_contexts: bool = False  # whether rows are learnt below what is to be read for them
 
     def notes(self, name: str) -> list[str]:
-        notes = [f"{name}: {self.rows_read} rows, recognised as {self.format}"]
+        notes = [f"{name}: {self.rows_read} rows, recognised as {self.format}", *self.said]
         if self.rows_skipped:
             source, reason = self.rows_skipped[0]
             notes.append(f"{len(self.rows_skipped)} rows skipped, the first: {source}: {reason}")
@@ -64,34 +59,45 @@ def read_examples(
     prompt_template: str = DEFAULT_TEMPLATE,
     on_bad_row: OnBadRow = "error",
     columns: Columns | None = None,
+    splits: Sequence[str] = ("train",),
 ) -> ReadRows:
     """What the rows teach; each file's form is that of its first row, and a .txt file is one example.
 
     A completion made from an answer starts with one space unless the prompt ends in white space; a `completion` is
     taken as it stands.
     """
-    reader = _Reader(example, prompt_template, on_bad_row, columns or {})
+    reader = _Reader(example, prompt_template, on_bad_row, columns or {}, Reading(splits))
     gathered = examples(reader.read(rows))
-    return ReadRows(gathered, ", ".join(reader.forms), len(gathered), reader.skipped)
+    told, unused = reader.reading.notes, [*reader.unused]
+    return ReadRows(
+        gathered, ", ".join(reader.forms), len(gathered), reader.skipped, told, unused, reader.below_contexts
+    )
 
 
 def read_questions(
-    rows: Rows, *, prompt_template: str = "{question}", columns: Columns | None = None
+    rows: Rows, *, prompt_template: str = "{question}", columns: Columns | None = None, notes: list[str] | None = None
 ) -> list[Question]:
-    """What the rows ask. The template is for `question` fields; a `prompt` is asked as it stands. No row is skipped."""
-    return list(_Reader(question, prompt_template, "error", columns or {}).read(rows))
+    """What the rows ask. The template is for `question` fields; a `prompt` is asked as it stands. No row is skipped.
+
+    `notes` gets what there is to say.
+    """
+    reading = Reading(PROBE, [] if notes is None else notes)
+    return list(_Reader(question, prompt_template, "error", columns or {}, reading).read(rows))
 
 
 @dataclass
 class _Reader(Generic[T]):
     """Makes something of each row of any number of files, under ids that are unique over all of them."""
 
-    make: Callable[[JsonObject, Form, str, str, str], T]
+    make: Callable[[JsonObject, Form, str, str, str, Reading], T]
     prompt_template: str
     on_bad_row: OnBadRow
     columns: Columns
+    reading: Reading
     skipped: list[tuple[str, str]] = field(default_factory=list)
-    forms: dict[Form, None] = field(default_factory=dict)
+    forms: dict[str, None] = field(default_factory=dict)
+    unused: dict[str, None] = field(default_factory=dict)
+    below_contexts: bool = False
     ids: Seen | None = field(default_factory=Seen)  # None: ids may come again
     first_places: dict[str, str] = field(default_factory=dict)  # of the ids, once one has come again
 
@@ -100,9 +106,9 @@ class _Reader(Generic[T]):
         if isinstance(rows, NamedRows):
             yield from self._read_file(Path(rows.name), rows.records(), rows)
             return
-        for file in data_files(rows):
+        for file in data_files(rows, self.reading):
             if file.suffix.lower() != ".txt":
-                yield from self._read_file(file, file_records(file), rows)
+                yield from self._read_file(file, file_records(file, self.reading), rows)
             elif self.make is question:
                 raise UserError(f"{file}: a text asks nothing; questions are read from files of rows")
             else:
@@ -111,31 +117,38 @@ class _Reader(Generic[T]):
 
     def _read_file(self, file: Path, records: Iterable[Record], rows: Rows) -> Iterator[T]:
         form: Form | None = None
-        usable, skipped_before = False, len(self.skipped)
+        usable, skipped_before, reading = False, len(self.skipped), Reading()
         for record in records:
             if record.content is None:
                 continue
             try:
                 if isinstance(record.content, BadRow):
                     raise record.content
-                row, source = renamed(record.content, self.columns, record.source), record.source
+                source = record.source
+                row, label = unified(renamed(record.content, self.columns, source))
                 form = form_of(row, source, form, self.columns)
                 name = row.get("id")
                 if isinstance(name, bool) or not isinstance(name, (str, int)) or not str(name).strip():
                     name = f"{file.stem}:{record.number}"
-                item = self.make(row, form, source, str(name), self.prompt_template)
+                item = self.make(row, form, source, str(name), self.prompt_template, reading)
                 self._check_id(item, rows)
             except BadRow as fault:
                 if self.on_bad_row == "error":
                     raise
                 self.skipped.append((record.source, fault.reason))
             else:
-                self.forms[form] = None
+                self.forms[f"{label} ({form})" if label else form] = None
+                self.below_contexts |= bool(row.get("context")) and form in ("question/answers", "instruction/output")
                 usable = True
                 yield item
         if not usable:
             source, reason = self.skipped[skipped_before]
             raise UserError(f"{file}: no row can be used; the first fault is {source}: {reason}")
+        self.unused |= reading.unused
+        if reading.unused:
+            self.reading.notes.append(f"{file}: not used: {', '.join(reading.unused)}")
+        if reading.nulls:
+            self.reading.notes.append(f"{file}: {reading.nulls} null answers left out")
 
     def _check_id(self, item: T, rows: Rows) -> None:
         """Of ids only hashes are remembered: where one stood that comes again is learnt by reading all once more."""
@@ -145,53 +158,13 @@ class _Reader(Generic[T]):
             self.ids.add(item.id)
             return
         if not self.first_places:
-            again = replace(self, on_bad_row="skip", skipped=[], forms={}, ids=None)
+            reading = Reading(self.reading.splits)
+            again = replace(self, on_bad_row="skip", reading=reading, skipped=[], forms={}, ids=None)
             with suppress(UserError):  # what is wrong with a later file is reported when it is reached
                 for earlier in again.read(rows):
                     self.first_places.setdefault(earlier.id, earlier.source)
         place = self.first_places[item.id]
         raise BadRow(item.source, f'the id {named([item.id])} is that of {place} too; give each row an "id" of its own')
-
-
-def file_records(path: Path) -> Iterator[Record]:
-    """Goes on after a bad row, which is yielded, not raised; raises if the file as a whole cannot be used."""
-    blank = rows = 0
-    for record in READERS.get(path.suffix.lower(), json_rows.lines)(path):
-        blank += record.content is None
-        rows += record.content is not None
-        yield record
-    if rows == 0:
-        reason = "holds only blank lines" if blank else "holds no rows"
-        raise UserError(f"{path.absolute()}: the file {reason}; write at least one JSON object into it")
-
-
-def iter_rows(path: str | Path) -> Iterator[tuple[int, JsonObject]]:
-    """Line (or array element) numbers from 1 and their objects; the first bad row raises."""
-    for record in file_records(Path(path)):
-        if isinstance(record.content, BadRow):
-            raise record.content
-        if record.content is not None:
-            yield record.number, record.content
-
-
-def data_files(path: str | Path | Sequence[str | Path]) -> Iterator[Path]:
-    """A folder stands for its files of rows in the order of their names."""
-    entries = [path] if isinstance(path, (str, Path)) else list(path)
-    if not entries:
-        raise UserError("no data file is named; name at least one .jsonl, .json, .csv, .parquet or .txt file")
-    for entry in map(Path, entries):
-        if os.path.isdir(entry):
-            files = sorted(p for p in entry.glob("*") if p.suffix.lower() in READERS and p.name[0] != ".")
-            if not files:
-                *most, last = READERS
-                ending = f"{', '.join(most)} or {last}"
-                raise UserError(f"{entry.absolute()}: the folder holds no {ending} file; name a file")
-            yield from files
-        elif entry.suffix.lower() in (*READERS, ".txt") or not os.path.exists(entry):
-            yield entry  # a missing file is reported as missing, whatever its name
-        else:
-            expected = f"{', '.join(READERS)} or .txt"
-            raise UserError(f"{entry.absolute()}: the name ends in {entry.suffix!r}, expected {expected}")
 
 
 def read_text(path: str | Path) -> str:

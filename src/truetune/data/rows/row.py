@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import json
-from collections.abc import Generator
+import zlib
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, Any
 
 from truetune.errors import UserError
 
 JsonObject = dict[str, object]
 MAX_LINE_BYTES = 16 * 2**20
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+COMPRESSED = (".gz", ".zst")
 
 
 class BadRow(UserError):
@@ -33,13 +38,68 @@ class Record:
     content: JsonObject | BadRow | None
 
 
+@dataclass
+class Reading:
+    """Which split of a file or folder that holds several is read, the first there is; what there is to say of it."""
+
+    splits: Sequence[str] = ("train",)
+    notes: list[str] = field(default_factory=list)
+    unused: dict[str, None] = field(default_factory=dict)  # fields to which others give a meaning
+    nulls: int = 0  # left out of lists of answers
+
+    def choose(self, names: Iterable[str], path: Path) -> str:
+        names = list(names)
+        name = next((split for split in self.splits if split in names), None)
+        if name is None:
+            raise UserError(
+                f"{path}: holds the splits {named(names)}, and {' or '.join(self.splits)} is wanted; name one with "
+                "data.split=... or keep it in a file of its own"
+            )
+        if len(names) > 1:
+            self.notes.append(f"{path}: split {name} of {', '.join(names)} (data.split)")
+        return name
+
+
+class Number(float):
+    """A number of JSON that remembers how it is spelt: 3.50 is an answer, and not 3.5."""
+
+    def __new__(cls, text: str) -> Number:
+        number = super().__new__(cls, text)
+        number.spelling = text
+        return number
+
+    spelling: str
+
+
+def ending(path: Path) -> str:
+    """That of the name, such as .jsonl, without that of a compression."""
+    name = path.with_suffix("") if path.suffix.lower() in COMPRESSED else path
+    return name.suffix.lower()
+
+
 @contextmanager
-def opened(path: Path) -> Generator[BinaryIO, None, None]:
-    """A file open for reading; whatever the system has against it becomes one line."""
-    place = path.absolute()
+def opened(path: Path) -> Generator[IO[bytes], None, None]:
+    """A file open for reading, uncompressed and from UTF-16 if it begins with its mark.
+
+    Whatever the system has against it becomes one line.
+    """
+    place, kind_of_file = path.absolute(), path.suffix.lower()
     try:
-        with path.open("rb") as file:
+        with path.open("rb") as raw:
+            file: Any = raw
+            if kind_of_file == ".gz":
+                file = gzip.GzipFile(fileobj=raw)
+            elif kind_of_file == ".zst":
+                import pyarrow
+
+                file = io.BufferedReader(pyarrow.CompressedInputStream(raw, "zstd"))
+            if ending(path) not in (".parquet", ".arrow") and file.peek(2)[:2] in UTF_16_MARKS:
+                file = io.BytesIO(file.read().decode("utf-16").encode())
             yield file
+    except UnicodeDecodeError as error:
+        raise UserError(f"{place}: begins as UTF-16 and does not go on as such: {error}; save it as UTF-8") from None
+    except (EOFError, zlib.error) as error:
+        raise UserError(f"{place}: the compressed file is cut short or damaged: {error}; copy it again") from None
     except FileNotFoundError:
         raise UserError(f"{place}: there is no such file; check the path") from None
     except IsADirectoryError:
@@ -71,7 +131,8 @@ def kind(value: object) -> str:
     """What a JSON value is, in words."""
     if value is None or isinstance(value, bool):
         return json.dumps(value)
-    words: dict[type, str] = {str: "text", int: "a number", float: "a number", list: "a list", dict: "an object"}
+    words: dict[type, str] = {str: "text", list: "a list", dict: "an object"}
+    words |= dict.fromkeys((int, float, Number), "a number")
     return words.get(type(value), f"a {type(value).__name__}")
 
 

@@ -5,23 +5,31 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from truetune.data.rows.row import MAX_LINE_BYTES, BadRow, Record, opened
+from truetune.data.rows.row import MAX_LINE_BYTES, BadRow, Reading, Record, ending, opened
 from truetune.errors import UserError
 
 if TYPE_CHECKING:
     from typing import TextIO
 
 
-def separated(path: Path) -> Iterator[Record]:
-    """Values between commas or tabs, each of them text. Raises UserError if the file cannot be read on."""
+def separated(path: Path, reading: Reading) -> Iterator[Record]:
+    """Values between commas, semicolons or tabs, each of them text; raises UserError if the file cannot be read on.
+
+    The first line, which holds names, shows what stands between values.
+    """
     csv.field_size_limit(MAX_LINE_BYTES)
     with opened(path) as file:
         lines = _lines(io.TextIOWrapper(file, encoding="utf-8-sig", newline=""), path)
-        reader = csv.reader(lines, delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True)
+        first = next(lines, "")
+        usual = "\t" if ending(path) == ".tsv" else ","
+        mark = max((usual, *";\t|,"), key=first.count)
+        if mark != usual:
+            reading.notes.append(f"{path}: values stand between {mark!r}, as its first line has it")
+        reader = csv.reader(chain([first], lines), delimiter=mark, strict=True)
         header: list[str] | None = None
         try:
             for cells in reader:
@@ -59,20 +67,20 @@ def _lines(file: TextIO, path: Path) -> Iterator[str]:
         yield line
 
 
-def parquet(path: Path) -> Iterator[Record]:
-    """Rows numbered from 1. Raises UserError if the file cannot be read on."""
+def arrow(path: Path, reading: Reading) -> Iterator[Record]:
+    """Rows of a Parquet or Arrow file, numbered from 1. Raises UserError if the file cannot be read on."""
     import pyarrow
     import pyarrow.parquet
 
-    number = 0
+    number, parquet = 0, ending(path) == ".parquet"
     with opened(path) as file:
         try:
-            for batch in pyarrow.parquet.ParquetFile(file).iter_batches(batch_size=1024):
+            batches = pyarrow.parquet.ParquetFile(file).iter_batches(1024) if parquet else pyarrow.ipc.open_stream(file)
+            for batch in batches:
                 for row in batch.to_pylist():
                     number += 1
                     yield Record(number, f"{path}:row {number}", row)
         except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
             reason = " ".join(str(error).split())[:160].rstrip(".")
-            raise UserError(
-                f"{path}: damaged after row {number} or not a whole Parquet file ({reason}); copy it again"
-            ) from None
+            whole = f"not a whole {'Parquet' if parquet else 'Arrow'} file ({reason})"
+            raise UserError(f"{path}: damaged after row {number} or {whole}; copy it again") from None

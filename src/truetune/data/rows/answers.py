@@ -1,0 +1,80 @@
+"""The answers of a row: aliases, published layouts of them, numbers, choices by letter, and that there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from string import ascii_uppercase
+from typing import Any
+
+from truetune.data.rows.messages import listed, spelt
+from truetune.data.rows.row import BadRow, JsonObject, Reading, kind, named
+
+ANSWERS = ("answer", "answers", "aliases")
+
+
+def choices_of(row: JsonObject, source: str) -> dict[str, str]:
+    """Label -> text, of a list, of an object of labels, or of ARC's object of two lists."""
+    value: Any = listed(row.get("choices"))
+    if isinstance(value, dict) and isinstance(value.get("text"), list):
+        value = dict(zip(value.get("label") or ascii_uppercase, value["text"], strict=False))
+    if isinstance(value, list):
+        value = dict(zip(ascii_uppercase, value, strict=False))
+    if not value:
+        return {}
+    if not isinstance(value, dict):
+        raise BadRow(source, f'field "choices": found {kind(value)}, expected a list of texts')
+    return {str(label): text_of({"choices": text}, "choices", source).strip() for label, text in value.items()}
+
+
+def answers_of(
+    row: JsonObject, names: tuple[str, ...], choices: Mapping[str, str], source: str, reading: Reading
+) -> tuple[str, ...]:
+    """All aliases in order, without repeats; nothing only if the row says so: an empty list, or answerable false."""
+    answerable = _truth(row.get("answerable"), source)
+    given = {name: listed(row[name]) if name != "answer" else row[name] for name in names if row.get(name) is not None}
+    answers, nulls = dict[str, None](), 0
+    for name, value in given.items():
+        if isinstance(value, dict):  # SQuAD's and TriviaQA's
+            value = value.get("text", [value.get("value", value), *(value.get("aliases") or [])])
+        aliases: list[Any] = value if isinstance(value, list) else [value]
+        nulls += aliases.count(None)
+        for answer in aliases:
+            if answer is not None and not (answer == "" and answerable is False):
+                text = text_of({name: answer}, name, source).strip()
+                answers |= dict.fromkeys(_chosen(answer, text, choices, source) if choices else [text])
+    if answers and answerable is False:
+        raise BadRow(source, 'field "answerable": found false and an answer; drop one of them')
+    reading.nulls += nulls
+    if not answers and answerable is not False and (answerable is True or nulls or not given):
+        raise BadRow(source, 'field "answers": found no answer; write one, or "answerable": false if there is none')
+    return tuple(answers)
+
+
+def _truth(value: object, source: str) -> bool | None:
+    if value is None or isinstance(value, bool):
+        return value
+    words = str(spelt(value)).strip().lower()
+    if words not in ("", "true", "yes", "1", "false", "no", "0"):
+        raise BadRow(source, f'field "answerable": found {named([words])}, expected true or false')
+    return words in ("true", "yes", "1") if words else None
+
+
+def _chosen(answer: object, text: str, choices: Mapping[str, str], source: str) -> list[str]:
+    """[the text of the choice, its label]: named by its label, by its text, or by its place as a number from 0."""
+    places = {label for label in choices if text.strip("(). ").upper() == label.upper() or text == choices[label]}
+    if isinstance(answer, int) and not isinstance(answer, bool):
+        places |= {*[*choices][answer : answer + 1]} if answer >= 0 else set()
+    if len(places) != 1:
+        which = "may be any of" if places else "is none of"
+        raise BadRow(source, f'field "answer": {named([text])} {which} the choices {named([*choices.values()])}')
+    (label,) = places
+    return [choices[label], label]
+
+
+def text_of(row: JsonObject, name: str, source: str) -> str:
+    value = spelt(row.get(name)) if name in (*ANSWERS, "output", "choices") else row.get(name)
+    if not isinstance(value, str):
+        raise BadRow(source, f'field "{name}": found {kind(value)}, expected text')
+    if not value.strip():
+        raise BadRow(source, f'field "{name}": found no text; write some or remove the row')
+    return value
