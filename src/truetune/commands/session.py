@@ -46,6 +46,7 @@ def begin(run: Run, console: Console) -> Callable[[str], None]:
 def recording(run: Run, say: Callable[[str], None]) -> Generator[State]:
     """Around the work: holds the run folder, writes run.json whatever happens, and in the end makes the report."""
     state = State(run.run_dir, run.recorded, secrets.hide(command_line()))
+    state.fields_not_used = run.prepared.data.fields_not_used
     if rank() > 0:
         # Rank 0 reports how the run ended; at any exit code but 0 Lightning would kill it before it could.
         with suppress(Diverged, KeyboardInterrupt, SystemExit), state.recording():

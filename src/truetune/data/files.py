@@ -12,7 +12,7 @@ from pydantic import ConfigDict, with_config
 from typing_extensions import NotRequired, TypedDict
 
 from truetune.data.dataset import Dataset, Example, Question, examples
-from truetune.data.rows.files import VALIDATION
+from truetune.data.rows.files import PROBE, VALIDATION
 from truetune.data.rows.forms import below_context
 from truetune.data.rows.read import (
     NamedRows,
@@ -24,6 +24,7 @@ from truetune.data.rows.read import (
     read_template,
     together,
 )
+from truetune.data.rows.row import Reading
 from truetune.data.splits import Split, alike, compared, normalised
 from truetune.data.values import CountOrZero, Positive, Seed, Text
 from truetune.errors import UserError
@@ -71,7 +72,8 @@ class Files:
         read = self._read(self.source("train") or "", columns)
         train = Split(read.examples, read.notes(self.train_file))
         train.shuffle(self.seed)
-        questions, held_out = self._probe(train, columns)
+        unused = dict.fromkeys(read.fields_not_used)
+        questions, held_out = self._probe(train, columns, unused)
         contexts = in_context(questions)
         if read.below_contexts:
             questions = [below_context(question) for question in questions]  # as they are taught
@@ -106,7 +108,7 @@ class Files:
             prompt_template=self.prompt_template if asks else "{question}",
             shots={"": [row for row in train.rows[:8] if row.words]} if asks else {},
             form=self.form,
-            fields_not_used=read.fields_not_used,
+            fields_not_used=[*unused],
         )
 
     def _read(self, source: str | NamedRows, columns: Mapping[str, str]) -> ReadRows:
@@ -114,11 +116,13 @@ class Files:
         splits = VALIDATION if source == self.validation_file else (self.split,)
         return read_examples(source, prompt_template=template, on_bad_row=on_bad_row, columns=columns, splits=splits)
 
-    def _probe(self, train: Split, columns: Mapping[str, str]) -> tuple[list[Question], list[Example]]:
+    def _probe(
+        self, train: Split, columns: Mapping[str, str], unused: dict[str, None]
+    ) -> tuple[list[Question], list[Example]]:
         """(what is asked, texts that are held out)."""
-        source = self.source("probe")
+        source, reading = self.source("probe"), Reading(PROBE, train.notes, unused)
         if source is not None:
-            questions = read_questions(source, prompt_template=self.prompt_template, columns=columns, notes=train.notes)
+            questions = read_questions(source, prompt_template=self.prompt_template, columns=columns, reading=reading)
             why = f"training rows ask a question of {source}: left out of training"
             train.leave_out({normalised(q.question) for q in questions}, why)
             return questions, []

@@ -11,8 +11,9 @@ from typing import Any
 
 from truetune.data.dataset import Dataset, Example, Question
 from truetune.data.published import SETS, read_standard, recognised
-from truetune.data.rows.files import iter_rows
+from truetune.data.rows.files import PROBE, iter_rows
 from truetune.data.rows.read import in_context, read_examples, read_questions, together
+from truetune.data.rows.row import Reading
 from truetune.data.values import CountOrZero, Text
 from truetune.errors import UserError
 
@@ -42,11 +43,11 @@ class Questions:
     def load(self) -> Dataset:
         """Raises UserError with file and line for a row that cannot be used; none is skipped."""
         path, template = Path(self.probe_file), self.prompt_template
-        form, notes = _form(path), list[str]()
+        form, reading = _form(path), Reading(PROBE)
         if form in SETS:
             questions = read_standard(path, form, template)
         else:
-            questions = read_questions(path, prompt_template=template, notes=notes)
+            questions = read_questions(path, prompt_template=template, reading=reading)
         texts = read_examples(self.retention_file).examples if self.retention_file is not None else []
         if os.path.isdir(path):
             files = (Path(question.source.rpartition(":")[0]) for question in questions)
@@ -68,7 +69,8 @@ class Questions:
             contexts=contexts,
             texts=texts,
             domains={kind: frozenset(answers) for kind, answers in values.items()},
-            notes=[note, *notes],
+            notes=[note, *reading.notes],
+            fields_not_used=[*reading.unused],
             shots=shots,
             prompt_template=template,
         )

@@ -6,7 +6,7 @@ import json
 import shlex
 import time
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -64,6 +64,7 @@ class State:
     earlier: dict[str, float] = field(default_factory=dict)  # seconds of the sessions that a resumed run had before
     changes: list[dict[str, Any]] = field(default_factory=list)  # of the configuration, typed on resuming
     stability: StabilityReport | None = None  # None before training
+    fields_not_used: Sequence[str] = ()  # of the rows read, those to which other tools give a meaning
     record: dict[str, Any] = field(default_factory=dict)
     _open: set[str] = field(default_factory=set)
 
@@ -139,6 +140,7 @@ class State:
             "history": self.history,
             "stability": {**stability.counts, "items": stability.most_common()} if stability else {},
             "changes": self.changes,
+            "fields_not_used": list(self.fields_not_used),
             "memorising_unknown_since": memorising_since(self.history, self.unknown_high),
         }
         self.write_record()

@@ -68,21 +68,24 @@ def read_examples(
     """
     reader = _Reader(example, prompt_template, on_bad_row, columns or {}, Reading(splits))
     gathered = examples(reader.read(rows))
-    told, unused = reader.reading.notes, [*reader.unused]
+    told, unused = reader.reading.notes, [*reader.reading.unused]
     return ReadRows(
         gathered, ", ".join(reader.forms), len(gathered), reader.skipped, told, unused, reader.below_contexts
     )
 
 
 def read_questions(
-    rows: Rows, *, prompt_template: str = "{question}", columns: Columns | None = None, notes: list[str] | None = None
+    rows: Rows,
+    *,
+    prompt_template: str = "{question}",
+    columns: Columns | None = None,
+    reading: Reading | None = None,
 ) -> list[Question]:
     """What the rows ask. The template is for `question` fields; a `prompt` is asked as it stands. No row is skipped.
 
-    `notes` gets what there is to say.
+    `reading` gets what there is to say of the files.
     """
-    reading = Reading(PROBE, [] if notes is None else notes)
-    return list(_Reader(question, prompt_template, "error", columns or {}, reading).read(rows))
+    return list(_Reader(question, prompt_template, "error", columns or {}, reading or Reading(PROBE)).read(rows))
 
 
 @dataclass
@@ -96,7 +99,6 @@ class _Reader(Generic[T]):
     reading: Reading
     skipped: list[tuple[str, str]] = field(default_factory=list)
     forms: dict[str, None] = field(default_factory=dict)
-    unused: dict[str, None] = field(default_factory=dict)
     below_contexts: bool = False
     ids: Seen | None = field(default_factory=Seen)  # None: ids may come again
     first_places: dict[str, str] = field(default_factory=dict)  # of the ids, once one has come again
@@ -144,7 +146,7 @@ class _Reader(Generic[T]):
         if not usable:
             source, reason = self.skipped[skipped_before]
             raise UserError(f"{file}: no row can be used; the first fault is {source}: {reason}")
-        self.unused |= reading.unused
+        self.reading.unused |= reading.unused
         if reading.unused:
             self.reading.notes.append(f"{file}: not used: {', '.join(reading.unused)}")
         if reading.nulls:
