@@ -17,6 +17,7 @@ NEEDED = {
     "data=jsonl": ["data.train_file=rows.jsonl"],
     "data=text": ["data.train_file=poem.txt"],
     "data=hub": ["data.name=./hub"],  # the library takes a folder for a data set, too
+    "experiment=real_model": ["model=tiny"],  # its own would be fetched
     "model=pretrained": ["model.name_or_path=someone/some-model", *TINY_WORLD],
 }
 

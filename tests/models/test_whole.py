@@ -179,7 +179,9 @@ def test_a_roberta_made_a_decoder_is_one(tmp_path):
 
 def test_a_gguf_file_or_an_adapter_says_what_to_type(tmp_path):
     (tmp_path / "a").mkdir()
-    (tmp_path / "a" / "adapter_config.json").write_text("{}")
+    for name in ("adapter_config.json", "config.json"):
+        (tmp_path / "a" / name).write_text("{}")
+    (tmp_path / "a" / "adapter_model.safetensors").write_bytes(b"")
     assert "an adapter without its base; merge the two with peft" in refusal(tmp_path / "a")
     (tmp_path / "g").mkdir()
     (tmp_path / "g" / "m.gguf").write_bytes(b"GGUF")

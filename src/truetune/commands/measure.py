@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from rich.console import Console
@@ -40,7 +41,8 @@ def audit(run: Run, console: Console) -> dict[str, Any]:
         with state.timed("measure"):
             lm = load(run.prepared.builder, say)
             if baseline is None:
-                lm, data = adapted_to(lm, data, asking, run.cache, say)
+                # Nothing is taught: the questions are all of them, not those that this model knows.
+                lm, data = adapted_to(lm, replace(data, choose=None), asking, run.cache, say)
             elif data.has_conversations:
                 lm = with_template(lm, data.chat_template, say)
             probes = run.probes(asking)

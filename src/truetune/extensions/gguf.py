@@ -53,7 +53,9 @@ class Gguf(Pretrained):
         options = {
             f.name: getattr(self, f.name) for f in fields(Pretrained) if f.name not in ("name_or_path", "called")
         }
-        return replace(Pretrained(str(self._folder()), **options).load(say), origin=Path(self.file).stem)
+        folder = self._folder()
+        say(f"{Path(self.file).stem}: {folder}")  # where it can be named as a baseline
+        return replace(Pretrained(str(folder), **options).load(say), origin=Path(self.file).stem)
 
     def _folder(self) -> Path:
         models = Path(self.cache_dir).absolute() / "models"

@@ -98,8 +98,8 @@ class Pretrained:
             self._check_name()
             return
         names = {path.name for path in folder.iterdir()}
+        self._refuse_other_kinds(folder, names)
         if "config.json" not in names:
-            self._refuse_other_kinds(folder, names)
             raise UserError(
                 f"{self.named}: no config.json in this folder; expected config.json, *.safetensors, tokenizer.json"
             )
@@ -125,6 +125,8 @@ class Pretrained:
             )
 
     def _refuse_other_kinds(self, folder: Path, names: set[str]) -> None:
+        if any(name.endswith(".safetensors") and not name.startswith("adapter") for name in names):
+            return
         if file := next((name for name in sorted(names) if name.endswith(".gguf")), None):
             raise UserError(f"{self.named}: holds a GGUF file; type model=gguf model.file={folder / file}")
         if "adapter_config.json" in names:
