@@ -64,7 +64,7 @@ class Asking:
     dtype: torch.dtype | None = None
 
     @property
-    def size(self) -> dict[str, int]:
+    def size(self) -> dict[str, Any]:
         """Of batches, as arguments."""
         return {"batch_size": self.batch_size, "batch_tokens": self.batch_tokens}
 
