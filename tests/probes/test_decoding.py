@@ -188,7 +188,7 @@ def test_a_prompt_read_once_gives_the_samples_of_one_read_for_each(make, monkeyp
     lm.model.forward = wraps(forward)(lambda *a, **k: (read.append(k["attention_mask"].shape), forward(*a, **k))[1])
     shared = sampled_answers(lm, PROMPTS, **how)
     assert read[0][0] == len(PROMPTS), "the prompts are read once each"
-    monkeypatch.setattr(decoding, "read", lambda *_: None)
+    monkeypatch.setattr(decoding, "cached", lambda *_: None)
     again = sampled_answers(lm, PROMPTS, **how)
     assert [[a.text for a in answers] for answers in shared] == [[a.text for a in answers] for answers in again]
     pairs = zip(shared, again, strict=True)

@@ -62,17 +62,22 @@ def padded(rows: Sequence[Sequence[int]], pad: int, device: torch.device) -> tup
     return ids, mask
 
 
-def read(model: Any, input_ids: Tensor, attention_mask: Tensor, times: int) -> Any:
-    """Keys and values of prompts padded on the left, each repeated so many times.
+def read(
+    model: Any, input_ids: Tensor, attention_mask: Tensor, cache: Any = None, position_ids: Tensor | None = None
+) -> Any:
+    """One forward pass with a cache of keys and values, behind what `cache` holds: the output of transformers."""
+    parameters = signature(bare(model).forward).parameters
+    if position_ids is None:
+        position_ids = (attention_mask.cumsum(-1) - 1).clamp(min=0)
+    options: dict[str, Any] = {"position_ids": position_ids} if "position_ids" in parameters else {}
+    if cache is not None:  # transformers renames it within its fifth version
+        options["cache" if "cache" in parameters else "past_key_values"] = cache
+    return model(input_ids, attention_mask=attention_mask, use_cache=True, **options)
 
-    None where the architecture keeps no such cache: the prompts are then read once an answer.
-    """
-    if input_ids.shape[1] < 1:
-        return None
-    takes_positions = "position_ids" in signature(bare(model).forward).parameters
-    options = {"position_ids": (attention_mask.cumsum(-1) - 1).clamp(min=0)} if takes_positions else {}
-    output = model(input_ids, attention_mask=attention_mask, use_cache=True, **options)
-    cache: Any = getattr(output, "past_key_values", None)
+
+def cached(output: Any, times: int = 1) -> Any:
+    """The cache that a pass has filled, each row repeated; None where the architecture keeps none that can be."""
+    cache = getattr(output, "cache", None) or getattr(output, "past_key_values", None)
     if not hasattr(cache, "batch_repeat_interleave"):
         return None
     cache.batch_repeat_interleave(times)

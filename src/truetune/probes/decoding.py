@@ -18,7 +18,7 @@ from truetune.data.tokens import Encoder
 from truetune.errors import UserError
 from truetune.models.language_model import LanguageModel
 from truetune.models.logits import bare
-from truetune.probes.batching import SHARED, UNLIMITED, batches, evaluating, padded, read
+from truetune.probes.batching import SHARED, UNLIMITED, batches, cached, evaluating, padded, read
 
 
 @dataclass(frozen=True)
@@ -157,11 +157,12 @@ def _read_once(model: Any, pad: int, prompts: list[list[int]], how: _How) -> dic
     beginning = [token for token, _ in same][: min(map(len, prompts)) - 1] if len(prompts) > 1 else []
     cache = None
     if how.samples > 1:
-        cache = read(model, *padded([prompt[:-1] for prompt in prompts], pad, device), how.samples)
+        if ids.shape[1] > 1:
+            cache = cached(read(model, *padded([prompt[:-1] for prompt in prompts], pad, device)), how.samples)
         ids, mask = ids.repeat_interleave(how.samples, 0), mask.repeat_interleave(how.samples, 0)
     elif len(beginning) >= SHARED and how.decoding is None:
         once, seen = padded([beginning], pad, device)
-        cache = read(model, once, seen, len(prompts))
+        cache = cached(read(model, once, seen), len(prompts))
         if cache is not None:
             ids, mask = padded([prompt[len(beginning) :] for prompt in prompts], pad, device)
             ids = torch.cat([once.expand(len(prompts), -1), ids], dim=1)

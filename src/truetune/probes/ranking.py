@@ -5,19 +5,18 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from inspect import signature
 from typing import Any
 
 import torch
 
 from truetune.data.dataset import Dataset, Prompt, Question, continued
-from truetune.data.tokens import Encoder
+from truetune.data.tokens import IGNORED, Encoder
 from truetune.data.values import Seed
 from truetune.errors import UserError
 from truetune.models.language_model import LanguageModel
-from truetune.models.logits import bare, forward, nll_nats
+from truetune.models.logits import forward, nll_nats
 from truetune.probes.asking import Asking, resolved
-from truetune.probes.batching import batches, evaluating, padded, read
+from truetune.probes.batching import batches, cached, evaluating, padded, read
 from truetune.probes.probe import Subject
 from truetune.scoring.answers import key
 from truetune.scoring.estimates import rate
@@ -107,7 +106,7 @@ def log_likelihoods(
         for prompt, row in zip(prompts, choices, strict=True)
     ]
     nats: list[list[float]] = [[] for _ in prompts]
-    size = {"most_rows": asking.batch_size, "most_tokens": asking.batch_tokens // 2, "more": 4 * max(map(len, choices))}
+    size = {"most_rows": asking.batch_size, "most_tokens": asking.batch_tokens, "more": 4 * max(map(len, choices))}
     with evaluating(lm.model):
         for batch in batches(rows, **size, beginnings=False):
             scores = _score(lm.model, [rows[index] for index in batch], [texts[index] for index in batch], encoder.pad)
@@ -117,25 +116,41 @@ def log_likelihoods(
 
 
 def _score(model: Any, prompts: list[list[int]], texts: list[list[list[int]]], pad: int) -> Iterator[float]:
-    """Of each text behind its prompt, in the order of the prompts."""
+    """Of each text behind its prompt, in the order of the prompts.
+
+    A prompt's last logits tell of the first tokens of all its texts, so that a text is read without its last token.
+    """
     device = next(model.parameters()).device
-    owners = [owner for owner, row in enumerate(texts) for _ in row]
-    ids, mask = padded([prompt[:-1] for prompt in prompts], pad, device)
-    cache = read(model, ids, mask, 1)
-    # The last token of a prompt, which predicts the text's first, is read with each text; all of it without a cache.
-    heads = [prompts[owner] if cache is None else prompts[owner][-1:] for owner in owners]
-    rows = [[*head, *text] for head, text in zip(heads, (text for row in texts for text in row), strict=True)]
-    width = max(map(len, rows))
-    tokens = torch.tensor([[*row, *[pad] * (width - len(row))] for row in rows], device=device)
+    ids, mask = padded(prompts, pad, device)
+    output = read(model, ids, mask)
+    cache = cached(output)
     if cache is None:
-        logits = forward(model, tokens)
-    else:
+        yield from _alone(model, prompts, texts, device)
+        return
+    first = output.logits[:, -1].float().log_softmax(-1).cpu()
+    owners = [owner for owner, row in enumerate(texts) for text in row if len(text) > 1]
+    rest: Iterator[float] = iter(())
+    if owners:
+        rows = [text for row in texts for text in row if len(text) > 1]
+        width = max(map(len, rows)) - 1
+        tokens = torch.tensor([[*row[:-1], *[pad] * (width - len(row) + 1)] for row in rows], device=device)
+        labels = torch.tensor([[*row[1:], *[IGNORED] * (width - len(row) + 1)] for row in rows], device=device)
         cache.batch_select_indices(torch.tensor(owners, device=device))
         before = mask[owners]
         positions = before.sum(1, keepdim=True) + torch.arange(width, device=device)
         seen = torch.cat([before, torch.ones_like(tokens)], dim=1)
-        options = {"position_ids": positions} if "position_ids" in signature(bare(model).forward).parameters else {}
-        logits = model(tokens, attention_mask=seen, past_key_values=cache, use_cache=True, **options).logits
-    for row, head, row_logits in zip(rows, heads, logits, strict=True):
-        labels = torch.tensor(row[len(head) :], device=device)
-        yield -float(nll_nats(row_logits[len(head) - 1 : len(row) - 1], labels).sum())
+        logits = read(model, tokens, seen, cache, positions).logits
+        rest = iter(nll_nats(logits.flatten(0, 1), labels.flatten()).view_as(labels).sum(1).tolist())
+    for owner, row in enumerate(texts):
+        for text in row:
+            yield float(first[owner, text[0]]) - (next(rest) if len(text) > 1 else 0.0)
+
+
+def _alone(
+    model: Any, prompts: list[list[int]], texts: list[list[list[int]]], device: torch.device
+) -> Iterator[float]:
+    """The same for an architecture that keeps no such cache: each text with the whole of its prompt."""
+    for prompt, row in zip(prompts, texts, strict=True):
+        for text in row:
+            logits = forward(model, torch.tensor([[*prompt, *text]], device=device))[0, len(prompt) - 1 : -1]
+            yield -float(nll_nats(logits, torch.tensor(text, device=device)).sum())
