@@ -65,11 +65,16 @@ def padded(rows: Sequence[Sequence[int]], pad: int, device: torch.device) -> tup
 def read(
     model: Any, input_ids: Tensor, attention_mask: Tensor, cache: Any = None, position_ids: Tensor | None = None
 ) -> Any:
-    """One forward pass with a cache of keys and values, behind what `cache` holds: the output of transformers."""
+    """One forward pass with a cache of keys and values, behind what `cache` holds: the output of transformers.
+
+    Without a `cache`, logits of the last position are all that is promised.
+    """
     parameters = signature(bare(model).forward).parameters
     if position_ids is None:
         position_ids = (attention_mask.cumsum(-1) - 1).clamp(min=0)
     options: dict[str, Any] = {"position_ids": position_ids} if "position_ids" in parameters else {}
+    if cache is None and "logits_to_keep" in parameters:
+        options["logits_to_keep"] = 1
     if cache is not None:  # transformers renames it within its fifth version
         options["cache" if "cache" in parameters else "past_key_values"] = cache
     return model(input_ids, attention_mask=attention_mask, use_cache=True, **options)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Any
 
 import torch
 
 from truetune.data.dataset import Dataset, Prompt, Question, continued
-from truetune.data.tokens import IGNORED, Encoder
+from truetune.data.tokens import Encoder
 from truetune.data.values import Seed
 from truetune.errors import UserError
 from truetune.models.language_model import LanguageModel
@@ -128,27 +130,26 @@ def _score(model: Any, prompts: list[list[int]], texts: list[list[list[int]]], p
         yield from _alone(model, prompts, texts, device)
         return
     first = output.logits[:, -1].float().log_softmax(-1).cpu()
-    owners = [owner for owner, row in enumerate(texts) for text in row if len(text) > 1]
-    rest: Iterator[float] = iter(())
-    if owners:
-        rows = [text for row in texts for text in row if len(text) > 1]
-        width = max(map(len, rows)) - 1
-        tokens = torch.tensor([[*row[:-1], *[pad] * (width - len(row) + 1)] for row in rows], device=device)
-        labels = torch.tensor([[*row[1:], *[IGNORED] * (width - len(row) + 1)] for row in rows], device=device)
-        cache.batch_select_indices(torch.tensor(owners, device=device))
-        before = mask[owners]
-        positions = before.sum(1, keepdim=True) + torch.arange(width, device=device)
-        seen = torch.cat([before, torch.ones_like(tokens)], dim=1)
-        logits = read(model, tokens, seen, cache, positions).logits
-        rest = iter(nll_nats(logits.flatten(0, 1), labels.flatten()).view_as(labels).sum(1).tolist())
-    for owner, row in enumerate(texts):
-        for text in row:
-            yield float(first[owner, text[0]]) - (next(rest) if len(text) > 1 else 0.0)
+    owners = [owner for owner, row in enumerate(texts) for _ in row]
+    rows = [text for row in texts for text in row]
+    nats = [float(first[owner, text[0]]) for owner, text in zip(owners, rows, strict=True)]
+    places = sorted((place for place in range(len(rows)) if len(rows[place]) > 1), key=lambda place: len(rows[place]))
+    for _, group in groupby(places, key=lambda place: len(rows[place])):
+        alike = list(group)  # texts of one length need no padding
+        tokens = torch.tensor([rows[place] for place in alike], device=device)
+        chosen = torch.tensor([owners[place] for place in alike], device=device)
+        before, behind = copy.deepcopy(cache), tokens[:, :-1]
+        before.batch_select_indices(chosen)
+        seen = torch.cat([mask[chosen], torch.ones_like(behind)], dim=1)
+        positions = mask[chosen].sum(1, keepdim=True) + torch.arange(behind.shape[1], device=device)
+        logits = read(model, behind, seen, before, positions).logits
+        losses = nll_nats(logits.flatten(0, 1), tokens[:, 1:].flatten()).view_as(behind).sum(1).tolist()
+        for place, loss in zip(alike, losses, strict=True):
+            nats[place] -= loss
+    yield from nats
 
 
-def _alone(
-    model: Any, prompts: list[list[int]], texts: list[list[list[int]]], device: torch.device
-) -> Iterator[float]:
+def _alone(model: Any, prompts: list[list[int]], texts: list[list[list[int]]], device: torch.device) -> Iterator[float]:
     """The same for an architecture that keeps no such cache: each text with the whole of its prompt."""
     for prompt, row in zip(prompts, texts, strict=True):
         for text in row:
