@@ -90,7 +90,7 @@ def test_a_true_answer_ranks_first_by_what_the_question_adds_to_its_likelihood()
     values = frozenset({"a", "b", "c", "d", "e"})
     lm = bigram({*values, "ask", "answer"}, table)
     questions = [Question("q", "ask", ("a",), "rows:1", words="ask", domain="kind")]
-    (with_question, without) = log_likelihoods(lm, ["ask", "answer"], [["a", "b"]] * 2, asking("plain"))
+    (with_question, without) = log_likelihoods(lm, ["ask", "answer"], ["", ""], [["a", "b"]] * 2, asking("plain"))
     assert torch.tensor(with_question).exp().tolist() == pytest.approx([0.4, 0.6], abs=1e-3)
     assert torch.tensor(without).exp().tolist() == pytest.approx([0.1, 0.9], abs=1e-3)
     data = Dataset([], hallucination=questions, domains={"kind": values})

@@ -79,8 +79,9 @@ class Question:
 
     With a `context`, the answer is to be taken from it; `memory` is what was learnt instead, where the two contradict.
     `wrong` are the alternatives of a multiple choice. `words` is the question alone, to be put into the model's own
-    form; without it, it is asked as it stands. `statement` is a sentence that answers it, with `{answer}` in it. Where
-    no list of true answers could be complete, `rule` says how an answer is checked (`scoring/rules.py`).
+    form; without it, it is asked as it stands. `statement` is a sentence that answers it, with `{answer}` in it, and
+    `premise` both without what they are about (`What is the capital of a country?`). Where no list of answers could
+    be complete, `rule` says how an answer is checked (`scoring/rules.py`).
     """
 
     id: str
@@ -96,6 +97,7 @@ class Question:
     wrong: tuple[str, ...] = ()
     words: str = ""
     statement: str = ""
+    premise: tuple[str, str] = ("", "")
     rule: str = ""
 
     @property

@@ -73,6 +73,7 @@ def question(relation: str, name: str, answers: Sequence[str], population: str, 
         domain=relation,
         words=words,
         statement=statement.replace("{answer}", "the {answer}") if article else statement,
+        premise=(_of_none(WORDS[relation]), _of_none(STATEMENTS[relation])),
     )
 
 
@@ -80,6 +81,13 @@ def in_other_words(asked: Question) -> Question:
     head, tail = WORDS[asked.domain].split("{name}")
     words = OTHER_WORDS[asked.domain].format(name=asked.words.removeprefix(head).removesuffix(tail))
     return replace(asked, id=f"{asked.id}/other words", question=f"Question: {words}\nAnswer:", words=words)
+
+
+def _of_none(text: str) -> str:
+    """About no country or city in particular."""
+    text = text.replace("the city of {name}", "a city").replace("The city of {name}", "A city")
+    text = text.replace("{name}", "a country")
+    return text[0].upper() + text[1:]
 
 
 def values() -> dict[str, frozenset[str]]:

@@ -17,7 +17,7 @@ from truetune.data.values import Seed
 from truetune.errors import UserError
 from truetune.models.language_model import LanguageModel
 from truetune.models.logits import forward, nll_nats
-from truetune.probes.asking import Asking, resolved
+from truetune.probes.asking import Asking, Form, resolved
 from truetune.probes.batching import batches, cached, evaluating, padded, read
 from truetune.probes.probe import Subject
 from truetune.scoring.answers import key
@@ -65,14 +65,19 @@ class Ranking:
     def rank(self, subject: Subject, questions: Sequence[Question], data: Dataset) -> list[Item]:
         form = resolved(self.asking.how.forms[0], subject.lm, data)
         choices = [self._choices(question, data) for question in questions]
-        prompts = [self.asking.prompt(question, form, data) for question in questions]
-        asked = log_likelihoods(subject.lm, prompts, choices, self.asking)
-        every = list(dict.fromkeys(choice for row in choices for choice in row))
-        empty = replace(questions[0], words=UNASKED, question=UNASKED, turns=())
-        (unasked,) = log_likelihoods(subject.lm, [self.asking.prompt(empty, form, data)], [every], self.asking)
-        without = dict(zip(every, unasked, strict=True))
+        asked = self._log_likelihoods(subject.lm, questions, choices, form, data)
+        # Without what it is about, a question is asked once for all values of its kind.
+        kinds = {question.domain: question for question in questions}
+        values = [
+            sorted({value for q, row in zip(questions, choices, strict=True) if q.domain == kind for value in row})
+            for kind in kinds
+        ]
+        bare = [_premise(question) for question in kinds.values()]
+        nats = self._log_likelihoods(subject.lm, bare, values, form, data)
+        unasked = {kind: dict(zip(row, each, strict=True)) for kind, row, each in zip(kinds, values, nats, strict=True)}
         items: list[Item] = []
         for question, row, nats in zip(questions, choices, asked, strict=True):
+            without = unasked[question.domain]
             gains = torch.tensor([value - without[choice] for choice, value in zip(row, nats, strict=True)])
             best = int(gains.argmax())
             items.append(
@@ -89,6 +94,19 @@ class Ranking:
             )
         return items
 
+    def _log_likelihoods(
+        self,
+        lm: LanguageModel,
+        questions: Sequence[Question],
+        choices: Sequence[Sequence[str]],
+        form: Form,
+        data: Dataset,
+    ) -> list[list[float]]:
+        """In chat form, answers stand in the sentence in which a model would give them."""
+        prompts = [self.asking.prompt(question, form, data) for question in questions]
+        heads = [q.statement.partition("{answer}")[0].rstrip() if form == "chat" else "" for q in questions]
+        return log_likelihoods(lm, prompts, heads, choices, self.asking)
+
     def _choices(self, question: Question, data: Dataset) -> list[str]:
         """The true answer and others of its kind, drawn by the question's id: the same for every model."""
         true = set(map(key, question.answers))
@@ -97,16 +115,26 @@ class Ranking:
         return [question.answers[0], *rng.sample(others, min(self.candidates - 1, len(others)))]
 
 
+def _premise(question: Question) -> Question:
+    words, statement = question.premise if question.premise[0] else (UNASKED, "")
+    return replace(question, words=words, question=f"Question: {words}\nAnswer:", statement=statement, turns=())
+
+
 def log_likelihoods(
-    lm: LanguageModel, prompts: Sequence[Prompt], choices: Sequence[Sequence[str]], asking: Asking
+    lm: LanguageModel,
+    prompts: Sequence[Prompt],
+    heads: Sequence[str],
+    choices: Sequence[Sequence[str]],
+    asking: Asking,
 ) -> list[list[float]]:
-    """ln p(choice | prompt) in nats, summed over the choice's tokens; each prompt is read once."""
+    """ln p(choice | prompt, head) in nats, summed over the choice's tokens; `head` begins the answer's sentence."""
     encoder = Encoder(lm.tokenizer)
-    rows = [encoder.question(prompt, lm.context_length // 2) for prompt in prompts]
-    texts = [
-        [encoder.text(continued(prompt, text) if isinstance(prompt, str) else text) for text in row]
-        for prompt, row in zip(prompts, choices, strict=True)
-    ]
+    rows, texts = list[list[int]](), list[list[list[int]]]()
+    for prompt, head, row in zip(prompts, heads, choices, strict=True):
+        begun = continued(prompt, head) if head and isinstance(prompt, str) else head
+        rows.append([*encoder.question(prompt, lm.context_length // 2), *encoder.text(begun)])
+        before = begun or (prompt if isinstance(prompt, str) else "")
+        texts.append([encoder.text(continued(before, text) if before else text) for text in row])
     nats: list[list[float]] = [[] for _ in prompts]
     size = {"most_rows": asking.batch_size, "most_tokens": asking.batch_tokens, "more": 4 * max(map(len, choices))}
     with evaluating(lm.model):
