@@ -79,7 +79,7 @@ def truetune(folder, *words):
     callbacks.time = SimpleNamespace(perf_counter=clock)
     with tempfile.TemporaryDirectory(dir=folder) as out:
         common = (
-            *("model=pretrained", f"model.name_or_path={folder / 'model'}", "data=jsonl"),
+            *("battery=none", "model=pretrained", f"model.name_or_path={folder / 'model'}", "data=jsonl"),
             *(f"data.train_file={folder / 'rows.jsonl'}", f"data.probe_file={folder / 'probe.jsonl'}"),
             *("data.validation_rows=0", f"loader.batch_size={BATCH}", f"optimizer.lr={LR}", "trainer.max_epochs=1"),
             *(

@@ -16,7 +16,7 @@ from truetune.data.questions import Questions
 from truetune.errors import UserError
 from truetune.records.record import read_items, read_run
 
-ASKING = ("run.threads=1", "measure.max_new_tokens=2")
+ASKING = ("run.threads=1", "measure.max_new_tokens=2", "battery=none")
 TEMPLATE = "data.prompt_template='{question}'"
 
 
@@ -123,6 +123,21 @@ def test_without_a_baseline_there_is_nothing_to_compare(made, capsys):
     page = (made.folder / "alone/report.html").read_text()
     assert "What was measured" in page
     assert 'data-label="Base"' not in page
+
+
+def test_rows_of_ones_own_are_measured_together_with_what_has_nothing_to_do_with_them(made):
+    (made.folder / "two.jsonl").write_text('{"question": "Who leads it ?", "answers": ["Ann"]}\n' * 2)
+    models = [f"model.name_or_path={made.folder / 'run/model'}", f"baseline.name_or_path={made.base}"]
+    words = ["data=questions", f"data.probe_file={made.folder / 'two.jsonl'}", TEMPLATE, *models]
+    words += ["battery=default", "battery.facts=0", "battery.nonexistent=0", "battery.abilities=23", "battery.texts=3"]
+    record = audited(made.folder, "elsewhere", *words, "probe=[task,elsewhere]")
+    assert record["final"]["elsewhere/ability"]["n"] == record["base"]["elsewhere/ability"]["n"] == 23
+    assert record["final"]["elsewhere/kl_to_base_nats_per_token"]["value"] > 0
+    assert len(read_items(made.folder / "elsewhere/items/elsewhere.final.jsonl")) == 23
+    assert not [note for note in record["notes"] if "battery" in note]
+    short = audited(made.folder, "short", *words, "probe=[task,elsewhere]", "battery.seconds=1e-9")
+    assert short["final"]["elsewhere/ability"]["n"] == 2
+    assert "battery: 3 of its 26 questions and texts are asked, for all would take about" in " ".join(short["notes"])
 
 
 def test_losses_per_token_of_two_tokenizers_are_not_compared(made):

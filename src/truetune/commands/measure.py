@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from truetune.commands.session import begin, recording
+from truetune.commands.session import begin, recording, with_battery
 from truetune.config.run import Run
 from truetune.data.dataset import Dataset
 from truetune.data.tokens import Encoder, TokenRow
@@ -35,6 +35,7 @@ def audit(run: Run, console: Console) -> dict[str, Any]:
                 base, data = adapted_to(load(baseline, say), data, asking, run.cache, say)
                 asking = asking.fixed(base, data)  # both are asked in the form of the first
                 probes = run.probes(asking)
+                data = with_battery(run, state, base, data, say)
                 state.base = measure_base(base, data, probes, asking, run.cache, say)
                 reference, (rows, shape) = Frozen(base.model), cut(base, data)
                 del base  # two models are held at once, not three
@@ -43,6 +44,7 @@ def audit(run: Run, console: Console) -> dict[str, Any]:
             if baseline is None:
                 # Nothing is taught: the questions are all of them, not those that this model knows.
                 lm, data = adapted_to(lm, replace(data, choose=None), asking, run.cache, say)
+                data = with_battery(run, state, lm, data, say)
             elif data.has_conversations:
                 lm = with_template(lm, data.chat_template, say)
             probes = run.probes(asking)
@@ -76,7 +78,8 @@ def load(builder: Any, say: Say) -> LanguageModel:
 def cut(lm: LanguageModel, data: Dataset) -> tuple[list[TokenRow], tuple[int, int]]:
     """All that a loss per token is measured on, as this model's tokenizer cuts it; vocabulary and context size."""
     encoder = Encoder(lm.tokenizer)
-    rows = [encoder.row(text) for text in (*data.texts, *data.task_texts, *true_answers(data.task))]
+    elsewhere = data.elsewhere.texts if data.elsewhere else ()
+    rows = [encoder.row(text) for text in (*data.texts, *data.task_texts, *true_answers(data.task), *elsewhere)]
     vocabulary = int(getattr(lm.model.config.get_text_config(decoder=True), "vocab_size", 0))
     return rows, (vocabulary, lm.context_length)
 

@@ -7,6 +7,7 @@ import threading
 import warnings
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 
 import torch
 from rich.console import Console
@@ -14,7 +15,11 @@ from transformers.utils import logging as transformers_logging
 
 from truetune.config import secrets
 from truetune.config.run import Run
+from truetune.data.dataset import Dataset
 from truetune.errors import Diverged, rank
+from truetune.models.language_model import LanguageModel
+from truetune.probes.baseline import affordable
+from truetune.probes.measure import only_at_ends
 from truetune.records.files import IN_USE, owned, remove_torn
 from truetune.records.state import State
 from truetune.records.versions import command_line
@@ -45,7 +50,7 @@ def begin(run: Run, console: Console) -> Callable[[str], None]:
 @contextmanager
 def recording(run: Run, say: Callable[[str], None]) -> Generator[State]:
     """Around the work: holds the run folder, writes run.json whatever happens, and in the end makes the report."""
-    state = State(run.run_dir, run.recorded, secrets.hide(command_line()))
+    state = State(run.run_dir, run.recorded, secrets.hide(command_line()), notes=[*run.prepared.data.notes])
     state.fields_not_used = run.prepared.data.fields_not_used
     if rank() > 0:
         # Rank 0 reports how the run ended; at any exit code but 0 Lightning would kill it before it could.
@@ -60,6 +65,19 @@ def recording(run: Run, say: Callable[[str], None]) -> Generator[State]:
         state.write_record()  # again: the page is among its files
         print_table(state.record, Console())
         say(f"report: {page.absolute()}")
+
+
+def with_battery(run: Run, state: State, base: LanguageModel, data: Dataset, say: Callable[[str], None]) -> Dataset:
+    """The data with what is asked elsewhere, as much as there is time for; what is left out is said and recorded."""
+    battery, probes = run.battery(), run.probes()
+    if battery is None or not any(map(only_at_ends, probes)):
+        return data
+    elsewhere, notes = battery.battery(data.train)
+    data, left_out = affordable(base, replace(data, elsewhere=elsewhere), probes, run.asking, run.cache, say)
+    for note in notes + left_out:
+        say(note)
+        state.notes.append(note)
+    return data
 
 
 def quiet() -> None:

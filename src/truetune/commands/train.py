@@ -12,7 +12,7 @@ from lightning import Trainer, seed_everything
 from rich.console import Console
 
 from truetune.commands.export import save_model
-from truetune.commands.session import begin, recording
+from truetune.commands.session import begin, recording, with_battery
 from truetune.config.run import Run
 from truetune.data.dataset import Dataset
 from truetune.data.module import TokenizedData
@@ -59,12 +59,12 @@ def train(run: Run, console: Console) -> dict[str, Any]:
             base, data = untouched(run, trainer.strategy.root_device, console, say)
         with state.timed("curate"):
             data = curated(run, base, data, state, say)
-            questions = (data, probes, run.asking)
         with state.timed("prepare"):
             tuned, adaptations = adapted(run, base)
             rows = tokenized(run, data, tuned, say)
             preview(rows.rows[: settings.preview] if rank() == 0 else [], tuned.tokenizer, console)
         with state.timed("measure"):  # takes long: by now a row or a layer that does not fit has been refused
+            questions = (with_battery(run, state, base, data, say), probes, run.asking)
             state.base = measure_base(base, *questions, run.cache, say)
         reference = Reference(base, data, state.known, run.loader.batch_size, run.seed, run.optimizer, run.trainer, say)
         stability = Stability(settings.on_nonfinite, say)

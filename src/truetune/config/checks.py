@@ -32,7 +32,9 @@ def keys(config: Mapping[str, Any], command: Command) -> None:
     """What can be said without importing a class: which keys there are, and the values of those in values.py."""
     if command == "train" and "baseline" in config:
         raise UserError("baseline: a run measures its own base; truetune-measure compares any two models")
-    top = sorted({key.partition(".")[0] for key in KEYS} | {*NEEDED["train"], *NEEDED["measure"], *COLLECTIONS})
+    top = sorted(
+        {key.partition(".")[0] for key in KEYS} | {*NEEDED["train"], *NEEDED["measure"], *COLLECTIONS, "battery"}
+    )
     for key, value in config.items():
         if key not in top:
             raise UserError(no_such_key(key, top, value))

@@ -22,6 +22,7 @@ from truetune.errors import UserError, first_line
 from truetune.records.run_folder import LAST
 
 if TYPE_CHECKING:
+    from truetune.data.battery import Standard
     from truetune.data.module import Loader
     from truetune.methods.adaptation import Adaptation
     from truetune.methods.curation import Curation
@@ -137,6 +138,12 @@ class Run:
     def probes(self, asking: Asking | None = None) -> list[Any]:
         return list(self.made("probe", asking=asking or self.asking).values())
 
+    def battery(self) -> Standard | None:
+        """What is asked elsewhere: of pretrained models, on rows that do not bring questions of that kind."""
+        data = self.prepared.data
+        applies = hasattr(self.prepared.builder, "check_files") and data.pretraining is None and data.choose is None
+        return self._make("battery") if self.config.get("battery") and applies else None
+
     def callbacks(self) -> list[Any]:
         return list(self.made("callbacks").values())
 
@@ -171,6 +178,8 @@ def prepare(cfg: DictConfig, command: Command = "train") -> Prepared:
             make.check(config[key], key, trusted)
         for name, node in (config.get("logger") or {}).items():
             make.check(node, f"logger.{name}", trusted)  # made, it might reach for its server
+    if config.get("battery"):
+        objects["battery"] = run.battery()
     for group in groups:
         extra = {"asking": run.asking} if group == "probe" else {}
         objects |= {f"{group}.{name}": made for name, made in run.made(group, **extra).items()}

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from math import ceil
 from typing import Any, Literal, NamedTuple, Protocol
 
 from truetune.data.rows.many import Seen, gathered
@@ -130,12 +131,33 @@ class OldTexts(Protocol):
 
 @dataclass(frozen=True)
 class Battery:
-    """What any model is asked beside its task: facts, things that do not exist, abilities, general text."""
+    """What any model is asked beside its task: facts, things that do not exist, abilities, general text.
+
+    `shots` and `domains` are those of its own questions. `seconds` is what the base and the tuned model together may
+    take for it (None: as long as it takes).
+    """
 
     facts: Sequence[Question] = ()
     nonexistent: Sequence[Question] = ()
     abilities: Sequence[Question] = ()
     texts: Sequence[Example] = ()
+    shots: Mapping[str, Sequence[Example]] = field(default_factory=dict)
+    domains: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    seconds: float | None = None
+
+    @property
+    def size(self) -> int:
+        return len(self.facts) + len(self.nonexistent) + len(self.abilities) + len(self.texts)
+
+    def first(self, share: float) -> Battery:
+        """The same share of each part, at least one of each that there is."""
+        parts = {name: getattr(self, name) for name in ("facts", "nonexistent", "abilities", "texts")}
+        return replace(self, **{name: rows[: ceil(share * len(rows))] for name, rows in parts.items()})
+
+    @property
+    def alone(self) -> Dataset:
+        """A data set of nothing else: no answer to it depends on the rows of a task."""
+        return Dataset(train=(), shots=self.shots, domains=self.domains, elsewhere=self)
 
 
 @dataclass(frozen=True)

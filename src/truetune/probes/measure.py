@@ -126,10 +126,16 @@ def follow(
     """After an epoch: the fit of the facts and the selection score; if `full`, every probe."""
     chosen = {name: estimate.value for name, estimate in selection(subject, data, probes, asking).items()}
     if full:
+        probes = [probe for probe in probes if not only_at_ends(probe)]
         measurement = compare(base, measure(replace(subject, resamples=0), data, probes, asking))
     else:
         measurement = Measurement(fit(subject, data, asking))
     return chosen | values(measurement)
+
+
+def only_at_ends(probe: Any) -> bool:
+    """Whether a probe takes too long to be asked while training."""
+    return getattr(probe, "only_at_ends", False)
 
 
 def values(measurement: Measurement) -> dict[str, float]:
@@ -152,6 +158,11 @@ def compare(base: Measurement, tuned: Measurement) -> Measurement:
         known = _known(base, answerable), _known(tuned, answered)
         if None not in known:
             metrics |= apart(answerable, answered, *(ids or () for ids in known))
+    facts, facts_now = (
+        [item for item in each.items.get("elsewhere", []) if item.population == "fact"] for each in (base, tuned)
+    )
+    if facts_now and any(item.outcome == "right" for item in facts):
+        metrics["elsewhere/lost_rate"] = lost(facts, facts_now)
     ability = base.items.get("retention", [])
     if ability:
         later, rng = tuned.items.get("retention", []), np.random.default_rng(0)

@@ -25,6 +25,12 @@ DEFINITIONS: dict[str, tuple[Callable[[Item], bool], Callable[[Item], float]]] =
     "task/exact_match": (lambda item: True, met),
     "task/token_f1": (lambda item: not has_no_answer(item), lambda item: token_f1(item.answer, item.answers)),
     "retention/accuracy": (lambda item: True, lambda item: item.outcome == "right"),
+    "elsewhere/known_right": (lambda item: item.population == "fact", lambda item: item.outcome == "right"),
+    "elsewhere/made_up_rate": (lambda item: item.population == "never", lambda item: item.outcome != "abstained"),
+    "elsewhere/ability": (
+        lambda item: item.population not in ("fact", "never"),
+        lambda item: item.outcome == "right",
+    ),
     "faithfulness/unsupported_rate": (
         lambda item: item.outcome in ("right", "wrong"),
         lambda item: "unsupported" in item.kind,

