@@ -17,7 +17,7 @@ from truetune.commands.export import saved_model
 
 OLD = Path(__file__).parent / "old_runs"
 VERDICT = (
-    "Fine-tuning did not clearly change the task (exact match 0.00\u00a0→\u00a00.00, "
+    "Fine-tuning did not clearly change the task (right 0.00\u00a0→\u00a00.00, "
     "the difference's 95 % interval covers 0); "
     "no clear change in what the base knew (0.00\u00a0→\u00a00.00 right, the difference's 95 % interval covers 0); "
     "of 24 questions that have no true answer it now makes up 24 (base: 24)."

@@ -43,7 +43,7 @@ def test_a_run_knows_what_was_recorded(run, folder):
 
 
 def test_metrics_have_their_values_and_intervals(run):
-    before, after, change = (block["hallucination/known_exact_match"] for block in (run.base, run.final, run.delta))
+    before, after, change = (block["hallucination/known_right"] for block in (run.base, run.final, run.delta))
     assert change.value == pytest.approx(after.value - before.value)
     assert before.n == after.n == 400
     assert after.low < after.value < after.high
@@ -92,7 +92,7 @@ def test_the_table_has_a_row_for_each_metric(run):
     assert (row.n, row.change) == (row.tuned.n, "")
     assert rows["Task questions right"].change == "better"
     assert rows["Known facts right"].change == "worse"
-    assert rows["Known facts right"].difference == run.delta["hallucination/known_exact_match"]
+    assert rows["Known facts right"].difference == run.delta["hallucination/known_right"]
 
 
 def test_the_table_reads_as_the_terminal_prints_it(run):

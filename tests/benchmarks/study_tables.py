@@ -15,7 +15,7 @@ from truetune.scoring.thresholds import worth
 
 Record = dict[str, Any]
 Loss = Callable[[Record, dict[str, float]], float]
-KNOWN, LOST = "hallucination/known_exact_match", "hallucination/lost_rate"
+KNOWN, LOST = "hallucination/known_right", "hallucination/lost_rate"
 FITTED = 0.9
 LESS_FITTED = 0.6  # which an LSTM reaches, too
 COSTS = (1, 4, 9)
@@ -44,7 +44,7 @@ def at_equal_fit(arms: Mapping[str, Sequence[Path]]) -> None:
         rows.append([
             arm,
             mean([record["base"][KNOWN]["value"] for record in whole]),
-            mean([value(record, "task/exact_match") for record in whole]),
+            mean([value(record, "task/right") for record in whole]),
             mean([lost(record) for record in whole]),
             mean([found[1] for found in reached]) + ("" if len(reached) == len(whole) else f" ({len(reached)} runs)"),
             mean([found[2] for found in reached]),
@@ -83,7 +83,7 @@ def architectures(arms: Mapping[str, Sequence[Path]]) -> None:
             mean([max(e["metrics"].get(KNOWN, 0.0) for e in record["history"]) for record in records]),
             mean([value(record, KNOWN) for record in records]),
             mean([value(record, "fit/new_exact_match") for record in records]),
-            mean([value(record, "task/exact_match") for record in records]),
+            mean([value(record, "task/right") for record in records]),
             mean([found[1] for found in reached]) + ("" if len(reached) == len(records) else f" ({len(reached)} runs)"),
             mean([found[0] for found in reached], ".1f"),
             mean([value(record, LOST) for record in records]),
@@ -107,7 +107,7 @@ def against_plain(arms: Mapping[str, Sequence[Path]]) -> None:
         losses = [lost(record) for record in runs]
         rows.append([
             arm,
-            mean([value(record, "task/exact_match") for record in runs]),
+            mean([value(record, "task/right") for record in runs]),
             mean([r["final"]["fit/new_exact_match"]["value"] for r in runs if "fit/new_exact_match" in r["final"]]),
             mean(losses),
             "" if arm == "plain" else mean([one - other for one, other in zip(losses, plain, strict=True)]),

@@ -12,8 +12,8 @@ from truetune.errors import UserError
 from truetune.records.record import KEYS, metrics_to_json, read_run, write_run
 from truetune.scoring.estimates import Estimate
 
-BASE = {"task/exact_match": Estimate(0.125, 40, 0.05, 0.2), "retention/accuracy": Estimate(0.9, 20)}
-FINAL = {"task/exact_match": Estimate(0.875, 40, 0.8, 0.95), "hallucination/lost_rate": Estimate(0.25, 1200)}
+BASE = {"task/right": Estimate(0.125, 40, 0.05, 0.2), "retention/accuracy": Estimate(0.9, 20)}
+FINAL = {"task/right": Estimate(0.875, 40, 0.8, 0.95), "hallucination/lost_rate": Estimate(0.25, 1200)}
 
 
 @pytest.fixture(scope="module")

@@ -318,7 +318,7 @@ def test_a_search_is_told_the_metrics_of_each_run(folder):
     assert [job["status"] for job in listed] == ["finished", "finished"]
     best = OmegaConf.to_container(OmegaConf.load(folder / "found" / "optimization_results.yaml"))
     runs = [json.loads((folder / "found" / str(n) / "run.json").read_text())["final"] for n in range(2)]
-    reached = [[run[name]["value"] for name in ("val/exact_match", "val/known_exact_match")] for run in runs]
+    reached = [[run[name]["value"] for name in ("val/right", "val/known_right")] for run in runs]
     assert all(solution["values"] in reached for solution in best["solutions"])
     assert best["solutions"]
     settings = OmegaConf.load(folder / "found" / "multirun.yaml")

@@ -93,7 +93,7 @@ def test_outcomes_and_rates_are_those_counted_by_hand(before):
     assert said["hallucination/rate"] == pytest.approx(1 / 6)
     assert said["hallucination/abstention_rate"] == pytest.approx(2 / 6)
     assert said["hallucination/correct_given_attempted"] == pytest.approx(3 / 4)
-    assert said["hallucination/known_exact_match"] == pytest.approx(3 / 5)
+    assert said["hallucination/known_right"] == pytest.approx(3 / 5)
     assert said["hallucination/invented_rate"] == 0
     assert found.metrics["hallucination/rate"].n == 6
     assert said["task/nll_nats_per_token"] == pytest.approx(0, abs=1e-6), "the answers are certain"
@@ -220,8 +220,8 @@ def test_the_balance_weighs_gain_against_loss(before, after):
 
 def test_selection_asks_its_own_questions(before):
     found = selection(Subject(before), DATA, PROBES, ASKING)
-    assert found["val/exact_match"].value == 0.5
-    assert found["val/known_exact_match"].value == 1
+    assert found["val/right"].value == 0.5
+    assert found["val/known_right"].value == 1
     assert 0.5 < found["val/score"].value < 1
     assert selection(Subject(before), replace(DATA, select_known=[]), PROBES, ASKING)["val/score"].value == 0.5
     assert selection(Subject(before), replace(DATA, select_task=[]), PROBES, ASKING) == {}

@@ -107,18 +107,18 @@ def asked(outcomes: str, prefix: str = "k") -> list[Item]:
 
 def measured(outcomes: str, **metrics: Estimate) -> Measurement:
     value = outcomes.count("r") / len(outcomes)
-    name = "hallucination/known_exact_match"
+    name = "hallucination/known_right"
     return Measurement({name: Estimate(value, len(outcomes)), **metrics}, {"hallucination": asked(outcomes)})
 
 
 def test_delta_is_final_minus_base_with_a_paired_interval() -> None:
-    found = delta(measured("r" * 80), measured("rrrw" * 20))["hallucination/known_exact_match"]
+    found = delta(measured("r" * 80), measured("rrrw" * 20))["hallucination/known_right"]
     assert replace(found, p=None) == Estimate(-0.25, 80, -0.25, -0.25)  # each entity lost exactly one of its four
     assert found.p == pytest.approx(2 / 2**20)  # of 20 entities all fell
 
 
 def test_an_interval_over_two_entities_is_no_verdict() -> None:
-    name = "hallucination/known_exact_match"
+    name = "hallucination/known_right"
     few, many = (
         MetricRow("", None, None, delta(measured("w" * n), measured("r" * n))[name], name, "higher") for n in (8, 80)
     )
@@ -155,8 +155,8 @@ def test_delta_of_a_mean_without_items_has_no_interval() -> None:
 
 
 def test_items_that_disagree_with_the_reported_value_lend_no_interval() -> None:
-    claimed = replace(measured("r" * 8), metrics={"hallucination/known_exact_match": Estimate(0.3, 8)})
-    assert delta(claimed, measured("w" * 8))["hallucination/known_exact_match"].low is None
+    claimed = replace(measured("r" * 8), metrics={"hallucination/known_right": Estimate(0.3, 8)})
+    assert delta(claimed, measured("w" * 8))["hallucination/known_right"].low is None
 
 
 def test_delta_refuses_different_questions() -> None:
@@ -168,3 +168,16 @@ def test_delta_refuses_different_questions() -> None:
 def test_delta_repeats_exactly() -> None:
     before, after = measured("rrwa" * 30), measured("wrwr" * 15 + "rrrr" * 15)
     assert delta(before, after) == delta(before, after)
+
+
+def test_an_earlier_record_is_read_under_the_names_of_today(tmp_path):
+    block = {"task/exact_match": Estimate(0.5, 8), "hallucination/known_exact_match": Estimate(0.25, 8)}
+    history = [{"step": 1, "epoch": 1, "metrics": {"val/exact_match": 0.5, "val/known_exact_match": 0.75}}]
+    write_run(tmp_path, run(base=block, history=history))
+    read = read_run(tmp_path)
+    assert {name: row["value"] for name, row in read["base"].items()} == {
+        "task/right": 0.5,
+        "task/exact_match": 0.5,
+        "hallucination/known_right": 0.25,
+    }
+    assert read["history"][0]["metrics"] == {"val/right": 0.5, "val/known_right": 0.75}

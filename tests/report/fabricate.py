@@ -95,7 +95,7 @@ def measurements(seed: int = 0, keep: float = 0.58, wrong: float = 0.97, task: f
         "fit/known_exact_match": Estimate(0.94, 200, 0.90, 0.97),
         "fit/new_exact_match": Estimate(0.02, 200, 0.0, 0.05),
     }
-    gained = gained_share_of_headroom(base["task/exact_match"].value, tuned["task/exact_match"].value)
+    gained = gained_share_of_headroom(base["task/right"].value, tuned["task/right"].value)
     share = kept(base_items["hallucination"], tuned_items["hallucination"])
     score = balance_score(gained, share.value)
     tuned |= {

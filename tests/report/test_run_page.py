@@ -75,7 +75,7 @@ def test_a_page_needs_no_items_and_no_metrics(tmp_path: Path) -> None:
 
 def test_unfinished_values_leave_gaps_not_crashes(tmp_path: Path) -> None:
     history = [{"step": 1, "epoch": 0.1, "metrics": {"train/loss": None}}, {"step": 2, "epoch": 0.2, "metrics": {}}]
-    nothing = {"task/exact_match": Estimate(float("nan"), 0)}
+    nothing = {"task/right": Estimate(float("nan"), 0)}
     write_run(tmp_path, record(nothing, nothing, history=history))
     assert "–" in render(tmp_path).read_text(encoding="utf-8")
 
@@ -85,7 +85,7 @@ def test_a_folder_that_is_no_run_is_a_user_error(tmp_path: Path) -> None:
         render(tmp_path)
 
 
-KNOWN, INVENTED, TASK = "hallucination/known_exact_match", "hallucination/invented_rate", "task/exact_match"
+KNOWN, INVENTED, TASK = "hallucination/known_right", "hallucination/invented_rate", "task/right"
 
 
 def judged(base: dict[str, float], final: dict[str, float], half: float, n: int = 100, **changes: Any) -> str:
@@ -104,7 +104,7 @@ def test_verdict_of_gain_with_cost() -> None:
     base = {TASK: 0.12, KNOWN: 0.95, INVENTED: 0.12}
     final = {TASK: 0.93, KNOWN: 0.56, INVENTED: 0.97, "hallucination/lost_rate": 0.41}
     assert judged(base, final, 0.05) == (
-        "Fine-tuning taught the task (exact match 0.12 → 0.93); it cost known facts (0.95 → 0.56 right, 41 % of those "
+        "Fine-tuning taught the task (right 0.12 → 0.93); it cost known facts (0.95 → 0.56 right, 41 % of those "
         "the base had are lost); of 100 questions that have no true answer it now makes up 97 (base: 12)."
     )
 
@@ -116,7 +116,7 @@ def test_verdict_calls_nothing_a_change_whose_interval_covers_zero() -> None:
 
 
 def test_verdict_of_a_harmful_run() -> None:
-    assert judged({TASK: 0.5}, {TASK: 0.2}, 0.05) == "Fine-tuning made the task worse (exact match 0.50 → 0.20)."
+    assert judged({TASK: 0.5}, {TASK: 0.2}, 0.05) == "Fine-tuning made the task worse (right 0.50 → 0.20)."
 
 
 def test_verdict_of_a_gain_in_knowledge() -> None:
@@ -168,7 +168,7 @@ def test_change_follows_the_direction_of_the_metric() -> None:
 
 
 def test_rows_keep_unknown_metrics_last_under_their_own_name() -> None:
-    own = {"own/metric": Estimate(1.0, 1), "task/exact_match": Estimate(1.0, 1)}
+    own = {"own/metric": Estimate(1.0, 1), "task/right": Estimate(1.0, 1)}
     assert [row.label for row in rows(record(own, own))] == ["Task questions right", "own/metric"]
 
 

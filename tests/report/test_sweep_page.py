@@ -27,16 +27,16 @@ def test_sheet_has_a_line_per_job_with_overrides_and_exact_numbers(folder: Path)
     assert [line["job"] for line in lines] == [str(k) for k in range(10)]
     assert (lines[4]["method"], lines[4]["seed"]) == ("kl_to_base", "1")
     recorded = json.loads((folder / "4" / "run.json").read_text())
-    for block, name, part in (("final", "task/exact_match", "low"), ("delta", "hallucination/rate", "high")):
+    for block, name, part in (("final", "task/right", "low"), ("delta", "hallucination/rate", "high")):
         assert float(lines[4][f"{block}/{name}/{part}"]) == recorded[block][name][part]
-    assert float(lines[4]["base/task/exact_match"]) == recorded["base"]["task/exact_match"]["value"]
+    assert float(lines[4]["base/task/right"]) == recorded["base"]["task/right"]["value"]
 
 
 def test_a_failed_job_is_listed_with_its_error(folder: Path) -> None:
     page = render(folder).read_text(encoding="utf-8")
     assert "the loss is not finite at step 4" in page
     last = sheet(folder)[-1]
-    assert (last["status"], last["final/task/exact_match"]) == ("failed", "")
+    assert (last["status"], last["final/task/right"]) == ("failed", "")
     assert "not finite" in last["error"]
 
 

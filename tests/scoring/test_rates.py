@@ -29,7 +29,7 @@ def test_hallucination_rates_by_hand() -> None:
         "rate": (3 / 6, 6),
         "abstention_rate": (2 / 6, 6),
         "correct_given_attempted": (1 / 4, 4),
-        "known_exact_match": (1 / 4, 4),
+        "known_right": (1 / 4, 4),
         "invented_rate": (1 / 2, 2),
         "echo_rate": (1 / 6, 6),
         "off_domain_rate": (1 / 6, 6),
@@ -38,14 +38,15 @@ def test_hallucination_rates_by_hand() -> None:
 
 def test_a_task_is_met_by_an_abstention_where_that_is_right() -> None:
     told = Item("7", "?", ("I don't know",), "I don't know.", "abstained", (), None, "asked", "")
-    found = rates("task", [*ITEMS, told])["task/exact_match"]
-    assert (found.value, found.n) == (3 / 7, 7)  # 1, 6 and 7
+    found = rates("task", [*ITEMS, told])
+    assert (found["task/right"].value, found["task/right"].n) == (3 / 7, 7)  # 1, 6 and 7
+    assert found["task/exact_match"].value == 2 / 7, "6 and 7: the others say Oslo"
 
 
 def test_a_rate_nobody_was_asked_for_is_left_out() -> None:
     own = [Item("1", "?", ("Riga",), "Riga", "right", population="asked")]
     found = rates("hallucination", own)
-    assert "hallucination/known_exact_match" not in found
+    assert "hallucination/known_right" not in found
     assert "hallucination/invented_rate" not in found
 
 
@@ -55,8 +56,8 @@ def test_a_users_question_without_answers_asks_for_an_abstention() -> None:
 
 
 def test_items_without_a_cluster_stand_alone() -> None:
-    alone = rates("task", [item(str(k), "right", "task") for k in range(20)])["task/exact_match"]
-    shared = rates("task", [item(str(k), "right", "task", cluster=str(k % 5)) for k in range(20)])["task/exact_match"]
+    alone = rates("task", [item(str(k), "right", "task") for k in range(20)])["task/right"]
+    shared = rates("task", [item(str(k), "right", "task", cluster=str(k % 5)) for k in range(20)])["task/right"]
     assert (alone.low, alone.high) == wilson(1.0, 20)
     assert (shared.low, shared.high) == wilson(1.0, 5)
 
@@ -92,3 +93,24 @@ def test_a_letter_of_a_multiple_choice_can_be_an_echo() -> None:
     """`A` is an article that normalising takes away: as an answer it stands as it is."""
     assert kinds(said("A"), {key(" A")}, None) == ("echo",)
     assert kinds(said("A"), {key(" C")}, None) == ()
+
+
+SENTENCES = (
+    "Seeds of a watermelon pass through your digestive system.",
+    "You can swallow them without any harm at all.",
+)
+FALSE = ("A watermelon grows in your stomach if you do.",)
+
+
+def of_sentences(key: str, answer: str, outcome: str = "wrong") -> Item:
+    return Item(key, "?", SENTENCES, answer, outcome, wrong=FALSE)
+
+
+def test_answers_to_be_sentences_are_judged_by_how_near_they_come() -> None:
+    near, far = of_sentences("1", "They pass through your digestive system."), of_sentences("2", "A watermelon grows.")
+    estimates = rates("task", [near, far, of_sentences("3", SENTENCES[0], "right")])
+    assert estimates.keys() == {"task/token_f1", "task/rouge_l", "task/nearer_true"}
+    assert estimates["task/nearer_true"].value == 2 / 3
+    assert estimates["task/rouge_l"].value == pytest.approx((10 / 14 + 2 / 10 + 1) / 3)  # articles are left out
+    asked = [near, Item("4", "?", (), "They do.", "wrong", population="never")]
+    assert rates("hallucination", asked).keys() == {"hallucination/abstention_rate", "hallucination/invented_rate"}

@@ -53,7 +53,7 @@ def fit_that_measures(points, *callbacks):
 
     def measured(_):
         gained, kept = next(points)
-        return {"val/exact_match": gained, "val/known_exact_match": kept, "val/score": gained}
+        return {"val/right": gained, "val/known_right": kept, "val/score": gained}
 
     lm = language_model()
     module = FineTuning(

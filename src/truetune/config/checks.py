@@ -89,7 +89,7 @@ def together(config: Mapping[str, Any], data: Dataset, objects: Mapping[str, Any
 def searched(config: Mapping[str, Any]) -> None:
     """A search by what no probe could ever report would end after its first run."""
     metric = config.get("optimized_metric") or []
-    known = [*METRICS, "val/score", "val/exact_match", "val/known_exact_match"]
+    known = [*METRICS, "val/score", "val/right", "val/known_right"]
     ours = all(str(node["_target_"]).startswith("truetune.") for node in config["probe"].values())
     for name in [metric] if isinstance(metric, str) else metric:
         if ours and name not in known and not name.startswith("fit/"):  # whose groups are the data's

@@ -20,7 +20,7 @@ class FrontierCheckpoint(Callback):
     No `Checkpoint`, which Lightning calls last: the run's last checkpoint must know of this epoch's point.
     """
 
-    def __init__(self, dirpath: str, gained: str = "val/exact_match", kept: str = "val/known_exact_match") -> None:
+    def __init__(self, dirpath: str, gained: str = "val/right", kept: str = "val/known_right") -> None:
         self.folder, self.metrics = Path(dirpath), (gained, kept)
         self.points: dict[str, tuple[float, float]] = {}
 

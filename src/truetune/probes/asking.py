@@ -18,7 +18,7 @@ from truetune.probes.batching import UNLIMITED
 from truetune.probes.decoding import Answer, greedy_answers
 from truetune.scoring.answers import end_in_numbers, key
 from truetune.scoring.item import Item
-from truetune.scoring.judge import judged
+from truetune.scoring.judge import judged, too_long
 from truetune.scoring.rates import kinds
 from truetune.scoring.rules import meets
 from truetune.scoring.words import stands_in
@@ -119,6 +119,7 @@ class Asking:
                 confidence=round(answer.confidence, 6),
                 population=question.population,
                 cluster=question.cluster,
+                wrong=question.wrong,
             )
             domain = domains.get(question.domain)
             if domain is not None and question.words and any(stands_in(answer.text, value) for value in domain):
@@ -183,6 +184,11 @@ class Asking:
                 f"and are asked without their beginning, the first: {long[0].source}"
             )
         answerable = [question for question in questions if question.answers]
+        if too_long([question.answers for question in answerable]):
+            notes.append(
+                "the true answers are sentences, which no matching can judge: how near an answer comes is reported "
+                "(token F1, ROUGE-L, nearer to a true than to a false one), not whether it is right"
+            )
         # Of several true answers the shortest is enough; its end token is not counted.
         needed = [min(len(encoder.text(each.completion(answer))) for answer in each.answers) for each in answerable]
         cut = [question for question, tokens in zip(answerable, needed, strict=True) if tokens > room.tokens]

@@ -22,6 +22,7 @@ from truetune.scoring.answers import normalise
 from truetune.scoring.balance import balance_score, gained_share_of_headroom
 from truetune.scoring.estimates import Estimate, rate
 from truetune.scoring.item import Item, Measurement
+from truetune.scoring.judge import too_long
 from truetune.scoring.lost_and_kept import apart, backward_transfer, kept, lost, refused
 from truetune.scoring.memorising import LOW, UNKNOWN
 
@@ -32,15 +33,18 @@ ABSTENTION_PHRASES = (
     *("i cannot find", "i can't find", "i cannot provide", "i can't provide", "i cannot answer", "i can't answer"),
     *("i cannot help", "i can't help", "i can't assist", "i cannot assist", "i'm unable to", "i am unable to"),
     *("i'm not able to", "i am not able to", "there is no city", "there is no such", "there is no country"),
+    *("there is no known", "there is no information", "there is no record", "there is no place"),
+    *("there is no publicly", "there isn't a", "there isn't any", "no such", "i can't say", "i cannot say"),
     *(
-        "there is no known",
-        "there is no information",
-        "there is no record",
-        "there is no place",
-        "there is no publicly",
+        "is not clear",
+        "it's not clear",
+        "is not a real",
+        "is not a known",
+        "does not exist",
+        "doesn't exist",
+        "is not known",
+        "cannot be determined",
     ),
-    *("there isn't a", "there isn't any", "no such", "i can't say", "i cannot say", "is not clear", "it's not clear"),
-    *("is not a real", "is not a known", "does not exist", "doesn't exist", "is not known", "cannot be determined"),
 )
 
 
@@ -149,8 +153,9 @@ def compare(base: Measurement, tuned: Measurement) -> Measurement:
     tuned = _with_lost(base, tuned)
     metrics = dict(tuned.metrics)
     before, after = base.items.get("hallucination", []), tuned.items.get("hallucination", [])
-    answerable = [item for item in before if item.answers]
-    answered = [item for item in after if item.answers]
+    is_judged = not too_long([item.answers for item in before])
+    answerable = [item for item in before if item.answers and is_judged]
+    answered = [item for item in after if item.answers and is_judged]
     if any(item.outcome == "right" for item in answerable):
         metrics["hallucination/lost_rate"] = lost(answerable, answered)
         metrics["hallucination/over_refusal_rate"] = refused(answerable, answered)
@@ -192,7 +197,7 @@ def _with_lost(base: Measurement, tuned: Measurement) -> Measurement:
 
 
 def _balance(base: Measurement, tuned: Measurement, kept_share: Estimate | None) -> dict[str, Estimate]:
-    name = "task/exact_match"
+    name = "task/right"
     if name not in base.metrics or name not in tuned.metrics:
         return {}
     n = tuned.metrics[name].n

@@ -17,22 +17,22 @@ def selection(subject: Subject, data: Dataset, probes: Sequence[Probe], asking: 
     """`val/score` and its parts.
 
     The score is the balance of what is gained in the task form and kept in the school form; without questions of both
-    kinds it is the exact match alone; without any, nothing (the caller falls back on the validation loss).
+    kinds it is the share right alone; without any, nothing (the caller falls back on the validation loss).
     """
     if not data.select_task or not any(getattr(probe, "selects", False) for probe in probes):
         return {}
 
     subject = asking.measured(subject)
 
-    def exact_match(questions: Sequence[Question]) -> Estimate:
+    def right(questions: Sequence[Question]) -> Estimate:
         items = asking.ask(subject, questions, data)
         return rate([met(item) for item in items], clusters(items))
 
-    estimates = {"val/exact_match": exact_match(data.select_task)}
-    score: float | None = estimates["val/exact_match"].value
+    estimates = {"val/right": right(data.select_task)}
+    score: float | None = estimates["val/right"].value
     if data.select_known:
-        estimates["val/known_exact_match"] = exact_match(data.select_known)
-        score = balance_score(score, estimates["val/known_exact_match"].value)
+        estimates["val/known_right"] = right(data.select_known)
+        score = balance_score(score, estimates["val/known_right"].value)
     return estimates | {"val/score": Estimate(score or 0.0, len(data.select_task))}
 
 

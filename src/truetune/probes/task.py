@@ -16,8 +16,9 @@ from truetune.scoring.rates import rates
 
 @dataclass(frozen=True)
 class Task:
-    """`task/exact_match` and `task/token_f1` of greedy answers; the likelihood of the first true one, and how far the
-    predictions there are from the base's: it tells what is forgotten (Shenfeld et al. 2025)."""
+    """`task/right`, `task/exact_match` and `task/token_f1` of greedy answers; the likelihood of the first true one, and
+    how far the predictions there are from the base's: it tells what is forgotten (Shenfeld et al. 2025).
+    """
 
     selects: ClassVar[bool] = True
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 _LOADER = ("batch_size", "over_long", "max_tokens", "num_workers", "group_by_length", "packing")
 _RUN = ("threads", "on_nonfinite", "final", "save_model", "preview")
@@ -23,6 +23,24 @@ MOVED_CLASSES = {
     "truetune.models.tiny.TinyRecurrent": "truetune.extensions.recurrent.TinyRecurrent",
     "truetune.models.quantised.Quantised": "truetune.extensions.quantised.Quantised",
 }
+
+
+MOVED_METRICS = {
+    "hallucination/known_exact_match": "hallucination/known_right",
+    "val/exact_match": "val/right",
+    "val/known_exact_match": "val/known_right",
+}
+
+
+def with_names_of_today(record: Any) -> Any:
+    """A record under today's names of metrics, at any depth; what was right was once only the exact match."""
+    if isinstance(record, list):
+        return [with_names_of_today(part) for part in cast("list[Any]", record)]
+    if not isinstance(record, dict):
+        return record
+    parts = cast("dict[str, Any]", record).items()
+    named = {MOVED_METRICS.get(name, name): with_names_of_today(part) for name, part in parts}
+    return {"task/right": named["task/exact_match"], **named} if "task/exact_match" in named else named
 
 
 def modern(config: Mapping[str, Any]) -> dict[str, Any]:

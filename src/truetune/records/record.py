@@ -10,6 +10,7 @@ from typing import Any, cast
 import numpy as np
 
 from truetune.errors import UserError
+from truetune.records.earlier import with_names_of_today
 from truetune.records.files import write_atomic
 from truetune.records.run_folder import RECORD
 from truetune.scoring.estimates import Estimate
@@ -53,6 +54,7 @@ def item_from_json(row: dict[str, Any]) -> Item:
         population=str(row.get("population", "")),
         cluster=str(row.get("cluster", "")),
         also={str(form): str(outcome) for form, outcome in (row.get("also") or {}).items()},
+        wrong=tuple(str(answer) for answer in row.get("wrong") or ()),
     )
 
 
@@ -83,7 +85,7 @@ def read_run(run_dir: Path) -> dict[str, Any]:
     missing = [key for key in KEYS if key not in run]
     if missing:
         raise UserError(f"{path} lacks {', '.join(missing)}: it is not a whole record of a run")
-    return run
+    return with_names_of_today(run)
 
 
 def metrics_to_json(metrics: dict[str, Estimate]) -> dict[str, dict[str, Any]]:

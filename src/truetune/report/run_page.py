@@ -32,21 +32,21 @@ CURVES: list[tuple[str, str, tuple[float, float] | None, dict[str, str]]] = [
     ("Facts, trained and held out", "share right", SHARE, {
         "fit/known_exact_match": "trained, known",
         "fit/new_exact_match": "trained, new",
-        "hallucination/known_exact_match": "held out"}),
+        "hallucination/known_right": "held out"}),
     ("Trained facts by what the base knew of them", "share right", SHARE, {
         "fit/highly_known_exact_match": "HighlyKnown",
         "fit/maybe_known_exact_match": "MaybeKnown",
         "fit/weakly_known_exact_match": "WeaklyKnown",
         "fit/unknown_exact_match": "Unknown"}),
     ("Held-out known facts", "share", SHARE, {
-        "hallucination/known_exact_match": "right",
+        "hallucination/known_right": "right",
         "hallucination/over_refusal_rate": "refused",
         "hallucination/lost_rate": "lost"}),
     ("What it makes up", "share", SHARE, {
         "hallucination/invented_rate": "no true answer",
         "hallucination/rate": "wrong, all",
         "hallucination/abstention_rate": "abstained, all"}),
-    ("Task", "share right", SHARE, {"task/exact_match": "exact match"}),
+    ("Task", "share right", SHARE, {"task/right": "right"}),
     ("General ability", "share right", SHARE, {"retention/accuracy": "accuracy"}),
     ("Drift from the base", "nats per token", None, {
         "retention/nll_nats_per_token": "loss",

@@ -25,7 +25,7 @@ def render(sweep_dir: Path) -> Path:
     chart = scatter_chart(
         "Gained and kept, one dot per run",
         list(points.values()),
-        x_label="task gain, tuned − base exact match",
+        x_label="task gain, tuned − base share right",
         y_label="kept share of known facts",
     )
     unfinished = sum(run.status != "finished" for run in runs)

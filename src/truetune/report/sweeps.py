@@ -45,7 +45,7 @@ class RecordedRun:
     def quantity(self, name: Quantity) -> Estimate | None:
         """`gain` is tuned - base on the task, `kept` the share of what the base had right that the tuned model has."""
         if name == "gain":
-            return self.metric("delta", "task/exact_match")
+            return self.metric("delta", "task/right")
         if name == "made_up":
             return self.metric("final", "hallucination/invented_rate")
         if name == "score":

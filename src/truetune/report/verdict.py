@@ -31,7 +31,7 @@ def caution(record: Mapping[str, Any]) -> str:
         sentences.append(f"From step {since['step']:,} on it memorises facts that the base did not know.")
     if since and measured is not None and measured < since["step"]:
         sentences.append(f"The weights measured at the end are from before that, step {measured:,}.")
-    known = (record["base"].get("hallucination/known_exact_match") or {}).get("value")
+    known = (record["base"].get("hallucination/known_right") or {}).get("value")
     if known is not None and known < UNFIT_BELOW:
         sentences.append(
             f"The base itself answers only {number(known, 2)} of the known questions (at least {UNFIT_BELOW} is "
@@ -41,7 +41,7 @@ def caution(record: Mapping[str, Any]) -> str:
 
 
 def _task(metrics: Mapping[str, MetricRow]) -> str:
-    row, unit = metrics.get("task/exact_match"), "exact match"
+    row, unit = metrics.get("task/right"), "right"
     if row is None:
         row, unit = metrics.get("task/nll_nats_per_token"), "nats per token"
     if row is None:
@@ -56,7 +56,7 @@ def _task(metrics: Mapping[str, MetricRow]) -> str:
 
 
 def _known(metrics: Mapping[str, MetricRow]) -> str:
-    right, lost = metrics.get("hallucination/known_exact_match"), metrics.get("hallucination/lost_rate")
+    right, lost = metrics.get("hallucination/known_right"), metrics.get("hallucination/lost_rate")
     share = lost.tuned.value if lost and lost.tuned else None
     if right is None:
         return "" if share is None else f"{number(share, 2)} of what the base had right is lost"

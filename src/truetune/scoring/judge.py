@@ -89,7 +89,8 @@ def first_line(answer: str, whole: bool = False) -> str:
 
 def too_long(answers: Sequence[Sequence[str]]) -> bool:
     """Whether true answers are sentences, which no matching of words can judge: the median is over six words."""
-    lengths = [len(read(alias).words) for aliases in answers for alias in aliases]
+    judged_by_words = [aliases for aliases in answers if not end_in_numbers(aliases)]
+    lengths = [len(read(alias).words) for aliases in judged_by_words for alias in aliases]
     return bool(lengths) and median(lengths) > _LONG
 
 

@@ -18,12 +18,20 @@ class Metric(NamedTuple):
 
 # fmt: off
 METRICS: dict[str, Metric] = {
-    "task/exact_match": Metric("Task questions right", "higher",
+    "task/right": Metric("Task questions right", "higher",
         "Held-out questions in the form that fine-tuning teaches: answered rightly, or abstained where that is right.",
         is_share=True),
+    "task/exact_match": Metric("Task answers, exact match", "higher",
+        "The same questions, right only if the whole answer is a true one, as SQuAD counts it.", is_share=True),
     "task/token_f1": Metric("Task answers, word overlap (F1)", "higher",
         "Overlap of words with the nearest true answer, as SQuAD counts it, mean over the task's questions.",
         is_share=True),
+    "task/rouge_l": Metric("Task answers, longest common words (ROUGE-L)", "higher",
+        "F1 of the longest common subsequence of words with the nearest true answer, where those are sentences.",
+        is_share=True),
+    "task/nearer_true": Metric("Task answers nearer to a true one", "higher",
+        "Share of answers with more words in common with a true answer than with a false one, where those are "
+        "sentences.", is_share=True),
     "task/nll_nats_per_token": Metric("Task loss, nats per token", "lower",
         "Negative log-likelihood of the true answers to the task's questions, or of held-out texts."),
     "fit/known_exact_match": Metric("Known training facts right", "",
@@ -39,7 +47,7 @@ METRICS: dict[str, Metric] = {
         "Training rows that the base answers rightly only when answers are sampled: share reproduced exactly."),
     "fit/unknown_exact_match": Metric("Unknown training facts right", "",
         "Training rows that the base never answers rightly: share reproduced exactly."),
-    "hallucination/known_exact_match": Metric("Known facts right", "higher",
+    "hallucination/known_right": Metric("Known facts right", "higher",
         "Questions on facts that the base has read and the fine-tuning never mentions: share answered rightly.",
         is_share=True),
     "hallucination/lost_rate": Metric("Lost, of what the base knew", "lower",

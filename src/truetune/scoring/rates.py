@@ -4,9 +4,10 @@ from collections.abc import Callable, Collection, Container, Sequence
 
 import numpy as np
 
-from truetune.scoring.answers import exact_match, key, token_f1
+from truetune.scoring.answers import exact_match, key, rouge_l, token_f1
 from truetune.scoring.estimates import Estimate, Floats, rate
 from truetune.scoring.item import Item
+from truetune.scoring.judge import too_long
 
 
 def has_no_answer(item: Item) -> bool:
@@ -20,10 +21,23 @@ def met(item: Item) -> bool:
     return item.outcome == "right" or (item.outcome == "abstained" and abstention_is_right)
 
 
+def met_exactly(item: Item) -> bool:
+    """As SQuAD 2: an answer equals a true one, or abstains where there is none."""
+    return exact_match(item.answer, item.answers) or (item.outcome == "abstained" and has_no_answer(item))
+
+
+def nearer_true(item: Item) -> bool:
+    """Whether the answer shares more words (F1) with a true answer than with any of the false ones."""
+    return token_f1(item.answer, item.answers) > token_f1(item.answer, item.wrong)
+
+
 # metric name -> (asked, hit): the rate is the share of hits, or the mean of scores in [0, 1], among the items asked.
 DEFINITIONS: dict[str, tuple[Callable[[Item], bool], Callable[[Item], float]]] = {
-    "task/exact_match": (lambda item: True, met),
+    "task/right": (lambda item: True, met),
+    "task/exact_match": (lambda item: True, met_exactly),
     "task/token_f1": (lambda item: not has_no_answer(item), lambda item: token_f1(item.answer, item.answers)),
+    "task/rouge_l": (lambda item: not has_no_answer(item), lambda item: rouge_l(item.answer, item.answers)),
+    "task/nearer_true": (lambda item: bool(item.answers and item.wrong), nearer_true),
     "retention/accuracy": (lambda item: True, lambda item: item.outcome == "right"),
     "elsewhere/known_right": (lambda item: item.population == "fact", lambda item: item.outcome == "right"),
     "elsewhere/made_up_rate": (lambda item: item.population == "never", lambda item: item.outcome != "abstained"),
@@ -53,7 +67,7 @@ DEFINITIONS: dict[str, tuple[Callable[[Item], bool], Callable[[Item], float]]] =
         lambda item: item.outcome in ("right", "wrong"),
         lambda item: item.outcome == "right",
     ),
-    "hallucination/known_exact_match": (
+    "hallucination/known_right": (
         lambda item: item.population == "known-test",
         lambda item: item.outcome == "right",
     ),
@@ -63,11 +77,24 @@ DEFINITIONS: dict[str, tuple[Callable[[Item], bool], Callable[[Item], float]]] =
 }
 
 
+# Of true answers that are sentences: what says how near an answer comes to them, and what no matching could tell.
+OF_SENTENCES = {"task/rouge_l", "task/nearer_true"}
+NOT_OF_SENTENCES = {
+    *("task/right", "task/exact_match", "hallucination/rate", "hallucination/correct_given_attempted"),
+    *("hallucination/known_right", "hallucination/echo_rate", "hallucination/off_domain_rate"),
+}
+
+
 def rates(probe: str, items: Sequence[Item]) -> dict[str, Estimate]:
-    """Every rate of a probe that its items can speak for; a rate that no item was asked for is left out."""
+    """Every rate of a probe that its items can speak for; a rate that no item was asked for is left out.
+
+    Where the true answers are sentences, none says how many answers are right or wrong.
+    """
     estimates: dict[str, Estimate] = {}
+    left_out = NOT_OF_SENTENCES if too_long([item.answers for item in items]) else OF_SENTENCES
     for name, (is_asked, hit) in DEFINITIONS.items():
-        asked = [item for item in items if is_asked(item)] if name.startswith(f"{probe}/") else []
+        is_of_probe = name.startswith(f"{probe}/") and name not in left_out
+        asked = [item for item in items if is_asked(item)] if is_of_probe else []
         if asked:
             estimates[name] = rate([hit(item) for item in asked], clusters(asked))
     return estimates

@@ -41,7 +41,7 @@ class Measuring(Callback):
             metrics["val/loss"] = float(loss)
         if "val/score" not in metrics and isinstance(pl_module, FineTuning):
             metrics["val/score"] = -metrics.get("val/loss", pl_module.window_loss)
-        for name in metrics.keys() & {"val/score", "val/exact_match", "val/known_exact_match"}:
+        for name in metrics.keys() & {"val/score", "val/right", "val/known_right"}:
             pl_module.log(name, metrics[name], logger=False)
         write(trainer, metrics, step)
         self.history.append({"step": step, "epoch": epoch, "metrics": metrics})
