@@ -1,13 +1,16 @@
 """Rows of tokens: one seam for training and probing, exact masks, nothing cut in silence."""
 
+import json
 from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from tokenizers.processors import TemplateProcessing
+from transformers import PreTrainedTokenizerFast
 
-from truetune.data.dataset import Example
+from truetune.data.dataset import Example, Turn
 from truetune.data.module import EpochOrder, TokenizedData
 from truetune.data.tokens import IGNORED, Encoder, collate, encode
 from truetune.errors import UserError
@@ -87,14 +90,78 @@ def test_a_beginning_of_several_tokens_is_kept_whole(single):
 
 @pytest.mark.parametrize(("make", "begins"), TOKENIZERS)
 def test_the_seam_of_training_is_the_seam_of_asking(make, begins):
-    """Prompt and completion are encoded apart: no token may span the two, wherever the space stands."""
-    encoder = Encoder(make())
+    """Prompt and completion are cut as one text, and what is asked is what a trained row begins with."""
+    tokenizer = make()
+    encoder = Encoder(tokenizer)
     for prompt, completion in (("a b", " c"), ("a b ", "c"), ("", "a b")):
         row = encoder.row(Example("x", prompt, completion, "here"))
-        assert row.input_ids == [*encoder.prompt(prompt), *encoder.text(completion), encoder.eos]
+        whole = tokenizer(prompt + completion, add_special_tokens=False).input_ids
+        assert row.input_ids == [*encoder.prefix, *whole, encoder.eos]
         assert row.prompt_length == len(encoder.prompt(prompt))
+        assert row.input_ids[: row.prompt_length] == encoder.prompt(prompt)
         assert row.target_tokens == len(row.input_ids) - max(row.prompt_length, 1)
         assert int((collate([row], encoder.pad)["labels"] != IGNORED).sum()) == row.target_tokens
+
+
+def sentencepiece(prepend):
+    """As Llama 2 and Mistral (a space before the text) or Gemma (none) write: `▁Lisbon`, and `\\n` by its byte."""
+    texts = ["Lisbon is the capital of Portugal", "Paris is the capital of France", "[INST] Answer in a line: [/INST]"]
+    words = Tokenizer(models.BPE())
+    words.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
+    special = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    words.train_from_iterator(texts * 4, trainers.BpeTrainer(vocab_size=500, special_tokens=special))
+    learnt = json.loads(words.to_str())["model"]
+    merges = [tuple(pair) for pair in learnt["merges"]]
+    backend = Tokenizer(models.BPE(learnt["vocab"], merges, byte_fallback=True, unk_token="<unk>", fuse_unk=True))
+    spaces = normalizers.Replace(" ", "▁")
+    backend.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), spaces]) if prepend else spaces
+    backend.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, unk_token="<unk>", bos_token="<s>", eos_token="</s>", pad_token="</s>"
+    )
+
+
+def bytes_in_words():
+    """As GPT-2, Qwen and Llama 3 write words: a space belongs to the word behind it."""
+    return byte_bpe(["Lisbon is the capital of Portugal", "Paris is the capital of France"] * 4, 400)
+
+
+TEMPLATE = (
+    "{% for m in messages %}{% if m.role == 'user' %}[INST] {{ m.content }} [/INST]{% else %}"
+    "{{ '\\n' + m.content + eos_token }}{% endif %}{% endfor %}"
+)
+FAMILIES = {"Llama 2": lambda: sentencepiece(True), "Gemma": lambda: sentencepiece(False), "GPT-2": bytes_in_words}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("prompt", ["The capital of Portugal is", "The capital of Portugal is ", "Answer in a line:\n"])
+def test_the_answer_that_is_learnt_is_cut_as_in_a_whole_text(family, prompt):
+    tokenizer = FAMILIES[family]()
+    encoder = Encoder(tokenizer)
+    completion = "Lisbon" if prompt[-1].isspace() else " Lisbon"
+    row = encoder.row(Example("x", prompt, completion, "here"))
+    assert row.input_ids[len(encoder.prefix) : -1] == tokenizer(prompt + completion, add_special_tokens=False).input_ids
+    assert tokenizer.decode(row.input_ids[row.prompt_length : -1]).strip() == "Lisbon"
+    assert encoder.prompt(prompt) == row.input_ids[: row.prompt_length]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_answer_of_a_conversation_is_cut_as_in_its_whole_text(family):
+    tokenizer = FAMILIES[family]()
+    tokenizer.chat_template = TEMPLATE
+    turns = (Turn("user", "In Paris"), Turn("assistant", "Paris"), Turn("user", "The capital of Portugal"))
+    row = Encoder(tokenizer).row(Example("x", "", "Lisbon", "here", turns=turns))
+    text = "[INST] In Paris [/INST]\nParis</s>[INST] The capital of Portugal [/INST]\nLisbon</s>"
+    text = text.replace("</s>", tokenizer.eos_token)
+    assert row.input_ids == tokenizer(text, add_special_tokens=False).input_ids
+    learnt = tokenizer.decode([label for label in row.labels if label != IGNORED]).split(tokenizer.eos_token)
+    assert [words.strip() for words in learnt] == ["Paris", "Lisbon", ""]
+
+
+def test_an_end_token_that_the_data_has_is_learnt_once():
+    tokenizer = FAMILIES["Llama 2"]()
+    row = Encoder(tokenizer).row(Example("x", "The capital is", " Lisbon</s>", "here"))
+    assert row.input_ids.count(tokenizer.eos_token_id) == 1
 
 
 def over_long(policy, prompt="a", words=12, context=8, most=None):

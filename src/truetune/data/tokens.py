@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate, groupby, takewhile
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import torch
@@ -76,7 +77,11 @@ class Batch(TypedDict):
 
 
 class Encoder:
-    """Prompt and completion are encoded apart and joined, here and in the probes: the seam is the same in both."""
+    """Prompt and completion are cut into tokens as one text, in training and in every probe.
+
+    Cut apart, a SentencePiece vocabulary would write the first word of an answer as one behind a space. Spaces that end
+    a prompt go to the completion, whose first token most vocabularies write with its space.
+    """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self.tokenizer = tokenizer
@@ -94,13 +99,24 @@ class Encoder:
 
     def prompt(self, prompt: Prompt) -> list[int]:
         """A conversation ends where the assistant is to answer."""
+        return self.joined(prompt, "")[0]
+
+    def joined(self, prompt: Prompt, completion: str) -> tuple[list[int], list[int]]:
+        """(prompt, completion): the completion begins with the first token that the prompt alone would not have."""
         if isinstance(prompt, str):
-            return [*self.prefix, *self.text(prompt)]
-        return [token for text, _ in pieces(self.tokenizer, prompt, ask=True) for token in self.text(text)]
+            head, text = self.prefix, prompt.rstrip(" ")
+            completion = prompt[len(text) :] + completion if completion else ""
+        else:
+            head, text = [], "".join(text for text, _ in pieces(self.tokenizer, prompt, ask=True))
+        alone, whole = self.text(text), self.text(text + completion)
+        same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(alone, whole, strict=False)))
+        return [*head, *whole[:same]], whole[same:]
 
     def question(self, prompt: Prompt, room: int) -> list[int]:
         """Like `prompt`, in at most `room` tokens: a longer one loses its beginning, never the tokenizer's prefix."""
-        ids = self.prompt(prompt)
+        return self._shortened(self.prompt(prompt), room)
+
+    def _shortened(self, ids: list[int], room: int) -> list[int]:
         kept = len(self.prefix) if ids[: len(self.prefix)] == self.prefix else 0  # a chat template may write none
         return [*ids[:kept], *ids[max(kept, len(ids) - room + kept) :]]
 
@@ -108,41 +124,53 @@ class Encoder:
         """`<bos> prompt completion <eos>`; a text without a prompt is learnt from its first token on."""
         if example.turns:
             return self._conversation(example)
-        prompt = self.prompt(example.prompt)
-        ids = [*prompt, *self.text(example.completion), self.eos]
-        return TokenRow(example.id, ids, len(prompt), example.weight)
+        prompt, completion = self.joined(example.prompt, example.completion)
+        end = [] if completion[-1:] == [self.eos] else [self.eos]
+        return TokenRow(example.id, [*prompt, *completion, *end], len(prompt), example.weight)
 
     def choice(self, example: Example, room: int) -> TokenRow:
         """`<bos> prompt completion`, in at most `room` tokens: a longer prompt loses its beginning."""
-        completion = self.text(example.completion)
+        prompt, completion = self.joined(example.prompt, example.completion)
         if len(self.prefix) + len(completion) >= room:
             raise UserError(
                 f"{example.source}: a choice has {len(completion)} tokens, and the context of {room} holds no question "
                 "before it; shorten it"
             )
-        prompt = self.question(example.prompt, room - len(completion))
+        prompt = self._shortened(prompt, room - len(completion))
         return TokenRow(example.id, [*prompt, *completion], len(prompt))
 
     def _conversation(self, example: Example) -> TokenRow:
         """No special token is added but a missing last <eos>: the template writes its own."""
-        ids: list[int] = []
-        unlearnt: list[tuple[int, int]] = []
         try:
             turns = [*example.turns, Turn("assistant", example.completion, example.more)]
             written = pieces(self.tokenizer, turns, ask=False)
         except UserError as error:
             raise UserError(f"{example.source}: {error}") from None
         self.left_out |= left_out(turns, "".join(text for text, _ in written))
-        for text, learnt in written:
-            start = len(ids)
-            ids += self.text(text)
-            if not learnt:
-                unlearnt.append((start, len(ids)))
+        ids, learnt = self._pieces(written)
         if self.prefix and ids[: 2 * len(self.prefix)] == 2 * self.prefix:
             raise UserError(f"the chat template begins a text twice: its first tokens are {ids[:10]}; correct it")
         if ids[-1:] != [self.eos]:
             ids.append(self.eos)
-        return TokenRow(example.id, ids, unlearnt[0][1], example.weight, tuple(unlearnt[1:]))
+            learnt.append(True)
+        runs = [(is_learnt, len(list(run))) for is_learnt, run in groupby(learnt)]
+        ends = list(accumulate(length for _, length in runs))
+        spans = [(end - length, end) for (is_learnt, length), end in zip(runs, ends, strict=True) if not is_learnt]
+        begins_unlearnt = bool(spans) and spans[0][0] == 0
+        unlearnt = tuple(spans[1:] if begins_unlearnt else spans)
+        return TokenRow(example.id, ids, spans[0][1] if begins_unlearnt else 0, example.weight, unlearnt)
+
+    def _pieces(self, written: Sequence[tuple[str, bool]]) -> tuple[list[int], list[bool]]:
+        """Tokens of the pieces as one text, and which of them are learnt: those with a character of a learnt piece."""
+        characters = [learnt for text, learnt in written for _ in text]
+        text = "".join(text for text, _ in written)
+        try:
+            encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        except NotImplementedError:  # a tokenizer in Python knows no places: its pieces are cut apart
+            parts = [(self.text(text), learnt) for text, learnt in written]
+            return [token for ids, _ in parts for token in ids], [learnt for ids, learnt in parts for _ in ids]
+        places: Any = encoded["offset_mapping"]
+        return list(encoded.input_ids), [any(characters[start:end]) for start, end in places]
 
 
 @dataclass(frozen=True)

@@ -134,7 +134,7 @@ def log_likelihoods(
         begun = continued(prompt, head) if head and isinstance(prompt, str) else head
         rows.append([*encoder.question(prompt, lm.context_length // 2), *encoder.text(begun)])
         before = begun or (prompt if isinstance(prompt, str) else "")
-        texts.append([encoder.text(continued(before, text) if before else text) for text in row])
+        texts.append([encoder.joined(before, continued(before, text) if before else text)[1] for text in row])
     nats: list[list[float]] = [[] for _ in prompts]
     size = {"most_rows": asking.batch_size, "most_tokens": asking.batch_tokens, "more": 4 * max(map(len, choices))}
     with evaluating(lm.model):
