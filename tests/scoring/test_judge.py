@@ -333,3 +333,10 @@ def test_the_judge_agrees_with_a_person_on_real_answers() -> None:
     pairs = [(judged(r["answer"], r["answers"], question=r["question"], phrases=PHRASES), r["outcome"]) for r in rows]
     assert sum(first == second for first, second in pairs) / len(pairs) >= 0.985
     assert benchmark.kappa(pairs) >= 0.97
+
+
+def test_where_the_form_is_a_part_of_the_task_only_the_value_itself_is_right() -> None:
+    assert judged("answer : Oslo", ["Oslo"]) == "right"
+    assert judged("answer : Oslo", ["Oslo"], exact=True) == "wrong"
+    assert judged("Oslo .", ["Oslo"], exact=True) == "right"
+    assert judged("Oslo . I do not know", ["Oslo"], phrases=PHRASES, exact=True) == "abstained"
