@@ -176,7 +176,8 @@ def _every_name() -> frozenset[str]:
 def invented(seed: int, kind: str) -> Iterator[str]:
     """Names of cities or of countries that no place has, nor is one letter away from; each comes once."""
     rng, names = random.Random(f"{kind}-{seed}"), _every_name()
-    blends = ["".join(parts) for parts in product(STARTS.split(), MIDDLES.split(), ENDS[kind].split())]
+    parts = product(STARTS.split(), MIDDLES.split(), ENDS[kind].split())
+    blends = [first + middle + last for first, middle, last in parts if middle[-1] != last[0]]
     rng.shuffle(blends)
     return (name for name in blends if not any(near in names for near in _nearly(plain(name))))
 
