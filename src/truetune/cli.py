@@ -15,7 +15,7 @@ from functools import wraps
 from pathlib import Path
 from typing import NoReturn
 
-from truetune.commands.launch import launch, launch_sweep, say_error
+from truetune.commands.launch import launch, launch_sweep, say_error, with_data
 from truetune.errors import EXPECTED, RANK_OF_A_RUN, TERMINATED, UserError, rank, started_by_rank_0
 
 
@@ -66,7 +66,7 @@ def train() -> None:
         if not sweep.resumed(folder, sweep.to_stderr).finish(sweep.to_stderr):
             raise SystemExit(1)
     else:
-        sys.argv[1:] = resume.expanded(sys.argv[1:], arguments)
+        sys.argv[1:] = with_data(resume.expanded(sys.argv[1:], arguments), "train")
         with tempfile.TemporaryDirectory(prefix="truetune.") if rank() else nullcontext() as aside:
             if aside is not None:  # torchrun or srun has started this rank, and the run folder is rank 0's
                 named = any(word.startswith("hydra.run.dir=") for word in sys.argv)
@@ -84,6 +84,7 @@ def measure() -> None:
     from truetune.records import versions
 
     versions.check()
+    sys.argv[1:] = with_data(sys.argv[1:], "measure")
     if compose.is_sweep(compose.parse(sys.argv[1:])):
         raise UserError("truetune-measure measures one model at a time; call it once for each, without -m")
     launch("measure")

@@ -3,6 +3,7 @@
 import pytest
 from command_line import CONF, TINY_WORLD, checked, composed, config_of, keys_of_conf, refusal, typed
 
+from truetune.commands.launch import with_data
 from truetune.config import compose
 from truetune.config.values import KEYS, REQUIRED
 from truetune.models.pretrained import Pretrained
@@ -174,3 +175,22 @@ def test_a_missing_environment_variable_is_named(key, folder):
     assert result.stderr.startswith("error: ")
     assert "TRUETUNE_TEST_NOT_SET" in result.stderr
     assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("command", "words", "added"),
+    [
+        ("train", ["data.train_file=a.jsonl"], "data=jsonl"),
+        ("train", ["-m", "data.train_file=a.csv,b.csv", "seed=1"], "data=jsonl"),
+        ("train", ["data.train_file='book.txt'"], "data=text"),
+        ("train", ["data=hub", "data.train_file=a.jsonl"], None),
+        ("train", ["experiment=mine", "data.train_file=a.jsonl"], None),
+        ("train", ["data.probe_file=a.jsonl"], None),
+        ("measure", ["data.probe_file=a.jsonl"], "data=questions"),
+        ("measure", ["data.probe_file=a.jsonl", "data=jsonl"], None),
+    ],
+)
+def test_a_file_of_rows_brings_its_data_source_and_that_is_said(command, words, added, capsys):
+    place = next(i for i, word in enumerate(words) if "_file=" in word)
+    assert with_data(words, command) == [*words[:place], *([added] if added else []), *words[place:]]
+    assert (f"is a key of {added}, which is added" in capsys.readouterr().err) == bool(added)

@@ -9,7 +9,7 @@ from training.small import language_model
 from truetune.data.dataset import Dataset, Question
 from truetune.data.tokens import Encoder
 from truetune.errors import UserError
-from truetune.extensions.multiple_choice import MultipleChoice
+from truetune.extensions.multiple_choice import MultipleChoice, choices
 from truetune.probes.asking import Asking
 from truetune.probes.likelihood import Likelihood, RowScore
 from truetune.probes.measure import notes
@@ -49,6 +49,13 @@ def test_each_answer_counts_with_its_own_likelihood():
     assert values["multiple_choice/mc2"] == pytest.approx(sum(mc2) / 2, rel=1e-5)
     assert [item.id for item in found.items["multiple_choice"]] == ["a", "b"]
     assert all(estimate.n == 2 for estimate in found.metrics.values())
+
+
+def test_the_letter_of_a_listed_choice_is_no_answer_of_its_own():
+    listed = Question("c", "w0\nA. w2\nB. w3", ("w3", "B"), "here", wrong=("w2",))
+    assert [row.completion for row in choices(listed)] == [" w3", " w2"]
+    found = PROBE.measure(Subject(language_model()), Dataset(train=[], hallucination=[listed]))
+    assert found.items["multiple_choice"][0].answer in ("w3", "w2")
 
 
 @pytest.mark.parametrize("shift", [0, -1000], ids=["as they are", "no underflow"])

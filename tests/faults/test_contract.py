@@ -120,8 +120,8 @@ CASES = [
     ("truetune", ["seed=1", "-m", "clip=none,norm"], ["clip=none,norm: keys stand on both sides of a flag"]),
     (
         "truetune",
-        ["data.train_file=x.jsonl"],
-        ["data.train_file: not a key of what is chosen; type ", "data=jsonl or data=text"],
+        ["data.prompt_template=x"],
+        ["data.prompt_template: not a key of what is chosen; type ", "data=jsonl or data=questions"],
     ),
     ("truetune", ["schedule.every=2"], ["schedule.every", "type schedule=step_decay"]),
     ("truetune", ["+trainer.max_steps=0"], ["trainer.max_steps=0 trains nothing"]),

@@ -41,6 +41,19 @@ def launch(command: Command, task: SweepTask | None = None) -> None:
     hydra.main(version_base="1.3", config_path=str(CONF), config_name=command)(task or job)()
 
 
+def with_data(words: list[str], command: Command) -> list[str]:
+    """A file of rows that is typed without its data source brings it, and that is said."""
+    typed = {name: value for name, _, value in (word.lstrip("+").partition("=") for word in words)}
+    key, choice = ("data.train_file", "data=jsonl") if command == "train" else ("data.probe_file", "data=questions")
+    if key not in typed or typed.keys() & {"data", "experiment", "resume", "--config-name", "-cn"}:
+        return words
+    choice = "data=text" if command == "train" and typed[key].strip("'\"").endswith(".txt") else choice
+    if rank() == 0:
+        print(f"{key} is a key of {choice}, which is added", file=sys.stderr)
+    place = next(i for i, word in enumerate(words) if word.lstrip("+").startswith(f"{key}="))
+    return [*words[:place], choice, *words[place:]]  # keys may not stand on both sides of a flag
+
+
 def checked(words: list[str], command: Command = "train") -> Prepared | None:
     """All that is checked before a folder is made; returns what a single run has prepared. Raises UserError."""
     from truetune.config import compose

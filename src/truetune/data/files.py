@@ -120,7 +120,7 @@ class Files:
         self, train: Split, columns: Mapping[str, str], unused: dict[str, None]
     ) -> tuple[list[Question], list[Example]]:
         """(what is asked, texts that are held out)."""
-        source, reading = self.source("probe"), Reading(PROBE, train.notes, unused)
+        source, reading = self.source("probe"), Reading(PROBE, train.notes, unused=unused)
         if source is not None:
             questions = read_questions(source, prompt_template=self.prompt_template, columns=columns, reading=reading)
             why = f"training rows ask a question of {source}: left out of training"

@@ -44,10 +44,11 @@ class Questions:
         """Raises UserError with file and line for a row that cannot be used; none is skipped."""
         path, template = Path(self.probe_file), self.prompt_template
         form, reading = _form(path), Reading(PROBE)
-        if form in SETS:
+        if form is not None and form in SETS:
             questions = read_standard(path, form, template)
         else:
             questions = read_questions(path, prompt_template=template, reading=reading)
+            form = form or ", ".join(reading.forms)
         texts = read_examples(self.retention_file).examples if self.retention_file is not None else []
         if os.path.isdir(path):
             files = (Path(question.source.rpartition(":")[0]) for question in questions)
@@ -95,11 +96,9 @@ class Questions:
         return shots, [question for question in questions if question.id not in taken]
 
 
-def _form(path: Path) -> str:
+def _form(path: Path) -> str | None:
+    """The published set that the file is, if it is one."""
     if os.path.isdir(path):
-        return "question/answers or prompt/completion rows, file by file"
+        return None
     _, first = next(iter_rows(path))
-    if first.keys() >= SELF_AWARE:
-        return "SelfAware's JSON"
-    plain = "prompt/completion" if {"prompt", "completion"} <= first.keys() else "question/answers"
-    return recognised(first) or plain
+    return "SelfAware's JSON" if first.keys() >= SELF_AWARE else recognised(first)

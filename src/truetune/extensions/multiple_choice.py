@@ -46,15 +46,15 @@ class MultipleChoice:
         if not questions:
             return Measurement()
         rows = [row for question in questions for row in choices(question)]
-        scores = iter(likelihood(subject.lm, rows, **self.asking.size, choices=True).rows)
+        scores = iter(likelihood(subject.lm, rows, choices=True, base=None, **self.asking.size).rows)
         items: list[Item] = []
         best_per_token: list[bool] = []
         true_shares: list[float] = []
         for question in questions:
-            of_question = list(islice(scores, len(question.answers) + len(question.wrong)))
+            true = len(true_texts(question))
+            of_question = list(islice(scores, true + len(question.wrong)))
             logs = [-score.nll_nats for score in of_question]
             per_token = [-score.nll_nats / max(score.target_tokens, 1) for score in of_question]
-            true = len(question.answers)
             highest = max(logs)
             probabilities = [math.exp(log - highest) for log in logs]
             items.append(_item(question, logs))
@@ -71,13 +71,18 @@ class MultipleChoice:
 def choices(question: Question) -> list[Example]:
     """The true answers first; none where either kind is missing."""
     prompt, source = question.question, question.source
-    texts = (*question.answers, *question.wrong) if question.answers and question.wrong else ()
+    texts = (*true_texts(question), *question.wrong) if question.answers and question.wrong else ()
     return [Example(question.id, prompt, continued(prompt, text), source) for text in texts]
+
+
+def true_texts(question: Question) -> list[str]:
+    """Without the letter of a choice that the question lists: it is another name of the answer before it."""
+    return [answer for answer in question.answers if f"\n{answer}. " not in question.question]
 
 
 def _item(question: Question, logs: Sequence[float]) -> Item:
     """The chosen answer of MC1, in which the other true answers have no part, with its share of the probability."""
-    texts, scores = [question.answers[0], *question.wrong], [logs[0], *logs[len(question.answers) :]]
+    texts, scores = [question.answers[0], *question.wrong], [logs[0], *logs[len(true_texts(question)) :]]
     best = max(range(len(texts)), key=lambda index: scores[index])
     return Item(
         id=question.id,

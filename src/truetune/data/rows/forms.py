@@ -34,6 +34,7 @@ MEANT = {
     *("images", "image", "videos", "audios", "weight", "label", "score", "margin", "chosen", "rejected", "documents"),
     *("reasoning", "reasoning_content", "thinking", "input_ids", "labels", "assistant_masks", "chat_template_kwargs"),
 }
+NOT_USED = {form: MEANT - {*FIELDS[form], *ALSO_USED.get(form, ())} for form in FIELDS}
 EXPECTED: dict[Form, str] = {
     "prompt/completion": '"prompt" and "completion"',
     "messages": '"messages"',
@@ -114,8 +115,7 @@ def renamed(row: JsonObject, columns: Columns, source: str) -> JsonObject:
 
 def example(row: JsonObject, form: Form, source: str, name: str, template: str, reading: Reading) -> Example:
     """What the row teaches, under the id `name`."""
-    used = {*FIELDS[form], *ALSO_USED.get(form, ())}
-    reading.unused |= {key: None for key in row if key in MEANT - used and row[key] not in (None, "", [], {})}
+    reading.unused |= {key: None for key in row if key in NOT_USED[form] and row[key] not in (None, "", [], {})}
     if form == "text":
         return Example(name, "", text_of(row, "text", source), source)
     if form == "messages":

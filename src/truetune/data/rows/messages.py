@@ -75,7 +75,7 @@ def _turn(message: object, number: int, source: str, reading: Reading) -> Turn:
     for name in LEARNT:
         if fields.get(name, 1) not in (0, 1):
             raise BadRow(source, f'{place}: "{name}" is {json.dumps(fields[name])}, expected 0 or 1')
-        beside |= {"weight": 0} if fields.get(name, 1) == 0 else {}
+        beside |= {"weight": 0} if fields.get(name, 1) == 0 and ROLES[role.lower()] == "assistant" else {}
     reading.unused |= {f"messages.{name}": None for name in MEANT if fields.get(name)}
     role = ROLES[role.lower()]
     if content is None and calls and role == "assistant":

@@ -70,7 +70,7 @@ def read_examples(
     gathered = examples(reader.read(rows))
     told, unused = reader.reading.notes, [*reader.reading.unused]
     return ReadRows(
-        gathered, ", ".join(reader.forms), len(gathered), reader.skipped, told, unused, reader.below_contexts
+        gathered, ", ".join(reader.reading.forms), len(gathered), reader.skipped, told, unused, reader.below_contexts
     )
 
 
@@ -98,7 +98,6 @@ class _Reader(Generic[T]):
     columns: Columns
     reading: Reading
     skipped: list[tuple[str, str]] = field(default_factory=list)
-    forms: dict[str, None] = field(default_factory=dict)
     below_contexts: bool = False
     ids: Seen | None = field(default_factory=Seen)  # None: ids may come again
     first_places: dict[str, str] = field(default_factory=dict)  # of the ids, once one has come again
@@ -139,7 +138,7 @@ class _Reader(Generic[T]):
                     raise
                 self.skipped.append((record.source, fault.reason))
             else:
-                self.forms[f"{label} ({form})" if label else form] = None
+                self.reading.forms[f"{label} ({form})" if label else form] = None
                 self.below_contexts |= bool(row.get("context")) and form in ("question/answers", "instruction/output")
                 usable = True
                 yield item
@@ -161,7 +160,7 @@ class _Reader(Generic[T]):
             return
         if not self.first_places:
             reading = Reading(self.reading.splits)
-            again = replace(self, on_bad_row="skip", reading=reading, skipped=[], forms={}, ids=None)
+            again = replace(self, on_bad_row="skip", reading=reading, skipped=[], ids=None)
             with suppress(UserError):  # what is wrong with a later file is reported when it is reached
                 for earlier in again.read(rows):
                     self.first_places.setdefault(earlier.id, earlier.source)

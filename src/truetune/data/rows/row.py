@@ -44,6 +44,7 @@ class Reading:
 
     splits: Sequence[str] = ("train",)
     notes: list[str] = field(default_factory=list)
+    forms: dict[str, None] = field(default_factory=dict)
     unused: dict[str, None] = field(default_factory=dict)  # fields to which others give a meaning
     nulls: int = 0  # left out of lists of answers
 
