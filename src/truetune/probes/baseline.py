@@ -88,7 +88,7 @@ def affordable(
     def estimate() -> dict[str, Any]:
         say("timing what is asked elsewhere")
         total = sum(seconds(part, 4) for part in parts)
-        if SHARES[-1] * total <= limit:  # else a large batch would only take the time that there is not
+        if SHARES[-1] * total <= 8 * limit:  # few take about as long as a batch: else there is no time for one either
             total = sum(seconds(part, TRIED) for part in parts)
         return {"seconds": total}
 
