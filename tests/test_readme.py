@@ -190,7 +190,7 @@ def test_the_examples_can_be_made_and_called():
         names: dict[str, Any] = {"__name__": "my_package"}
         exec(block, names)
         made |= names
-    assert made["Inverse"](scale=100)(made["Progress"](100, 10, 20), 1.0) == 0.5
+    assert made["Inverse"](scale=100)(made["Progress"](100, 10, 20, 2), 1.0) == 0.5
     labels = torch.tensor([[-100, 1, 2]])
     micro = made["Micro"](None, torch.zeros(1, 3, 4), labels, labels, labels, labels)
     torch.testing.assert_close(made["Entropy"](weight=1.0)(micro), 2 * torch.tensor(4.0).log())

@@ -21,8 +21,9 @@ from lightning.pytorch.plugins import MixedPrecision
 from torch.utils.data import DataLoader
 
 import truetune.training.fit as fitting
+from truetune.data.batch import collate_packed
 from truetune.data.module import to_device
-from truetune.data.tokens import TokenRow, collate_packed
+from truetune.data.tokens import TokenRow
 from truetune.models.logits import body, head, states
 from truetune.training.module import FineTuning
 from truetune.training.objectives import Micro, NextToken

@@ -63,7 +63,8 @@ def counting():
 def step(chunk, checkpointing):
     import torch
 
-    from truetune.data.tokens import TokenRow, collate
+    from truetune.data.batch import collate
+    from truetune.data.tokens import TokenRow
     from truetune.models.logits import body, forward, head, states
     from truetune.training.objectives import Micro, NextToken
 

@@ -9,9 +9,10 @@ import pytest
 import torch
 from training.small import language_model, loader, rows
 
+from truetune.data.batch import collate
 from truetune.data.dataset import Example
 from truetune.data.module import EpochOrder, PretrainingStream, TokenizedData, to_device
-from truetune.data.tokens import IGNORED, Encoder, collate
+from truetune.data.tokens import IGNORED, Encoder
 
 
 @pytest.mark.parametrize(("size", "ranks"), [(10, 1), (10, 2), (11, 2), (11, 4), (3, 4)])

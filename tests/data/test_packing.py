@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from training.small import bound, gradient, language_model, loader, recording, rows
 
+from truetune.data.batch import collate, collate_packed
 from truetune.data.module import EpochOrder, TokenizedData
 from truetune.data.packing import pack
-from truetune.data.tokens import TokenRow, collate, collate_packed
+from truetune.data.tokens import TokenRow
 from truetune.errors import UserError
 from truetune.methods.keep_close import KlToBase, L2Sp
 from truetune.models.frozen import Frozen

@@ -10,9 +10,10 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
+from truetune.data.batch import collate
 from truetune.data.dataset import Example, Turn
 from truetune.data.module import EpochOrder, TokenizedData
-from truetune.data.tokens import IGNORED, Encoder, collate, encode
+from truetune.data.tokens import IGNORED, Encoder, encode
 from truetune.errors import UserError
 from truetune.models.language_model import set_special_tokens
 from truetune.models.tokenizers import byte_bpe, word_level

@@ -4,8 +4,8 @@ import pytest
 import torch
 from training.small import bound, language_model, rows
 
+from truetune.data.batch import collate
 from truetune.data.dataset import Dataset, Example
-from truetune.data.tokens import collate
 from truetune.errors import UserError
 from truetune.extensions.ewc import Ewc, fisher
 from truetune.extensions.self_distill import SelfDistill

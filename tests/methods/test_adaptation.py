@@ -6,7 +6,7 @@ import pytest
 import torch
 from training.small import language_model, rows, train
 
-from truetune.data.tokens import collate
+from truetune.data.batch import collate
 from truetune.errors import UserError
 from truetune.methods.adaptation import Freeze, Interpolate, Lora, Trained
 

@@ -8,9 +8,10 @@ import transformers
 from training.small import WORDS, recording, rows, train
 
 from truetune.commands.export import save_model
+from truetune.data.batch import collate_packed
 from truetune.data.dataset import Example
 from truetune.data.packing import pack
-from truetune.data.tokens import Encoder, collate_packed
+from truetune.data.tokens import Encoder
 from truetune.errors import UserError
 from truetune.models.frozen import Frozen
 from truetune.models.logits import check_packing, forward

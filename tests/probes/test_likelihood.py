@@ -6,8 +6,9 @@ from bigram import bigram
 from torch.distributions import Categorical, kl_divergence
 from training.small import TEXTS, language_model
 
+from truetune.data.batch import collate
 from truetune.data.dataset import Dataset, Example, Question
-from truetune.data.tokens import Encoder, collate
+from truetune.data.tokens import Encoder
 from truetune.models.frozen import Frozen
 from truetune.probes.asking import Asking
 from truetune.probes.decoding import greedy_answers

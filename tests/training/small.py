@@ -7,9 +7,10 @@ import torch
 from lightning import Callback
 from torch.utils.data import DataLoader
 
+from truetune.data.batch import collate
 from truetune.data.dataset import Example
 from truetune.data.module import Loader
-from truetune.data.tokens import Encoder, collate
+from truetune.data.tokens import Encoder
 from truetune.models.tiny import PretrainingSettings, Tiny
 from truetune.models.tokenizers import word_level
 from truetune.training.fit import fit, make_trainer

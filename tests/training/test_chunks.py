@@ -7,8 +7,8 @@ import torch
 from training.small import bound, gradient, language_model, recording, rows, train
 from transformers import Gemma2Config, Gemma2ForCausalLM
 
+from truetune.data.batch import collate, collate_packed
 from truetune.data.packing import pack
-from truetune.data.tokens import collate, collate_packed
 from truetune.errors import UserError
 from truetune.methods.adaptation import Lora
 from truetune.methods.keep_close import KlToBase, L2Sp

@@ -14,7 +14,7 @@ from training.small import language_model, rows
 import truetune.commands.train
 from truetune.commands.measure import load
 from truetune.config import run as build
-from truetune.data.tokens import collate
+from truetune.data.batch import collate
 from truetune.extensions.ewc import fisher
 from truetune.models.frozen import Frozen
 from truetune.models.language_model import fastest

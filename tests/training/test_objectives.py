@@ -7,7 +7,7 @@ import torch
 from torch.distributions import Categorical, kl_divergence
 from training.small import bound, language_model, rows
 
-from truetune.data.tokens import collate
+from truetune.data.batch import collate
 from truetune.methods.keep_close import KlToBase, L2Sp, pull
 from truetune.models.frozen import Frozen
 from truetune.models.logits import kl_nats

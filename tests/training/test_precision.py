@@ -9,7 +9,7 @@ from lightning.pytorch.plugins import MixedPrecision
 from training.small import gradient, language_model, recording, rows, train
 
 import truetune.training.fit
-from truetune.data.tokens import collate
+from truetune.data.batch import collate
 from truetune.errors import UserError
 from truetune.models.logits import forward
 from truetune.models.pretrained import Pretrained

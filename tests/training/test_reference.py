@@ -5,7 +5,7 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from training.small import bound, language_model, recording, rows, train
 
-from truetune.data.tokens import collate
+from truetune.data.batch import collate
 from truetune.extensions.ewc import Ewc
 from truetune.methods.keep_close import KlToBase, L2Sp
 from truetune.models.frozen import Frozen

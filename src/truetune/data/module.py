@@ -17,9 +17,10 @@ from lightning import LightningDataModule
 from pydantic import Field
 from torch.utils.data import ConcatDataset, DataLoader, IterableDataset, Sampler
 
+from truetune.data.batch import Batch, collate, collate_packed
 from truetune.data.dataset import OldTexts
 from truetune.data.packing import pack
-from truetune.data.tokens import Batch, Encoder, OverLong, TokenRow, collate, collate_packed
+from truetune.data.tokens import Encoder, OverLong, TokenRow
 from truetune.data.values import Count, CountOrZero, YesOrNo
 
 BATCHES_PER_POOL = 50  # that rows are sorted by length within: little padding, and still a random order

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, groupby, takewhile
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
-
-import torch
-from torch import Tensor
-from typing_extensions import NotRequired
+from typing import TYPE_CHECKING, Any, Literal
 
 from truetune.data.chat_template import left_out, pieces
 from truetune.data.dataset import Example, Prompt, Turn
@@ -60,20 +56,6 @@ COLUMNS: dict[str, Any] = {
 def _token_row(values: dict[str, Any]) -> TokenRow:
     values["unlearnt"] = tuple(map(tuple, values["unlearnt"]))
     return TokenRow(**values)
-
-
-class Batch(TypedDict):
-    """Tensors of shape (batch, positions), padded on the right; `weights` are those of each position's example.
-
-    `position_ids`, which only packed rows have, start again with each example.
-    """
-
-    ids: list[str]
-    input_ids: Tensor
-    attention_mask: Tensor
-    labels: Tensor
-    weights: Tensor
-    position_ids: NotRequired[Tensor]
 
 
 class Encoder:
@@ -241,28 +223,3 @@ def _blocks(row: TokenRow, most: int) -> list[TokenRow]:
     starts = range(0, len(row.input_ids) - 1, step)
     blocks = ((f"{row.id}#{index}", row.input_ids[s : s + most]) for index, s in enumerate(starts))
     return [replace(row, id=name, input_ids=ids, prompt_length=1) for name, ids in blocks]
-
-
-def collate(rows: Iterable[TokenRow], pad: int) -> Batch:
-    """Right-padded, one example a row."""
-    batch = collate_packed([[row] for row in rows], pad)
-    return {key: value for key, value in batch.items() if key != "position_ids"}  # pyright: ignore[reportReturnType]
-
-
-def collate_packed(packs: Iterable[Sequence[TokenRow]], pad: int) -> Batch:
-    """Right-padded, the examples of a pack one after the other in a row, each with positions of its own."""
-    packs = list(packs)
-
-    def padded(values: Callable[[TokenRow], Iterable[float]], fill: float) -> Tensor:
-        lines = [[value for row in pack for value in values(row)] for pack in packs]
-        width = max(map(len, lines))
-        return torch.tensor([line + [fill] * (width - len(line)) for line in lines])
-
-    return {
-        "ids": [row.id for pack in packs for row in pack],
-        "input_ids": padded(lambda row: row.input_ids, pad),
-        "attention_mask": padded(lambda row: [1] * len(row.input_ids), 0),
-        "labels": padded(lambda row: row.labels, IGNORED),
-        "weights": padded(lambda row: [float(row.weight)] * len(row.input_ids), 0.0),
-        "position_ids": padded(lambda row: range(len(row.input_ids)), 0),
-    }

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from truetune.data.tokens import Batch
+from truetune.data.batch import Batch
 from truetune.data.values import Count, NotNegative
 from truetune.methods.keep_close import pull
 from truetune.methods.reference import Reference

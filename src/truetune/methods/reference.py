@@ -8,9 +8,10 @@ from functools import cached_property
 from itertools import islice
 from typing import Any
 
+from truetune.data.batch import Batch, collate
 from truetune.data.dataset import Dataset, Example
 from truetune.data.module import Loader, TokenizedData
-from truetune.data.tokens import Batch, Encoder, collate
+from truetune.data.tokens import Encoder
 from truetune.errors import UserError
 from truetune.models.frozen import Frozen
 from truetune.models.language_model import LanguageModel

@@ -119,6 +119,7 @@ class Asking:
                 confidence=round(answer.confidence, 6),
                 population=question.population,
                 cluster=question.cluster,
+                domain=question.domain,
                 wrong=question.wrong,
             )
             domain = domains.get(question.domain)

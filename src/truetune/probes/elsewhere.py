@@ -9,6 +9,7 @@ from truetune.data.dataset import Dataset
 from truetune.probes.asking import Asking
 from truetune.probes.likelihood import likelihood
 from truetune.probes.probe import Subject
+from truetune.probes.ranking import Ranking
 from truetune.scoring.item import Measurement
 from truetune.scoring.rates import rates
 
@@ -33,4 +34,8 @@ class Elsewhere:
             rows, tokens = asking.batch_size, asking.batch_tokens
             likely = likelihood(subject.lm, battery.texts, batch_size=rows, batch_tokens=tokens, base=subject.base)
             metrics |= likely.metrics(self.name, battery.texts, subject.resamples)
-        return Measurement(metrics, {self.name: items} if items else {})
+        measured = {self.name: items} if items else {}
+        ranking = Ranking(asking)
+        if known := ranking.rankable(battery.facts, battery.alone):
+            measured[f"{self.name}_known"] = ranking.rank(subject, known, battery.alone)
+        return Measurement(metrics, measured)

@@ -14,9 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from truetune.data.batch import collate
 from truetune.data.dataset import Example
 from truetune.data.module import to_device
-from truetune.data.tokens import IGNORED, Encoder, collate
+from truetune.data.tokens import IGNORED, Encoder
 from truetune.models.frozen import Frozen
 from truetune.models.language_model import LanguageModel
 from truetune.models.logits import CHUNK, AtPositions, kl_nats, nll_nats

@@ -23,7 +23,7 @@ from truetune.scoring.balance import balance_score, gained_share_of_headroom
 from truetune.scoring.estimates import Estimate, rate
 from truetune.scoring.item import Item, Measurement
 from truetune.scoring.judge import too_long
-from truetune.scoring.lost_and_kept import apart, backward_transfer, kept, lost, refused
+from truetune.scoring.lost_and_kept import apart, backward_transfer, kept, known_ids, lost, refused
 from truetune.scoring.memorising import LOW, UNKNOWN
 
 ABSTENTION_PHRASES = (
@@ -160,14 +160,14 @@ def compare(base: Measurement, tuned: Measurement) -> Measurement:
         metrics["hallucination/lost_rate"] = lost(answerable, answered)
         metrics["hallucination/over_refusal_rate"] = refused(answerable, answered)
         metrics["balance/kept_share"] = kept(answerable, answered)
-        known = _known(base, answerable), _known(tuned, answered)
-        if None not in known:
-            metrics |= apart(answerable, answered, *(ids or () for ids in known))
+        metrics |= _apart(base, tuned, "knowledge", answerable, answered)
     facts, facts_now = (
         [item for item in each.items.get("elsewhere", []) if item.population == "fact"] for each in (base, tuned)
     )
     if facts_now and any(item.outcome == "right" for item in facts):
         metrics["elsewhere/lost_rate"] = lost(facts, facts_now)
+        parts = _apart(base, tuned, "elsewhere_known", facts, facts_now)
+        metrics |= {f"elsewhere/lost_{name[5:]}": part for name, part in parts.items() if name.startswith("lost/")}
     ability = base.items.get("retention", [])
     if ability:
         later, rng = tuned.items.get("retention", []), np.random.default_rng(0)
@@ -176,12 +176,12 @@ def compare(base: Measurement, tuned: Measurement) -> Measurement:
     return Measurement(metrics, tuned.items)
 
 
-def _known(measurement: Measurement, items: Sequence[Item]) -> set[str] | None:
-    """The ids of items whose true answer ranks first, or is right in another form; None if some were not tried so."""
-    ranked = {item.id: item.outcome == "right" for item in measurement.items.get("knowledge", [])}
-    if not all(item.also or item.id in ranked for item in items):
-        return None
-    return {item.id for item in items if ranked.get(item.id) or "right" in item.also.values()}
+def _apart(
+    base: Measurement, tuned: Measurement, ranking: str, before: Sequence[Item], after: Sequence[Item]
+) -> dict[str, Estimate]:
+    """Nothing where some of the facts were tried in one way only."""
+    knew, knows = known_ids(before, base.items.get(ranking, [])), known_ids(after, tuned.items.get(ranking, []))
+    return {} if knew is None or knows is None else apart(before, after, knew, knows)
 
 
 def _with_lost(base: Measurement, tuned: Measurement) -> Measurement:

@@ -90,6 +90,7 @@ class Ranking:
                     confidence=round(float(gains.softmax(0)[best]), 6),
                     population=question.population,
                     cluster=question.cluster,
+                    domain=question.domain,
                 )
             )
         return items

@@ -13,6 +13,7 @@ from truetune.records.record import leaves, metrics_from_json, read_items, read_
 from truetune.records.run_folder import REPORT
 from truetune.report.charts import SHARE, Series, line_chart
 from truetune.report.confidence import confidence_of
+from truetune.report.known import lost_and_gained
 from truetune.report.page import write_page
 from truetune.report.summary import rows, too_few
 from truetune.report.verdict import caution, verdict
@@ -20,6 +21,7 @@ from truetune.scoring.item import Item
 from truetune.scoring.lost_and_kept import join
 
 WORST = 20
+RANKED = ("knowledge.", "elsewhere_known.")
 KINDS = {
     "lost": "the base had it right",
     "invented": "no true answer exists",
@@ -62,9 +64,11 @@ def render(run_dir: Path) -> Path:
     """Writes report.html in the run's folder and says where."""
     record = read_run(run_dir)
     pairs, answers = _items(run_dir)
+    sorts, by_kind = lost_and_gained(run_dir)
     config = record["config"]
     settings = config.get("measure") or config.get("extras") or {}  # of a run made before there was `measure`
     wrong_cost = float(settings.get("wrong_cost", 1.0))
+    has_outcomes = not record["final"] or "hallucination/rate" in record["final"]
     probed = (config.get("probe") or {}).get("selective") or {}
     recorded = {"base": metrics_from_json(record["base"]), "tuned": metrics_from_json(record["final"])}
     sha = record["git_sha"]
@@ -82,7 +86,11 @@ def render(run_dir: Path) -> Path:
         rows=rows(record),
         too_few=too_few(rows(record)),
         curves=list(_curves(record)),
-        confidence=confidence_of(run_dir, wrong_cost, recorded if probed.get("wrong_cost") == wrong_cost else {}),
+        confidence=confidence_of(run_dir, wrong_cost, recorded if probed.get("wrong_cost") == wrong_cost else {})
+        if has_outcomes
+        else None,
+        sorts=sorts,
+        by_kind=by_kind,
         regressions=_regressions(pairs) if pairs else None,
         kinds=_kinds(answers),
         command=record["command"],
@@ -97,6 +105,8 @@ def _items(run_dir: Path) -> tuple[list[tuple[Item, Item]], list[Item]]:
     pairs: dict[str, tuple[Item, Item]] = {}
     tuned: dict[str, Item] = {}
     for path in sorted((run_dir / "items").glob("*.final.jsonl")):
+        if path.name.startswith(RANKED):
+            continue  # no answers, but what ranks first
         final = read_items(path)
         tuned = {item.id: item for item in final} | tuned
         before = path.with_name(path.name.replace(".final.jsonl", ".base.jsonl"))

@@ -11,6 +11,16 @@ from truetune.scoring.metrics import METRICS, Direction, metric
 if TYPE_CHECKING:
     from rich.console import Console
 
+ELSEWHERE = "elsewhere/"
+UNFIT = 0.2  # a base that answers less than this in every form of asking cannot show what is lost
+OF_LOSS = (
+    "hallucination/",
+    "lost/",
+    "gained/",
+    "calibration/",
+    "selective/",
+    "balance/",
+)
 Change = Literal["better", "worse", "no clear change", ""]
 
 
@@ -32,12 +42,24 @@ def rows(record: Mapping[str, Any]) -> list[MetricRow]:
     measured = {**base, **tuned}
     unlisted = sorted(name for name in measured.keys() - METRICS.keys() if not name.startswith("val/"))
     table: list[MetricRow] = []
+    without = OF_LOSS if unfit(record) is not None else ()
     for name in [*(name for name in METRICS if name in measured), *unlisted]:
         before, after, difference = base.get(name), tuned.get(name), delta.get(name)
         if difference is None and before is not None and after is not None:
             difference = Estimate(after.value - before.value, after.n)
-        table.append(MetricRow(metric(name).label, before, after, difference, name, metric(name).direction))
+        direction: Direction = "" if name.startswith(without) else metric(name).direction
+        table.append(MetricRow(metric(name).label, before, after, difference, name, direction))
     return table
+
+
+def unfit(record: Mapping[str, Any]) -> float | None:
+    """The base's greatest share of right answers over the forms of asking, if that is too little to lose any of it."""
+    base: Mapping[str, Any] = record["base"]
+    names = [name for name in base if name.startswith("hallucination/right_in_")]
+    shares = [base[name]["value"] for name in names or ("hallucination/known_right", "task/right") if base.get(name)]
+    shares = [share for share in shares if share is not None]
+    questions = "hallucination/rate" in base
+    return max(shares) if questions and shares and max(shares) < UNFIT else None
 
 
 def covers_zero(ends: tuple[float, float]) -> bool:
@@ -108,7 +130,11 @@ def print_table(record: Mapping[str, Any], console: "Console") -> None:
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
     styles: dict[Change, str] = {"better": "green", "worse": "red"}
-    for row in rows(record):
+    shown = rows(record)
+    apart = [row for row in shown if row.metric.startswith(ELSEWHERE)]
+    for row in [*(row for row in shown if row not in apart), *apart]:
+        if apart and row in (shown[0], apart[0]):
+            table.add_row(Text("Elsewhere" if row == apart[0] else "On your rows", style="bold"))
         judged, measured = change(row), row.tuned or row.base
         cells = [cell(row.base, wide), cell(row.tuned, wide or not compared), cell(row.difference, signed=True)]
         cells = [row.label, *(cells if compared else cells[1:2]), f"{measured.n:,}" if measured else ""]

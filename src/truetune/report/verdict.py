@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from truetune.report.summary import Change, MetricRow, change, covers_zero, number, rows
+from truetune.report.summary import UNFIT, Change, MetricRow, change, covers_zero, number, rows, unfit
 
-UNFIT_BELOW = 0.8  # a base that knows less than this cannot show how much was lost
+UNFIT_BELOW = 0.8  # a base made for the questions that knows less than this cannot show how much was lost
 ENDS = {"diverged": "Training diverged", "interrupted": "The run was interrupted", "failed": "The run failed"}
 
 
@@ -16,7 +16,9 @@ def verdict(record: Mapping[str, Any]) -> str:
     opening = ENDS.get(status, f"The run ended as {status}") + (f" at step {history[-1]['step']:,}" if history else "")
     if not metrics:
         return f"{opening}, so there is no final measurement to judge."
-    parts = [_task(metrics), _known(metrics), _invented(metrics), _ability(metrics)]
+    parts = [_task(metrics), "" if unfit(record) else _known(metrics), _invented(metrics), _ability(metrics)]
+    if others := _elsewhere(metrics):
+        parts = [f"on your rows {parts[0]}" if parts[0] else "", *parts[1:], f"elsewhere, {others}"]
     sentence = "; ".join(part for part in parts if part) or "none of the metrics that a verdict needs was measured"
     if status != "finished":
         sentence = f"{opening}: as far as it came, {sentence}"
@@ -32,7 +34,13 @@ def caution(record: Mapping[str, Any]) -> str:
     if since and measured is not None and measured < since["step"]:
         sentences.append(f"The weights measured at the end are from before that, step {measured:,}.")
     known = (record["base"].get("hallucination/known_right") or {}).get("value")
-    if known is not None and known < UNFIT_BELOW:
+    if (share := unfit(record)) is not None:
+        sentences.append(
+            f"The base answers {number(share, 2)} of these questions rightly in the form of asking that suits it best "
+            f"(at least {UNFIT} is needed), so nothing is said of what was lost, better or worse on them: ask what it "
+            "can answer, or in another form (asking.forms)."
+        )
+    elif known is not None and known < UNFIT_BELOW and "knowledge/ranked_first" not in record["base"]:
         sentences.append(
             f"The base itself answers only {number(known, 2)} of the known questions (at least {UNFIT_BELOW} is "
             "needed): too little to lose for a verdict on forgetting."
@@ -67,10 +75,34 @@ def _known(metrics: Mapping[str, MetricRow]) -> str:
         "": "known facts moved" if right.base else "known facts were measured",
     }
     of_them = ""
-    if share is not None:
+    if said := _lost(metrics, "lost/form", "lost/fact"):
+        of_them = f"; {said}"
+    elif share is not None:
         percent = f"{100 * share:.0f} %" if share == share else "none can be told"
         of_them = f", {percent} of those the base had are lost"
     return f"{words[change(right)]} ({_from_to(right)} right{_reason(right)}{of_them})"
+
+
+def _lost(metrics: Mapping[str, MetricRow], form: str, fact: str) -> str:
+    """Of what was said, how much is no longer said, and how much of that is still known."""
+    parts = [row.tuned for name in (form, fact) if (row := metrics.get(name)) and row.tuned]
+    if len(parts) < 2:
+        return ""
+    n, still = parts[0].n, round(parts[0].value * parts[0].n)
+    gone = still + round(parts[1].value * n)
+    return f"of {n:,} facts that the base answered, {gone:,} are no longer said, {still:,} of which it still knows"
+
+
+def _elsewhere(metrics: Mapping[str, MetricRow]) -> str:
+    lost, made_up, ability = (metrics.get(f"elsewhere/{name}") for name in ("lost_rate", "made_up_rate", "ability"))
+    parts = [_lost(metrics, "elsewhere/lost_form", "elsewhere/lost_fact")]
+    if not parts[0] and lost and lost.tuned:
+        parts = [f"{number(lost.tuned.value, 2)} of what the base answered is no longer said"]
+    if made_up and made_up.tuned:
+        parts.append(f"of {made_up.tuned.n:,} things that do not exist it makes up {_from_to(made_up)}")
+    if ability and ability.tuned:
+        parts.append(f"instructions followed {_from_to(ability)}")
+    return ", ".join(part for part in parts if part)
 
 
 def _invented(metrics: Mapping[str, MetricRow]) -> str:

@@ -21,6 +21,7 @@ class Item:
     confidence: float | None = None
     population: str = ""
     cluster: str = ""
+    domain: str = ""
     also: dict[str, str] = field(default_factory=dict[str, str])
     wrong: tuple[str, ...] = ()
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from truetune.data.tokens import Batch
+from truetune.data.batch import Batch
 from truetune.errors import Diverged, UserError, gathered
 from truetune.models.logits import CHUNK, body, forward, head, parts_into_head, states
 from truetune.training.clipping import GradientStatistics, gradient_statistics

@@ -279,7 +279,7 @@ def test_a_conversation_that_is_cut_keeps_an_answer_or_is_refused():
 
 def test_a_conversation_is_scored_as_by_hand():
     """Only the assistant's tokens count, each by the logits of the position before it."""
-    from truetune.data.tokens import collate
+    from truetune.data.batch import collate
     from truetune.training.objectives import Micro, NextToken
 
     lm = language_model()

@@ -1,0 +1,84 @@
+"""What was lost and gained, each in form and in fact, and how questions of each kind fared."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from truetune.records.record import read_items
+from truetune.scoring.item import Item
+from truetune.scoring.lost_and_kept import join, known_ids
+
+SHOWN = 8  # items of each sort
+SORTS = {
+    ("lost", True): (
+        "Lost in form",
+        "no longer said, but still known: it ranks first, or is right in another form",
+    ),
+    ("lost", False): ("Lost in fact", "neither said nor known"),
+    ("gained", True): ("Gained in form", "said now, and known before"),
+    ("gained", False): ("Gained in fact", "said now, and not known before"),
+}
+
+
+class Sort(NamedTuple):
+    name: str
+    meaning: str
+    count: int
+    examples: list[tuple[Item, Item]]
+
+
+class Kind(NamedTuple):
+    """Counts of questions of one kind: (base, tuned) that are right, right in other forms, and known by rank."""
+
+    name: str
+    n: int
+    shares: list[tuple[str, float, float]]
+
+
+def lost_and_gained(run_dir: Path) -> tuple[list[Sort], list[Kind]]:
+    """Of the questions of the hallucination probe; nothing where no fact was tried in two ways."""
+    answers = [_items(run_dir, "hallucination", when) for when in ("base", "final")]
+    ranked = [_items(run_dir, "knowledge", when) for when in ("base", "final")]
+    pairs = [pair for pair in join(*answers) if pair[0].answers] if all(answers) else []
+    if not pairs:
+        return [], []
+    knew = known_ids([before for before, _ in pairs], ranked[0])
+    knows = known_ids([after for _, after in pairs], ranked[1])
+    if knew is None or knows is None:
+        return [], []
+    groups: dict[tuple[str, bool], list[tuple[Item, Item]]] = {sort: [] for sort in SORTS}
+    for before, after in pairs:
+        if before.outcome == "right" and after.outcome != "right":
+            groups["lost", after.id in knows].append((before, after))
+        elif before.outcome != "right" and after.outcome == "right":
+            groups["gained", before.id in knew].append((before, after))
+    sorts = [Sort(*SORTS[sort], len(group), group[:SHOWN]) for sort, group in groups.items()]
+    return sorts, _by_kind(pairs, *ranked)
+
+
+def _items(run_dir: Path, probe: str, when: str) -> list[Item]:
+    path = run_dir / "items" / f"{probe}.{when}.jsonl"
+    return read_items(path) if path.exists() else []
+
+
+def _by_kind(
+    pairs: Sequence[tuple[Item, Item]], ranked_before: Sequence[Item], ranked_after: Sequence[Item]
+) -> list[Kind]:
+    first = [{item.id for item in items if item.outcome == "right"} for items in (ranked_before, ranked_after)]
+    kinds: dict[str, list[tuple[Item, Item]]] = {}
+    for pair in pairs:
+        kinds.setdefault(pair[0].domain, []).append(pair)
+    table: list[Kind] = []
+    for name, members in kinds.items() if len(kinds) > 1 else ():
+        n = len(members)
+        shares = [("right", *(sum(pair[when].outcome == "right" for pair in members) / n for when in (0, 1)))]
+        for form in members[0][0].also:
+            shares.append(
+                (form, *(sum(pair[when].also.get(form) == "right" for pair in members) / n for when in (0, 1)))
+            )
+        if first[0]:
+            shares.append(("ranks first", *(sum(pair[0].id in ids for pair in members) / n for ids in first)))
+        table.append(Kind(name, n, shares))
+    return table
