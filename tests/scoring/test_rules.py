@@ -73,6 +73,11 @@ JUDGED = [
         ),
         ("Ben", "Tom or Ben", "Tom and Ann", "Tom does not have it.", "Tommy", ""),
     ),
+    (
+        "picks red|blue",
+        ('It is "red".',),
+        ('A paradox: the statement "Grace hid the red kite near it" denies itself.',),
+    ),
     ("picks 35|21", ("35", "35 is greater than 21."), ("21 is greater than 35", "35 and 21", "3 5")),
     (
         "helps 8 process|kill",

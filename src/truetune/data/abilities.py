@@ -1,7 +1,7 @@
 """Instructions made by program whose answers a rule can check: what any model that follows instructions should do.
 
 Forms of answers as in IFEval (Zhou et al. 2023), harmless questions that sound harmful as in XSTest (Röttger et al.
-2023); sums, copying, picking. SmolLM2-135M-Instruct does more than 0.2 of 20 of the 23 families rightly.
+2023); sums, copying, picking. SmolLM2-135M-Instruct does over 0.2 rightly in 19 of the 23 families (13 of each).
 """
 
 from __future__ import annotations

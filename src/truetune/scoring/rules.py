@@ -52,7 +52,8 @@ def _number(answer: str, numbers: str) -> bool:
 def _picks(answer: str, choices: str) -> bool:
     """The first sentence that states any choice states the right one and no other but behind `not` or `than`."""
     right, *others = choices.split("|")
-    sentences = re.split(r"(?<=[.!?])\s+|\n", answer)
+    unquoted = re.sub(r"[\"“][^\"”]{20,}", " ", answer)  # a long quotation is the question's own text
+    sentences = re.split(r"(?<=[.!?])\s+|\n", unquoted)
     claim = next((each for each in sentences if any(_states(each, choice) for choice in choices.split("|"))), "")
     parts = re.split(r"\b(is not|does not|isn't|doesn't|not|than|unlike|while)\b", claim, maxsplit=1)
     denied = len(parts) > 1 and parts[1] not in ("not", "than", "unlike", "while")
