@@ -34,6 +34,7 @@ MEANT = {
     *("images", "image", "videos", "audios", "weight", "label", "score", "margin", "chosen", "rejected", "documents"),
     *("reasoning", "reasoning_content", "thinking", "input_ids", "labels", "assistant_masks", "chat_template_kwargs"),
 }
+THEIRS = {"conversations", "response", "query", "question_stem", "answerKey", "options", "A", "chosen"}
 NOT_USED = {form: MEANT - {*FIELDS[form], *ALSO_USED.get(form, ())} for form in FIELDS}
 EXPECTED: dict[Form, str] = {
     "prompt/completion": '"prompt" and "completion"',
@@ -46,6 +47,9 @@ EXPECTED: dict[Form, str] = {
 
 def unified(row: JsonObject) -> tuple[JsonObject, str]:
     """(the row with our names for what others call otherwise, the name of its form if that is not one of ours)."""
+    lists = isinstance(row.get("prompt"), list) or isinstance(row.get("completion"), (list, dict))
+    if not lists and THEIRS.isdisjoint(row):
+        return row, ""
     row, label = dict(row), ""
     for ours, theirs, beside in (
         ("messages", "conversations", ()),
@@ -78,8 +82,8 @@ def unified(row: JsonObject) -> tuple[JsonObject, str]:
 
 def form_of(row: JsonObject, source: str, first: Form | None, columns: Columns) -> Form:
     """The first row decides, and a column that was mapped; a later row must have the fields of the first."""
-    unanswerable = str(row.get("answerable")).strip().lower() in ("false", "no", "0")
-    asks = "question" in row and (any(name in row for name in ANSWERS) or unanswerable)
+    answered = "answer" in row or "answers" in row or "aliases" in row
+    asks = "question" in row and (answered or str(row.get("answerable")).strip().lower() in ("false", "no", "0"))
     has: dict[Form, bool] = {
         "prompt/completion": "prompt" in row and "completion" in row,
         "messages": "messages" in row,
