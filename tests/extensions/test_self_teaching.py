@@ -115,7 +115,7 @@ def test_ewc_weighs_each_squared_distance_with_its_information(lm):
 
 
 def reference(lm, data, known=frozenset()):
-    optimizer = lambda: lambda parameters: torch.optim.SGD(parameters, lr=0.5)  # noqa: E731
+    optimizer = lambda parameters: torch.optim.SGD(parameters, lr=0.5)  # noqa: E731
     return Reference(lm, data, known, 2, 0, optimizer, {"accelerator": "cpu"}, lambda _: None)
 
 

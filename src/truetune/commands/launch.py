@@ -59,7 +59,10 @@ def checked(words: list[str], command: Command = "train") -> Prepared | None:
     from truetune.config import compose
 
     arguments = compose.parse(words)
-    return compose.check(arguments, CONF, command, check_folder) if compose.runs_something(arguments) else None
+    # These only print; --cfg prints too, but a bad key must be said there as well.
+    if arguments.help or arguments.hydra_help or arguments.info or arguments.shell_completion:
+        return None
+    return compose.check(arguments, CONF, command, check_folder)
 
 
 def check_folder(cfg: DictConfig, overrides: Sequence[str]) -> None:
@@ -116,7 +119,7 @@ def _job(cfg: DictConfig, prepared: Prepared | None = None) -> None:
     from hydra.core.hydra_config import HydraConfig
     from rich.console import Console
 
-    from truetune.config.run import build, prepare
+    from truetune.config.run import TrainingRun, build, prepare
 
     run_dir = Path(HydraConfig.get().runtime.output_dir)
     try:
@@ -125,11 +128,14 @@ def _job(cfg: DictConfig, prepared: Prepared | None = None) -> None:
         console = Console(stderr=True)
         if rank() == 0:
             console.print("loading torch, lightning and transformers", highlight=False, soft_wrap=True)
-        if "baseline" in run.config:
-            from truetune.commands.measure import audit as work
+        if isinstance(run, TrainingRun):
+            from truetune.commands.train import train
+
+            train(run, console)
         else:
-            from truetune.commands.train import train as work
-        work(run, console)
+            from truetune.commands.measure import audit
+
+            audit(run, console)
     except EXPECTED as error:
         logging.getLogger("truetune").info("error: %s", secrets.hide(str(error)))
         _leave(run_dir, say_error(error), in_one_line(error))

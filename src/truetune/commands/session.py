@@ -50,7 +50,7 @@ def begin(run: Run, console: Console) -> Callable[[str], None]:
 @contextmanager
 def recording(run: Run, say: Callable[[str], None]) -> Generator[State]:
     """Around the work: holds the run folder, writes run.json whatever happens, and in the end makes the report."""
-    state = State(run.run_dir, run.recorded, secrets.hide(command_line()), notes=[*run.prepared.data.notes])
+    state = State(run.run_dir, secrets.hide(run.config), secrets.hide(command_line()), notes=[*run.prepared.data.notes])
     state.fields_not_used = run.prepared.data.fields_not_used
     if rank() > 0:
         # Rank 0 reports how the run ended; at any exit code but 0 Lightning would kill it before it could.
@@ -69,7 +69,7 @@ def recording(run: Run, say: Callable[[str], None]) -> Generator[State]:
 
 def with_battery(run: Run, state: State, base: LanguageModel, data: Dataset, say: Callable[[str], None]) -> Dataset:
     """The data with what is asked elsewhere, as much as there is time for; what is left out is said and recorded."""
-    battery, probes = run.battery(), run.probes()
+    battery, probes = run.battery, run.probes()
     if battery is None or not any(map(only_at_ends, probes)):
         return data
     elsewhere, notes = battery.battery(data.train)

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from truetune.commands.export import save_model
 from truetune.commands.session import begin, recording, with_battery
-from truetune.config.run import Run
+from truetune.config.run import TrainingRun
 from truetune.data.dataset import Dataset
 from truetune.data.module import TokenizedData
 from truetune.data.tokens import Encoded, Encoder, encode
@@ -46,13 +46,14 @@ from truetune.training.step_log import StepLog
 from truetune.training.tensorboard import log_final
 
 Say = Callable[[str], None]
+Probing = Callable[[bool], dict[str, float]]  # all probes, or the cheap questions only
 Questions = tuple[Dataset, list[Probe], Asking]  # what is asked, by which probes, how
 
 
-def train(run: Run, console: Console) -> dict[str, Any]:
+def train(run: TrainingRun, console: Console) -> dict[str, Any]:
     """Base, measurement, fine-tune (measuring on the way), measurement, record; returns what run.json holds."""
     say, probes, settings = begin(run, console), run.probes(), run.settings
-    trainer = make_trainer(run.trainer, run.callbacks(), run.loggers(), run.run_dir)
+    trainer = make_trainer(run.trainer, run.callbacks, run.loggers, run.run_dir)
     refuse_what_cannot_be_made(run, trainer)  # before the base is pre-trained
     with recording(run, say) as state:
         with state.timed("base"):
@@ -70,7 +71,7 @@ def train(run: Run, console: Console) -> dict[str, Any]:
         stability = Stability(settings.on_nonfinite, say)
         with state.timed("prepare"):
             module = fine_tuning(run, tuned, rows, reference, stability, trainer.world_size)
-        subject = Subject(tuned, reference.frozen, run.decoding())
+        subject = Subject(tuned, reference.frozen, run.decoding)
         watch(run, trainer, state, stability, partial(follow, subject, *questions, state.base), say)
         words = f"fine-tuning on {len(rows.rows)} rows, {module.steps.epochs} epochs"
         progress = ProgressLine(console, words, module.steps.total)
@@ -95,23 +96,23 @@ def train(run: Run, console: Console) -> dict[str, Any]:
     return state.record
 
 
-def refuse_what_cannot_be_made(run: Run, trainer: Trainer) -> None:
+def refuse_what_cannot_be_made(run: TrainingRun, trainer: Trainer) -> None:
     """Raises UserError for what `prepare`, which makes all else once, cannot see: the optimizer needs a parameter."""
     if run.settings.final == "best":
         best_checkpoint(trainer)
     try:
-        run.optimizer()([torch.nn.Parameter(torch.zeros(1))])
+        run.optimizer([torch.nn.Parameter(torch.zeros(1))])
     except (TypeError, ValueError) as error:
         raise UserError(f"optimizer: {error}") from None
 
 
-def untouched(run: Run, device: torch.device, console: Console, say: Say) -> tuple[LanguageModel, Dataset]:
+def untouched(run: TrainingRun, device: torch.device, console: Console, say: Say) -> tuple[LanguageModel, Dataset]:
     """The base, on the device that the Trainer trains on, and the data in its form."""
     base = load_base(run.prepared.builder, run.prepared.data, run.cache, console).to(device)
     return adapted_to(base, run.prepared.data, run.asking, run.cache, say)
 
 
-def curated(run: Run, base: LanguageModel, data: Dataset, state: State, say: Say) -> Dataset:
+def curated(run: TrainingRun, base: LanguageModel, data: Dataset, state: State, say: Say) -> Dataset:
     """The data to teach. The base is examined only if a curation asks, or if labels are wanted for the record."""
     labels: list[Knowledge] = []
 
@@ -126,13 +127,13 @@ def curated(run: Run, base: LanguageModel, data: Dataset, state: State, say: Say
     if run.knowledge.label:
         categories()
     texts = partial(drawn_texts, base, seed=run.seed)
-    taught = curate(data, run.curations(), Context(categories, data.pretraining, run.seed, texts), say)
+    taught = curate(data, run.curations, Context(categories, data.pretraining, run.seed, texts), say)
     return replace(taught, fit_groups={**data.fit_groups, **groups(labels, data.train)})
 
 
-def adapted(run: Run, base: LanguageModel) -> tuple[LanguageModel, list[Adaptation]]:
+def adapted(run: TrainingRun, base: LanguageModel) -> tuple[LanguageModel, list[Adaptation]]:
     """A copy of the base to be trained, and what decides which of its weights may move."""
-    tuned, adaptations = base.copy(), run.adaptations()
+    tuned, adaptations = base.copy(), run.adaptations
     seed_everything(run.seed, verbose=False)  # an adaptation may add weights, drawn at random
     for adaptation in adaptations:
         tuned = replace(tuned, model=adaptation.prepare(tuned.model))
@@ -155,7 +156,7 @@ def selection_score(subject: Subject, questions: Questions) -> float:
     return selection(subject, *questions)["val/score"].value
 
 
-def tokenized(run: Run, data: Dataset, tuned: LanguageModel, say: Say) -> TokenizedData:
+def tokenized(run: TrainingRun, data: Dataset, tuned: LanguageModel, say: Say) -> TokenizedData:
     loader, encoder = run.loader, Encoder(tuned.tokenizer)
     limits = (tuned.context_length, loader.over_long, loader.max_tokens)
     rows = encode(encoder, data.train, *limits)
@@ -170,9 +171,9 @@ def tokenized(run: Run, data: Dataset, tuned: LanguageModel, say: Say) -> Tokeni
 
 
 def fine_tuning(
-    run: Run, tuned: LanguageModel, rows: TokenizedData, reference: Reference, stability: Stability, devices: int
+    run: TrainingRun, tuned: LanguageModel, rows: TokenizedData, reference: Reference, guard: Stability, devices: int
 ) -> FineTuning:
-    trainer, objectives = run.trainer, run.objectives()
+    trainer, objectives = run.trainer, run.objectives
     for objective in objectives:
         if bind := getattr(objective, "bind", None):
             bind(reference)
@@ -181,25 +182,23 @@ def fine_tuning(
     return FineTuning(
         tuned.model,
         objectives,
-        run.optimizer(),
-        run.schedule(),
+        run.optimizer,
+        run.schedule,
         Steps(per_epoch, trainer["max_epochs"]),
         compiled=getattr(run.prepared.builder, "compile", False),
         at_targets=isinstance(run.prepared.builder, Pretrained),
-        on_nonfinite=stability.not_finite,
+        on_nonfinite=guard.not_finite,
     )
 
 
-def watch(
-    run: Run, trainer: Trainer, state: State, stability: Stability, probe: Callable[[bool], dict[str, float]], say: Say
-) -> None:
+def watch(run: TrainingRun, trainer: Trainer, state: State, guard: Stability, probe: Probing, say: Say) -> None:
     """Begins the history and the curves; what logs and measures comes before the configuration's own callbacks."""
     last, timed = run.trainer["max_epochs"], partial(state.timed, "measure_while_training")
     epochs = epochs_to_measure(last, run.measure.points) - {last}
     measuring = Measuring(epochs, probe, state.history, state.unknown_high, say, timed)
-    state.stability = stability.report
+    state.stability = guard.report
     state.add_point(0, 0, values(compare(state.base, state.base)))
-    add_callbacks(trainer, first=[stability, measuring, StepLog(state.history, stability.report)])
+    add_callbacks(trainer, first=[guard, measuring, StepLog(state.history, guard.report)])
     for logger in trainer.loggers if run.checkpoint is None else ():
         logger.log_metrics(state.history[0]["metrics"], 0)
 

@@ -38,14 +38,12 @@ def keys(config: Mapping[str, Any], command: Command) -> None:
     for key, value in config.items():
         if key not in top:
             raise UserError(no_such_key(key, top, value))
-        if key in KEYS:
-            validate(key, value)
-        elif isinstance(value, Mapping):
-            for name, inner in value.items():
-                if f"{key}.{name}" in KEYS:
-                    validate(f"{key}.{name}", inner)
-                elif key == "paths":
-                    raise UserError(no_such_key(f"{key}.{name}", list(KEYS), inner))
+        inside: Mapping[str, Any] = value if isinstance(value, Mapping) and key not in KEYS else {}
+        for name, inner in {key: value, **{f"{key}.{name}": inner for name, inner in inside.items()}}.items():
+            if name in KEYS:
+                validate(name, inner)
+            elif key == "paths" and name != key:
+                raise UserError(no_such_key(name, list(KEYS), inner))
     for group in NEEDED[command]:
         if not config.get(group):
             raise UserError(f"{group}: nothing is chosen; type {group}=... ({NAMES[command]} --help lists the choices)")
@@ -68,20 +66,18 @@ def keys(config: Mapping[str, Any], command: Command) -> None:
 
 def together(config: Mapping[str, Any], data: Dataset, objects: Mapping[str, Any]) -> list[str]:
     """What the configured objects have against each other, and the rules below; returns notes."""
-    names = {name for group in COLLECTIONS for name in config.get(group) or {}}
-    for key, made in objects.items():
-        name = key.rpartition(".")[2]
-        for other in getattr(made, "conflicts", ()):
-            if other in names:
-                raise UserError(f"method: {name} and {other} contradict each other; choose one of them")
-    notes = [note for made in objects.values() if hasattr(made, "check") for note in made.check(config, data)]
+    names, notes = {name for group in COLLECTIONS for name in config.get(group) or {}}, list[str]()
+    for key, each in objects.items():
+        for other in names.intersection(getattr(each, "conflicts", ())):
+            raise UserError(f"method: {key.rpartition('.')[2]} and {other} contradict each other; choose one of them")
+    for each in objects.values():
+        notes += each.check(config, data) if hasattr(each, "check") else ()
     if "trainer" not in config:
         return notes
-    searched(config)
-    trainer(config)
-    precision(config)
+    for rule in (searched, trainer, precision):
+        rule(config)
     # Long texts become as many rows as the tokenizer says, and a curation may add some.
-    more = any(getattr(made, "adds_rows", False) for made in objects.values())
+    more = any(getattr(each, "adds_rows", False) for each in objects.values())
     more = more or any(not example.prompt for example in data.train)
     return [*notes, *length(config, len(data.train), more=more)]
 
@@ -100,10 +96,8 @@ def trainer(config: Mapping[str, Any]) -> None:
     """What Lightning would take, and what would then fail in the middle or train nothing."""
     trainer, lr, lr_end = config["trainer"], config["optimizer"]["lr"], config["schedule"].get("lr_end", 0)
     if str(trainer.get("strategy", "auto")).startswith(("fsdp", "deepspeed")):
-        raise UserError(
-            f"trainer.strategy={trainer['strategy']}: the probes ask a whole model, and this strategy cuts it up "
-            "(nor could it clip by norm); type trainer=ddp, with method=lora for a large model"
-        )
+        reason = "the probes ask a whole model, and this strategy cuts it up"
+        raise UserError(f"trainer.strategy={trainer['strategy']}: {reason}; type trainer=ddp, with method=lora")
     if trainer.get("gradient_clip_val") is None and trainer.get("gradient_clip_algorithm") == "value":
         raise UserError("trainer.gradient_clip_algorithm=value needs trainer.gradient_clip_val; type clip=value")
     if trainer.get("max_steps", -1) == 0:
@@ -115,19 +109,19 @@ def trainer(config: Mapping[str, Any]) -> None:
 def questions(questions: Sequence[Question]) -> list[str]:
     """Notes on questions too few for any answers to show a change, and on true answers of marks alone (`---`)."""
     notes: list[str] = []
-    names = {question.cluster or question.id for question in questions}
-    p = min(1.0, 2 * 0.5 ** len(names))  # McNemar's, were each of them to flip
-    if names and p > 0.05:
+    n = len({question.cluster or question.id for question in questions})
+    p = min(1.0, 2 * 0.5**n)  # McNemar's, were each of them to flip
+    if n and p > 0.05:
         notes.append(
-            f"{len(names)} probe {'question' if len(names) == 1 else 'questions'} can show no change: p would be "
-            f"{p:.3f} if every answer changed; ask at least 6, about different things"
+            f"{n} probe {'question' if n == 1 else 'questions'} can show no change: p would be {p:.3f} if every answer "
+            "changed; ask at least 6, about different things"
         )
-    marks = [question for question in questions if any(not normalise(answer) for answer in question.answers)]
+    marks = [(question, answer) for question in questions for answer in question.answers if not normalise(answer)]
     if marks:
-        one = next(answer for answer in marks[0].answers if not normalise(answer))
+        (question, answer), count = marks[0], len({id(question) for question, _ in marks})
         notes.append(
-            f"{len(marks)} of {len(questions)} probe questions have a true answer without a word, which is compared as "
-            f"it stands, the first: {json.dumps(one, ensure_ascii=False)}, {marks[0].source}"
+            f"{count} of {len(questions)} probe questions have a true answer without a word, which is compared as it "
+            f"stands, the first: {json.dumps(answer, ensure_ascii=False)}, {question.source}"
         )
     return notes
 
@@ -138,26 +132,22 @@ def length(config: Mapping[str, Any], rows: int, *, more: bool) -> list[str]:
     `more`: there may be more rows than can be told without a tokenizer, from long texts or a replay.
     """
     trainer, schedule, batch = config["trainer"], config["schedule"], config["loader"]["batch_size"]
-    devices = _devices(trainer.get("devices", 1))
+    devices = trainer.get("devices", 1)
+    devices = len(devices) if isinstance(devices, list) else 1 if devices == "auto" else devices  # auto: any number
     batches, accumulate = batches_per_epoch(rows, batch, devices), trainer["accumulate_grad_batches"]
     limit = trainer.get("limit_train_batches", 1.0)
     if isinstance(limit, float) and int(batches * limit) == 0 and not more:
-        raise UserError(
-            f"trainer.limit_train_batches={limit} of {batches} batches is none; raise it or lower loader.batch_size"
-        )
+        reason = f"trainer.limit_train_batches={limit} of {batches} batches is none"
+        raise UserError(f"{reason}; raise it or lower loader.batch_size")
     steps = steps_per_epoch(rows, batch, accumulate, devices) * trainer["max_epochs"]
     limits = {key: schedule[key] for key in ("warmup_steps", "decay_steps") if key in schedule}
     if sum(limits.values()) > steps and not more:
         words = " + ".join(f"schedule.{key}={value}" for key, value in limits.items())
-        epochs = f"trainer.max_epochs={trainer['max_epochs']}"
-        raise UserError(f"{words} is above the run's {steps} steps ({epochs}); lower it")
+        raise UserError(
+            f"{words} is above the run's {steps} steps (trainer.max_epochs={trainer['max_epochs']}); lower it"
+        )
     window = devices * batch * accumulate
     return [] if more or rows >= window else [f"{rows} rows do not fill one step of {window}: an epoch is one step"]
-
-
-def _devices(given: Any) -> int:
-    """`auto` may be any number: one, as far as a check without torch can tell."""
-    return len(given) if isinstance(given, list) else given if isinstance(given, int) else 1
 
 
 WHOLLY = {"bf16-true": "bfloat16", "16-true": "float16"}  # the precisions that change the weights, and to what
@@ -167,18 +157,11 @@ def precision(config: Mapping[str, Any]) -> None:
     """Base and tuned model are measured in one and the same."""
     trainer, model = config["trainer"], config["model"]
     precision = str(trainer.get("precision"))
-    whole = WHOLLY.get(precision)
+    key, whole = f"trainer.precision={precision}", WHOLLY.get(precision)
     if whole is not None and model.get("dtype") != whole:
-        held, way_out = "float32", f"trainer.precision={precision[:-5]}-mixed"
-        if "dtype" in model:
-            held, way_out = f"model.dtype={model['dtype']}", f"model.dtype={whole}"
-        raise UserError(
-            f"trainer.precision={precision} needs model.dtype={whole}: the base would be measured in {held} and "
-            f"the tuned model in {whole}; type {way_out}"
-        )
+        way_out = f"model.dtype={whole}" if "dtype" in model else f"trainer.precision={precision[:-5]}-mixed"
+        held = f"the base would be measured in {model.get('dtype', 'float32')} and the tuned model in {whole}"
+        raise UserError(f"{key} needs model.dtype={whole}: {held}; type {way_out}")
     clips = trainer.get("gradient_clip_val") is not None
     if config["optimizer"].get("fused") and clips and precision.endswith("-mixed"):
-        raise UserError(
-            f"optimizer.fused=true with trainer.precision={precision} cannot clip gradients; "
-            "type optimizer.fused=null or clip=none"
-        )
+        raise UserError(f"optimizer.fused=true with {key} cannot clip; type optimizer.fused=null or clip=none")

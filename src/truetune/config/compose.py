@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 import logging
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from truetune.config import secrets
 from truetune.config.checks import NAMES, NEEDED, Command
-from truetune.config.make import near, no_such_key
+from truetune.config.make import near, no_such_key, nodes
 from truetune.config.values import KEYS
 from truetune.errors import UserError, first_line, is_job_of_sweep, rank
 from truetune.records.earlier import MOVED_KEYS
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 MOST_JOBS_CHECKED = 64
 OPEN = ("callbacks", "logger", "trainer")  # a + adds a key to these
+CALL = ("_target_", "()", "class")  # the keys by which Hydra, and logging.config, are told what to call
 MAY_BE_CALLED = ("hydra", "hydra_plugins", "truetune", "optuna")  # by Hydra's own node
 EXTRAS = {"submitit_slurm": "slurm", "submitit_local": "slurm", "optuna": "optuna"}  # choices that a plugin brings
 
@@ -49,11 +50,6 @@ def _refuse(message: str) -> NoReturn:
     raise UserError(f"{reason}; flags: -m, --cfg job, --help, --hydra-help, --debug; keys look like key=value")
 
 
-def runs_something(arguments: argparse.Namespace) -> bool:
-    """--help, --hydra-help and --info only print; --cfg prints too, but a bad key must be said there as well."""
-    return not (arguments.help or arguments.hydra_help or arguments.info or arguments.shell_completion)
-
-
 def is_sweep(arguments: argparse.Namespace) -> bool:
     return bool(arguments.multirun) or "hydra.mode=MULTIRUN" in arguments.overrides
 
@@ -68,13 +64,13 @@ def check(
 
     `check_folder` is asked whether a single run may work in its folder, before any data is read.
     """
-    from truetune.config.run import forget_data, prepare
+    from truetune.config.run import prepare, read_data
 
     secrets.refuse(arguments.overrides)
     many = is_sweep(arguments)
     if arguments.cfg and many:
         raise UserError("--cfg shows the configuration of one job; leave -m out")
-    forget_data()
+    read_data.cache_clear()  # files may have changed since they were read
     prepared: Prepared | None = None
     for overrides in _jobs(arguments)[:MOST_JOBS_CHECKED]:
         cfg = compose(conf, overrides, arguments, command)
@@ -157,9 +153,10 @@ def check_hydra(cfg: DictConfig, overrides: Sequence[str]) -> None:
     try:
         for key in cfg.hydra:
             if key not in ("job", "overrides", "runtime") and OmegaConf.is_config(cfg.hydra[key]):
-                node = OmegaConf.to_container(cfg.hydra[key], resolve=True)
-                for at, called in _called(node, f"hydra.{key}"):
-                    _check_called(at, called)
+                for at, node in nodes(OmegaConf.to_container(cfg.hydra[key], resolve=True), f"hydra.{key}", CALL):
+                    for name in CALL:
+                        if name in node:
+                            _check_called(f"{at}.{name}", str(node[name]))
     except OmegaConfBaseException as error:
         raise UserError(f"{error.full_key or 'hydra'}: {first_line(error)}") from None
     for part in ("launcher", "sweeper"):
@@ -183,18 +180,6 @@ def _check_called(key: str, called: str) -> None:
         home = ""
     if home.partition(".")[0] not in allowed:
         raise UserError(f"{key}={called}: not allowed; Hydra may call only its own classes")
-
-
-def _called(node: Any, key: str) -> Iterator[tuple[str, str]]:
-    """Every key that names something to call: `_target_`, and what logging.config calls."""
-    if isinstance(node, Mapping):
-        for name, value in node.items():
-            if name in ("_target_", "()", "class"):
-                yield f"{key}.{name}", str(value)
-            yield from _called(value, f"{key}.{name}")
-    elif isinstance(node, list):
-        for index, value in enumerate(node):
-            yield from _called(value, f"{key}[{index}]")
 
 
 def _in_one_line(error: Exception, overrides: list[str], conf: Path, command: Command) -> str:

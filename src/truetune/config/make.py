@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import is_dataclass
 from functools import cache
 from typing import Any, get_type_hints
@@ -42,18 +42,24 @@ def make(node: Mapping[str, Any], key: str, trusted: Collection[str] = (), **ext
         raise
 
 
+def make_all(config: Mapping[str, Any], group: str, trusted: Collection[str] = (), **extra: Any) -> dict[str, Any]:
+    """The objects of a group that holds them by name; empty if the configuration has no such group."""
+    named = config.get(group) or {}
+    return {name: make(node, f"{group}.{name}", trusted, **extra) for name, node in named.items()}
+
+
 def check(node: Any, key: str, trusted: Collection[str] = (), extra: Collection[str] = ()) -> type:
     """The node's class; raises UserError naming the first key that it does not take, or takes with another value."""
     if not isinstance(node, Mapping) or "_target_" not in node:
         raise UserError(f"{key}: names no class; type +{key}._target_=...")
     check_allowed(node, key, trusted)
     target = str(node["_target_"])
-    made = _class(f"{key}._target_={target}", target, trusted)
+    owner = _class(f"{key}._target_={target}", target, trusted)
     validate(f"{key}._target_", target)
     try:
-        parameters = inspect.signature(made).parameters
+        parameters = inspect.signature(owner).parameters
     except ValueError:  # a class written in C does not tell
-        return made
+        return owner
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     for name, value in node.items():
         at = f"{key}.{name}"
@@ -61,36 +67,23 @@ def check(node: Any, key: str, trusted: Collection[str] = (), extra: Collection[
             continue
         if name not in parameters and not takes_any:
             raise UserError(no_such_key(at, [f"{key}.{parameter}" for parameter in parameters], value))
-        if any(True for _ in targets(value, at)):
-            _check_inside(value, at, trusted)
-        else:
-            validate(at, value, made)
+        inside = list(nodes(value, at))
+        for place, inner in inside:  # made before what holds them
+            check(inner, place, trusted)
+        if not inside:
+            validate(at, value, owner)
     partial = node.get("_partial_") or node.get("_args_")
     for name, parameter in {} if partial else parameters.items():
-        optional = parameter.default is not parameter.empty or parameter.kind in (
-            parameter.VAR_KEYWORD,
-            parameter.VAR_POSITIONAL,
-        )
-        if not optional and name not in node and name not in extra:
+        many = parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
+        if parameter.default is parameter.empty and not many and name not in node and name not in extra:
             raise UserError(missing(f"{key}.{name}"))
-    return made
-
-
-def _check_inside(value: Any, key: str, trusted: Collection[str]) -> None:
-    """Nodes within a value, which are made before what holds them."""
-    if isinstance(value, Mapping) and "_target_" in value:
-        check(value, key, trusted)
-    elif isinstance(value, Mapping):
-        for name, inner in value.items():
-            _check_inside(inner, f"{key}.{name}", trusted)
-    elif isinstance(value, Sequence) and not isinstance(value, str):
-        for index, inner in enumerate(value):
-            _check_inside(inner, f"{key}[{index}]", trusted)
+    return owner
 
 
 def check_allowed(node: Any, key: str, trusted: Collection[str] = ()) -> None:
     """Refuses a class of another package before it is imported, for that would run the package's code."""
-    for at, target in targets(node, key):
+    for at, inner in nodes(node, key):
+        target = str(inner["_target_"])
         package = target.partition(".")[0]
         if package not in ALLOWED_PACKAGES and package not in trusted and target not in trusted:
             raise UserError(
@@ -116,26 +109,27 @@ def _class(word: str, target: str, trusted: Collection[str]) -> type:
     return named
 
 
-def targets(node: Any, key: str) -> Iterator[tuple[str, str]]:
-    """Every node inside that names a class: its key and the class."""
-    if isinstance(node, Mapping):
-        if "_target_" in node:
-            yield key, str(node["_target_"])
-        for name, value in node.items():
-            yield from targets(value, f"{key}.{name}".lstrip("."))
-    elif isinstance(node, Sequence) and not isinstance(node, str):
-        for index, value in enumerate(node):
-            yield from targets(value, f"{key}[{index}]")
+def nodes(value: Any, key: str, names: Collection[str] = ("_target_",)) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Every mapping inside that has one of the names, by which it names what is to be called; each with its key."""
+    inner: Iterable[tuple[str, Any]] = ()
+    if isinstance(value, Mapping):
+        if any(name in value for name in names):
+            yield key, value
+        inner = ((f"{key}.{name}".lstrip("."), item) for name, item in value.items())
+    elif isinstance(value, Sequence) and not isinstance(value, str):
+        inner = ((f"{key}[{index}]", item) for index, item in enumerate(value))
+    for at, item in inner:
+        yield from nodes(item, at, names)
 
 
 @cache
-def _adapter(key: str, made: type | None) -> tuple[TypeAdapter[Any], list[str]]:
+def _adapter(key: str, owner: type | None) -> tuple[TypeAdapter[Any], list[str]]:
     """What the key's value is checked by, and the fields that it may hold if it holds any."""
     hint = KEYS.get(key, Any)
-    if key not in KEYS and made is not None and not made.__module__.startswith(("torch.", "lightning.")):
+    if key not in KEYS and owner is not None and not owner.__module__.startswith(("torch.", "lightning.")):
         try:
             # A dataclass inherits fields whose types only its parent's module can resolve, which its __init__ cannot.
-            hints = get_type_hints(made if is_dataclass(made) else made.__init__, include_extras=True)
+            hints = get_type_hints(owner if is_dataclass(owner) else owner.__init__, include_extras=True)
             hint = hints.get(key.rpartition(".")[2], Any)
             return TypeAdapter(hint), list(getattr(hint, "__annotations__", {}))
         except (NameError, PydanticUserError):  # a name for the type checker alone, a type that pydantic cannot check
@@ -143,17 +137,24 @@ def _adapter(key: str, made: type | None) -> tuple[TypeAdapter[Any], list[str]]:
     return TypeAdapter(hint), []
 
 
-def validate(key: str, value: Any, made: type | None = None) -> None:
-    """Raises UserError, in one line, if the value is not what KEYS or the annotation of the class `made` says."""
-    adapter, fields = _adapter(key, made)
+def validate(key: str, value: Any, owner: type | None = None) -> None:
+    """Raises UserError, in one line, if the value is not what KEYS or the annotation of the class `owner` says."""
+    adapter, fields = _adapter(key, owner)
     try:
         adapter.validate_python(value)
     except ValidationError as error:
         problems = error.errors()
     else:
         return
-    places = [_place(key, value, problem["loc"]) for problem in problems]
+    places: list[tuple[str, Any]] = []
+    for problem in problems:
+        at, inner = key, value
+        for part in problem["loc"]:  # a list is one value, and a part of a union's is no key
+            if isinstance(inner, Mapping) and part in inner:
+                at, inner = f"{at}.{part}", inner[part]
+        places.append((at, inner))
     (at, inner), kind = places[0], problems[0]["type"]
+    shown = f"{at}={'' if inner is None else str(inner)[:80]}"
     if kind == "missing" and isinstance(problems[0]["loc"][-1], str):
         raise UserError(missing(f"{at}.{problems[0]['loc'][-1]}"))
     if kind in ("extra_forbidden", "unexpected_keyword_argument"):
@@ -161,22 +162,14 @@ def validate(key: str, value: Any, made: type | None = None) -> None:
     if isinstance(inner, Mapping):
         leaf, held = next(leaves(inner, f"{at}."), (at, inner))
         if held != {}:
-            raise UserError(f"{at}: should be a value, found keys ({leaf}={_shown(held)}); type {at}=...")
+            raise UserError(f"{at}: should be a value, found keys ({leaf}={str(held)[:80]}); type {at}=...")
     if kind in ("dict_type", "mapping_type", "dataclass_type"):
         such_as = f"; set one of them, such as {at}.{fields[0]}" if fields else ""
-        raise UserError(f"{at}={_shown(inner)}: should hold keys of its own{such_as}")
+        raise UserError(f"{shown}: should hold keys of its own{such_as}")
     # A union's members complain one by one.
     messages = [p["msg"] for p, (place, _) in zip(problems, places, strict=True) if place == at]
     reasons = dict.fromkeys(message.replace("Input should", "should") for message in messages)
-    raise UserError(f"{at}={_shown(inner)}: {' or '.join(reasons)}")
-
-
-def _place(key: str, value: Any, location: Sequence[int | str]) -> tuple[str, Any]:
-    """The key that a problem lies in, and its value: a list is one value; a part of a union's is no key."""
-    for part in location:
-        if isinstance(value, Mapping) and part in value:
-            key, value = f"{key}.{part}", value[part]
-    return key, value
+    raise UserError(f"{shown}: {' or '.join(reasons)}")
 
 
 def no_such_key(key: str, known: Sequence[str], value: Any = None) -> str:
@@ -198,7 +191,3 @@ def near(word: str, known: Sequence[str]) -> str:
     """`; did you mean a, b?` or nothing."""
     names = difflib.get_close_matches(word, known, n=3, cutoff=0.6)
     return f"; did you mean {', '.join(names)}?" if names else ""
-
-
-def _shown(value: Any) -> str:
-    return "" if value is None else str(value)[:80]

@@ -6,7 +6,7 @@ import json
 import os
 import re
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from truetune.probes.asking import Asking
     from truetune.probes.knowledge import Examiner
     from truetune.probes.measure import MeasureSettings
+    from truetune.probes.probe import Probe
     from truetune.training.module import OptimizerFactory
     from truetune.training.objectives import Objective
     from truetune.training.schedules import Schedule
@@ -59,96 +60,38 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Run:
-    """Everything that the main job needs; `config` is plain and resolved, and is what run.json records."""
+    """Everything that an audit or a run needs; `config` is plain and resolved, and is what run.json records."""
 
     config: dict[str, Any]
     prepared: Prepared
     run_dir: Path
+    cache: Path
+    settings: RunSettings
+    measure: MeasureSettings
+    asking: Asking
+    battery: Standard | None
 
-    def _make(self, key: str, **extra: Any) -> Any:
-        return make.make(self.config[key], key, self.prepared.trusted, **extra)
+    def probes(self, asking: Asking | None = None) -> list[Probe]:
+        """Asking as configured, or as a model turned out to be asked best."""
+        extra = {"asking": asking or self.asking}
+        return list(make.make_all(self.config, "probe", self.prepared.trusted, **extra).values())
 
-    def made(self, group: str, **extra: Any) -> dict[str, Any]:
-        nodes, trusted = self.config.get(group) or {}, self.prepared.trusted
-        return {name: make.make(node, f"{group}.{name}", trusted, **extra) for name, node in nodes.items()}
 
-    @property
-    def recorded(self) -> dict[str, Any]:
-        """The configuration as it is written down: without secrets."""
-        return secrets.hide(self.config)
-
-    @property
-    def seed(self) -> int:
-        return self.config["seed"]
-
-    @property
-    def cache(self) -> Path:
-        return Path(self.config["paths"]["cache_dir"])
-
-    @property
-    def trainer(self) -> dict[str, Any]:
-        """Arguments of Lightning's Trainer."""
-        return {key: value for key, value in self.config["trainer"].items() if key != "_target_"}
-
-    @property
-    def checkpoint(self) -> Path | None:
-        """Where a resumed run goes on."""
-        resume = self.config.get("resume")
-        return None if not resume else Path(resume) if resume.endswith(".ckpt") else self.run_dir / LAST
-
-    @cached_property
-    def settings(self) -> RunSettings:
-        return self._make("run")
-
-    @cached_property
-    def measure(self) -> MeasureSettings:
-        return self._make("measure")
-
-    @cached_property
-    def asking(self) -> Asking:
-        return self.measure.asking(self._make("asking"))
-
-    @cached_property
-    def knowledge(self) -> Examiner:
-        return self._make("knowledge")
-
-    @cached_property
-    def loader(self) -> Loader:
-        return self._make("loader")
-
-    def optimizer(self) -> OptimizerFactory:
-        return self._make("optimizer")
-
-    def schedule(self) -> Schedule:
-        return self._make("schedule")
-
-    def objectives(self) -> list[Objective]:
-        return list(self.made("objective").values())
-
-    def decoding(self) -> Any:
-        """How the tuned model answers the probes, if not greedily; at most one."""
-        return next(iter(self.made("decoding").values()), None)
-
-    def curations(self) -> dict[str, Curation]:
-        return self.made("curation")
-
-    def adaptations(self) -> list[Adaptation]:
-        return list(self.made("adaptation").values())
-
-    def probes(self, asking: Asking | None = None) -> list[Any]:
-        return list(self.made("probe", asking=asking or self.asking).values())
-
-    def battery(self) -> Standard | None:
-        """What is asked elsewhere: of pretrained models, on rows that do not bring questions of that kind."""
-        data = self.prepared.data
-        applies = hasattr(self.prepared.builder, "check_files") and data.pretraining is None and data.choose is None
-        return self._make("battery") if self.config.get("battery") and applies else None
-
-    def callbacks(self) -> list[Any]:
-        return list(self.made("callbacks").values())
-
-    def loggers(self) -> list[Any]:
-        return list(self.made("logger").values())
+@dataclass(frozen=True)
+class TrainingRun(Run):
+    seed: int
+    checkpoint: Path | None  # where a resumed run goes on
+    trainer: dict[str, Any]  # arguments of Lightning's Trainer
+    loader: Loader
+    knowledge: Examiner
+    optimizer: OptimizerFactory
+    schedule: Schedule
+    objectives: list[Objective]
+    curations: dict[str, Curation]
+    adaptations: list[Adaptation]
+    decoding: Any  # how the tuned model answers the probes; None is greedily
+    callbacks: list[Any]
+    loggers: list[Any]
 
 
 def prepare(cfg: DictConfig, command: Command = "train") -> Prepared:
@@ -167,36 +110,38 @@ def prepare(cfg: DictConfig, command: Command = "train") -> Prepared:
     for model in models:
         if hasattr(model, "check_files"):
             model.check_files()
-    source, data = _read(json.dumps(config["data"]), trusted, os.getcwd())
-    run = Run(config, Prepared(data, builder, *models[1:], trusted=trusted), Path("."))
-    objects: dict[str, Any] = {"data": source, "model": builder, "run": run.settings, "measure": run.measure}
-    groups = ["probe"]
-    if command == "train":
-        objects |= {"knowledge": run.knowledge, "loader": run.loader, "schedule": run.schedule()}
-        groups += ["objective", "curation", "adaptation", "decoding", "callbacks"]
+    source, data = read_data(json.dumps(config["data"]), trusted, os.getcwd())
+    objects: dict[str, Any] = {"data": source, "model": builder}
+    trains = command == "train"
+    for key in ("run", "measure", "asking", *(("knowledge", "loader", "schedule") if trains else ())):
+        objects[key] = make.make(config[key], key, trusted)
+    for group in ("probe", *(("objective", "curation", "adaptation", "decoding", "callbacks") if trains else ())):
+        extra = {"asking": objects["measure"].asking(objects["asking"])} if group == "probe" else {}
+        made = make.make_all(config, group, trusted, **extra)
+        objects |= {f"{group}.{name}": value for name, value in made.items()}
+    if trains:
         for key in ("optimizer", "trainer"):
             make.check(config[key], key, trusted)
         for name, node in (config.get("logger") or {}).items():
             make.check(node, f"logger.{name}", trusted)  # made, it might reach for its server
-    if config.get("battery"):
-        objects["battery"] = run.battery()
-    for group in groups:
-        extra = {"asking": run.asking} if group == "probe" else {}
-        objects |= {f"{group}.{name}": made for name, made in run.made(group, **extra).items()}
+    prepared = Prepared(data, *models, trusted=trusted)
+    objects["battery"] = _battery(config, prepared)
     notes = [*data.notes, *checks.questions(data.task), *checks.together(config, data, objects)]
-    return replace(run.prepared, data=replace(data, notes=notes))
+    return replace(prepared, data=replace(data, notes=notes))
+
+
+def _battery(config: dict[str, Any], prepared: Prepared) -> Standard | None:
+    """What is asked elsewhere: of pretrained models, on rows that do not bring questions of that kind."""
+    data = prepared.data
+    applies = hasattr(prepared.builder, "check_files") and data.pretraining is None and data.choose is None
+    return make.make(config["battery"], "battery", prepared.trusted) if config.get("battery") and applies else None
 
 
 @lru_cache(1)
-def _read(node: str, trusted: frozenset[str], _folder: str) -> tuple[Any, Dataset]:
+def read_data(node: str, trusted: frozenset[str], _folder: str) -> tuple[Any, Dataset]:
     """The data source and what it has read: a sweep over other keys reads its files once."""
     source = make.make(json.loads(node), "data", trusted)
     return source, source.load()
-
-
-def forget_data() -> None:
-    """Files may have changed since they were read."""
-    _read.cache_clear()
 
 
 def _trusted(cfg: DictConfig, config: dict[str, Any]) -> frozenset[str]:
@@ -206,7 +151,7 @@ def _trusted(cfg: DictConfig, config: dict[str, Any]) -> frozenset[str]:
     """
     from hydra.core.hydra_config import HydraConfig
 
-    packages = {target.partition(".")[0] for _, target in make.targets(config, "")}
+    packages = {str(node["_target_"]).partition(".")[0] for _, node in make.nodes(config, "")}
     if packages <= {*make.ALLOWED_PACKAGES} or not ("hydra" in cfg or HydraConfig.initialized()):
         return frozenset()
     hydra: Any = cfg.hydra if "hydra" in cfg else HydraConfig.get()
@@ -223,7 +168,37 @@ def _trusted(cfg: DictConfig, config: dict[str, Any]) -> frozenset[str]:
 
 
 def build(cfg: DictConfig, prepared: Prepared, run_dir: Path) -> Run:
-    return Run(plain(cfg), prepared, run_dir)
+    """A TrainingRun, or what an audit needs if there is a `baseline` in the configuration."""
+    config = plain(cfg)
+
+    def one(key: str) -> Any:
+        return make.make(config[key], key, prepared.trusted)
+
+    def each(group: str) -> list[Any]:
+        return list(make.make_all(config, group, prepared.trusted).values())
+
+    measure: MeasureSettings = one("measure")
+    cache, asking = Path(config["paths"]["cache_dir"]), measure.asking(one("asking"))
+    shared = (config, prepared, run_dir, cache, one("run"), measure, asking, _battery(config, prepared))
+    if "baseline" in config:
+        return Run(*shared)
+    resume: str | None = config.get("resume")
+    return TrainingRun(
+        *shared,
+        config["seed"],
+        checkpoint=(Path(resume) if resume.endswith(".ckpt") else run_dir / LAST) if resume else None,
+        trainer={key: value for key, value in config["trainer"].items() if key != "_target_"},
+        loader=one("loader"),
+        knowledge=one("knowledge"),
+        optimizer=one("optimizer"),
+        schedule=one("schedule"),
+        objectives=each("objective"),
+        curations=make.make_all(config, "curation", prepared.trusted),
+        adaptations=each("adaptation"),
+        decoding=next(iter(each("decoding")), None),
+        callbacks=each("callbacks"),
+        loggers=each("logger"),
+    )
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:
@@ -233,12 +208,13 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
     try:
         config: Any = OmegaConf.to_container(ours, resolve=True, throw_on_missing=True)
     except MissingMandatoryValue as error:
-        key = getattr(error, "full_key", None) or "a key"
-        raise UserError(f"{key} has no value; type {key}=...") from None
-    except InterpolationResolutionError as error:
-        if missing := re.search(r"Missing mandatory value: (\S+)", str(error)):
-            raise UserError(f"{missing[1]} has no value; type {missing[1]}=...") from None
-        raise UserError(f"{getattr(error, 'full_key', '')}: {first_line(error)}") from None
+        unset = getattr(error, "full_key", None) or "a key"
     except OmegaConfBaseException as error:
-        raise UserError(first_line(error)) from None
-    return config
+        words = re.search(r"Missing mandatory value: (\S+)", str(error))
+        if not words:
+            key = f"{error.full_key}: " if isinstance(error, InterpolationResolutionError) else ""
+            raise UserError(f"{key}{first_line(error)}") from None
+        unset = words[1]
+    else:
+        return config
+    raise UserError(f"{unset} has no value; type {unset}=...")

@@ -33,7 +33,7 @@ class Reference:
     known: frozenset[str]
     batch_size: int
     seed: int
-    optimizer: Callable[[], OptimizerFactory]
+    optimizer: OptimizerFactory
     trainer: dict[str, Any]
     say: Callable[[str], None]
 
@@ -52,7 +52,7 @@ class Reference:
         tokens, loader = [encoder.row(row) for row in rows], Loader(self.batch_size, group_by_length=False)
         tokenized = TokenizedData(tokens, [], pad=encoder.pad, seed=self.seed, loader=loader)
         steps = Steps(steps_per_epoch(len(rows), self.batch_size, accumulate=1, devices=1), epochs)
-        module = FineTuning(lm.model, [NextToken()], self.optimizer(), Constant(warmup_steps=0), steps)
+        module = FineTuning(lm.model, [NextToken()], self.optimizer, Constant(warmup_steps=0), steps)
         chosen = ("accelerator", "precision", "gradient_clip_val", "gradient_clip_algorithm", "deterministic")
         options = {key: self.trainer[key] for key in chosen if key in self.trainer}
         trainer = make_trainer({**options, "max_epochs": epochs, "devices": 1})
