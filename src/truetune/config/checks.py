@@ -44,10 +44,10 @@ def keys(config: Mapping[str, Any], command: Command) -> None:
                 validate(name, inner)
             elif key == "paths" and name != key:
                 raise UserError(no_such_key(name, list(KEYS), inner))
-    for group in NEEDED[command]:
-        if not config.get(group):
+    for group in (*NEEDED[command], *COLLECTIONS):
+        if not config.get(group) and group in NEEDED[command]:
             raise UserError(f"{group}: nothing is chosen; type {group}=... ({NAMES[command]} --help lists the choices)")
-        if not isinstance(config[group], Mapping):
+        if not isinstance(config.get(group) or {}, Mapping):
             raise UserError(f"{group}={config[group]}: should hold keys of its own")
     for key in REQUIRED:
         group, _, name = key.rpartition(".")
@@ -55,13 +55,6 @@ def keys(config: Mapping[str, Any], command: Command) -> None:
             raise UserError(missing(key))
     if command == "measure" and not {"name_or_path", "file"} & config["model"].keys():
         raise UserError("model: only model=pretrained, smollm2 and gguf have weights to measure; leave model=... out")
-    for group in COLLECTIONS:
-        nodes = config.get(group) or {}
-        if not isinstance(nodes, Mapping):
-            raise UserError(f"{group}={nodes}: should hold keys of its own")
-        for name, node in nodes.items():
-            if not isinstance(node, Mapping) or "_target_" not in node:
-                raise UserError(f"{group}.{name}: names no class; type +{group}.{name}._target_=...")
 
 
 def together(config: Mapping[str, Any], data: Dataset, objects: Mapping[str, Any]) -> list[str]:

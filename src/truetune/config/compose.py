@@ -6,9 +6,25 @@ import argparse
 import logging
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
+
+import yaml
+from hydra import compose as hydra_compose
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path, get_args_parser
+from hydra.conf import HydraConf
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException, OverrideParseException
+from hydra.utils import get_object
+from hydra.version import setbase
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from truetune.config import secrets
 from truetune.config.checks import NAMES, NEEDED, Command
@@ -19,8 +35,6 @@ from truetune.records.earlier import MOVED_KEYS
 from truetune.records.record import leaves
 
 if TYPE_CHECKING:
-    from omegaconf import DictConfig
-
     from truetune.config.run import Prepared
 
 MOST_JOBS_CHECKED = 64
@@ -31,8 +45,6 @@ EXTRAS = {"submitit_slurm": "slurm", "submitit_local": "slurm", "optuna": "optun
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
-    from hydra._internal.utils import get_args_parser
-
     parser = get_args_parser()
     parser.error = _refuse
     arguments = parser.parse_args(argv)
@@ -94,14 +106,6 @@ def check(
 
 def compose(conf: Path, overrides: list[str], arguments: argparse.Namespace, command: Command = "train") -> DictConfig:
     """Raises UserError for what Hydra can not compose."""
-    from hydra import compose as hydra_compose
-    from hydra._internal.hydra import Hydra
-    from hydra._internal.utils import create_config_search_path
-    from hydra.core.global_hydra import GlobalHydra
-    from hydra.errors import HydraException
-    from hydra.version import setbase
-    from omegaconf.errors import OmegaConfBaseException
-
     logging.getLogger("hydra").setLevel(logging.ERROR)
     path = create_config_search_path(str(Path(arguments.config_path or conf).absolute()))
     if arguments.config_dir:
@@ -118,16 +122,11 @@ def compose(conf: Path, overrides: list[str], arguments: argparse.Namespace, com
 
 def _jobs(arguments: argparse.Namespace) -> list[list[str]]:
     """The grid that Hydra's basic sweeper makes; other sweepers draw their own values, which their jobs check."""
-    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import OverrideParseException
-
     try:
         parsed = OverridesParser.create().parse_overrides(arguments.overrides)
     except OverrideParseException as error:
-        raise UserError(
-            f"{error.override}: cannot be read as key=value ({first_line(error)}); quote special characters"
-        ) from None
+        problem = f"cannot be read as key=value ({first_line(error)}); quote special characters"
+        raise UserError(f"{error.override}: {problem}") from None
     swept = [override for override in parsed if override.is_sweep_override()]
     if swept and not arguments.multirun:
         raise UserError(f"{swept[0].input_line}: several values make a sweep; add -m")
@@ -138,10 +137,6 @@ def _jobs(arguments: argparse.Namespace) -> list[list[str]]:
 
 def check_hydra(cfg: DictConfig, overrides: Sequence[str]) -> None:
     """Hydra's own node, of which Hydra would answer a slip with exit code 1, and call whatever it names."""
-    from hydra.conf import HydraConf
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
     if moved := [word for word in overrides if word.lstrip("+").startswith("paths.output_dir=")]:
         raise UserError(f"{moved[0]}: the run folder is Hydra's; type hydra.run.dir=... instead")
     cfg = cfg.copy()
@@ -170,8 +165,6 @@ def check_hydra(cfg: DictConfig, overrides: Sequence[str]) -> None:
 
 def _check_called(key: str, called: str) -> None:
     """Both the name and the module that defines it must be allowed: `logging.os.system` is not logging's."""
-    from hydra.utils import get_object
-
     logs = key.startswith(("hydra.job_logging.", "hydra.hydra_logging."))
     allowed = ("logging", "colorlog") if logs else MAY_BE_CALLED
     try:
@@ -209,8 +202,6 @@ def _in_one_line(error: Exception, overrides: list[str], conf: Path, command: Co
 
 def _places(conf: Path, command: Command) -> dict[str, list[str]]:
     """Each key with the choices that have it: `data=jsonl` for data.train_file, `method=replay` for a curation's."""
-    import yaml
-
     places: dict[str, list[str]] = {}
     for group in ("method", "callbacks", *NEEDED["train"]) if command == "train" else NEEDED[command]:
         prefix, added = "" if group == "method" else f"{group}.", dict[str, list[str]]()
@@ -223,10 +214,7 @@ def _places(conf: Path, command: Command) -> dict[str, list[str]]:
 
 def _choices(group: str) -> list[str]:
     """What Hydra and its plugins bring for a group such as hydra/launcher."""
-    from hydra.core.config_store import ConfigStore
-
-    try:
+    with suppress(OSError):
         names = ConfigStore.instance().list(group) if group.startswith("hydra/") else []
-    except OSError:
-        names = []
-    return sorted(name.removesuffix(".yaml") for name in names)
+        return sorted(name.removesuffix(".yaml") for name in names)
+    return []

@@ -9,6 +9,9 @@ from dataclasses import is_dataclass
 from functools import cache
 from typing import Any, get_type_hints
 
+from hydra._internal.utils import _locate  # pyright: ignore[reportPrivateUsage]
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
 from pydantic import TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 
@@ -23,9 +26,6 @@ OF_HYDRA = ("_target_", "_partial_", "_args_", "_convert_", "_recursive_")
 
 def make(node: Mapping[str, Any], key: str, trusted: Collection[str] = (), **extra: Any) -> Any:
     """Hydra's instantiate of a node that has passed `check`; `extra` is what no configuration holds."""
-    from hydra.errors import InstantiationException
-    from hydra.utils import instantiate
-
     check(node, key, trusted, extra)
     try:
         # Hydra would turn the dataclasses among the extras into dictionaries: they are passed by a call of our own.
@@ -94,11 +94,8 @@ def check_allowed(node: Any, key: str, trusted: Collection[str] = ()) -> None:
 
 def _class(word: str, target: str, trusted: Collection[str]) -> type:
     """`truetune.cli.os.system` is reached through ours, but is not ours; `torch.load` runs what it reads."""
-    # Not get_object, which writes what it raises to the log as well.
-    from hydra._internal.utils import _locate  # pyright: ignore[reportPrivateUsage]
-
     try:
-        named = _locate(target)
+        named = _locate(target)  # not get_object, which writes what it raises to the log as well
     except Exception as error:  # whatever a module raises that cannot be imported
         raise UserError(f"{word}: {first_line(error.__cause__ or error)}") from None
     if not inspect.isclass(named):

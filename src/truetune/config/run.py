@@ -10,6 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue, OmegaConfBaseException
 from pydantic import Field
@@ -117,8 +118,8 @@ def prepare(cfg: DictConfig, command: Command = "train") -> Prepared:
         objects[key] = make.make(config[key], key, trusted)
     for group in ("probe", *(("objective", "curation", "adaptation", "decoding", "callbacks") if trains else ())):
         extra = {"asking": objects["measure"].asking(objects["asking"])} if group == "probe" else {}
-        made = make.make_all(config, group, trusted, **extra)
-        objects |= {f"{group}.{name}": value for name, value in made.items()}
+        named = make.make_all(config, group, trusted, **extra)
+        objects |= {f"{group}.{name}": value for name, value in named.items()}
     if trains:
         for key in ("optimizer", "trainer"):
             make.check(config[key], key, trusted)
@@ -149,8 +150,6 @@ def _trusted(cfg: DictConfig, config: dict[str, Any]) -> frozenset[str]:
 
     What stands before `resume=` was read from a run folder, which anyone may have made: it allows nothing.
     """
-    from hydra.core.hydra_config import HydraConfig
-
     packages = {str(node["_target_"]).partition(".")[0] for _, node in make.nodes(config, "")}
     if packages <= {*make.ALLOWED_PACKAGES} or not ("hydra" in cfg or HydraConfig.initialized()):
         return frozenset()

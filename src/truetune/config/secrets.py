@@ -55,5 +55,5 @@ def hide(value: Any) -> Any:
 
 def _secrets() -> list[tuple[str, str]]:
     """The longest first, so that none is cut by one that it contains."""
-    found = [(n, v) for n, v in os.environ.items() if (n in _named or VARIABLE.search(n)) and len(v) >= SHORTEST]
-    return sorted(found, key=lambda pair: -len(pair[1]))
+    pairs = [(n, v) for n, v in os.environ.items() if (n in _named or VARIABLE.search(n)) and len(v) >= SHORTEST]
+    return sorted(pairs, key=lambda pair: -len(pair[1]))
