@@ -29,7 +29,7 @@ WORDS = ["optimizer.lr=0.1", "data.train_file='it''s \\'here\\'.jsonl'", 'tags=[
 def test_the_words_come_back_as_they_were_typed_whatever_they_hold(tmp_path):
     (tmp_path / "0" / ".hydra").mkdir(parents=True)
     OmegaConf.save(OmegaConf.create(WORDS), tmp_path / "0" / run_folder.WORDS)
-    assert run_folder.words_typed(tmp_path / "0") == WORDS
+    assert run_folder.noted(tmp_path / "0", run_folder.WORDS) == WORDS
     (job,) = read_sweep(tmp_path)
     assert [f"{key}={value}" for key, value in job.overrides.items()] == WORDS
 
@@ -41,7 +41,7 @@ def test_what_is_no_run_is_refused_in_one_line_and_listed_without_words(tmp_path
     if text is not None:
         (folder / run_folder.WORDS).write_text(text)
     with pytest.raises(UserError, match=r"0: not the folder of a run \(\.hydra/overrides\.yaml: "):
-        run_folder.words_typed(folder)
+        run_folder.noted(folder, run_folder.WORDS)
     assert [job.overrides for job in read_sweep(tmp_path)] == [{}]
 
 

@@ -8,6 +8,7 @@ from fabricate import run_folder, sweep_folder
 
 from truetune.commands.report import render
 from truetune.errors import UserError
+from truetune.report.run import Run
 from truetune.report.sweeps import read_sweep, settings
 
 
@@ -65,7 +66,7 @@ def test_runs_that_differ_in_seed_alone_are_averaged(folder: Path) -> None:
 
 def test_kept_is_one_minus_lost_with_its_interval_turned_round(folder: Path) -> None:
     job = read_sweep(folder)[0]
-    lost, kept = job.metric("final", "hallucination/lost_rate"), job.quantity("kept")
+    lost, kept = Run(job.folder).final["hallucination/lost_rate"], job.quantity("kept")
     assert lost is not None
     assert kept is not None
     assert (kept.value, kept.low, kept.high) == pytest.approx((1 - lost.value, 1 - lost.high, 1 - lost.low))  # type: ignore[operator]

@@ -30,18 +30,6 @@ MOST_TOKENS = 64
 CONFIDENCE = "mean token probability {:.2f}"
 
 
-class Streamer(TextStreamer):
-    """Gives each piece of text to a function as it comes."""
-
-    def __init__(self, lm: LanguageModel, show: Callable[[str], None]) -> None:
-        tokenizer: Any = lm.tokenizer
-        super().__init__(tokenizer, skip_prompt=True, skip_special_tokens=True)
-        self.show = show
-
-    def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
-        self.show(text)
-
-
 @dataclass
 class Partner:
     """One of the two models, and the conversation with it so far."""
@@ -58,7 +46,9 @@ class Partner:
         if self.data.has_conversations:
             self.turns.append(Turn("user", words))
             prompt = tuple(self.turns)
-        streamer = Streamer(self.lm, show)
+        tokenizer: Any = self.lm.tokenizer
+        streamer = TextStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True)
+        streamer.on_finalized_text = lambda text, stream_end=False: show(text)
         (answer,) = greedy_answers(self.lm, [prompt], max_new_tokens=most, batch_size=1, streamer=streamer)
         if self.data.has_conversations:
             self.turns.append(Turn("assistant", answer.text))

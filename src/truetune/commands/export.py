@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from truetune.commands.onnx import check_installed, write_onnx
+from truetune.commands.onnx import NEEDED, write_onnx
 from truetune.errors import UserError
 from truetune.records.files import MANIFEST, replacing, verify
 from truetune.records.record import read_run
@@ -27,10 +28,10 @@ def save_model(lm: LanguageModel, run_dir: Path) -> None:
 
 def export(run_dir: Path, out: Path, *, onnx: bool = False) -> Path:
     """Raises UserError if the run kept no model, if its files have changed, or if `out` is in use."""
-    if onnx:
-        check_installed()
-    run = read_run(run_dir)
-    source = saved_model(run_dir)
+    for package in NEEDED if onnx else ():
+        if importlib.util.find_spec(package) is None:
+            raise UserError(f"--onnx needs the package {package}; type pip install 'truetune[onnx]'")
+    run, source = read_run(run_dir), saved_model(run_dir)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out.absolute()}: exists and is not empty; name a new folder")
     out.parent.mkdir(parents=True, exist_ok=True)

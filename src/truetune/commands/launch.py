@@ -13,7 +13,7 @@ from truetune.commands.resume import check_unchanged
 from truetune.commands.sweep import FULL_ERROR, SweepTask, to_stderr
 from truetune.config import secrets
 from truetune.errors import EXPECTED, UserError, first_line, rank
-from truetune.records.files import in_use
+from truetune.records.files import LOCK, in_use
 from truetune.records.run_folder import HYDRA, RECORD
 
 if TYPE_CHECKING:
@@ -33,12 +33,11 @@ def launch(command: Command, task: SweepTask | None = None) -> None:
     prepared = checked(sys.argv[1:], command)
     import hydra
 
-    def job(cfg: DictConfig) -> None:
-        _job(cfg, prepared)
-
     if task is not None:
         os.environ.setdefault(FULL_ERROR, "1")  # else Hydra shows a sweeper's traceback itself, and leaves
-    hydra.main(version_base="1.3", config_path=str(CONF), config_name=command)(task or job)()
+    hydra.main(version_base="1.3", config_path=str(CONF), config_name=command)(
+        task or (lambda cfg: _job(cfg, prepared))
+    )()
 
 
 def with_data(words: list[str], command: Command) -> list[str]:
@@ -79,7 +78,7 @@ def check_folder(cfg: DictConfig, overrides: Sequence[str]) -> None:
     folder, is_resumed = Path(str(run_dir)), bool(cfg.get("resume"))
     if is_resumed:
         check_unchanged(cfg, folder, overrides)
-    if ((folder / RECORD).exists() and not is_resumed) or ((folder / HYDRA.parent).exists() and in_use(folder)):
+    if ((folder / RECORD).exists() and not is_resumed) or ((folder / HYDRA.parent).exists() and in_use(folder / LOCK)):
         way_out = "wait for that run to end" if is_resumed else "choose another hydra.run.dir"
         raise UserError(f"{folder.absolute()}: this run folder is already in use; {way_out}")
     parent = next((path for path in [folder, *folder.absolute().parents] if path.exists()), Path("/"))
@@ -94,15 +93,15 @@ def check_folder(cfg: DictConfig, overrides: Sequence[str]) -> None:
 
 def launch_sweep() -> None:
     """Exit code 1 unless every job finished. What a sweeper raises (no run of a search has ended) is the last line."""
-    asked = FULL_ERROR in os.environ  # to see the traceback
-    task = SweepTask(_job, hidden=frozenset() if asked else frozenset([FULL_ERROR]))
+    traceback = FULL_ERROR in os.environ
+    task = SweepTask(_job, hidden=frozenset() if traceback else frozenset([FULL_ERROR]))
     problem: Exception | None = None
     try:
         launch("train", task)
     except EXPECTED:
         raise
     except Exception as error:
-        if asked:
+        if traceback:
             raise
         problem = error
     complete = task.sweep is None or task.sweep.finish(to_stderr)

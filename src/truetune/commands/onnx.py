@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import warnings
 from pathlib import Path
@@ -11,13 +10,8 @@ from typing import Any
 from truetune.errors import UserError
 
 FILE = "model.onnx"
+NEEDED = ("onnx", "onnxscript", "onnxruntime")  # packages
 TOLERANCE = 1e-4  # of a logit
-
-
-def check_installed() -> None:
-    for package in ("onnx", "onnxscript", "onnxruntime"):
-        if importlib.util.find_spec(package) is None:
-            raise UserError(f"--onnx needs the package {package}; type pip install 'truetune[onnx]'")
 
 
 def write_onnx(folder: Path) -> None:

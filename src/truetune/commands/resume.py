@@ -14,16 +14,7 @@ from truetune.commands.sweep import quoted
 from truetune.errors import UserError
 from truetune.records.files import check_digest
 from truetune.records.record import changes
-from truetune.records.run_folder import (
-    CONFIGURATION,
-    LAST,
-    TABLE,
-    WORDS,
-    configuration,
-    go_to_origin,
-    status,
-    words_typed,
-)
+from truetune.records.run_folder import CONFIGURATION, LAST, TABLE, WORDS, go_to_origin, noted, status
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -73,11 +64,6 @@ def _key(word: str) -> str:
     return word.lstrip("+~").partition("=")[0]
 
 
-def _keys_set_by(words: Sequence[str]) -> tuple[str, ...]:
-    """How the keys begin that typed words set."""
-    return tuple(GROUPS.get(key, key) for key in map(_key, words))
-
-
 def expanded(argv: list[str], arguments: argparse.Namespace) -> list[str]:
     """`resume=DIR` becomes the overrides that DIR has recorded, but those typed anew; all else stays as it is.
 
@@ -87,20 +73,18 @@ def expanded(argv: list[str], arguments: argparse.Namespace) -> list[str]:
     if not request:
         return argv
     place = Path(request.partition("=")[2]).absolute()
-    is_checkpoint = place.suffix == ".ckpt"
-    folder, checkpoint = (place.parents[1], place) if is_checkpoint else (place, place / LAST)
+    folder, checkpoint = (place.parents[1], place) if place.suffix == ".ckpt" else (place, place / LAST)
     if not folder.is_dir() or request == "resume=":
         raise UserError(f"{request}: no such run folder; type resume=RUN_DIR")
     if not (folder / WORDS).is_file():
         raise UserError(f"{folder}: not the folder of a run (it holds no {WORDS}); type resume=RUN_DIR")
     keys = [_key(word) for word in beside]
     if status(folder) == "finished" and not set(LONGER) & set(keys):
-        raise UserError(
-            f"{folder}: this run has finished; there is nothing to resume (trainer.max_epochs=... adds epochs)"
-        )
+        way_out = "there is nothing to resume (trainer.max_epochs=... adds epochs)"
+        raise UserError(f"{folder}: this run has finished; {way_out}")
     go_to_origin(folder)
-    anew = ("resume", "allow", *keys, *_keys_set_by(beside))
-    recorded = [word for word in words_typed(folder) if not _key(word).startswith(anew)]
+    anew = ("resume", "allow", *keys, *(GROUPS.get(key, key) for key in keys))
+    recorded = [word for word in map(str, noted(folder, WORDS)) if not _key(word).startswith(anew)]
     if checkpoint.parent.is_symlink():
         raise UserError(f"{checkpoint.parent}: a link, which no run makes; move the folder itself back there")
     if not arguments.cfg:
@@ -120,8 +104,8 @@ def check_unchanged(cfg: DictConfig, folder: Path, overrides: Sequence[str]) -> 
     if folder.absolute() not in (place, *place.parents[1:2]) or not (folder / CONFIGURATION).is_file():
         raise UserError(f"resume={cfg.resume}: type it on the command line, as truetune resume=RUN_DIR")
     ends = [at for at, word in enumerate(overrides, start=1) if word.startswith("resume=")]
-    typed = _keys_set_by(overrides[ends[-1] :] if ends else ())
+    typed = tuple(GROUPS.get(key, key) for key in map(_key, overrides[ends[-1] :] if ends else ()))
     now: Any = OmegaConf.to_container(cfg, resolve=False)
-    for key, (was, is_now) in changes(configuration(folder), now).items():
+    for key, (was, is_now) in changes(noted(folder, CONFIGURATION), now).items():
         if not key.startswith(typed):
             raise UserError(f"{key} was {was} when the run started and is {is_now} now; put it back")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from truetune.errors import SWEEP_JOB, UserError, first_line
-from truetune.records.files import in_use, owned, write_atomic
+from truetune.records.files import LOCK, in_use, owned, write_atomic
 from truetune.records.run_folder import LAST, LOG, RECORD, TABLE, go_to_origin, hydra_setting, record_if_any, status
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Sweep:
             self._write()  # one may have ended by itself, after its sweep was killed
             raise UserError(f"{self.folder}: all {len(self.jobs)} jobs have finished; there is nothing to resume")
         for job in waiting:
-            if in_use(self.folder / str(job.number)):
+            if in_use(self.folder / str(job.number) / LOCK):
                 raise UserError(f"{self.folder}: job {job.number} of the killed sweep still runs; wait for it to end")
         say(f"{len(self.jobs) - len(waiting)} of {len(self.jobs)} jobs have finished; the others go on")
         for job in waiting:

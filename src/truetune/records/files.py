@@ -21,6 +21,7 @@ from truetune.errors import EXPECTED, Unwritable, UserError
 
 TORN = ".tmp"  # the ending of what is not yet whole; its name begins with a dot
 MANIFEST = "manifest.json"
+LOCK = ".lock"  # in a folder that is worked in
 IN_USE = "another run is working in this folder; choose another hydra.run.dir"
 REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG}
 
@@ -93,10 +94,10 @@ def verify(folder: Path) -> str | None:
 def cached(folder: Path, build: Callable[[Path], None], say: Callable[[str], None]) -> Path:
     """The folder, made by `build` if it is missing or damaged; two processes never build the same one at once."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder.with_name(f".{folder.name}.lock"))  # the system's: that of a dead process is free again
-    if _is_held(lock):
+    lock = folder.with_name(f".{folder.name}.lock")
+    if in_use(lock):
         say(f"another run is making {folder.name[:12]}; waiting for it")
-    with lock:
+    with FileLock(lock):  # the system's: that of a dead process is free again
         fault = verify(folder)
         if fault is None:
             return folder
@@ -112,7 +113,7 @@ def cached(folder: Path, build: Callable[[Path], None], say: Callable[[str], Non
 @contextmanager
 def owned(folder: Path, refusal: str) -> Generator[None]:
     """Locks a folder that is worked in; raises UserError with the words of `refusal` if another process does."""
-    lock = FileLock(folder / ".lock")
+    lock = FileLock(folder / LOCK)
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -123,15 +124,12 @@ def owned(folder: Path, refusal: str) -> Generator[None]:
         lock.release()
 
 
-def in_use(folder: Path) -> bool:
-    """Whether another process has it locked as `owned` does."""
-    lock = folder / ".lock"
-    return lock.exists() and _is_held(FileLock(lock))
-
-
-def _is_held(lock: FileLock) -> bool:
+def in_use(lock_file: Path) -> bool:
+    """Whether another process holds the lock."""
+    lock = FileLock(lock_file)
     try:
-        lock.acquire(timeout=0)
+        if lock_file.exists():  # or the attempt would make it
+            lock.acquire(timeout=0)
     except Timeout:
         return True
     lock.release()
@@ -170,28 +168,28 @@ def sidecar(checkpoint: Path) -> Path:
     return checkpoint.with_name(f"{checkpoint.name}.sha256")
 
 
-def sidecar_lines(checkpoint: Path) -> list[str]:
+def is_whole(checkpoint: Path) -> bool:
+    """Whether the file has a digest beside it, and is what that says."""
     note = sidecar(checkpoint)
-    return note.read_text(encoding="ascii", errors="replace").splitlines() if note.is_file() else []
+    lines = note.read_text(encoding="ascii", errors="replace").splitlines() if note.is_file() else []
+    digests = [line.split()[0] for line in lines if line.strip()]
+    return bool(digests) and file_digest(checkpoint) in digests
 
 
 def check_digest(checkpoint: Path) -> None:
     """Raises UserError for a damaged file. One without a digest passes: it may have come from elsewhere."""
-    if sidecar(checkpoint).is_file() and not _matches(checkpoint):
+    if sidecar(checkpoint).is_file() and not is_whole(checkpoint):
         raise damaged(checkpoint, f"its SHA-256 differs from {sidecar(checkpoint).name}")
 
 
 def damaged(checkpoint: Path, why: str) -> UserError:
     """Names the newest whole checkpoint beside it."""
-    newest_first = sorted(checkpoint.parent.glob("*.ckpt"), key=lambda path: path.stat().st_mtime, reverse=True)
-    whole = next((path for path in newest_first if path != checkpoint and _matches(path)), None)
-    way_out = f"{whole.name} beside it is whole: truetune {shlex.quote(f'resume={whole.absolute()}')}" if whole else ""
-    return UserError(f"{checkpoint}: the checkpoint is damaged ({why}); {way_out or 'start a new run'}")
-
-
-def _matches(checkpoint: Path) -> bool:
-    digests = [line.split()[0] for line in sidecar_lines(checkpoint) if line.strip()]
-    return bool(digests) and file_digest(checkpoint) in digests
+    problem = f"{checkpoint}: the checkpoint is damaged ({why})"
+    for path in sorted(checkpoint.parent.glob("*.ckpt"), key=lambda path: -path.stat().st_mtime):
+        if path != checkpoint and is_whole(path):
+            words = shlex.quote(f"resume={path.absolute()}")
+            return UserError(f"{problem}; {path.name} beside it is whole: truetune {words}")
+    return UserError(f"{problem}; start a new run")
 
 
 @contextmanager

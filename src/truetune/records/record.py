@@ -61,8 +61,7 @@ def item_from_json(row: dict[str, Any]) -> Item:
 
 def write_run(run_dir: Path, run: dict[str, Any]) -> None:
     """run.json is a public contract: a missing key is our mistake and is refused here."""
-    missing = [key for key in KEYS if key not in run]
-    if missing:
+    if missing := [key for key in KEYS if key not in run]:
         raise ValueError(f"run.json needs the keys {missing}")
     write_atomic(run_dir / RECORD, _dumps(run, indent=1) + "\n")
 
@@ -79,12 +78,9 @@ def read_run(run_dir: Path) -> dict[str, Any]:
     if not isinstance(schema, int):
         raise UserError(f"{path} is not the record of a truetune run: it has no schema number")
     if schema > SCHEMA:
-        raise UserError(
-            f"{path} was made by a newer truetune ({run.get('truetune_version')}, schema {schema}; this one reads up "
-            f"to {SCHEMA}). Try: pip install --upgrade truetune"
-        )
-    missing = [key for key in KEYS if key not in run]
-    if missing:
+        newer = f"{run.get('truetune_version')}, schema {schema}; this one reads up to {SCHEMA}"
+        raise UserError(f"{path} was made by a newer truetune ({newer}). Try: pip install --upgrade truetune")
+    if missing := [key for key in KEYS if key not in run]:
         raise UserError(f"{path} lacks {', '.join(missing)}: it is not a whole record of a run")
     return with_names_of_today(run)
 

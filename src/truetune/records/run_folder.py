@@ -37,14 +37,14 @@ def status(folder: Path) -> str:
     return str(record_if_any(folder).get("status", "interrupted"))
 
 
-def words_typed(folder: Path) -> list[str]:
-    """The overrides of the run's command line. Raises UserError if they cannot be read."""
-    return [str(word) for word in _plain(folder, WORDS)]
+def noted(folder: Path, file: Path) -> Any:
+    """What Hydra noted down of a run: its WORDS, or its CONFIGURATION as composed, its interpolations unresolved.
 
+    Raises UserError if it cannot be read.
+    """
+    from omegaconf import OmegaConf
 
-def configuration(folder: Path) -> dict[str, Any]:
-    """The run's configuration as it was composed, its interpolations unresolved. Raises UserError."""
-    return _plain(folder, CONFIGURATION)
+    return OmegaConf.to_container(_loaded(folder, file), resolve=False)
 
 
 def hydra_setting(folder: Path, key: str) -> Any:
@@ -63,12 +63,6 @@ def go_to_origin(folder: Path) -> None:
     origin = Path(str(hydra_setting(folder, "runtime.cwd")))
     if origin.is_dir():
         os.chdir(origin)
-
-
-def _plain(folder: Path, file: Path) -> Any:
-    from omegaconf import OmegaConf
-
-    return OmegaConf.to_container(_loaded(folder, file), resolve=False)
 
 
 def _loaded(folder: Path, file: str | Path) -> Any:

@@ -31,10 +31,8 @@ class Fault(NamedTuple):
 
 
 FAULTS = {
-    "lost": Fault(
-        "hallucination/lost_rate", lambda base: base.outcome == "right", lambda tuned: tuned.outcome != "right"
-    ),
-    "wrong": Fault("hallucination/rate", lambda base: True, lambda tuned: tuned.outcome == "wrong"),
+    "lost": Fault("hallucination/lost_rate", lambda base: base.outcome == "right", lambda it: it.outcome != "right"),
+    "wrong": Fault("hallucination/rate", lambda base: True, lambda it: it.outcome == "wrong"),
 }
 
 
@@ -91,19 +89,13 @@ def pooled(comparisons: Sequence[Comparison]) -> list[Comparison]:
     groups: dict[tuple[str, Overrides], list[Comparison]] = {}
     for one in comparisons:
         groups.setdefault((one.quantity, one.setting), []).append(one)
-    return [
-        Comparison(
-            quantity,
-            setting,
-            tuple(number for one in group for number in one.numbers),
-            sum(one.more for one in group),
-            sum(one.fewer for one in group),
-            sum(one.n for one in group),
-            tuple(value for one in group for value in one.differences),
-            group[0].of_one,
-        )
-        for (quantity, setting), group in groups.items()
-    ]
+    together: list[Comparison] = []
+    for (quantity, setting), group in groups.items():
+        more, fewer, n = (sum(counts) for counts in zip(*((one.more, one.fewer, one.n) for one in group), strict=True))
+        numbers = tuple(number for one in group for number in one.numbers)
+        differences = tuple(value for one in group for value in one.differences)
+        together.append(Comparison(quantity, setting, numbers, more, fewer, n, differences, group[0].of_one))
+    return together
 
 
 def adjusted(comparisons: Sequence[Comparison]) -> list[float]:

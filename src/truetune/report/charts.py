@@ -36,10 +36,6 @@ class Point:
     y_ends: tuple[float, float] | None = None
     front: bool = False
 
-    @property
-    def shade(self) -> str:
-        return "s0" if self.front else "beaten"
-
 
 @dataclass(frozen=True)
 class Frame:
@@ -63,7 +59,8 @@ class Frame:
         return self.height - self.bottom - (value - low) / (high - low) * (self.height - self.top - self.bottom)
 
     def polyline(self, style: str, points: Sequence[tuple[float, float]]) -> Markup:
-        path = " ".join(f"{self.x(x):.1f},{self.y(y):.1f}" for x, y in points)
+        every = -(-len(points) // MOST_POINTS)
+        path = " ".join(f"{self.x(x):.1f},{self.y(y):.1f}" for x, y in (*points[:-1:every], points[-1]))
         return Markup('<polyline class="{}" points="{}"/>').format(style, path)
 
     def axes(self, x_label: str, y_label: str, x_ticks: Sequence[float], y_ticks: Sequence[float]) -> Markup:
@@ -85,7 +82,7 @@ def line_chart(
     title: str, series: Sequence[Series], *, x_label: str, y_label: str, y_range: tuple[float, float] | None = None
 ) -> Markup:
     """Empty if there is nothing to draw, so that a page can leave the figure out."""
-    series = [_thinned(one) for one in series if one.points]
+    series = [one for one in series if one.points]
     if not series:
         return Markup()
     x_span = span([0.0, *(x for one in series for x, _ in one.points)])
@@ -115,16 +112,15 @@ def scatter_chart(title: str, points: Sequence[Point], *, x_label: str, y_label:
     x0, y0 = frame.x(0.0), frame.y(1.0)
     parts.append(PATH.format("reference", f"M{x0 - 5:.1f} {y0:.1f}h10m-5 -5v10"))
     parts.append(TEXT.format("tick", "start", x0 + 8, y0 - 7, "base"))
+    dots: list[Markup] = []
     for point in points:
-        x, y = frame.x(point.x), frame.y(point.y)
+        x, y, shade = frame.x(point.x), frame.y(point.y), "s0" if point.front else "beaten"
         across = "M{:.1f} {y:.1f}H{:.1f}".format(*map(frame.x, point.x_ends), y=y) if point.x_ends else ""
         upright = "M{x:.1f} {:.1f}V{:.1f}".format(*map(frame.y, point.y_ends), x=x) if point.y_ends else ""
         if across or upright:
-            parts.append(PATH.format(f"bar {point.shade}", across + upright))
-    for point in points:
-        tip = f"{point.name}: {point.x:+.3f}, {point.y:.3f}"
-        parts.append(DOT.format(f"dot {point.shade}", frame.x(point.x), frame.y(point.y), 5, tip))
-    parts.append(_names(frame, points))
+            parts.append(PATH.format(f"bar {shade}", across + upright))
+        dots.append(DOT.format(f"dot {shade}", x, y, 5, f"{point.name}: {point.x:+.3f}, {point.y:.3f}"))
+    parts += [*dots, _names(frame, points)]  # dots over bars
     legend = Markup(
         '<ul class="legend"><li><i class="mark-s0"></i>on the frontier</li>'
         '<li><i class="mark-beaten"></i>behind it</li></ul>'
@@ -144,31 +140,21 @@ def ticks(low: float, high: float, about: int = 6) -> tuple[float, ...]:
 def span(values: Sequence[float], margin: float = 0.0) -> tuple[float, float]:
     """The range of the values, never empty: a single value gets room on both sides."""
     low, high = min(values), max(values)
-    if high - low < 1e-12:
-        room = abs(low) * 0.1 or 0.5
-        return low - room, high + room
-    room = (high - low) * margin
+    room = (high - low) * margin if high - low >= 1e-12 else abs(low) * 0.1 or 0.5
     return low - room, high + room
 
 
 def from_zero(values: Sequence[float]) -> tuple[float, float]:
     """From zero (or the round number below the least value) to the round number above the greatest."""
     low, high = span([*values, 0.0])
-    places = ticks(low, high)
-    step = places[1] - places[0]
+    first, second, *_ = ticks(low, high)
+    step = second - first
     return math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step
 
 
 def tick_label(value: float) -> str:
     text = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:g}"
     return text.replace("-", "−")
-
-
-def _thinned(series: Series) -> Series:
-    """Every k-th point and the last."""
-    points = series.points
-    thin = points[:: -(-len(points) // MOST_POINTS)]
-    return Series(series.name, thin if thin[-1] == points[-1] else (*thin, points[-1]))
 
 
 def _end_labels(frame: Frame, series: Sequence[Series]) -> Markup:
@@ -211,15 +197,8 @@ def _names(frame: Frame, points: Sequence[Point]) -> Markup:
     return Markup().join(parts)
 
 
-def _figure(title: str, frame: Frame, drawing: Markup, legend: Markup | None = None, style: str = "") -> Markup:
+def _figure(title: str, frame: Frame, drawing: Markup, legend: str = "", style: str = "") -> Markup:
     return Markup(
         '<figure class="{style}"><figcaption>{title}</figcaption>{legend}'
         '<svg viewBox="0 0 {width} {height}" role="img" aria-label="{title}">{drawing}</svg></figure>'
-    ).format(
-        style=style,
-        title=title,
-        legend=legend or "",
-        width=frame.width,
-        height=frame.height,
-        drawing=drawing,
-    )
+    ).format(style=style, title=title, legend=legend, width=frame.width, height=frame.height, drawing=drawing)

@@ -13,7 +13,7 @@ from truetune.records.record import read_items
 from truetune.records.run_folder import items_file
 from truetune.report.charts import SHARE, Series, line_chart
 from truetune.scoring.calibration import bins_of
-from truetune.scoring.estimates import Estimate, Floats, rate
+from truetune.scoring.estimates import Estimate, rate
 from truetune.scoring.item import Item
 from truetune.scoring.rates import clusters
 from truetune.scoring.thresholds import risk_coverage, worth_curve, worth_estimates
@@ -67,26 +67,18 @@ def _charts(
     bins: Sequence[tuple[str, float, Estimate]],
     wrong_cost: float,
 ) -> list[Markup]:
-    def line(name: str, curve: tuple[Floats, Floats]) -> Series:
-        return Series(name, tuple(zip(curve[0].tolist(), curve[1].tolist(), strict=True)))
-
-    perfect = Series("perfect", ((0.0, 0.0), (1.0, 1.0)))
-    reliability = [Series(name, tuple((sure, e.value) for of, sure, e in bins if of == name)) for name in answered]
-    risks = [
-        line(name, risk_coverage(_sure(items), [item.outcome == "wrong" for item in items]))
-        for name, items in answered.items()
-    ]
-    worths = [
-        line(name, worth_curve(_sure(items), [item.outcome for item in items], wrong_cost))
-        for name, items in models.items()
-    ]
-    right, risk, worth = (
-        "Reliability of the answers given",
-        "Risk if only the surest are answered",
-        f"Worth per 100 questions, a wrong answer costing {wrong_cost:g}",
-    )
+    right, risks, worths = [Series("perfect", ((0.0, 0.0), (1.0, 1.0)))], list[Series](), list[Series]()
+    for name, items in answered.items():
+        right.append(Series(name, tuple((sure, share.value) for of, sure, share in bins if of == name)))
+        x, y = risk_coverage(_sure(items), [item.outcome == "wrong" for item in items])
+        risks.append(Series(name, tuple(zip(x.tolist(), y.tolist(), strict=True))))
+    for name, items in models.items():
+        x, y = worth_curve(_sure(items), [item.outcome for item in items], wrong_cost)
+        worths.append(Series(name, tuple(zip(x.tolist(), y.tolist(), strict=True))))
+    reliability, risk = "Reliability of the answers given", "Risk if only the surest are answered"
+    worth = f"Worth per 100 questions, a wrong answer costing {wrong_cost:g}"
     return [
-        line_chart(right, [perfect, *reliability], x_label="confidence", y_label="share right", y_range=SHARE),
+        line_chart(reliability, right, x_label="confidence", y_label="share right", y_range=SHARE),
         line_chart(risk, risks, x_label="share of answers given", y_label="share wrong", y_range=SHARE),
         line_chart(worth, worths, x_label="answers from this confidence on", y_label="right answers"),
     ]

@@ -1,14 +1,16 @@
 """What the runs of a sweep recorded, finished and failed alike."""
 
 import json
+import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
 from truetune.errors import UserError
 from truetune.records.record import metrics_from_json, read_run
-from truetune.records.run_folder import REPORT, TABLE, words_typed
+from truetune.records.run_folder import REPORT, TABLE, WORDS, noted
 from truetune.scoring.estimates import Estimate, mean_t_interval
 
 Quantity = Literal["gain", "kept", "made_up", "score"]
@@ -38,23 +40,23 @@ class RecordedRun:
         planned = self.record["config"].get("trainer", {}).get("max_epochs", 0)
         return f"ended at epoch {last} of {planned}" if last < planned else ""
 
-    def metric(self, block: str, name: str) -> Estimate | None:
-        estimate = metrics_from_json(self.record[block]).get(name) if self.record else None
-        return estimate if estimate is not None and estimate.value == estimate.value else None
-
     def quantity(self, name: Quantity) -> Estimate | None:
         """`gain` is tuned - base on the task, `kept` the share of what the base had right that the tuned model has."""
-        if name == "gain":
-            return self.metric("delta", "task/right")
-        if name == "made_up":
-            return self.metric("final", "hallucination/invented_rate")
-        if name == "score":
-            return self.metric("final", "balance/score")
-        lost = self.metric("final", "hallucination/lost_rate")
-        if lost is None:
-            return self.metric("final", "balance/kept_share")
-        ends = (1 - lost.ends[1], 1 - lost.ends[0]) if lost.ends else ()
-        return Estimate(1 - lost.value, lost.n, *ends)
+        if self.record is None:
+            return None
+        final, delta = (metrics_from_json(self.record[block]) for block in ("final", "delta"))
+        estimates = {
+            "gain": delta.get("task/right"),
+            "kept": final.get("balance/kept_share"),
+            "made_up": final.get("hallucination/invented_rate"),
+            "score": final.get("balance/score"),
+        }
+        lost = final.get("hallucination/lost_rate")
+        if lost and math.isfinite(lost.value):
+            ends = (1 - lost.ends[1], 1 - lost.ends[0]) if lost.ends else ()
+            estimates["kept"] = Estimate(1 - lost.value, lost.n, *ends)
+        estimate = estimates[name]
+        return estimate if estimate and math.isfinite(estimate.value) else None
 
 
 @dataclass(frozen=True)
@@ -97,11 +99,8 @@ def _recorded(sweep_dir: Path, row: dict[str, Any]) -> RecordedRun:
     status = str(row.get("status") or (record["status"] if record else "failed"))
     if record is None and status == "finished":
         status = "unreadable"
-    if "overrides" not in row:
-        try:
-            words = words_typed(folder)
-        except UserError:
-            words = []
+    with suppress(UserError):
+        words = words if "overrides" in row else noted(folder, WORDS)
     pairs = (str(word).partition("=") for word in words)
     return RecordedRun(number, {key.lstrip("+"): value for key, _, value in pairs}, status, error, record, folder)
 
