@@ -132,10 +132,10 @@ def test_a_run_examines_its_base_once_if_it_must(ready, words, times, monkeypatc
     job, state, said = build(cfg, ready, Path()), State(), []
     data, builder = ready.data, ready.builder
     base = builder.build(builder.tokenizer(words=data.pretraining.vocabulary()), "digest", "random")
-    taught = curated(job, base, state, said.append)
+    taught = curated(job, base, data, state, said.append)
     assert sum(line.startswith("examining what the base knows") for line in said) == times
     assert len(state.knowledge) == times * len(data.train)
-    if "method=replay" not in words and len(job.curations()) == 2:
+    if "method=replay" not in words and len(job.curations) == 2:
         light = [row for row in taught.train if row.weight < 1]
         assert light == [row for row in taught.train if row.completion == " I do not know"]
         assert 0 < len(light) < len(data.train)
