@@ -40,7 +40,6 @@ def export(run_dir: Path, out: Path, *, onnx: bool = False) -> Path:
         (temporary / "README.md").write_text(card(run), encoding="utf-8")
         if onnx:
             write_onnx(temporary)
-        temporary.chmod(0o755)
     return out
 
 

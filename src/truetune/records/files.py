@@ -8,12 +8,12 @@ import os
 import re
 import shlex
 import shutil
-import tempfile
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from hashlib import sha256
 from io import BufferedWriter
 from pathlib import Path
+from secrets import token_hex
 
 from filelock import FileLock, Timeout
 
@@ -57,14 +57,17 @@ def write_atomic(path: Path, text: str) -> None:
 def replacing(folder: Path, *, manifest: bool = True) -> Generator[Path]:
     """A temporary folder beside `folder`, which it becomes at the end, or nothing is left of it.
 
-    A `manifest` of SHA-256 digests is written last, for `verify`.
+    A `manifest` of SHA-256 digests is written last, for `verify`. Whatever wrote a file, its mode is the umask's.
     """
     with writing(folder):
-        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name[:12]}.", suffix=TORN))
+        temporary = folder.with_name(f".{folder.name[:12]}.{token_hex(4)}{TORN}")
+        temporary.mkdir()  # mkdtemp would shut others out whatever the umask says
         try:
             yield temporary
+            files = sorted(path for path in temporary.rglob("*") if path.is_file())
+            for path in files:
+                path.chmod(0o666 & temporary.stat().st_mode)  # safetensors writes through mkstemp
             if manifest:
-                files = sorted(path for path in temporary.rglob("*") if path.is_file())
                 digests = {str(path.relative_to(temporary)): file_digest(path) for path in files}
                 (temporary / MANIFEST).write_text(json.dumps(digests, indent=1), encoding="utf-8")
                 for path in [*files, temporary / MANIFEST]:
