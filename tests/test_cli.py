@@ -77,7 +77,7 @@ def test_nothing_heavy_is_imported_before_a_mistake_is_said(folder, words, code)
         (["optimizer.lrr=1"], ["optimizer.lrr: no such key; did you mean optimizer.lr"]),
         (["optimiser=adamw"], ["optimiser: no such key; did you mean optimizer"]),
         (["optimizer=adam"], ["optimizer=adam: no such choice; did you mean adamw?", "may be adamw, sgd"]),
-        (["model=lora"], ["model=lora: no such choice; type method=lora; model may be gru"]),
+        (["model=lora"], ["model=lora: no such choice; type method=lora; model may be gguf"]),
         (["clip=nope"], ["clip=nope: no such choice; did you mean none?; clip may be none, norm, value"]),
         (["data/world=compani"], ["data/world=compani: no such choice; did you mean companies?"]),
         (["experiment=reference"], ["experiment=reference: no such choice", "did you mean reference_defaults?"]),

@@ -246,7 +246,7 @@ def fitted(
     optimizer = lambda parameters: torch.optim.AdamW(parameters, lr=0.01)  # noqa: E731
     module = FineTuning(lm.model, [NextToken()], optimizer, Cosine(0.0, 2), Steps(steps, epochs))
     history, draw, said = [], Draw(last, sent), []
-    watching = [Measuring(frozenset(), lambda full: {}, history), StepLog(history), draw, *callbacks]
+    watching = [Measuring(frozenset(), lambda full: {}, history), StepLog(history, every=3), draw, *callbacks]
     resumable = Resumable(State(folder, history=history), tokenized.digest(), said.append)
     kept = ModelCheckpoint(folder / "checkpoints", "last", save_on_train_epoch_end=True, enable_version_counter=False)
     trainer = {

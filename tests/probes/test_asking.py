@@ -12,9 +12,11 @@ from truetune.data.form import in_chat_form
 from truetune.errors import UserError
 from truetune.models.language_model import in_dtype
 from truetune.probes.asking import Asking, AskingSettings, resolved
-from truetune.probes.measure import compare
+from truetune.probes.hallucination import Hallucination
+from truetune.probes.measure import compare, measure, noise_floor
 from truetune.probes.probe import Subject
 from truetune.probes.ranking import Ranking, log_likelihoods
+from truetune.probes.task import Task
 from truetune.scoring.item import Item, Measurement
 
 CHAT = "{% for m in messages %}{{ m.role }} {{ m.content }} {% endfor %}"
@@ -136,3 +138,15 @@ def test_only_large_models_are_measured_in_another_type(monkeypatch):
     monkeypatch.setattr("truetune.models.language_model.fast_dtype", lambda: torch.bfloat16)
     assert next(in_dtype(model, None).parameters()).dtype == torch.bfloat16
     assert next(model.parameters()).dtype == torch.float32
+
+
+def test_on_a_cpu_the_noise_floor_is_zero():
+    lm = bigram({"w1", "ask"}, {"ask": {"w1": 1.0}})
+    data, plain = Dataset([], task=[asked(1)], hallucination=[asked(1)]), asking("plain")
+    probes = [Task(plain), Hallucination(plain)]
+    before = measure(Subject(lm), data, probes, plain)
+    assert noise_floor(lm, before, data, probes, plain) == (
+        "noise floor: measured again, the base gives 0 of 2 answers otherwise, KL 0 nats per token"
+    )
+    changed = replace(before, items={"task": [replace(before.items["task"][0], answer="other")]})
+    assert "gives 1 of 1 answers otherwise" in noise_floor(lm, changed, data, probes, plain)

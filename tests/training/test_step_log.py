@@ -23,8 +23,7 @@ def logged(every, **clip):
         rows(lm),
         batch=1,
         optimizer=recording(seen),
-        callbacks=[watch, StepLog(history)],
-        log_every_n_steps=every,
+        callbacks=[watch, StepLog(history, every=every)],
         **clip,
     )
     return history, [gradients for _, gradients in seen], watch.weights, module
@@ -50,6 +49,12 @@ def test_loss_norm_rate_and_update_ratio_of_every_step():
             for parameter, value in zip(lm.model.parameters(), before, strict=True):
                 parameter.copy_(value)
         assert loss == pytest.approx(float(gradient(lm, [row])[0]), rel=1e-4)
+
+
+def test_each_step_of_a_short_run_is_logged_and_every_tenth_of_a_long_one(monkeypatch):
+    assert [row["step"] for row in logged(None)[0]] == list(range(1, 10))
+    monkeypatch.setattr("truetune.training.step_log.SHORT", 0)
+    assert [row["step"] for row in logged(None)[0]] == [9]
 
 
 def test_the_share_of_clipped_steps_counts_those_since_the_last_line():
@@ -96,7 +101,7 @@ def test_clipped_elements_are_those_that_sit_at_the_limit():
 
 def test_micro_batches_make_one_line_a_step():
     lm, history = language_model(), []
-    train(lm, rows(lm), batch=1, epochs=2, accumulate_grad_batches=4, callbacks=[StepLog(history)], log_every_n_steps=1)
+    train(lm, rows(lm), batch=1, epochs=2, accumulate_grad_batches=4, callbacks=[StepLog(history)])
     assert [(row["step"], row["epoch"]) for row in history] == [(1, 1), (2, 1), (3, 1), (4, 2), (5, 2), (6, 2)]
 
 

@@ -16,7 +16,7 @@ from truetune.models.language_model import LanguageModel, fastest, with_template
 from truetune.models.whole import Say
 from truetune.probes.baseline import measure_base
 from truetune.probes.known import adapted_to
-from truetune.probes.measure import compare, measure, notes
+from truetune.probes.measure import compare, measure, noise_floor, notes
 from truetune.probes.probe import Subject, true_answers
 from truetune.scoring.item import Measurement
 
@@ -37,6 +37,9 @@ def audit(run: Run, console: Console) -> dict[str, Any]:
                 probes = run.probes(asking)
                 data = with_battery(run, state, base, data, say)
                 state.base = measure_base(base, data, probes, asking, run.cache, say)
+                if run.measure.noise_floor:
+                    state.notes.append(noise_floor(base, state.base, data, probes, asking))
+                    say(state.notes[-1])
                 reference, (rows, shape) = Frozen(base.model), cut(base, data)
                 del base  # two models are held at once, not three
         with state.timed("measure"):

@@ -28,7 +28,7 @@ from truetune.probes.asking import Asking
 from truetune.probes.baseline import held_out_digest, measure_base
 from truetune.probes.knowledge import Knowledge, groups, summary
 from truetune.probes.known import adapted_to
-from truetune.probes.measure import compare, follow, measure, values
+from truetune.probes.measure import compare, follow, measure, noise_floor, values
 from truetune.probes.probe import Probe, Subject
 from truetune.probes.selection import selection
 from truetune.records.state import State
@@ -67,6 +67,9 @@ def train(run: TrainingRun, console: Console) -> dict[str, Any]:
         with state.timed("measure"):  # takes long: by now a row or a layer that does not fit has been refused
             questions = (with_battery(run, state, base, data, say), probes, run.asking)
             state.base = measure_base(base, *questions, run.cache, say)
+            if run.measure.noise_floor:
+                state.notes.append(noise_floor(base, state.base, *questions))
+                say(state.notes[-1])
         reference = Reference(base, data, state.known, run.loader.batch_size, run.seed, run.optimizer, run.trainer, say)
         stability = Stability(settings.on_nonfinite, say)
         with state.timed("prepare"):
@@ -198,7 +201,8 @@ def watch(run: TrainingRun, trainer: Trainer, state: State, guard: Stability, pr
     measuring = Measuring(epochs, probe, state.history, state.unknown_high, say, timed)
     state.stability = guard.report
     state.add_point(0, 0, values(compare(state.base, state.base)))
-    add_callbacks(trainer, first=[guard, measuring, StepLog(state.history, guard.report)])
+    log = StepLog(state.history, guard.report, run.trainer.get("log_every_n_steps"))
+    add_callbacks(trainer, first=[guard, measuring, log])
     for logger in trainer.loggers if run.checkpoint is None else ():
         logger.log_metrics(state.history[0]["metrics"], 0)
 

@@ -13,6 +13,7 @@ import torch
 from truetune.data.dataset import Dataset
 from truetune.data.values import Count, NotNegative, Text, YesOrNo
 from truetune.errors import UserError
+from truetune.models.frozen import Frozen
 from truetune.models.language_model import LanguageModel
 from truetune.probes.asking import Asking, AskingSettings
 from truetune.probes.likelihood import likelihood
@@ -106,6 +107,18 @@ def measure(subject: Subject, data: Dataset, probes: Sequence[Probe], asking: As
     if subject.base is not None:
         subject.base.rest()
     return Measurement(metrics | fit(subject, data, asking), items)
+
+
+def noise_floor(
+    base: LanguageModel, before: Measurement, data: Dataset, probes: Sequence[Probe], asking: Asking
+) -> str:
+    """How far the base is from itself when it is measured again, by the path of the tuned model: nothing on a CPU."""
+    again = measure(Subject(base, Frozen(base.model), resamples=0), data, probes, asking)
+    pairs = [pair for probe, items in before.items.items() for pair in zip(items, again.items[probe], strict=True)]
+    other = sum(first.answer != second.answer for first, second in pairs)
+    drifts = [each.value for name, each in again.metrics.items() if name.endswith("/kl_to_base_nats_per_token")]
+    kl = f", KL {max(drifts):.2g} nats per token" if drifts else ""
+    return f"noise floor: measured again, the base gives {other} of {len(pairs)} answers otherwise{kl}"
 
 
 def fit(subject: Subject, data: Dataset, asking: Asking) -> dict[str, Estimate]:

@@ -15,14 +15,16 @@ from truetune.records.state import StabilityReport
 from truetune.training.clipping import update_ratio
 from truetune.training.module import FineTuning
 
+SHORT = 200  # steps in all, below which each is logged: a curve of two dots shows nothing
 History = list[dict[str, Any]]
 
 
 class StepLog(Callback):
-    """Every so many steps and at the last; the counts of `stability` are logged as they stand at each line."""
+    """Every so many steps (each, if they are few) and at the last; the counts of `stability` as they stand at each."""
 
-    def __init__(self, history: History, stability: StabilityReport | None = None) -> None:
+    def __init__(self, history: History, stability: StabilityReport | None = None, every: int | None = None) -> None:
         self.history, self.stability = history, stability or StabilityReport()
+        self.every = every
         self._step = self._epoch = self._tokens = 0
         self._clipped: list[bool] = []
         self._since = time.perf_counter()
@@ -39,8 +41,11 @@ class StepLog(Callback):
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         """The activations are gone: no more memory is needed than the optimizer took."""
-        step, every = trainer.global_step + 1, max(1, trainer.log_every_n_steps)  # pyright: ignore[reportAttributeAccessIssue]
-        if isinstance(pl_module, FineTuning) and (step == pl_module.steps.total or step % every == 0):
+        if not isinstance(pl_module, FineTuning):
+            return
+        step, total = trainer.global_step + 1, pl_module.steps.total
+        every = self.every or (1 if total < SHORT else 10)
+        if step == total or step % every == 0:
             self._before = [p.detach().clone() for p in pl_module.parameters() if p.requires_grad]
 
     def on_train_batch_end(
