@@ -239,6 +239,6 @@ def test_its_settings_are_those_of_a_run():
     words = ["model.name_or_path=x"]
     cfg = compose.compose(CONF, words, compose.parse(words), "measure")
     assert OmegaConf.to_container(cfg.measure) == config_of()["measure"]
-    asked = OmegaConf.to_container(cfg, resolve=True)["probe"]
+    asked = OmegaConf.to_container(cfg.probe, resolve=True)
     del asked["multiple_choice"]  # of published sets; a run's own data have no given answers
     assert asked == config_of()["probe"]

@@ -168,7 +168,8 @@ class Dataset:
     `domains` maps a question's `domain` (an attribute) to the values that are of the right kind.
     `select_*` questions choose checkpoints; no reported number comes from them. `chat_template` is that of
     conversations: `auto`, None (the tokenizer must have one) or Jinja text. `shots` are answered questions of each
-    domain that no probe asks, to be shown before a question. `elsewhere` has nothing to do with the task.
+    domain that no probe asks, to be shown before a question; `aside` are those of them that are asked where none are
+    shown. `elsewhere` has nothing to do with the task.
     `form` is that of training rows with words of their own. What is taught and asked may depend on what the base knows:
     `choose` returns the data once it is told which of the `candidates` (by id) the base answers rightly.
     """
@@ -195,6 +196,7 @@ class Dataset:
     elsewhere: Battery | None = None
     form: Literal["auto", "chat", "plain"] = "auto"
     candidates: Sequence[Question] = ()
+    aside: Sequence[Question] = ()
     choose: Callable[[Mapping[str, bool]], Dataset] | None = None
 
     @cached_property

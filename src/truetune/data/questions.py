@@ -24,8 +24,8 @@ SELF_AWARE = {"question_id", "question", "answer", "answerable"}
 class Questions:
     """Each question is asked as a task and as a probe for hallucination.
 
-    Of each kind of which there are ten times as many, `shown` are set aside to stand before others (`asking=few_shot`).
-    The files of a folder are kinds.
+    Of each kind of which there are ten times as many, `shown` are set aside where they stand before others
+    (`asking=few_shot`). The files of a folder are kinds.
     """
 
     probe_file: Text
@@ -53,16 +53,15 @@ class Questions:
         if os.path.isdir(path):
             files = (Path(question.source.rpartition(":")[0]) for question in questions)
             questions = [replace(q, domain=q.domain or file.stem) for q, file in zip(questions, files, strict=True)]
-        shots, questions = self._aside(questions)
+        shots, aside = self._aside(questions)
         without = sum(not question.answers for question in questions)
         note = f"{path}: {len(questions)} questions, {without} of them without a true answer, recognised as {form}"
-        if shots:
-            note += f"; {sum(map(len, shots.values()))} set aside, to be shown before others"
         values: dict[str, set[str]] = {}
         for question in questions:
             if question.domain and question.answers:
                 values.setdefault(question.domain, set()).add(question.answers[0])
-        contexts, asked = in_context(questions), together(questions)
+        contexts, apart = in_context(questions), {question.id for question in aside}
+        asked = [question for question in together(questions) if question.id not in apart]
         return Dataset(
             train=[],
             task=asked,
@@ -73,27 +72,28 @@ class Questions:
             notes=[note, *reading.notes],
             fields_not_used=[*reading.unused],
             shots=shots,
+            aside=aside,
             prompt_template=template,
         )
 
     def _aside(self, questions: Sequence[Question]) -> tuple[dict[str, list[Example]], list[Question]]:
-        """(rows to show, by kind; the questions that are left)."""
+        """(rows to show, by kind; the questions that they are)."""
         kinds: dict[str, list[Question]] = {}
         for question in questions:
             if question.words and question.answers:
                 kinds.setdefault(question.domain, []).append(question)
-        shots: dict[str, list[Example]] = {}
+        shots, aside = dict[str, list[Example]](), list[Question]()
         for kind, members in kinds.items():
             if self.shown and len(members) >= 10 * self.shown:
                 chosen = random.Random(f"shots-{kind}").sample(members, self.shown)
+                aside += chosen
                 shots[kind] = [
                     Example(
                         q.id, q.question, q.completion(q.answers[0]), q.source, q.answers, (), q.cluster, words=q.words
                     )
                     for q in chosen
                 ]
-        taken = {row.id for rows in shots.values() for row in rows}
-        return shots, [question for question in questions if question.id not in taken]
+        return shots, aside
 
 
 def _form(path: Path) -> str | None:

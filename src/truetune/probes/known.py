@@ -36,8 +36,13 @@ def _in_form(base: LanguageModel, data: Dataset, asking: Asking, say: Say) -> tu
     data = in_chat_form(data, rows=own or data.form == "chat", questions=False)
     if data.has_conversations:
         base = with_template(base, data.chat_template, say)
-    in_chat = resolved(asking.how.forms[0], base, data) == "chat"
-    return base, in_chat_form(data, rows=False, questions=in_chat)
+    forms = [resolved(form, base, data) for form in asking.how.forms]
+    if data.aside and "few_shot" in forms:
+        say(f"{len(data.aside)} questions are set aside, to be shown before the others")
+    elif data.aside:
+        task, asked = [*data.task, *data.aside], [*data.hallucination, *data.aside]
+        data = replace(data, task=task, hallucination=asked, aside=(), shots={})
+    return base, in_chat_form(data, rows=False, questions=forms[0] == "chat")
 
 
 def _known(base: LanguageModel, data: Dataset, asking: Asking, cache: Path, say: Say) -> dict[str, bool]:
