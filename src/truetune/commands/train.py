@@ -40,7 +40,7 @@ from truetune.training.pretraining import load_base
 from truetune.training.preview import preview
 from truetune.training.progress import ProgressLine
 from truetune.training.resumable import Resumable
-from truetune.training.schedules import Steps, steps_per_epoch
+from truetune.training.schedules import ENDLESS, Steps, steps_per_epoch
 from truetune.training.stability import Stability
 from truetune.training.step_log import StepLog
 from truetune.training.tensorboard import log_final
@@ -73,11 +73,11 @@ def train(run: TrainingRun, console: Console) -> dict[str, Any]:
         reference = Reference(base, data, state.known, run.loader.batch_size, run.seed, run.optimizer, run.trainer, say)
         stability = Stability(settings.on_nonfinite, say)
         with state.timed("prepare"):
-            module = fine_tuning(run, tuned, rows, reference, stability, trainer.world_size)
+            module = fine_tuning(run, tuned, rows, reference, stability, trainer)
         subject = Subject(tuned, reference.frozen, run.decoding)
-        watch(run, trainer, state, stability, partial(follow, subject, *questions, state.base), say)
-        words = f"fine-tuning on {len(rows.rows)} rows, {module.steps.epochs} epochs"
-        progress = ProgressLine(console, words, module.steps.total)
+        probe = partial(follow, subject, *questions, state.base)
+        watch(run, trainer, state, stability, probe, module.steps, say)
+        progress = ProgressLine(console, plan(run, rows, module.steps), module.steps.total)
         resumable = Resumable(state, f"{rows.digest()} {tuned.digest} {held_out_digest(data)}", say)
         add_callbacks(trainer, last=[progress, resumable])  # after all that goes into a checkpoint
         reference.frozen.rest()
@@ -174,29 +174,43 @@ def tokenized(run: TrainingRun, data: Dataset, tuned: LanguageModel, say: Say) -
 
 
 def fine_tuning(
-    run: TrainingRun, tuned: LanguageModel, rows: TokenizedData, reference: Reference, guard: Stability, devices: int
+    run: TrainingRun,
+    tuned: LanguageModel,
+    rows: TokenizedData,
+    reference: Reference,
+    guard: Stability,
+    trainer: Trainer,
 ) -> FineTuning:
-    trainer, objectives = run.trainer, run.objectives
-    for objective in objectives:
+    """The Trainer has made of `fast_dev_run` and `overfit_batches` limits like any others."""
+    for objective in run.objectives:
         if bind := getattr(objective, "bind", None):
             bind(reference)
-    limit = trainer.get("overfit_batches") or trainer.get("limit_train_batches", 1.0)
-    per_epoch = steps_per_epoch(rows.lines, run.loader.batch_size, trainer["accumulate_grad_batches"], devices, limit)
+    windows = (trainer.accumulate_grad_batches, trainer.world_size, trainer.limit_train_batches)
+    per_epoch = steps_per_epoch(rows.lines, run.loader.batch_size, *windows)
     return FineTuning(
         tuned.model,
-        objectives,
+        run.objectives,
         run.optimizer,
         run.schedule,
-        Steps(per_epoch, trainer["max_epochs"]),
+        Steps(per_epoch, trainer.max_epochs or 0, trainer.max_steps),
         compiled=getattr(run.prepared.builder, "compile", False),
         at_targets=isinstance(run.prepared.builder, Pretrained),
         on_nonfinite=guard.not_finite,
     )
 
 
-def watch(run: TrainingRun, trainer: Trainer, state: State, guard: Stability, probe: Probing, say: Say) -> None:
+def plan(run: TrainingRun, rows: TokenizedData, steps: Steps) -> str:
+    """What is about to be done, in words."""
+    words, time = f"fine-tuning on {len(rows.rows)} rows", run.trainer.get("max_time")
+    words += f", {steps.passes} {'epoch' if steps.passes == 1 else 'epochs'}" if steps.total < ENDLESS else ""
+    return f"{words}, for {time} at most" if time else words
+
+
+def watch(
+    run: TrainingRun, trainer: Trainer, state: State, guard: Stability, probe: Probing, steps: Steps, say: Say
+) -> None:
     """Begins the history and the curves; what logs and measures comes before the configuration's own callbacks."""
-    last, timed = run.trainer["max_epochs"], partial(state.timed, "measure_while_training")
+    timed, last = partial(state.timed, "measure_while_training"), steps.passes if steps.total < ENDLESS else 1 << 10
     epochs = epochs_to_measure(last, run.measure.points) - {last}
     measuring = Measuring(epochs, probe, state.history, state.unknown_high, say, timed)
     state.stability = guard.report

@@ -11,7 +11,7 @@ from truetune.config.values import KEYS, REQUIRED
 from truetune.errors import UserError
 from truetune.scoring.answers import normalise
 from truetune.scoring.metrics import METRICS
-from truetune.training.schedules import batches_per_epoch, steps_per_epoch
+from truetune.training.schedules import Steps, batches_per_epoch, steps_per_epoch
 
 if TYPE_CHECKING:
     from truetune.data.dataset import Dataset, Question
@@ -93,6 +93,10 @@ def trainer(config: Mapping[str, Any]) -> None:
         raise UserError(f"trainer.strategy={trainer['strategy']}: {reason}; type trainer=ddp, with method=lora")
     if trainer.get("gradient_clip_val") is None and trainer.get("gradient_clip_algorithm") == "value":
         raise UserError("trainer.gradient_clip_algorithm=value needs trainer.gradient_clip_val; type clip=value")
+    if trainer["max_epochs"] == -1 and trainer.get("max_steps", -1) < 0 and not trainer.get("max_time"):
+        raise UserError(
+            "trainer.max_epochs=-1 never ends; type +trainer.max_steps=... or +trainer.max_time=00:01:00:00"
+        )
     if trainer.get("max_steps", -1) == 0:
         raise UserError("trainer.max_steps=0 trains nothing; raise it, or leave it out to go by trainer.max_epochs")
     if lr_end > lr:
@@ -128,17 +132,18 @@ def length(config: Mapping[str, Any], rows: int, *, more: bool) -> list[str]:
     devices = trainer.get("devices", 1)
     devices = len(devices) if isinstance(devices, list) else 1 if devices == "auto" else devices  # auto: any number
     batches, accumulate = batches_per_epoch(rows, batch, devices), trainer["accumulate_grad_batches"]
-    limit = trainer.get("limit_train_batches", 1.0)
+    limited = "overfit_batches" if trainer.get("overfit_batches") else "limit_train_batches"
+    limit = trainer.get(limited, 1.0)
     if isinstance(limit, float) and int(batches * limit) == 0 and not more:
-        reason = f"trainer.limit_train_batches={limit} of {batches} batches is none"
+        reason = f"trainer.{limited}={limit} of {batches} batches is none"
         raise UserError(f"{reason}; raise it or lower loader.batch_size")
-    steps = steps_per_epoch(rows, batch, accumulate, devices) * trainer["max_epochs"]
+    per_epoch, most = steps_per_epoch(rows, batch, accumulate, devices, limit), trainer.get("max_steps", -1)
+    steps = Steps(per_epoch, trainer["max_epochs"], most).total
     limits = {key: schedule[key] for key in ("warmup_steps", "decay_steps") if key in schedule}
-    if sum(limits.values()) > steps and not more:
+    if sum(limits.values()) > steps and not more and not trainer.get("fast_dev_run"):
+        by = "max_steps" if steps == most else "max_epochs"
         words = " + ".join(f"schedule.{key}={value}" for key, value in limits.items())
-        raise UserError(
-            f"{words} is above the run's {steps} steps (trainer.max_epochs={trainer['max_epochs']}); lower it"
-        )
+        raise UserError(f"{words} is above the run's {steps} steps (trainer.{by}={trainer[by]}); lower it")
     window = devices * batch * accumulate
     return [] if more or rows >= window else [f"{rows} rows do not fill one step of {window}: an epoch is one step"]
 

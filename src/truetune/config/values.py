@@ -29,7 +29,7 @@ KEYS: dict[str, Any] = {
     "optimizer.fused": Optional[YesOrNo],
     "optimizer.momentum": BelowOne,
     "trainer._target_": Literal["lightning.pytorch.Trainer"],
-    "trainer.max_epochs": Count,
+    "trainer.max_epochs": Count | Literal[-1],
     "trainer.accelerator": Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu"],
     "trainer.devices": Count | Literal["auto"] | Annotated[list[CountOrZero], Field(min_length=1)],
     "trainer.precision": PRECISIONS,

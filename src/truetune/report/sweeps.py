@@ -36,9 +36,11 @@ class RecordedRun:
         """How far a run came that was pruned, or stopped early; or nothing."""
         if self.record is None or self.status != "finished" or not self.record["history"]:
             return ""
-        last = max(entry["epoch"] for entry in self.record["history"])
-        planned = self.record["config"].get("trainer", {}).get("max_epochs", 0)
-        return f"ended at epoch {last} of {planned}" if last < planned else ""
+        last, step = (max(entry[key] for entry in self.record["history"]) for key in ("epoch", "step"))
+        trainer = self.record["config"].get("trainer", {})
+        planned, steps = trainer.get("max_epochs", 0), trainer.get("max_steps", -1)
+        as_planned = last >= planned or 0 < steps <= step or trainer.get("fast_dev_run") or trainer.get("max_time")
+        return "" if as_planned else f"ended at epoch {last} of {planned}"
 
     def quantity(self, name: Quantity) -> Estimate | None:
         """`gain` is tuned - base on the task, `kept` the share of what the base had right that the tuned model has."""

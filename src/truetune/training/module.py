@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from lightning import LightningModule
+from lightning.pytorch.callbacks import Timer
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -18,7 +19,7 @@ from truetune.errors import Diverged, UserError, gathered
 from truetune.models.logits import CHUNK, body, forward, head, parts_into_head, states
 from truetune.training.clipping import GradientStatistics, gradient_statistics
 from truetune.training.objectives import Micro, NextToken, Objective
-from truetune.training.schedules import Progress, Schedule, Steps
+from truetune.training.schedules import Schedule, Steps
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
 
@@ -198,9 +199,17 @@ class FineTuning(LightningModule):
         peak = float(optimizer.param_groups[0]["lr"])
         self._groups = [{key: group[key] for key in group if key != "params"} for group in optimizer.param_groups]
 
-        total, steps = self.steps.total, self.steps
-        rates = LambdaLR(
-            optimizer,
-            lambda step: self._schedule(Progress(step, step // steps.per_epoch, total, steps.epochs), peak) / peak,
-        )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": rates, "interval": "step"}}
+        def factor(step: int) -> float:
+            return self._schedule(self.steps.progress(step, self._time_share()), peak) / peak
+
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}}
+
+    def _time_share(self) -> float:
+        """How much of the Trainer's max_time is gone, on every rank the same; 0 where there is none."""
+        share = 0.0
+        for timer in (callback for callback in self.trainer.callbacks if isinstance(callback, Timer)):  # pyright: ignore
+            elapsed, remaining = timer.time_elapsed(), timer.time_remaining()
+            if remaining is not None:
+                share = max(share, min(1.0, elapsed / max(elapsed + remaining, 1e-9)))
+                share = self.trainer.strategy.broadcast(share)
+        return share

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from truetune.errors import rank
 from truetune.training.module import FineTuning
+from truetune.training.schedules import ENDLESS
 
 PLAIN_LINE_SECONDS, BAR_SECONDS = 15.0, 0.2
 
@@ -28,7 +29,8 @@ class ProgressLine(Callback):
     """Optimizer steps of one fit; the words come from the caller, the loss from the module."""
 
     def __init__(self, console: Console, words: str, total_steps: int) -> None:
-        self.console, self.words, self.total = console, words, total_steps
+        self.console, self.words = console, words
+        self.total = None if total_steps == ENDLESS else total_steps
         self._bar: progress.Progress | None = None
         self._task = progress.TaskID(0)
         self._shown = time.monotonic()
@@ -37,7 +39,7 @@ class ProgressLine(Callback):
         if not trainer.is_global_zero:
             return
         if not self.console.is_terminal:
-            speaker(self.console)(f"{self.words}: {self.total} steps")
+            speaker(self.console)(self.words + (f": {self.total} steps" if self.total else ""))
             return
         columns = (
             *("{task.description}", progress.BarColumn(bar_width=24), progress.MofNCompleteColumn()),
@@ -56,7 +58,7 @@ class ProgressLine(Callback):
         if self._bar is not None and (waited > BAR_SECONDS or step == self.total):
             self._bar.update(self._task, completed=step, loss=loss)
         elif self._bar is None and waited > PLAIN_LINE_SECONDS:
-            speaker(self.console)(f"{self.words}: step {step} of {self.total}, loss {loss}")
+            speaker(self.console)(f"{self.words}: step {step}{f' of {self.total}' if self.total else ''}, loss {loss}")
         else:
             return
         self._shown = time.monotonic()

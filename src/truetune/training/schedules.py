@@ -3,22 +3,37 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from truetune.data.values import Count, CountOrZero, NotNegative, Share
 
+ENDLESS = sys.maxsize  # the steps of a fit that time alone ends
+
 
 @dataclass(frozen=True)
 class Steps:
-    """How many optimizer steps a fit takes."""
+    """How many optimizer steps a fit takes, by the Trainer's own limits: -1 is none."""
 
     per_epoch: int
     epochs: int
+    max_steps: int = -1
 
     @property
     def total(self) -> int:
-        return self.per_epoch * self.epochs
+        limits = (self.per_epoch * self.epochs, self.max_steps)
+        return min((limit for limit in limits if limit >= 0), default=ENDLESS)
+
+    @property
+    def passes(self) -> int:
+        """Number of epochs that are begun: `max_steps` may cut the last one short."""
+        return -(-self.total // self.per_epoch)
+
+    def progress(self, step: int, time_share: float = 0.0) -> Progress:
+        """Before the step after `step`; where time runs out first, its share that is gone tells the number of steps."""
+        total = min(self.total, round(step / time_share)) if step and time_share else self.total
+        return Progress(step, step // self.per_epoch, total, max(1, -(-total // self.per_epoch)))
 
 
 @dataclass(frozen=True)
