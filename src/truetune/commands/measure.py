@@ -7,16 +7,15 @@ from typing import Any
 
 from rich.console import Console
 
-from truetune.commands.session import begin, recording, with_battery
+from truetune.commands.session import begin, measure_first, recording, with_battery
 from truetune.config.run import Run
 from truetune.data.dataset import Dataset
 from truetune.data.tokens import Encoder, TokenRow
 from truetune.models.frozen import Frozen
 from truetune.models.language_model import LanguageModel, fastest, with_template
 from truetune.models.whole import Say
-from truetune.probes.baseline import measure_base
 from truetune.probes.known import adapted_to
-from truetune.probes.measure import compare, measure, noise_floor, notes
+from truetune.probes.measure import compare, measure, notes
 from truetune.probes.probe import Subject, true_answers
 from truetune.scoring.item import Measurement
 
@@ -36,10 +35,7 @@ def audit(run: Run, console: Console) -> dict[str, Any]:
                 asking = asking.fixed(base, data)  # both are asked in the form of the first
                 probes = run.probes(asking)
                 data = with_battery(run, state, base, data, say)
-                state.base = measure_base(base, data, probes, asking, run.cache, say)
-                if run.measure.noise_floor:
-                    state.notes.append(noise_floor(base, state.base, data, probes, asking))
-                    say(state.notes[-1])
+                measure_first(run, state, base, data, probes, asking, say)
                 reference, (rows, shape) = Frozen(base.model), cut(base, data)
                 del base  # two models are held at once, not three
         with state.timed("measure"):

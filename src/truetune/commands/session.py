@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 import warnings
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -22,8 +22,10 @@ from truetune.errors import Diverged, rank
 from truetune.models.language_model import LanguageModel
 from truetune.models.pretrained import Pretrained
 from truetune.models.tiny import Embedded
-from truetune.probes.baseline import affordable
-from truetune.probes.measure import only_at_ends
+from truetune.probes.asking import Asking
+from truetune.probes.baseline import affordable, measure_base
+from truetune.probes.measure import noise_floor, only_at_ends
+from truetune.probes.probe import Probe
 from truetune.records.files import IN_USE, owned, remove_torn
 from truetune.records.state import State
 from truetune.records.versions import command_line
@@ -31,6 +33,7 @@ from truetune.report import run_page
 from truetune.report.summary import print_table
 from truetune.training.progress import speaker
 
+Say = Callable[[str], None]
 ADVICE = (
     ".*does not have many workers.*",
     ".*`_lru_cache`.*",
@@ -101,6 +104,16 @@ def with_battery(run: Run, state: State, base: LanguageModel, data: Dataset, say
         say(note)
         state.notes.append(note)
     return data
+
+
+def measure_first(
+    run: Run, state: State, base: LanguageModel, data: Dataset, probes: Sequence[Probe], asking: Asking, say: Say
+) -> None:
+    """The untouched base and, where that is asked for, how far it is from itself."""
+    state.base = measure_base(base, data, probes, asking, run.cache, say)
+    if run.measure.noise_floor:
+        state.notes.append(noise_floor(base, state.base, data, probes, asking))
+        say(state.notes[-1])
 
 
 def quiet() -> None:

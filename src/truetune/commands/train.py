@@ -12,7 +12,7 @@ from lightning import Trainer, seed_everything
 from rich.console import Console
 
 from truetune.commands.export import save_model
-from truetune.commands.session import begin, recording, with_battery
+from truetune.commands.session import begin, measure_first, recording, with_battery
 from truetune.config.run import TrainingRun
 from truetune.data.dataset import Dataset
 from truetune.data.module import TokenizedData
@@ -25,10 +25,10 @@ from truetune.models.language_model import LanguageModel
 from truetune.models.logits import check_packing
 from truetune.models.pretrained import Pretrained
 from truetune.probes.asking import Asking
-from truetune.probes.baseline import held_out_digest, measure_base
+from truetune.probes.baseline import held_out_digest
 from truetune.probes.knowledge import Knowledge, groups, summary
 from truetune.probes.known import adapted_to
-from truetune.probes.measure import compare, follow, measure, noise_floor, values
+from truetune.probes.measure import compare, follow, measure, values
 from truetune.probes.probe import Probe, Subject
 from truetune.probes.selection import selection
 from truetune.records.state import State
@@ -66,10 +66,7 @@ def train(run: TrainingRun, console: Console) -> dict[str, Any]:
             preview(rows.rows[: settings.preview] if rank() == 0 else [], tuned.tokenizer, console)
         with state.timed("measure"):  # takes long: by now a row or a layer that does not fit has been refused
             questions = (with_battery(run, state, base, data, say), probes, run.asking)
-            state.base = measure_base(base, *questions, run.cache, say)
-            if run.measure.noise_floor:
-                state.notes.append(noise_floor(base, state.base, *questions))
-                say(state.notes[-1])
+            measure_first(run, state, base, *questions, say)
         reference = Reference(base, data, state.known, run.loader.batch_size, run.seed, run.optimizer, run.trainer, say)
         stability = Stability(settings.on_nonfinite, say)
         with state.timed("prepare"):

@@ -85,10 +85,10 @@ class Asking:
         """
         if not questions:
             return []
-        first, *others = (resolved(form, subject.lm, data) for form in self.how.forms)
-        items = self._items(subject, questions, data, first)
+        forms = [resolved(form, subject.lm, data) for form in self.how.forms]
+        items = self._items(subject, questions, data, forms[0])
         places = [place for place, q in enumerate(questions) if q.words and q.answers and not q.rule]
-        for form in others if places else ():
+        for form in forms[1:] if places else ():
             again = self._items(subject, [questions[place] for place in places], data, form)
             for place, item in zip(places, again, strict=True):
                 items[place] = replace(items[place], also={**items[place].also, form: item.outcome})
@@ -169,16 +169,16 @@ class Asking:
     def notes(self, lm: LanguageModel, questions: Sequence[Question], data: Dataset) -> list[str]:
         """On the form of asking, on questions that the context has no room for, and on true answers longer than any."""
         notes: list[str] = []
-        forms = [resolved(form, lm, data) for form in self.how.forms]
-        room = self.room(lm, questions, forms[0])
+        form = resolved(self.how.forms[0], lm, data)
+        room = self.room(lm, questions, form)
         if self.max_new_tokens is None and questions:
             words = {"chat": "in the model's chat form", "few_shot": f"after {self.how.shots} answered questions"}
             free = any(question.words for question in questions)
-            form = words.get(forms[0], "as they stand") if free else "as they stand"
-            notes.append(f"{len(questions)} questions are asked {form}; answers have up to {room.tokens} tokens")
+            put = words.get(form, "as they stand") if free else "as they stand"
+            notes.append(f"{len(questions)} questions are asked {put}; answers have up to {room.tokens} tokens")
         left = lm.context_length - room.tokens
         encoder = Encoder(lm.tokenizer)
-        long = [q for q in questions if len(encoder.prompt(self.prompt(q, forms[0], data))) > left]
+        long = [q for q in questions if len(encoder.prompt(self.prompt(q, form, data))) > left]
         if long:
             notes.append(
                 f"{len(long)} questions are over the {left} tokens that the context of {lm.context_length} leaves them "

@@ -82,7 +82,7 @@ def read(
 
 def cached(output: Any, times: int = 1) -> Any:
     """The cache that a pass has filled, each row repeated; None where the architecture keeps none that can be."""
-    cache = getattr(output, "cache", None) or getattr(output, "past_key_values", None)
+    cache: Any = getattr(output, "cache", None) or getattr(output, "past_key_values", None)
     if not hasattr(cache, "batch_repeat_interleave"):
         return None
     cache.batch_repeat_interleave(times)

@@ -25,7 +25,7 @@ SORTS = {
 class Sort(NamedTuple):
     name: str
     meaning: str
-    count: int
+    total: int
     examples: list[tuple[Item, Item]]
 
 
@@ -72,13 +72,13 @@ def _by_kind(
         kinds.setdefault(pair[0].domain, []).append(pair)
     table: list[Kind] = []
     for name, members in kinds.items() if len(kinds) > 1 else ():
-        n = len(members)
-        shares = [("right", *(sum(pair[when].outcome == "right" for pair in members) / n for when in (0, 1)))]
+        hits = {"right": [(before.outcome == "right", after.outcome == "right") for before, after in members]}
         for form in members[0][0].also:
-            shares.append(
-                (form, *(sum(pair[when].also.get(form) == "right" for pair in members) / n for when in (0, 1)))
-            )
+            right = [(before.also.get(form), after.also.get(form)) for before, after in members]
+            hits[form] = [(one == "right", other == "right") for one, other in right]
         if first[0]:
-            shares.append(("ranks first", *(sum(pair[0].id in ids for pair in members) / n for ids in first)))
+            hits["ranks first"] = [(before.id in first[0], after.id in first[1]) for before, after in members]
+        n = len(members)
+        shares = [(way, sum(b for b, _ in pairs) / n, sum(a for _, a in pairs) / n) for way, pairs in hits.items()]
         table.append(Kind(name, n, shares))
     return table
