@@ -9,7 +9,7 @@ from fabricate import run_folder, sweep_folder
 from truetune.commands.report import render
 from truetune.errors import UserError
 from truetune.report.run import Run
-from truetune.report.sweeps import read_sweep, settings
+from truetune.report.sweeps import over_seeds, read_sweep, settings
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,9 @@ def test_runs_that_differ_in_seed_alone_are_averaged(folder: Path) -> None:
     values = [kept.value for job in groups[0].runs if (kept := job.quantity("kept"))]
     assert mean is not None
     assert mean.value == pytest.approx(sum(values) / 3)
-    assert "Mean over seeds" in render(folder).read_text(encoding="utf-8")
+    assert mean.ends is None, "three seeds are shown one by one"
+    shown = ", ".join(f"<b>{value:.3f}</b>" for value in values)
+    assert shown in render(folder).read_text(encoding="utf-8")
 
 
 def test_kept_is_one_minus_lost_with_its_interval_turned_round(folder: Path) -> None:
@@ -107,3 +109,77 @@ def test_a_broken_index_is_a_user_error(tmp_path: Path, content: str) -> None:
     (tmp_path / "sweep.json").write_text(content)
     with pytest.raises(UserError, match="not the index"):
         read_sweep(tmp_path)
+
+
+def sweep_of(folder: Path, *words: str, keep: float = 0.7) -> Path:
+    """A finished run for each line of overrides; a higher seed keeps less."""
+    jobs = [{"number": number, "overrides": line.split()} for number, line in enumerate(words)]
+    for number, line in enumerate(words):
+        seed = int(line.partition("seed=")[2].split()[0]) if "seed=" in line else 0
+        run_folder(folder / str(number), seed, keep=keep - 0.1 * seed + (0.2 if "method=replay" in line else 0))
+    (folder / "sweep.json").write_text(json.dumps({"jobs": jobs}))
+    return folder
+
+
+def sentence(folder: Path) -> str:
+    page = render(folder).read_text(encoding="utf-8")
+    return page.split("<h1>")[1].split("</h1>")[0]
+
+
+def test_a_repeated_seed_is_no_further_seed(tmp_path: Path) -> None:
+    same = sweep_of(tmp_path / "same", "seed=1", "seed=1", "seed=1 paths.log_dir=elsewhere")
+    assert settings(read_sweep(same)) == []
+    assert "not counted, a setting and seed again: 1, 2" in render(same).read_text(encoding="utf-8")
+    more = sweep_of(tmp_path / "more", "seed=1", "seed=2 paths.log_dir=here", "seed=1 paths.log_dir=elsewhere")
+    (group,) = settings(read_sweep(more))
+    assert [run.number for run in group.runs] == [0, 1]
+    assert len(group.values("kept")) == 2
+
+
+def test_of_a_repeat_the_measured_run_counts(tmp_path: Path) -> None:
+    folder = sweep_of(tmp_path, "seed=1", "seed=1", "seed=2")
+    (folder / "0" / "run.json").unlink()
+    assert [run.number for run in settings(read_sweep(folder))[0].runs] == [1, 2]
+
+
+def test_from_five_seeds_on_the_interval_is_within_what_a_share_can_be(tmp_path: Path) -> None:
+    folder = sweep_of(tmp_path, *(f"seed={seed}" for seed in range(5)), keep=0.9)
+    (group,) = settings(read_sweep(folder))
+    kept = group.mean("kept")
+    assert kept is not None
+    assert kept.ends is not None
+    assert 0 <= kept.ends[0] < kept.value < kept.ends[1] <= 1
+
+
+@pytest.mark.parametrize(("values", "ends"), [([1, 1, 1, 1, 0], (0.0, 1.0)), ([0.9, 0.8], None), ([0.5], None)])
+def test_no_interval_leaves_the_range_of_a_share(values: list[float], ends: tuple[float, float] | None) -> None:
+    assert over_seeds(values, least=0.0).ends == pytest.approx(ends, abs=0.25)
+
+
+def test_the_frontier_compares_means_over_the_seeds_that_all_settings_have(tmp_path: Path) -> None:
+    words = ["method=plain seed=1", "method=plain seed=2", "method=replay seed=2", "method=replay seed=1"]
+    both = sentence(sweep_of(tmp_path / "both", *words))
+    assert "2 settings, by means over seeds 1, 2," in both
+    assert "seed 1" not in both
+    folder = sweep_of(tmp_path / "one", *words, "method=replay seed=3")
+    assert "by means over seeds 1, 2," in sentence(folder)
+    assert "of a seed that not all settings have: 4" in render(folder).read_text(encoding="utf-8")
+
+
+def test_runs_of_different_seeds_are_not_compared(tmp_path: Path) -> None:
+    apart = sentence(sweep_of(tmp_path / "apart", "method=plain seed=1", "method=replay seed=2"))
+    assert "share no seed, so none is called better" in apart
+    assert "gains most" not in apart
+    alone = sentence(sweep_of(tmp_path / "alone", "seed=1", "seed=2"))
+    assert "The 2 measured runs differ in the seed alone" in alone
+    one = sentence(sweep_of(tmp_path / "one", "method=plain seed=1", "method=replay seed=1"))
+    assert "run 0 (plain)" in one or "run 1 (replay)" in one
+
+
+def test_tables_show_only_what_varies(tmp_path: Path) -> None:
+    folder = sweep_of(tmp_path, *(f"seed={seed} trainer.max_epochs=3 paths.log_dir=d{seed}" for seed in (1, 2)))
+    page = render(folder).read_text(encoding="utf-8")
+    headings = page.split("<th")
+    assert any(">seed</th>" in heading for heading in headings)
+    assert not any("log_dir" in heading or "max_epochs" in heading for heading in headings[1:-1])
+    assert "trainer.max_epochs=3 in all" in page

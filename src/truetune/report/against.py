@@ -11,15 +11,13 @@ import numpy as np
 from truetune.errors import UserError
 from truetune.records.record import read_items
 from truetune.records.run_folder import items_file
-from truetune.report.sweeps import RecordedRun, is_seed
-from truetune.scoring.estimates import Estimate, mean_t_interval
+from truetune.report.sweeps import Overrides, RecordedRun, distinct, over_seeds
+from truetune.scoring.estimates import Estimate
 from truetune.scoring.item import Item
 from truetune.scoring.lost_and_kept import join
 from truetune.scoring.metrics import metric
 from truetune.scoring.paired import flips_p, holm, t_test
 from truetune.scoring.rates import clusters
-
-Overrides = tuple[tuple[str, str], ...]
 
 
 class Fault(NamedTuple):
@@ -65,16 +63,16 @@ class Comparison:
 
     @property
     def difference(self) -> Estimate:
-        """Mean over seeds, run - plain, with Student's interval."""
-        return mean_t_interval(self.differences)
+        """Mean over seeds, run - plain."""
+        return over_seeds(self.differences)
 
 
 def compared(runs: Sequence[RecordedRun]) -> list[Comparison]:
-    """Every run that has a plain counterpart on the same items, for every quantity."""
+    """Every run that has a plain counterpart on the same items, for every quantity; repeats are left out."""
     plain: dict[Overrides, RecordedRun] = {}
     others: list[tuple[Overrides, RecordedRun]] = []
-    for run in runs:
-        rest = tuple(sorted((key, value) for key, value in run.overrides.items() if key != "method"))
+    for run in distinct(runs):
+        rest = tuple((key, value) for key, value in (*run.setting, *run.seed) if key != "method")
         if run.overrides.get("method", "plain").strip("[]") == "plain":
             plain[rest] = run
         else:
@@ -135,6 +133,5 @@ def _compared(run: RecordedRun, plain: RecordedRun, quantity: str) -> Comparison
         return None
     faults, of_plain = (np.array([fault.is_fault(pair[which]) for pair in pairs], float) for which in (0, 1))
     more, fewer = int((faults > of_plain).sum()), int((of_plain > faults).sum())
-    setting = tuple((key, value) for key, value in run.overrides.items() if not is_seed(key))
     p = flips_p(of_plain, faults, clusters([pair[0] for pair in pairs]))
-    return Comparison(quantity, setting, (run.number,), more, fewer, len(pairs), ((more - fewer) / len(pairs),), p)
+    return Comparison(quantity, run.setting, (run.number,), more, fewer, len(pairs), ((more - fewer) / len(pairs),), p)

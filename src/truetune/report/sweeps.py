@@ -4,7 +4,7 @@ import json
 import math
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -14,6 +14,10 @@ from truetune.records.run_folder import REPORT, TABLE, WORDS, noted
 from truetune.scoring.estimates import Estimate, mean_t_interval
 
 Quantity = Literal["gain", "kept", "made_up", "score"]
+Overrides = tuple[tuple[str, str], ...]
+
+PLACES = ("paths.", "hydra.")  # keys of where a run is kept, not of what it does
+FEWEST_SEEDS = 5  # for Student's interval: over two seeds it is 13 standard errors wide
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,16 @@ class RecordedRun:
     @property
     def has_page(self) -> bool:
         return (self.folder / REPORT).is_file()
+
+    @property
+    def seed(self) -> Overrides:
+        return tuple((key, value) for key, value in sorted(self.overrides.items()) if is_seed(key))
+
+    @property
+    def setting(self) -> Overrides:
+        """All that was typed but seeds and places; of a run of which nothing is known its number."""
+        words = sorted(self.overrides.items()) if self.overrides else [("", str(self.number))]
+        return tuple((key, value) for key, value in words if not is_seed(key) and not key.startswith(PLACES))
 
     @property
     def ended_early(self) -> str:
@@ -63,16 +77,29 @@ class RecordedRun:
 
 @dataclass(frozen=True)
 class Setting:
-    """Runs that differ only in their seed."""
+    """Runs that differ only in their seed, one for each seed."""
 
     overrides: dict[str, str]
     runs: tuple[RecordedRun, ...]
 
-    def mean(self, name: Quantity) -> Estimate | None:
-        """Over seeds; None unless every run has the quantity, since a mean over survivors would flatter."""
+    def values(self, name: Quantity) -> list[float]:
+        """One per seed; empty unless every run has the quantity, since a mean over survivors would flatter."""
         estimates = [run.quantity(name) for run in self.runs]
         values = [estimate.value for estimate in estimates if estimate is not None]
-        return mean_t_interval(values) if len(values) == len(estimates) else None
+        return values if len(values) == len(estimates) else []
+
+    def mean(self, name: Quantity) -> Estimate | None:
+        values = self.values(name)
+        return over_seeds(values, least=-1.0 if name == "gain" else 0.0) if values else None
+
+
+def over_seeds(values: Sequence[float], least: float = -1.0) -> Estimate:
+    """Mean of shares or, from -1 on, of their differences; from five seeds on with the possible part of Student's
+    interval."""
+    mean = mean_t_interval(values)
+    if mean.ends is None or len(values) < FEWEST_SEEDS:
+        return Estimate(mean.value, mean.n)
+    return replace(mean, low=max(least, mean.ends[0]), high=min(1.0, mean.ends[1]))
 
 
 def read_sweep(sweep_dir: Path) -> list[RecordedRun]:
@@ -113,10 +140,9 @@ def overridden(runs: Sequence[RecordedRun]) -> list[str]:
 
 
 def varied(runs: Sequence[RecordedRun], *, seeds: bool = True) -> list[str]:
-    """The override keys that tell runs apart, all of them where none does; without `seeds` what else varied."""
-    keys = overridden(runs)
-    keys = [key for key in keys if len({run.overrides.get(key) for run in runs}) > 1] or keys
-    return [key for key in keys if seeds or not is_seed(key)]
+    """The override keys that tell runs apart; without `seeds` what else varied. Where a run is kept is no matter."""
+    keys = [key for key in overridden(runs) if len({run.overrides.get(key) for run in runs}) > 1]
+    return [key for key in keys if not key.startswith(PLACES) and (seeds or not is_seed(key))]
 
 
 def is_seed(key: str) -> bool:
@@ -133,14 +159,38 @@ def named(run: RecordedRun, keys: Sequence[str]) -> str:
     return ", ".join(words) or "as configured"
 
 
+def distinct(runs: Sequence[RecordedRun]) -> list[RecordedRun]:
+    """One run for each setting and seed, a measured one if there is any: a repeat adds no evidence."""
+    first: dict[tuple[Overrides, Overrides], RecordedRun] = {}
+    for run in sorted(runs, key=lambda run: run.quantity("gain") is None):
+        first.setdefault((run.setting, run.seed), run)
+    return sorted(first.values(), key=lambda run: run.number)
+
+
 def settings(runs: Sequence[RecordedRun]) -> list[Setting]:
-    """Only settings with at least two runs that name their seed: else there is nothing to average."""
-    groups: dict[tuple[tuple[str, str], ...], list[RecordedRun]] = {}
-    for run in runs:
-        shared = tuple((key, value) for key, value in run.overrides.items() if not is_seed(key))
-        if len(shared) < len(run.overrides):
-            groups.setdefault(shared, []).append(run)
-    return [Setting(dict(shared), tuple(group)) for shared, group in groups.items() if len(group) > 1]
+    """Only settings with at least two seeds that were typed: else there is nothing to average."""
+    groups: dict[Overrides, list[RecordedRun]] = {}
+    for run in distinct(runs):
+        if run.seed:
+            groups.setdefault(run.setting, []).append(run)
+    return [Setting(dict(setting), tuple(group)) for setting, group in groups.items() if len(group) > 1]
+
+
+def comparable(runs: Sequence[RecordedRun]) -> tuple[list[Setting], str]:
+    """Measured settings over the seeds that all of them share, and why they are not compared, if they are not.
+
+    Then each run stands for itself, as it does where all are of one seed.
+    """
+    groups: dict[Overrides, dict[Overrides, RecordedRun]] = {}
+    measured = [run for run in distinct(runs) if run.quantity("gain") and run.quantity("kept")]
+    for run in measured:
+        groups.setdefault(run.setting, {})[run.seed] = run
+    seeds = {run.seed for run in measured}
+    shared = [seed for seed in sorted(seeds) if all(seed in group for group in groups.values())]
+    if len(seeds) < 2 or len(groups) < 2 or not shared:
+        why = "differ in the seed alone" if len(groups) < 2 else "share no seed"
+        return [Setting(run.overrides, (run,)) for run in measured], why if len(seeds) > 1 else ""
+    return [Setting(dict(key), tuple(group[seed] for seed in shared)) for key, group in groups.items()], ""
 
 
 def tabulated(runs: Sequence[RecordedRun]) -> list[list[str]]:
