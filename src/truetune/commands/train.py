@@ -91,7 +91,7 @@ def train(run: TrainingRun, console: Console) -> dict[str, Any]:
         state.add_point(step, epoch, values(state.final))
         if settings.save_model:
             save_model(subject.lm, run.run_dir)
-        log_final(trainer.loggers, state.config, state.base, state.final, trainer.global_step)
+        log_final(trainer.loggers, run.run_dir, state.config, state.base, state.final, trainer.global_step)
     say(f"curves: tensorboard --logdir {run.run_dir}")
     return state.record
 

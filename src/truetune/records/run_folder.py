@@ -47,6 +47,18 @@ def noted(folder: Path, file: Path) -> Any:
     return OmegaConf.to_container(_loaded(folder, file), resolve=False)
 
 
+def swept(folder: Path) -> list[str]:
+    """The keys that tell a run from the others of its sweep; none without a sweep around it."""
+    try:
+        jobs = json.loads((folder.absolute().parent / TABLE).read_text(encoding="utf-8"))["jobs"]
+        lines = [[str(word) for word in job["overrides"]] for job in jobs]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    common = set[str].intersection(*map(set, lines)) if lines else set[str]()
+    keys = (word.lstrip("+").partition("=")[0] for line in lines for word in line if word not in common)
+    return list(dict.fromkeys(keys))
+
+
 def hydra_setting(folder: Path, key: str) -> Any:
     """What Hydra noted down of a run or a sweep under `hydra.{key}`; None if nothing. Raises UserError."""
     from omegaconf import OmegaConf

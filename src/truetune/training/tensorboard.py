@@ -3,33 +3,57 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers import TensorBoardLogger
 
+from truetune.errors import UserError
 from truetune.records.record import leaves
+from truetune.records.run_folder import WORDS, hydra_setting, noted, swept
 from truetune.scoring.item import Item, Measurement
 from truetune.scoring.metrics import metric
 from truetune.scoring.paired import delta
 
 SAMPLES = 20
-NOT_HYPER_PARAMETERS = ("data.world", "paths", "resume", "callbacks", "logger", "measure.abstention_phrases")
+MOST = 15  # hyper-parameters: TensorBoard's parallel coordinates show nothing of more
+ALWAYS = ("seed", "model", "data", "method")
+NOT_HYPER_PARAMETERS = ("paths", "hydra", "resume", "callbacks", "logger", "run.save_model", "allow")
+
+
+def hyper_parameters(folder: Path, config: Mapping[str, Any]) -> dict[str, int | float | str]:
+    """What a sweep varies, what else was typed, and what the run is of; values as `config` has them.
+
+    Of a group (`method=lora`) the value is the choice. Without Hydra's notes in the folder only the seed is known.
+    """
+    choices: dict[str, Any] = {}
+    words: list[str] = []
+    with suppress(UserError):
+        words = [str(word) for word in noted(folder, WORDS)]
+        choices = dict(hydra_setting(folder, "runtime.choices") or {})
+    values = {**dict(leaves(config)), **{key: choice for key, choice in choices.items() if choice is not None}}
+    typed = [word.lstrip("+").partition("=")[0] for word in words]
+    first = [key for key in [*swept(folder), *typed] if key in values and not key.startswith(NOT_HYPER_PARAMETERS)]
+    first = [key for key in dict.fromkeys(first) if key not in ALWAYS or key in swept(folder)]
+    always = [key for key in ALWAYS if key in values and key not in first]
+    chosen = {key: values[key] for key in [*first[: MOST - len(always)], *always]}
+    return {key: value if isinstance(value, (int, float, str)) else str(value) for key, value in chosen.items()}
 
 
 def log_final(
-    loggers: Sequence[Any], config: Mapping[str, Any], base: Measurement, final: Measurement, step: int
+    loggers: Sequence[Any], folder: Path, config: Mapping[str, Any], base: Measurement, final: Measurement, step: int
 ) -> None:
     """Lightning's own call writes hyper-parameters before there are metrics, so its HPARAMS tab stays empty."""
     scalars = {f"baseline/{name}": e.value for name, e in base.metrics.items()}
     scalars |= {f"delta/{name}": e.value for name, e in delta(base, final).items()}
-    metrics = {name: e.value for name, e in final.metrics.items()}
-    settings = {key: value for key, value in leaves(config) if not key.startswith(NOT_HYPER_PARAMETERS)}
-    hyper = {k: v if isinstance(v, (int, float, str)) else str(v) for k, v in settings.items() if "_target_" not in k}
+    names = sorted(final.metrics, key=lambda name: (name != "balance/score", not name.startswith("balance/")))
+    metrics = {name: final.metrics[name].value for name in names}
     for logger in loggers:
         if isinstance(logger, TensorBoardLogger):
             for probe, items in final.items.items():
                 logger.experiment.add_text(f"samples/{probe}", "\n".join(_table(base.items.get(probe, []), items)), 0)
-            logger.log_hyperparams(hyper, metrics, step)
+            logger.log_hyperparams(hyper_parameters(folder, config), metrics, step)
             logger.log_metrics(scalars, step)
             lines = [f"| `{name}` | {metric(name).label} | {metric(name).definition} |" for name in metrics]
             logger.experiment.add_text("metrics", "\n".join(["| name | label | meaning |", "|---|---|---|", *lines]), 0)
