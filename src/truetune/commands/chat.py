@@ -20,7 +20,9 @@ from truetune.data.dataset import Dataset, Prompt, Turn
 from truetune.data.rows.forms import fill
 from truetune.models.language_model import LanguageModel, fastest, with_template
 from truetune.models.pretrained import Pretrained
+from truetune.probes.asking import Asking
 from truetune.probes.decoding import Answer, greedy_answers
+from truetune.probes.known import in_form
 from truetune.records.earlier import modern
 from truetune.records.run_folder import go_to_origin
 from truetune.training.pretraining import load_base
@@ -89,8 +91,9 @@ def partners(run_dir: Path, config: Mapping[str, Any], model: Path) -> tuple[Par
     base = load_base(builder, data, Path(config["paths"]["cache_dir"]), silent)
     tuned = Pretrained(str(model), dtype=config["model"].get("dtype", "float32")).load()
     device = fastest(config["trainer"].get("accelerator", "auto"))
+    base, data = in_form(base, data, Asking(None, 1, ()), silent.print)
     if data.has_conversations:
-        base, tuned = (with_template(lm, data.chat_template, silent.print) for lm in (base, tuned))
+        tuned = with_template(tuned, data.chat_template, silent.print)
     return Partner("base", base.to(device), data), Partner("tuned", tuned.to(device), data)
 
 

@@ -33,7 +33,8 @@ class Hallucination:
             metrics.pop("hallucination/echo_rate", None)  # an audit knows nothing of the fine-tuning set
         if not data.domains:
             metrics.pop("hallucination/off_domain_rate", None)  # no values are known to be of the right kind
-        tried = [item for item in items if item.also]
+        pairs = zip(data.hallucination, items, strict=True)
+        tried = [item for question, item in pairs if question.words and question.answers and not question.rule]
         first = resolved(self.asking.how.forms[0], subject.lm, data)
         for form in {first: "", **tried[0].also} if tried else ():
             hits = [(item.outcome if form == first else item.also[form]) == "right" for item in tried]

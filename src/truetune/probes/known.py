@@ -22,16 +22,17 @@ def adapted_to(
     base: LanguageModel, data: Dataset, asking: Asking, cache: Path, say: Say
 ) -> tuple[LanguageModel, Dataset]:
     """The base with the template of its conversations, and the data in its form, chosen by what it knows."""
-    base, data = _in_form(base, data, asking, say)
+    base, data = in_form(base, data, asking, say)
     if data.choose is not None:
         chosen = data.choose(_known(base, data, asking, cache, say))
         for note in chosen.notes:
             say(note)
-        base, data = _in_form(base, chosen, asking, say)
+        base, data = in_form(base, chosen, asking, say)
     return base, data
 
 
-def _in_form(base: LanguageModel, data: Dataset, asking: Asking, say: Say) -> tuple[LanguageModel, Dataset]:
+def in_form(base: LanguageModel, data: Dataset, asking: Asking, say: Say) -> tuple[LanguageModel, Dataset]:
+    """Rows and questions as turns where the model has a chat form, which it then takes from the data's template."""
     own = data.form == "auto" and bool(base.tokenizer.chat_template)
     data = in_chat_form(data, rows=own or data.form == "chat", questions=False)
     if data.has_conversations:

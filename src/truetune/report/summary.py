@@ -56,7 +56,10 @@ def unfit(record: Mapping[str, Any]) -> float | None:
     """The base's greatest share of right answers over the forms of asking, if that is too little to lose any of it."""
     base: Mapping[str, Any] = record["base"]
     names = [name for name in base if name.startswith("hallucination/right_in_")]
-    shares = [base[name]["value"] for name in names or ("hallucination/known_right", "task/right") if base.get(name)]
+    own = (
+        () if "hallucination/known_right" in base else ("task/right",)
+    )  # a base made for its questions is another case
+    shares = [base[name]["value"] for name in names or own if base.get(name)]
     shares = [share for share in shares if share is not None]
     questions = "hallucination/rate" in base
     return max(shares) if questions and shares and max(shares) < UNFIT else None
