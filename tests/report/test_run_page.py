@@ -193,3 +193,64 @@ def test_delta_of_the_fabricated_run_is_the_records_own() -> None:
     base, tuned = measurements()
     run = json.loads(json.dumps(run_record(base, tuned)))
     assert run["delta"] == metrics_to_json(delta(base, tuned))
+
+
+def of(value: float, n: int = 100) -> Estimate:
+    return Estimate(value, n, max(0.0, value - 0.05), min(1.0, value + 0.05))
+
+
+def test_the_verdict_tells_what_is_no_longer_said_from_what_is_no_longer_known() -> None:
+    base = {"hallucination/known_right": of(0.8), "hallucination/right_in_chat": of(0.8)}
+    lost = {"lost/form": of(0.3), "lost/fact": of(0.1), "hallucination/lost_rate": of(0.4)}
+    text = verdict(record(base, {**base, "hallucination/known_right": of(0.4), **lost}))
+    assert "of 100 facts that the base answered, 40 are no longer said, 30 of which it still knows" in text
+
+
+def test_rows_and_all_else_are_told_apart(tmp_path: Path) -> None:
+    base = {"task/right": of(0.3), "elsewhere/made_up_rate": of(0.9), "elsewhere/known_right": of(0.5)}
+    elsewhere = {"elsewhere/lost_form": of(0.2, 50), "elsewhere/lost_fact": of(0.1, 50)}
+    run = record(base, {"task/right": of(0.8), "elsewhere/made_up_rate": of(1.0), **elsewhere})
+    text = verdict(run)
+    assert text.startswith("On your rows ")
+    assert "elsewhere, of 50 facts that the base answered, 15 are no longer said, 10 of which it still knows" in text
+    console = Console(width=130, record=True, file=(tmp_path / "screen").open("w"))
+    print_table(run, console)
+    lines = [line.strip() for line in console.export_text().splitlines()]
+    assert lines.index("On your rows") < lines.index("Elsewhere")
+
+
+def test_a_base_that_cannot_answer_gets_no_verdict_on_loss() -> None:
+    base = {
+        "task/right": of(0.05),
+        "hallucination/rate": of(0.9),
+        "hallucination/right_in_chat": of(0.05),
+        "hallucination/right_in_few_shot": of(0.1),
+    }
+    run = record(base, {**base, "hallucination/rate": of(0.5), "hallucination/lost_rate": of(0.4)})
+    assert "lost" not in verdict(run)
+    assert "answers 0.10 of these questions rightly" in caution(run)
+    (row,) = (row for row in rows(run) if row.metric == "hallucination/rate")
+    assert change(row) == ""
+    able = {**base, "hallucination/right_in_few_shot": of(0.5)}
+    assert "in the form of asking that suits it best" not in caution(record(able, able))
+
+
+def test_the_page_shows_the_items_of_each_sort(tmp_path: Path) -> None:
+    run_folder(tmp_path)
+    before = read_items(tmp_path / "items" / "hallucination.base.jsonl")
+    after = read_items(tmp_path / "items" / "hallucination.final.jsonl")
+    known = [replace(item, outcome="right") for item in before]
+    for when, items in (("base", before), ("final", after)):
+        rows_of = [replace(item, domain="a" if place % 2 else "b") for place, item in enumerate(items)]
+        write_items(tmp_path / "items" / f"hallucination.{when}.jsonl", rows_of)
+        write_items(tmp_path / "items" / f"knowledge.{when}.jsonl", known)
+    page = render(tmp_path).read_text(encoding="utf-8")
+    gone = sum(
+        one.outcome == "right" and other.outcome != "right"
+        for one, other in zip(before, after, strict=True)
+        if one.answers
+    )
+    assert gone > 0
+    assert f"<b>Lost in form: {gone}</b>" in page
+    assert "<b>Lost in fact: 0</b>" in page
+    assert 'data-label="ranks first">1.00 → 1.00' in page
