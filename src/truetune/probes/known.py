@@ -38,7 +38,8 @@ def in_form(base: LanguageModel, data: Dataset, asking: Asking, say: Say) -> tup
     if data.has_conversations:
         base = with_template(base, data.chat_template, say)
     forms = [resolved(form, base, data) for form in asking.how.forms]
-    if data.aside and "few_shot" in forms:
+    ranked_bare = any(q.domain and not q.statement for q in data.hallucination)
+    if data.aside and ("few_shot" in forms or ranked_bare):
         say(f"{len(data.aside)} questions are set aside, to be shown before the others")
     elif data.aside:
         task, asked = [*data.task, *data.aside], [*data.hallucination, *data.aside]

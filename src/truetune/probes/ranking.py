@@ -103,9 +103,11 @@ class Ranking:
         form: Form,
         data: Dataset,
     ) -> list[list[float]]:
-        """In chat form, answers stand in the sentence in which a model would give them."""
-        prompts = [self.asking.prompt(question, form, data) for question in questions]
+        """In chat form, answers stand in the sentence in which a model would give them; without one, behind shots."""
         heads = [q.statement.partition("{answer}")[0].rstrip() if form == "chat" else "" for q in questions]
+        has_shots = any(len(rows) >= self.asking.how.shots for rows in data.shots.values())
+        forms: list[Form] = [form if head or not has_shots else "few_shot" for head in heads]
+        prompts = [self.asking.prompt(q, each, data) for q, each in zip(questions, forms, strict=True)]
         return log_likelihoods(lm, prompts, heads, choices, self.asking)
 
     def _choices(self, question: Question, data: Dataset) -> list[str]:
