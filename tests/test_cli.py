@@ -3,17 +3,18 @@
 import json
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from command_line import CONF, TINY_WORLD, checked, refusal, typed
+from command_line import CONF, TINY_WORLD, checked, config_of, refusal, typed
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from truetune import cli
+from truetune import __version__, cli
 from truetune.commands import launch
 from truetune.errors import UserError
 from truetune.records import versions
@@ -43,6 +44,7 @@ def test_cfg_job_prints_what_would_run(folder):
 
 LOADED = """
 import sys
+from importlib.metadata import version
 from truetune.cli import train
 sys.argv = ["truetune", *sys.argv[1:]]
 try:
@@ -86,13 +88,23 @@ def test_nothing_heavy_is_imported_before_a_mistake_is_said(folder, words, code)
         (["curation.replay.ratio=0.3"], ["curation.replay.ratio: not a key of what is chosen; type method=replay"]),
         (["objective.kl_to_base.weight=1"], ["not a key of what is chosen; type method=kl_to_base"]),
         (["callbacks.median_pruning.runs=2"], ["not a key of what is chosen; type callbacks=prune"]),
-        (["++typo=1"], ["typo: no such key"]),
+        (["typo=1"], ["typo: no such key"]),
+        (["ckpt_path=last.ckpt"], ["ckpt_path: is a key of lightning-hydra-template; here resume=RUN_DIR goes on"]),
+        (["+ckpt_path=last.ckpt"], ["ckpt_path: is a key of lightning-hydra-template", "model.name_or_path=DIR"]),
+        (["train=false"], ["train: is a key of lightning-hydra-template; here truetune always trains"]),
+        (["+test=true"], ["test: is a key of lightning-hydra-template; here a run is always measured"]),
+        (["extras.print_config=true"], ["truetune --cfg job prints the configuration"]),
+        (["+extras.print_config=true"], ["truetune --cfg job prints the configuration"]),
+        (["paths.root_dir=x"], ["paths.root_dir: is a key of lightning-hydra-template; here paths.log_dir=..."]),
+        (["+paths.root_dir=x"], ["paths.root_dir: is a key of lightning-hydra-template; here paths.log_dir=..."]),
         (["+optimizer.lrr=1"], ["optimizer.lrr: no such key; did you mean optimizer.lr"]),
         (["~nope"], ["nope"]),
         (["seed"], ["seed: cannot be read as key=value"]),
         (["objective=["], ["objective=[: cannot be read as key=value", "quote special characters"]),
         (["clip=none,norm"], ["clip=none,norm: several values make a sweep; add -m"]),
         (["optimizer.lr=range(1,3)"], ["several values make a sweep; add -m"]),
+        (["-m", "optimizer.lr=interval(1e-5,1e-3)"], ["optimizer.lr=interval(1e-5,1e-3): only a search draws from"]),
+        (["-m", "method=glob(zz*)"], ["method=glob(zz*): no such choice; method may be dola"]),
         (["-m", "seed=0,x"], ["seed=x: should be a valid integer", "(job: seed=x)"]),
         (["-m", "clip=nope,norm"], ["clip=nope: no such choice"]),
         (["-m", "seed=0,1", "optimizer.lr=-1"], ["optimizer.lr=-1: should be greater than 0"]),
@@ -113,6 +125,32 @@ def test_a_mistake_on_the_command_line_is_named(words, said):
     for part in said:
         assert part in text
     assert "\n" not in text
+
+
+def test_a_sweep_over_the_names_of_a_group_is_checked_job_by_job():
+    assert checked("-m", "method=glob(l*)", *TINY_WORLD) is None
+    assert "(job: optimizer.lr=-1 method=l2_sp)" in refusal("-m", "optimizer.lr=-1", "method=glob(l*)")
+    assert "loader.batch_size=0" in refusal("-m", "schedule=glob([c*,l*],exclude=cos*)", "loader.batch_size=0")
+
+
+def test_a_key_of_ones_own_is_added_by_a_plus_and_recorded():
+    words = ("+note=hello", "+my.note=hello", "++mine=3", *TINY_WORLD)
+    assert not [note for note in checked(*words).data.notes if "your own" in note]
+    config = config_of(*words)
+    assert (config["note"], config["my"], config["mine"]) == ("hello", {"note": "hello"}, 3)
+    assert checked("-m", "+note=a,b", *TINY_WORLD) is None
+    typo = "+optimiser: recorded as a key of your own, which nothing reads; did you mean optimizer, optimized_metric?"
+    assert typo in checked("+optimiser.lr=1", *TINY_WORLD).data.notes
+
+
+@pytest.mark.parametrize("command", ["train", "measure", "report", "export", "chat"])
+def test_version_is_ours_and_that_of_what_it_stands_on(monkeypatch, capsys, command):
+    monkeypatch.setattr(sys, "argv", [command, "--version"])
+    with pytest.raises(SystemExit) as ended:
+        getattr(cli, command)()
+    assert ended.value.code == 0
+    stands_on = ", ".join(f"{name} {version(name)}" for name in ("torch", "lightning", "transformers"))
+    assert capsys.readouterr().out == f"truetune {__version__} ({stands_on})\n"
 
 
 def test_a_sweep_typed_without_its_flag_is_said_to_be_one_run():

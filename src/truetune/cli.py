@@ -25,6 +25,11 @@ def _guarded(main: Callable[[], None]) -> Callable[[], NoReturn]:
     @wraps(main)
     def command() -> NoReturn:
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # else threads of two runs at once spin, 20 times as slow
+        if "--version" in sys.argv[1:]:
+            from truetune.records import versions
+
+            print(versions.line())
+            raise SystemExit(0)
         debug = "--debug" in sys.argv
         if debug:
             sys.argv.remove("--debug")

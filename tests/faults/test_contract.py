@@ -76,7 +76,7 @@ def model(name):
 CASES = [
     # keys, groups and flags
     ("truetune", ["optimizer.lerning_rate=1"], ["optimizer.lerning_rate: no such key", "optimizer.lr"]),
-    ("truetune", ["+typo=1"], ["typo: no such key"]),
+    ("truetune", ["typo=1"], ["typo: no such key"]),
     ("truetune", ["typo.a.b=1"], ["typo.a.b: no such key"]),
     ("truetune", ["optimizer.lr=abc"], ["optimizer.lr=abc", "valid number"]),
     ("truetune", ["optimizer.lr="], ["optimizer.lr=", "valid number"]),

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from truetune.config.make import missing, near, no_such_key, validate
+from truetune.config.make import missing, near, no_such_key, of_the_template, validate
 from truetune.config.values import KEYS, REQUIRED
 from truetune.errors import UserError
 from truetune.scoring.answers import normalise
@@ -28,16 +28,24 @@ NEEDED: dict[Command, tuple[str, ...]] = {
 COLLECTIONS = ("objective", "probe", "curation", "adaptation", "decoding", "callbacks", "logger")  # objects by name
 
 
-def keys(config: Mapping[str, Any], command: Command) -> None:
-    """What can be said without importing a class: which keys there are, and the values of those in values.py."""
+def keys(config: Mapping[str, Any], command: Command, words: Sequence[str] = ()) -> list[str]:
+    """What can be said without importing a class: which keys there are, and the values of those in values.py.
+
+    A key that one of the `words` adds by a + is the user's own, recorded and read by nothing. Returns notes.
+    """
+    plus = [word.lstrip("+") for word in words if word.startswith("+")]
+    added = {word.partition("=")[0].partition(".")[0] for word in plus} - {"extras"}
+    notes: list[str] = []
     if command == "train" and "baseline" in config:
         raise UserError("baseline: a run measures its own base; truetune-measure compares any two models")
     top = sorted(
         {key.partition(".")[0] for key in KEYS} | {*NEEDED["train"], *NEEDED["measure"], *COLLECTIONS, "battery"}
     )
     for key, value in config.items():
-        if key not in top:
+        if key not in top and (key not in added or of_the_template(key, value)):
             raise UserError(no_such_key(key, top, value))
+        if key not in top and (similar := near(key, top)):
+            notes.append(f"+{key}: recorded as a key of your own, which nothing reads{similar}")
         inside: Mapping[str, Any] = value if isinstance(value, Mapping) and key not in KEYS else {}
         for name, inner in {key: value, **{f"{key}.{name}": inner for name, inner in inside.items()}}.items():
             if name in KEYS:
@@ -55,6 +63,7 @@ def keys(config: Mapping[str, Any], command: Command) -> None:
             raise UserError(missing(key))
     if command == "measure" and not {"name_or_path", "file"} & config["model"].keys():
         raise UserError("model: only model=pretrained, smollm2 and gguf have weights to measure; leave model=... out")
+    return notes
 
 
 def together(config: Mapping[str, Any], data: Dataset, objects: Mapping[str, Any]) -> list[str]:

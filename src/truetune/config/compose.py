@@ -13,13 +13,16 @@ from typing import TYPE_CHECKING, NoReturn
 
 import yaml
 from hydra import compose as hydra_compose
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path, get_args_parser
 from hydra.conf import HydraConf
+from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Glob
 from hydra.errors import HydraException, OverrideParseException
 from hydra.utils import get_object
 from hydra.version import setbase
@@ -84,9 +87,13 @@ def check(
         raise UserError("--cfg shows the configuration of one job; leave -m out")
     read_data.cache_clear()  # files may have changed since they were read
     prepared: Prepared | None = None
-    for overrides in _jobs(arguments)[:MOST_JOBS_CHECKED]:
+    jobs, drawn = _jobs(arguments, conf)
+    for overrides in jobs[:MOST_JOBS_CHECKED]:
         cfg = compose(conf, overrides, arguments, command)
         check_hydra(cfg, overrides)
+        if drawn and str(cfg.hydra.sweeper._target_).endswith(".BasicSweeper"):
+            problem = "only a search draws from an interval; type hparams_search=optuna, or a list of values"
+            raise UserError(f"{drawn[0]}: {problem}")
         if arguments.cfg:
             return None
         if many and cfg.get("resume"):
@@ -107,12 +114,9 @@ def check(
 def compose(conf: Path, overrides: list[str], arguments: argparse.Namespace, command: Command = "train") -> DictConfig:
     """Raises UserError for what Hydra can not compose."""
     logging.getLogger("hydra").setLevel(logging.ERROR)
-    path = create_config_search_path(str(Path(arguments.config_path or conf).absolute()))
-    if arguments.config_dir:
-        path.prepend("command-line", f"file://{Path(arguments.config_dir).absolute()}", anchor="schema")
     setbase("1.3")
     try:
-        Hydra.create_main_hydra2("truetune", path)
+        Hydra.create_main_hydra2("truetune", _search_path(arguments, conf))
         return hydra_compose(arguments.config_name or command, overrides, return_hydra_config=True)
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise UserError(_in_one_line(error, overrides, conf, command)) from None
@@ -120,10 +124,18 @@ def compose(conf: Path, overrides: list[str], arguments: argparse.Namespace, com
         GlobalHydra.instance().clear()
 
 
-def _jobs(arguments: argparse.Namespace) -> list[list[str]]:
-    """The grid that Hydra's basic sweeper makes; other sweepers draw their own values, which their jobs check."""
+def _search_path(arguments: argparse.Namespace, conf: Path) -> ConfigSearchPath:
+    path = create_config_search_path(str(Path(arguments.config_path or conf).absolute()))
+    if arguments.config_dir:
+        path.prepend("command-line", f"file://{Path(arguments.config_dir).absolute()}", anchor="schema")
+    return path
+
+
+def _jobs(arguments: argparse.Namespace, conf: Path) -> tuple[list[list[str]], list[str]]:
+    """The grid that Hydra's basic sweeper makes, and the words whose values a search draws, which its jobs check."""
+    loader = ConfigLoaderImpl(_search_path(arguments, conf))  # for glob(...), which goes over the names of a group
     try:
-        parsed = OverridesParser.create().parse_overrides(arguments.overrides)
+        parsed = OverridesParser.create(loader).parse_overrides(arguments.overrides)
     except OverrideParseException as error:
         problem = f"cannot be read as key=value ({first_line(error)}); quote special characters"
         raise UserError(f"{error.override}: {problem}") from None
@@ -131,8 +143,14 @@ def _jobs(arguments: argparse.Namespace) -> list[list[str]]:
     if swept and not arguments.multirun:
         raise UserError(f"{swept[0].input_line}: several values make a sweep; add -m")
     fixed = [override.input_line or "" for override in parsed if override not in swept]
-    grid = BasicSweeper.split_arguments([override for override in swept if override.is_discrete_sweep()], None)
-    return [[*fixed, *values] for values in grid[0]]
+    discrete = [override for override in swept if override.is_discrete_sweep()]
+    for override in discrete:
+        if isinstance(override.value(), Glob) and not list(override.sweep_string_iterator()):
+            choices = ", ".join(loader.get_group_options(override.key_or_group))
+            raise UserError(f"{override.input_line}: no such choice; {override.key_or_group} may be {choices}")
+    grid = BasicSweeper.split_arguments(discrete, None)
+    drawn = [override.input_line or "" for override in swept if override not in discrete]
+    return [[*fixed, *values] for values in grid[0]], drawn
 
 
 def check_hydra(cfg: DictConfig, overrides: Sequence[str]) -> None:

@@ -23,6 +23,18 @@ from truetune.records.record import leaves
 ALLOWED_PACKAGES = ("truetune", "torch", "lightning")
 OF_HYDRA = ("_target_", "_partial_", "_args_", "_convert_", "_recursive_")
 
+OF_THE_TEMPLATE = {  # keys of lightning-hydra-template, and what is typed here
+    "ckpt_path": "resume=RUN_DIR goes on with a run, model.name_or_path=DIR starts from a model",
+    "train": "truetune always trains; truetune-measure only measures",
+    "test": "a run is always measured at its end; truetune-measure measures any model",
+    "extras.print_config": "truetune --cfg job prints the configuration",
+    "extras.enforce_tags": "tags=[...] are never asked for",
+    "extras.ignore_warnings": "the advice of libraries is always left out",
+    "paths.root_dir": "paths.log_dir=... is where runs are written",
+    "paths.data_dir": "data.train_file=... names your rows",
+    "paths.work_dir": "relative paths begin where the command is typed",
+}
+
 
 def make(node: Mapping[str, Any], key: str, trusted: Collection[str] = (), **extra: Any) -> Any:
     """Hydra's instantiate of a node that has passed `check`; `extra` is what no configuration holds."""
@@ -169,10 +181,18 @@ def validate(key: str, value: Any, owner: type | None = None) -> None:
     raise UserError(f"{shown}: {' or '.join(reasons)}")
 
 
+def of_the_template(key: str, value: Any = None) -> str:
+    """What is typed instead of a key of lightning-hydra-template, or of one that holds such a key; or nothing."""
+    inside = [leaf for leaf, _ in leaves(value, f"{key}.")] if isinstance(value, Mapping) else [key]
+    return next((OF_THE_TEMPLATE[leaf] for leaf in inside if leaf in OF_THE_TEMPLATE), "")
+
+
 def no_such_key(key: str, known: Sequence[str], value: Any = None) -> str:
     """The line that refuses a key, with what it is called now or the nearest names."""
     if isinstance(value, Mapping):
         key = next((leaf for leaf, _ in leaves(value, f"{key}.") if leaf in MOVED_KEYS), key)
+    if instead := of_the_template(key, value):
+        return f"{key}: is a key of lightning-hydra-template; here {instead}"
     if key == "extras":
         return "extras: its keys are in measure, knowledge and run now; type such as run.threads=..."
     if key in MOVED_KEYS:

@@ -100,8 +100,9 @@ def prepare(cfg: DictConfig, command: Command = "train") -> Prepared:
     cfg = cfg.copy()
     cfg.paths.output_dir = "."  # known once Hydra has made the folder
     config = plain(cfg)
-    checks.keys(config, command)
-    trusted = _trusted(cfg, config)
+    words = _words(cfg)
+    own = checks.keys(config, command, words)
+    trusted = _trusted(cfg, config, words)
     make.check_allowed(config, "", trusted)
     # The model's folder and the data are looked at before the first class that imports torch, which takes seconds.
     builder: Any = make.make(config["model"], "model", trusted)
@@ -127,7 +128,7 @@ def prepare(cfg: DictConfig, command: Command = "train") -> Prepared:
             make.check(node, f"logger.{name}", trusted)  # made, it might reach for its server
     prepared = Prepared(data, *models, trusted=trusted)
     objects["battery"] = _battery(config, prepared)
-    notes = [*data.notes, *checks.questions(data.task), *checks.together(config, data, objects)]
+    notes = [*own, *data.notes, *checks.questions(data.task), *checks.together(config, data, objects)]
     return replace(prepared, data=replace(data, notes=notes))
 
 
@@ -145,7 +146,15 @@ def read_data(node: str, trusted: frozenset[str], _folder: str) -> tuple[Any, Da
     return source, source.load()
 
 
-def _trusted(cfg: DictConfig, config: dict[str, Any]) -> frozenset[str]:
+def _words(cfg: DictConfig) -> list[str]:
+    """The overrides typed; none where Hydra has not composed the configuration."""
+    if not ("hydra" in cfg or HydraConfig.initialized()):
+        return []
+    hydra: Any = cfg.hydra if "hydra" in cfg else HydraConfig.get()
+    return [str(word) for word in hydra.overrides.task]
+
+
+def _trusted(cfg: DictConfig, config: dict[str, Any], words: list[str]) -> frozenset[str]:
     """Beside our own classes: packages allowed by `+allow=[...]`, and classes that files of the user's conf/ name.
 
     What stands before `resume=` was read from a run folder, which anyone may have made: it allows nothing.
@@ -154,7 +163,6 @@ def _trusted(cfg: DictConfig, config: dict[str, Any]) -> frozenset[str]:
     if packages <= {*make.ALLOWED_PACKAGES} or not ("hydra" in cfg or HydraConfig.initialized()):
         return frozenset()
     hydra: Any = cfg.hydra if "hydra" in cfg else HydraConfig.get()
-    words = [str(word) for word in hydra.overrides.task]
     resumed = [at for at, word in enumerate(words) if word.startswith("resume=") and word != "resume=null"]
     typed = words[resumed[-1] + 1 :] if resumed else words
     allowed: list[str] = config.get("allow") or []

@@ -34,7 +34,7 @@ KEYS: dict[str, Any] = {
     "trainer.devices": Count | Literal["auto"] | Annotated[list[CountOrZero], Field(min_length=1)],
     "trainer.precision": PRECISIONS,
     "trainer.accumulate_grad_batches": Count,
-    "trainer.log_every_n_steps": Count | None,
+    "trainer.log_every_n_steps": Optional[Count],
     "trainer.check_val_every_n_epoch": Count,
     "trainer.deterministic": YesOrNo | Literal["warn"],
     "trainer.gradient_clip_val": Optional[Positive],

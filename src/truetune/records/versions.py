@@ -48,6 +48,12 @@ def about(command: str, config: dict[str, Any], started: float, seconds: dict[st
     }
 
 
+def line() -> str:
+    """What `--version` says; no package is imported for it."""
+    beside = ", ".join(f"{name} {_version(name) or 'is not installed'}" for name in PACKAGES[:3])
+    return f"truetune {__version__} ({beside})"
+
+
 def command_line() -> str:
     """`truetune-measure`, or `truetune` however that was called, and the words typed.
 
