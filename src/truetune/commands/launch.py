@@ -17,6 +17,8 @@ from truetune.records.files import LOCK, in_use
 from truetune.records.run_folder import HYDRA, RECORD
 
 if TYPE_CHECKING:
+    from logging import LogRecord
+
     from omegaconf import DictConfig
 
     from truetune.config.checks import Command
@@ -121,12 +123,16 @@ def _job(cfg: DictConfig, prepared: Prepared | None = None) -> None:
     from truetune.config.run import TrainingRun, build, prepare
 
     run_dir = Path(HydraConfig.get().runtime.output_dir)
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(_without_secrets)
     try:
         run = build(cfg, prepared or prepare(cfg), run_dir)
         logging.raiseExceptions = False  # a full disk is reported once, not by the log file as well
         console = Console(stderr=True)
         if rank() == 0:
-            console.print("loading torch, lightning and transformers", highlight=False, soft_wrap=True)
+            words = "loading torch, lightning and transformers"
+            console.print(words, highlight=False, soft_wrap=True)
+            logging.getLogger("truetune").info(words)
         if isinstance(run, TrainingRun):
             from truetune.commands.train import train
 
@@ -136,10 +142,15 @@ def _job(cfg: DictConfig, prepared: Prepared | None = None) -> None:
 
             audit(run, console)
     except EXPECTED as error:
-        logging.getLogger("truetune").info("error: %s", secrets.hide(str(error)))
+        logging.getLogger("truetune").info("error: %s", error)
         _leave(run_dir, say_error(error), in_one_line(error))
     except SystemExit as ended:
         _leave(run_dir, ended.code, "it was asked to stop")
+
+
+def _without_secrets(record: LogRecord) -> bool:
+    record.msg, record.args = secrets.hide(record.getMessage()), ()
+    return True
 
 
 def _leave(run_dir: Path, code: Any, why: str) -> None:

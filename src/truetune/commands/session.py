@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -34,6 +35,7 @@ from truetune.report.summary import print_table
 from truetune.training.progress import speaker
 
 Say = Callable[[str], None]
+LOG = logging.getLogger("truetune")
 ADVICE = (
     ".*does not have many workers.*",
     ".*`_lru_cache`.*",
@@ -89,7 +91,9 @@ def recording(run: Run, say: Callable[[str], None]) -> Generator[State]:
             yield state
         page = run_page.render(run.run_dir)
         state.write_record()  # again: the page is among its files
-        print_table(state.record, Console())
+        screen = Console(record=True)
+        print_table(state.record, screen)
+        LOG.info("measured:\n%s", screen.export_text())
         say(f"report: {page.absolute()}")
 
 
@@ -124,9 +128,20 @@ def quiet() -> None:
         warnings.filterwarnings("ignore", message=words)
     warnings.filterwarnings("ignore", category=UserWarning, module="lightning")
     warnings.filterwarnings("ignore", category=FutureWarning)
+    if warnings.showwarning is not _logged:
+        _shown.append(warnings.showwarning)
+        warnings.showwarning = _logged
     threading.excepthook = _thread_failed
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
+
+
+_shown = [warnings.showwarning]
+
+
+def _logged(message: Warning | str, category: type[Warning], *where: Any, **options: Any) -> None:
+    _shown[-1](message, category, *where, **options)
+    LOG.info("%s: %s", category.__name__, message)
 
 
 def _thread_failed(failure: threading.ExceptHookArgs) -> None:

@@ -33,7 +33,7 @@ from truetune.probes.probe import Probe, Subject
 from truetune.probes.selection import selection
 from truetune.records.state import State
 from truetune.scoring.item import Measurement
-from truetune.training.fit import add_callbacks, best_checkpoint, fit, make_trainer, take_weights
+from truetune.training.fit import PROFILE, add_callbacks, best_checkpoint, fit, make_trainer, take_weights
 from truetune.training.measuring import Measuring, epochs_to_measure
 from truetune.training.module import FineTuning
 from truetune.training.pretraining import load_base
@@ -80,6 +80,7 @@ def train(run: TrainingRun, console: Console) -> dict[str, Any]:
         reference.frozen.rest()
         with state.timed("fine_tune"):
             fit(trainer, module, rows, seed=run.seed, checkpoint=run.checkpoint)
+        show_profile(run, say)
         if not trainer.is_global_zero:
             return {}  # rank 0 measures and writes
         tuned.to(trainer.strategy.root_device)  # a Trainer leaves it on the CPU
@@ -94,6 +95,12 @@ def train(run: TrainingRun, console: Console) -> dict[str, Any]:
         log_final(trainer.loggers, run.run_dir, state.config, state.base, state.final, trainer.global_step)
     say(f"curves: tensorboard --logdir {run.run_dir}")
     return state.record
+
+
+def show_profile(run: TrainingRun, say: Say) -> None:
+    """The table of trainer.profiler, if one was asked for: a file of each rank."""
+    for table in sorted(run.run_dir.glob(f"fit-{PROFILE}*.txt")):
+        say(table.read_text(encoding="utf-8").expandtabs().strip())
 
 
 def refuse_what_cannot_be_made(run: TrainingRun, trainer: Trainer) -> None:

@@ -17,6 +17,7 @@ from truetune.errors import RankFailed, UserError
 from truetune.training.checkpoints import AtomicCheckpointIO
 from truetune.training.module import FineTuning
 
+PROFILE = "profile"  # the table of trainer.profiler is written to fit-profile.txt
 SECONDS_TO_END = 10
 BACKENDS = ("gloo", "NCCL")  # whose errors say no more than that a connection is lost
 
@@ -42,6 +43,9 @@ def make_trainer(
         )
     except (TypeError, ValueError, MisconfigurationException) as error:
         raise UserError(f"trainer: {' '.join(str(error).split()).removeprefix('Trainer.__init__() ')}") from error
+    if run_dir is not None and arguments.get("profiler"):
+        profiler: Any = trainer.profiler  # pyright: ignore[reportAttributeAccessIssue]
+        profiler.dirpath, profiler.filename = run_dir, PROFILE
     precision = str(arguments.get("precision"))
     if precision.startswith("16") and str(trainer.precision).startswith("bf16"):
         raise UserError(

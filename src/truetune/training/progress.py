@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
@@ -19,10 +19,17 @@ PLAIN_LINE_SECONDS, BAR_SECONDS = 15.0, 0.2
 
 
 def speaker(console: Console) -> Callable[[str], None]:
-    """Plain words, one line each: a path must stay whole to be copied, and its brackets are no markup."""
-    if rank() > 0:
-        return lambda _: None
-    return partial(console.print, highlight=False, soft_wrap=True, markup=False)
+    """Plain words, one line each: a path must stay whole to be copied, and its brackets are no markup.
+
+    They go to truetune.log as well.
+    """
+
+    def say(text: str) -> None:
+        if rank() == 0:
+            console.print(text, highlight=False, soft_wrap=True, markup=False)
+            logging.getLogger("truetune").info("%s", text)
+
+    return say
 
 
 class ProgressLine(Callback):
@@ -38,9 +45,11 @@ class ProgressLine(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.is_global_zero:
             return
+        line = self.words + (f": {self.total} steps" if self.total else "")
         if not self.console.is_terminal:
-            speaker(self.console)(self.words + (f": {self.total} steps" if self.total else ""))
+            speaker(self.console)(line)
             return
+        logging.getLogger("truetune").info("%s", line)
         columns = (
             *("{task.description}", progress.BarColumn(bar_width=24), progress.MofNCompleteColumn()),
             *("loss {task.fields[loss]}", progress.TimeElapsedColumn(), "left", progress.TimeRemainingColumn()),
