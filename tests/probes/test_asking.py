@@ -83,7 +83,7 @@ def test_an_answer_after_shots_ends_with_its_line_and_counts_beside_the_first():
     lm = bigram({"w1", "ask", "\n", "no", "s1"}, {"w1": {"ask": 1.0}, "ask": {"no": 1.0}})
     data = Dataset([], shots={"": [shown(number) for number in range(5)]})
     items = asking("plain", "few_shot").ask(Subject(lm), [asked(1), replace(asked(2), words="")], data)
-    assert [set(item.also) for item in items] == [{"few_shot"}, set()]
+    assert [set(item.forms) for item in items] == [{"plain", "few_shot"}, set()]
 
 
 def test_a_true_answer_ranks_first_by_what_the_question_adds_to_its_likelihood():
@@ -111,15 +111,15 @@ def item(name, outcome, **fields):
 
 def test_a_loss_is_one_of_form_or_of_fact():
     """Of four that the base had right one is kept, one ranks first still, one is right in another form, one is gone."""
-    base = [item(name, "right", also={"few_shot": "right"}) for name in "abcd"] + [
-        item("e", "wrong", also={"x": "right"})
+    base = [item(name, "right", forms={"chat": "right", "few_shot": "right"}) for name in "abcd"] + [
+        item("e", "wrong", forms={"chat": "wrong", "few_shot": "right"})
     ]
     tuned = [
-        item("a", "right", also={"few_shot": "right"}),
-        item("b", "wrong", also={"few_shot": "wrong"}),
-        item("c", "abstained", also={"few_shot": "right"}),
-        item("d", "wrong", also={"few_shot": "wrong"}),
-        item("e", "right", also={"few_shot": "wrong"}),
+        item("a", "right", forms={"chat": "right", "few_shot": "right"}),
+        item("b", "wrong", forms={"chat": "wrong", "few_shot": "wrong"}),
+        item("c", "abstained", forms={"chat": "abstained", "few_shot": "right"}),
+        item("d", "wrong", forms={"chat": "wrong", "few_shot": "wrong"}),
+        item("e", "right", forms={"chat": "right", "few_shot": "wrong"}),
     ]
     ranked = [item(name, "right" if name == "b" else "wrong") for name in "abcde"]
     before = Measurement({}, {"hallucination": base, "knowledge": ranked})
@@ -127,7 +127,7 @@ def test_a_loss_is_one_of_form_or_of_fact():
     shares = {name: (estimate.value, estimate.n) for name, estimate in metrics.items() if name[:4] in ("lost", "gain")}
     assert shares == {"lost/form": (0.5, 4), "lost/fact": (0.25, 4), "gained/form": (1.0, 1), "gained/fact": (0.0, 1)}
     assert metrics["hallucination/lost_rate"].value == 0.75
-    untried = Measurement({}, {"hallucination": [replace(each, also={}) for each in tuned]})
+    untried = Measurement({}, {"hallucination": [replace(each, forms={}) for each in tuned]})
     assert "lost/form" not in compare(before, untried).metrics
 
 

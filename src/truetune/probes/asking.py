@@ -80,18 +80,18 @@ class Asking:
     def ask(self, subject: Subject, questions: Sequence[Question], data: Dataset) -> list[Item]:
         """Items in the questions' order; `kind` lacks `lost`, which needs the base's items (see `compare`).
 
-        Outcomes in forms beside the first are of the questions alone to which there is a true answer, and whose form
-        can be chosen.
+        Outcomes by form are of the questions alone to which there is a true answer, and whose form can be chosen.
         """
         if not questions:
             return []
         forms = [resolved(form, subject.lm, data) for form in self.how.forms]
         items = self._items(subject, questions, data, forms[0])
         places = [place for place, q in enumerate(questions) if q.words and q.answers and not q.rule]
-        for form in forms[1:] if places else ():
-            again = self._items(subject, [questions[place] for place in places], data, form)
+        for form in forms if places else ():
+            chosen = [questions[place] for place in places]
+            again = [items[place] for place in places] if form == forms[0] else self._items(subject, chosen, data, form)
             for place, item in zip(places, again, strict=True):
-                items[place] = replace(items[place], also={**items[place].also, form: item.outcome})
+                items[place] = replace(items[place], forms={**items[place].forms, form: item.outcome})
         return items
 
     def _items(self, subject: Subject, questions: Sequence[Question], data: Dataset, form: Form) -> list[Item]:

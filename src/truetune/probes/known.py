@@ -60,7 +60,7 @@ def _known(base: LanguageModel, data: Dataset, asking: Asking, cache: Path, say:
         say(f"asking the base {len(data.candidates)} questions, to learn which it knows")
     subject = Subject(base, resamples=0)
     items = both.ask(both.measured(subject), data.candidates, data)
-    known = {item.id: "right" in (item.outcome, *item.also.values()) for item in items}
+    known = {item.id: "right" in item.forms.values() for item in items}
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, json.dumps(known))

@@ -21,9 +21,8 @@ from truetune.probes.asking import Asking, Form, resolved
 from truetune.probes.batching import batches, cached, evaluating, padded, read
 from truetune.probes.probe import Subject
 from truetune.scoring.answers import key
-from truetune.scoring.estimates import rate
 from truetune.scoring.item import Item, Measurement
-from truetune.scoring.rates import clusters
+from truetune.scoring.rates import rates
 
 FEWEST = 5
 UNASKED = "Give an answer."  # stands for the question where the answer's own likelihood is wanted
@@ -55,8 +54,7 @@ class Ranking:
         if not questions:
             return Measurement()
         items = self.rank(subject, questions, data)
-        first = rate([item.outcome == "right" for item in items], clusters(items))
-        return Measurement({f"{self.name}/ranked_first": first}, {self.name: items})
+        return Measurement(rates(self.name, items), {self.name: items})
 
     def rankable(self, questions: Sequence[Question], data: Dataset) -> list[Question]:
         """Those with words of their own, a true answer, and enough values of its kind."""

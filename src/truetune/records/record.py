@@ -54,7 +54,7 @@ def item_from_json(row: dict[str, Any]) -> Item:
         population=str(row.get("population", "")),
         cluster=str(row.get("cluster", "")),
         domain=str(row.get("domain", "")),
-        also={str(form): str(outcome) for form, outcome in (row.get("also") or {}).items()},
+        forms={str(form): str(outcome) for form, outcome in (row.get("forms") or {}).items()},
         wrong=tuple(str(answer) for answer in row.get("wrong") or ()),
     )
 

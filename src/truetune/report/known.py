@@ -72,9 +72,9 @@ def _by_kind(
         kinds.setdefault(pair[0].domain, []).append(pair)
     table: list[Kind] = []
     for name, members in kinds.items() if len(kinds) > 1 else ():
-        hits = {"right": [(before.outcome == "right", after.outcome == "right") for before, after in members]}
-        for form in members[0][0].also:
-            right = [(before.also.get(form), after.also.get(form)) for before, after in members]
+        hits: dict[str, list[tuple[bool, bool]]] = {}
+        for form in members[0][0].forms:
+            right = [(before.forms.get(form), after.forms.get(form)) for before, after in members]
             hits[form] = [(one == "right", other == "right") for one, other in right]
         if first[0]:
             hits["ranks first"] = [(before.id in first[0], after.id in first[1]) for before, after in members]

@@ -22,7 +22,7 @@ class Item:
     population: str = ""
     cluster: str = ""
     domain: str = ""
-    also: dict[str, str] = field(default_factory=dict[str, str])
+    forms: dict[str, str] = field(default_factory=dict[str, str])
     wrong: tuple[str, ...] = ()
 
 

@@ -56,9 +56,9 @@ def refused(before: Sequence[Item], after: Sequence[Item]) -> Estimate:
 def known_ids(items: Sequence[Item], ranked: Sequence[Item]) -> set[str] | None:
     """Those whose true answer ranks first, or is right in another form of asking; None if some were not tried so."""
     first = {item.id: item.outcome == "right" for item in ranked}
-    if not all(item.also or item.id in first for item in items):
+    if not all(len(item.forms) > 1 or item.id in first for item in items):
         return None
-    return {item.id for item in items if first.get(item.id) or "right" in item.also.values()}
+    return {item.id for item in items if first.get(item.id) or "right" in item.forms.values()}
 
 
 def apart(

@@ -63,6 +63,13 @@ DEFINITIONS: dict[str, tuple[Callable[[Item], bool], Callable[[Item], float]]] =
     ),
     "hallucination/rate": (lambda item: True, lambda item: item.outcome == "wrong"),
     "hallucination/abstention_rate": (lambda item: True, lambda item: item.outcome == "abstained"),
+    "hallucination/right_in_chat": (lambda item: "chat" in item.forms, lambda item: item.forms["chat"] == "right"),
+    "hallucination/right_in_few_shot": (
+        lambda item: "few_shot" in item.forms,
+        lambda item: item.forms["few_shot"] == "right",
+    ),
+    "hallucination/right_in_plain": (lambda item: "plain" in item.forms, lambda item: item.forms["plain"] == "right"),
+    "knowledge/ranked_first": (lambda item: True, lambda item: item.outcome == "right"),
     "hallucination/correct_given_attempted": (
         lambda item: item.outcome in ("right", "wrong"),
         lambda item: item.outcome == "right",
