@@ -16,7 +16,7 @@ from truetune.methods.adaptation import Lora, Trained
 from truetune.models.language_model import LanguageModel
 from truetune.models.tokenizers import word_level
 from truetune.probes import decoding
-from truetune.probes.batching import evaluating
+from truetune.probes.batching import evaluating, together
 from truetune.probes.decoding import greedy_answers, sampled_answers
 
 PROMPTS = ["w1", "w2 w3 w4 w5 w6 w7 w8 w9", "w0 w0", "w9 w8 w7", "w5 w5 w5 w5 w5 w5 w5 w5 w5 w5 w5 w5"]
@@ -184,6 +184,7 @@ def test_samples_are_decided_by_the_seed():
 def test_a_prompt_read_once_gives_the_samples_of_one_read_for_each(make, monkeypatch):
     lm, read = make(), []
     how = {"samples": 4, "temperature": 3.0, "seed": 5, "max_new_tokens": 6, "batch_size": 64}
+    together(lm.model)  # is tried with a few passes, once
     forward = lm.model.forward
     lm.model.forward = wraps(forward)(lambda *a, **k: (read.append(k["attention_mask"].shape), forward(*a, **k))[1])
     shared = sampled_answers(lm, PROMPTS, **how)

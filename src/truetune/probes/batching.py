@@ -6,15 +6,20 @@ from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from inspect import signature
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from transformers import GenerationConfig
 
 from truetune.models.logits import bare
 
 SHARED = 16  # tokens that prompts must begin with in common for these to be read once
 UNLIMITED = 1 << 30
+WINDOWS = ("sliding_window", "window_size", "attention_window_size", "attention_chunk_size")
+Together = Literal["padded", "of equal length", "alone"]  # which rows may share a batch
+
+_together: dict[str, Together] = {}  # by architecture and its settings: copies of a model are not tried again
 
 
 @contextmanager
@@ -30,23 +35,32 @@ def evaluating(model: nn.Module) -> Generator[None]:
 
 
 def batches(
-    rows: Sequence[Sequence[int]], most_rows: int, most_tokens: int, more: int = 0, *, beginnings: bool = True
+    rows: Sequence[Sequence[int]],
+    most_rows: int,
+    most_tokens: int,
+    more: int = 0,
+    *,
+    beginnings: bool = True,
+    together: Together = "padded",
 ) -> Iterator[list[int]]:
     """Indices of rows that share a batch: of similar length and, if asked for, with a long beginning in common.
 
     `more` tokens are added to each row.
     """
-    times = Counter(tuple(row[:SHARED]) for row in rows if beginnings and len(row) > SHARED)
+    times = Counter(tuple(row[:SHARED]) for row in rows if beginnings and together == "padded" and len(row) > SHARED)
 
     def place(index: int) -> tuple[tuple[int, ...], int]:
         beginning = tuple(rows[index][:SHARED])
         return beginning if times[beginning] >= 8 else (), len(rows[index])
 
+    def apart(one: int, other: int) -> bool:
+        return place(one) != place(other) if together != "padded" else place(one)[0] != place(other)[0]
+
     batch: list[int] = []
     for index in sorted(range(len(rows)), key=place):
         tokens = (len(batch) + 1) * (len(rows[index]) + more)
-        full = len(batch) >= max(1, most_rows) or tokens > most_tokens
-        if batch and (full or place(batch[0])[0] != place(index)[0]):
+        full = len(batch) >= max(1, most_rows) or tokens > most_tokens or together == "alone"
+        if batch and (full or apart(batch[0], index)):
             yield batch
             batch = []
         batch.append(index)
@@ -81,9 +95,68 @@ def read(
 
 
 def cached(output: Any, times: int = 1) -> Any:
-    """The cache that a pass has filled, each row repeated; None where the architecture keeps none that can be."""
+    """The cache that a pass has filled, each row repeated; None where the architecture keeps none that can be.
+
+    A state (Mamba, linear attention, convolutions) is none: it can neither be repeated nor read on from by many tokens.
+    """
     cache: Any = getattr(output, "cache", None) or getattr(output, "past_key_values", None)
     if not hasattr(cache, "batch_repeat_interleave"):
         return None
+    if any(hasattr(layer, "update_conv_state") for layer in getattr(cache, "layers", ())):
+        return None
     cache.batch_repeat_interleave(times)
     return cache
+
+
+def window(model: Any) -> int:
+    """The fewest tokens back that a layer looks; it counts padding that stands between tokens."""
+    config = bare(model).config.get_text_config(decoder=True)
+    values = (getattr(config, name, None) for name in WINDOWS)
+    return min((value for value in values if isinstance(value, int) and value > 0), default=UNLIMITED)
+
+
+def together(model: Any) -> Together:
+    """Which rows may share a batch so that each has the logits that it has alone: tried once per model.
+
+    Some that keep a state do not mask padding, and RWKV of transformers mixes the rows of a batch as it goes on.
+    """
+    kind = f"{type(bare(model)).__name__} {bare(model).config.to_json_string()}"
+    if kind in _together:
+        return _together[kind]
+    rows = [[3, 4, 5, 6, 7], [7, 5, 3], [6, 3, 5, 4, 7]]
+    size = int(bare(model).get_input_embeddings().num_embeddings)
+    rows = [[token % size for token in row] for row in rows]
+    with evaluating(model):
+        alone = [_steps(model, [row]) for row in rows]
+        is_padded = _alike(_steps(model, rows[:2]), torch.cat(alone[:2]))
+        is_equal = is_padded or _alike(_steps(model, rows[::2]), torch.cat(alone[::2]))
+    _together[kind] = "padded" if is_padded else "of equal length" if is_equal else "alone"
+    return _together[kind]
+
+
+def _steps(model: Any, rows: Sequence[Sequence[int]]) -> Tensor:
+    """Logits of three steps behind the rows, which all go on with the same tokens; shape (rows, 3, vocabulary)."""
+    inner = bare(model)
+    ids, mask = padded(rows, 0, next(model.parameters()).device)
+    of_model, inner.generation_config = inner.generation_config, GenerationConfig()
+    how = GenerationConfig(max_new_tokens=3, use_cache=True, output_logits=True, return_dict_in_generate=True)
+    how.pad_token_id = 0
+    try:
+        output = model.generate(
+            input_ids=ids, attention_mask=mask, generation_config=how, logits_processor=[_take_the_same]
+        )
+    finally:
+        inner.generation_config = of_model
+    return torch.stack(output.logits, dim=1)
+
+
+def _take_the_same(input_ids: Tensor, logits: Tensor) -> Tensor:
+    token = torch.tensor(4 % logits.shape[1], device=logits.device)
+    return torch.zeros_like(logits).index_fill(1, token, 1.0)
+
+
+def _alike(logits: Tensor, alone: Tensor) -> bool:
+    """As far as the precision lets one tell; of weights that make no finite number nothing can be told."""
+    most = float(alone.abs().max())
+    far = float((logits - alone).abs().max()) / max(most, 1e-9)
+    return not far > (1e-3 if logits.dtype == torch.float32 else 5e-2)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import takewhile
 from typing import Any, Protocol
@@ -18,7 +18,7 @@ from truetune.data.tokens import Encoder
 from truetune.errors import UserError
 from truetune.models.language_model import LanguageModel
 from truetune.models.logits import bare
-from truetune.probes.batching import SHARED, UNLIMITED, batches, cached, evaluating, padded, read
+from truetune.probes.batching import SHARED, UNLIMITED, batches, cached, evaluating, padded, read, together, window
 
 
 @dataclass(frozen=True)
@@ -100,10 +100,15 @@ def _answers(
     ends = [*lm.ends, *(line_ends(lm) if how.one_line else ())]
     answers: list[list[Answer]] = [[] for _ in prompts]
     with evaluating(lm.model):
-        for batch in batches(encoded, batch_size // how.samples, batch_tokens // how.samples, how.max_new_tokens):
-            decoded = _decode(lm, encoder, [encoded[index] for index in batch], how, ends)
-            for place, answer in enumerate(decoded):
-                answers[batch[place // how.samples]].append(answer)
+        which, times = together(lm.model), 1
+        if which == "alone":  # then samples of a prompt do not share a batch either
+            times, how = how.samples, replace(how, samples=1)
+        rows, tokens = batch_size // how.samples, batch_tokens // how.samples
+        for batch in batches(encoded, rows, tokens, how.max_new_tokens, together=which):
+            for _ in range(times):
+                decoded = _decode(lm, encoder, [encoded[index] for index in batch], how, ends)
+                for place, answer in enumerate(decoded):
+                    answers[batch[place // how.samples]].append(answer)
     return answers
 
 
@@ -160,7 +165,11 @@ def _read_once(model: Any, pad: int, prompts: list[list[int]], how: _How) -> dic
         if ids.shape[1] > 1:
             cache = cached(read(model, *padded([prompt[:-1] for prompt in prompts], pad, device)), how.samples)
         ids, mask = ids.repeat_interleave(how.samples, 0), mask.repeat_interleave(how.samples, 0)
-    elif len(beginning) >= SHARED and how.decoding is None:
+    elif (
+        len(beginning) >= SHARED
+        and how.decoding is None
+        and max(map(len, prompts)) + how.max_new_tokens <= window(model)  # else it would see padding instead of tokens
+    ):
         once, seen = padded([beginning], pad, device)
         cache = cached(read(model, once, seen), len(prompts))
         if cache is not None:

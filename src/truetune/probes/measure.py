@@ -15,7 +15,9 @@ from truetune.data.values import Count, NotNegative, Text, YesOrNo
 from truetune.errors import UserError
 from truetune.models.frozen import Frozen
 from truetune.models.language_model import LanguageModel
+from truetune.models.logits import bare
 from truetune.probes.asking import Asking, AskingSettings
+from truetune.probes.batching import together
 from truetune.probes.likelihood import likelihood
 from truetune.probes.probe import Probe, Subject
 from truetune.probes.selection import selection
@@ -92,6 +94,12 @@ def notes(lm: LanguageModel, data: Dataset, probes: Sequence[Probe], asking: Ask
     members: list[Any] = list(probes)  # these two are optional
     of_probes = [note for probe in members if hasattr(probe, "notes") for note in probe.notes(lm, data)]
     questions = {q.id: q for probe in members if hasattr(probe, "asks") for q in probe.asks(data)}
+    which = together(lm.model) if questions else "padded"
+    if which != "padded":
+        how = "each is asked alone" if which == "alone" else "only those of equal length share a batch"
+        of_probes.append(
+            f"{type(bare(lm.model)).__name__} gives other answers to questions in a batch: {how}, which is slower"
+        )
     return of_probes + asking.notes(lm, list(questions.values()), data)
 
 

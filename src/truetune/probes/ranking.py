@@ -18,7 +18,7 @@ from truetune.errors import UserError
 from truetune.models.language_model import LanguageModel
 from truetune.models.logits import forward, nll_nats
 from truetune.probes.asking import Asking, Form, resolved
-from truetune.probes.batching import batches, cached, evaluating, padded, read
+from truetune.probes.batching import batches, cached, evaluating, padded, read, together
 from truetune.probes.probe import Subject
 from truetune.scoring.answers import key
 from truetune.scoring.item import Item, Measurement
@@ -139,7 +139,7 @@ def log_likelihoods(
     nats: list[list[float]] = [[] for _ in prompts]
     size = {"most_rows": asking.batch_size, "most_tokens": asking.batch_tokens, "more": 4 * max(map(len, choices))}
     with evaluating(lm.model):
-        for batch in batches(rows, **size, beginnings=False):
+        for batch in batches(rows, **size, beginnings=False, together=together(lm.model)):
             scores = _score(lm.model, [rows[index] for index in batch], [texts[index] for index in batch], encoder.pad)
             for index in batch:
                 nats[index] = [next(scores) for _ in texts[index]]
