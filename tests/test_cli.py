@@ -78,7 +78,10 @@ def test_nothing_heavy_is_imported_before_a_mistake_is_said(folder, words, code)
     [
         (["optimizer.lrr=1"], ["optimizer.lrr: no such key; did you mean optimizer.lr"]),
         (["optimiser=adamw"], ["optimiser: no such key; did you mean optimizer"]),
-        (["optimizer=adam"], ["optimizer=adam: no such choice; did you mean adamw?", "may be adamw, sgd"]),
+        (
+            ["optimizer=adam"],
+            ["optimizer=adam: no such choice; did you mean adamw?", "may be adafactor, adamw, muon, sgd"],
+        ),
         (["model=lora"], ["model=lora: no such choice; type method=lora; model may be gguf"]),
         (["clip=nope"], ["clip=nope: no such choice; did you mean none?; clip may be none, norm, value"]),
         (["data/world=compani"], ["data/world=compani: no such choice; did you mean companies?"]),
@@ -98,6 +101,12 @@ def test_nothing_heavy_is_imported_before_a_mistake_is_said(folder, words, code)
         (["paths.root_dir=x"], ["paths.root_dir: is a key of lightning-hydra-template; here paths.log_dir=..."]),
         (["+paths.root_dir=x"], ["paths.root_dir: is a key of lightning-hydra-template; here paths.log_dir=..."]),
         (["+optimizer.lrr=1"], ["optimizer.lrr: no such key; did you mean optimizer.lr"]),
+        (["optimizer._target_=torch.optim.Adafactor"], ["optimizer.betas: no such key", "; ~optimizer.betas takes it"]),
+        (
+            ["data.companies=${oc.env:NO_SUCH,60}"],
+            ["data.companies=60: should be", "${oc.decode:${oc.env:NAME}}"],
+        ),
+        (["optimizer.lr=${oc.env:NO_SUCH,1e-4}"], ["optimizer.lr=0.0001: should be", "${oc.decode:${oc.env:NAME}}"]),
         (["~nope"], ["nope"]),
         (["seed"], ["seed: cannot be read as key=value"]),
         (["objective=["], ["objective=[: cannot be read as key=value", "quote special characters"]),
@@ -151,6 +160,13 @@ def test_version_is_ours_and_that_of_what_it_stands_on(monkeypatch, capsys, comm
     assert ended.value.code == 0
     stands_on = ", ".join(f"{name} {version(name)}" for name in ("torch", "lightning", "transformers"))
     assert capsys.readouterr().out == f"truetune {__version__} ({stands_on})\n"
+
+
+def test_text_of_the_environment_is_decoded_where_that_is_asked(monkeypatch):
+    monkeypatch.setenv("RATE", "3e-4")
+    keys = [("optimizer.lr", "RATE"), ("data.companies", "NO_SUCH,60")]
+    config = config_of(*(f'{key}="${{oc.decode:${{oc.env:{name}}}}}"' for key, name in keys))
+    assert (config["optimizer"]["lr"], config["data"]["companies"]) == (3e-4, 60)
 
 
 def test_a_sweep_typed_without_its_flag_is_said_to_be_one_run():

@@ -17,7 +17,7 @@ from truetune.config.run import TrainingRun
 from truetune.data.dataset import Dataset
 from truetune.data.module import TokenizedData
 from truetune.data.tokens import Encoded, Encoder, encode
-from truetune.errors import UserError, rank
+from truetune.errors import UserError, first_line, rank
 from truetune.methods.adaptation import Adaptation, Trained
 from truetune.methods.curation import Context, curate
 from truetune.methods.reference import Reference, drawn_texts
@@ -108,7 +108,7 @@ def refuse_what_cannot_be_made(run: TrainingRun, trainer: Trainer) -> None:
     if run.settings.final == "best":
         best_checkpoint(trainer)
     try:
-        run.optimizer([torch.nn.Parameter(torch.zeros(1))])
+        run.optimizer([torch.nn.Parameter(torch.zeros(1, 1))])
     except (TypeError, ValueError) as error:
         raise UserError(f"optimizer: {error}") from None
 
@@ -144,6 +144,10 @@ def adapted(run: TrainingRun, base: LanguageModel) -> tuple[LanguageModel, list[
     seed_everything(run.seed, verbose=False)  # an adaptation may add weights, drawn at random
     for adaptation in adaptations:
         tuned = replace(tuned, model=adaptation.prepare(tuned.model))
+    try:
+        run.optimizer([parameter for parameter in tuned.model.parameters() if parameter.requires_grad])
+    except (TypeError, ValueError) as error:  # Muon takes matrices alone
+        raise UserError(f"optimizer: {first_line(error)}; method=lora trains matrices alone") from None
     return tuned, adaptations
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import is_dataclass
 from functools import cache
@@ -78,7 +79,8 @@ def check(node: Any, key: str, trusted: Collection[str] = (), extra: Collection[
         if name in OF_HYDRA:
             continue
         if name not in parameters and not takes_any:
-            raise UserError(no_such_key(at, [f"{key}.{parameter}" for parameter in parameters], value))
+            refusal = no_such_key(at, [f"{key}.{parameter}" for parameter in parameters], value)
+            raise UserError(f"{refusal}; ~{at} takes it out" if target.startswith("torch.") else refusal)
         inside = list(nodes(value, at))
         for place, inner in inside:  # made before what holds them
             check(inner, place, trusted)
@@ -178,7 +180,16 @@ def validate(key: str, value: Any, owner: type | None = None) -> None:
     # A union's members complain one by one.
     messages = [p["msg"] for p, (place, _) in zip(problems, places, strict=True) if place == at]
     reasons = dict.fromkeys(message.replace("Input should", "should") for message in messages)
-    raise UserError(f"{shown}: {' or '.join(reasons)}")
+    raise UserError(f"{shown}: {' or '.join(reasons)}{_as_text(adapter, value)}")
+
+
+def _as_text(adapter: TypeAdapter[Any], value: Any) -> str:
+    """How to decode a text that would be allowed if it were the number, switch or list that it spells."""
+    try:
+        adapter.validate_python(json.loads(value))
+    except (TypeError, ValueError):  # a ValidationError is one
+        return ""
+    return "; this is text, as the environment's always is: type '...=\"${oc.decode:${oc.env:NAME}}\"'"
 
 
 def of_the_template(key: str, value: Any = None) -> str:
