@@ -117,10 +117,11 @@ def export() -> None:
     parser.add_argument("run", type=Path, help="a run folder")
     parser.add_argument("out", type=Path, help="a folder that does not exist yet")
     parser.add_argument("--onnx", action="store_true", help="add model.onnx, for onnxruntime and what reads ONNX")
+    parser.add_argument("--dtype", choices=["auto", "float32", "bfloat16"], default="auto", help="of the weights")
     words = parser.parse_args()
     from truetune.commands import export
 
-    print(export.export(words.run, words.out, onnx=words.onnx).absolute())
+    print(export.export(words.run, words.out, onnx=words.onnx, dtype=words.dtype).absolute())
 
 
 @_guarded

@@ -97,6 +97,40 @@ def test_the_card_holds_what_was_measured(finished, tmp_path):
     assert "seed=7" in text
 
 
+def test_the_card_begins_with_what_the_hub_reads_and_names_no_folder_of_the_machine(tmp_path, monkeypatch):
+    from huggingface_hub import ModelCard
+
+    monkeypatch.chdir(tmp_path)
+    command = (
+        "truetune model=pretrained model.name_or_path=org/Base-1.5B data.train_file=/home/me/secret/rows.jsonl "
+        "'data.probe_file=[../a b/q.csv,c/d.jsonl]' hydra.run.dir=/scratch/me/run clip=norm"
+    )
+    config = {"model": {"name_or_path": "org/Base-1.5B"}, "data": {"name": "openai/gsm8k"}, "adaptation": {"lora": {}}}
+    text = card(record(command=command, config=config))
+    data = ModelCard(text).data
+    assert (data.base_model, data.datasets, data.tags) == ("org/Base-1.5B", ["openai/gsm8k"], ["truetune", "lora"])
+    assert (data.library_name, data.pipeline_tag) == ("transformers", "text-generation")
+    for folder in ("/home", "secret", "a b", "c/d", "scratch"):
+        assert folder not in text
+    for name in ("model.name_or_path=org/Base-1.5B", "data.train_file=rows.jsonl", "'data.probe_file=[q.csv,d.jsonl]'"):
+        assert name in text
+    local = card(record(command="truetune", config={"model": {"name_or_path": "/models/mine"}, "data": {}}))
+    assert ModelCard(local).data.base_model is None
+    assert "/models" not in local
+
+
+@pytest.mark.parametrize("dtype", ["auto", "float32", "bfloat16"])
+def test_the_weights_are_of_the_precision_asked(finished, lm, tmp_path, dtype):
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(export(finished, tmp_path / "out", dtype=dtype), dtype="auto")
+    expected = torch.bfloat16 if dtype == "bfloat16" else torch.float32
+    assert {parameter.dtype for parameter in model.parameters()} == {expected}
+    for name, parameter in lm.model.named_parameters():
+        assert torch.equal(dict(model.named_parameters())[name], parameter.to(expected))
+
+
 def test_the_folder_can_be_read_by_others_and_nothing_else_is_left(finished, tmp_path):
     out = export(finished, tmp_path / "out")
     assert stat.S_IMODE(out.stat().st_mode) == 0o755
