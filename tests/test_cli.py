@@ -107,6 +107,8 @@ def test_nothing_heavy_is_imported_before_a_mistake_is_said(folder, words, code)
             ["data.companies=60: should be", "${oc.decode:${oc.env:NAME}}"],
         ),
         (["optimizer.lr=${oc.env:NO_SUCH,1e-4}"], ["optimizer.lr=0.0001: should be", "${oc.decode:${oc.env:NAME}}"]),
+        (["+trainer.enable_checkpointing=false"], ["trainer.enable_checkpointing: decided elsewhere: callbacks=none"]),
+        (["+trainer.logger=false"], ["trainer.logger: decided elsewhere: logger=none writes no curves"]),
         (["~nope"], ["nope"]),
         (["seed"], ["seed: cannot be read as key=value"]),
         (["objective=["], ["objective=[: cannot be read as key=value", "quote special characters"]),

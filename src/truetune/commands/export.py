@@ -14,7 +14,7 @@ from truetune.commands.onnx import NEEDED, write_onnx
 from truetune.errors import UserError
 from truetune.records.files import MANIFEST, replacing, verify
 from truetune.records.record import read_run
-from truetune.records.run_folder import MODEL
+from truetune.records.run_folder import ADAPTER, MODEL
 from truetune.report.summary import number, rows
 from truetune.report.verdict import verdict
 
@@ -31,6 +31,13 @@ def save_model(lm: LanguageModel, run_dir: Path) -> None:
     with replacing(run_dir / MODEL) as temporary:
         lm.model.save_pretrained(temporary)
         lm.tokenizer.save_pretrained(temporary)
+
+
+def save_adapter(model: Any, run_dir: Path) -> None:
+    """What LoRA has trained, for `PeftModel.from_pretrained(base, run_dir / "adapter")`."""
+    with replacing(run_dir / ADAPTER) as temporary:
+        model.save_pretrained(temporary, save_embedding_layers=False)  # "auto" would ask the hub
+        (temporary / "README.md").unlink(missing_ok=True)  # a form to fill in
 
 
 def export(run_dir: Path, out: Path, *, onnx: bool = False, dtype: Dtype = "auto") -> Path:

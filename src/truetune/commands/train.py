@@ -11,7 +11,7 @@ import torch
 from lightning import Trainer, seed_everything
 from rich.console import Console
 
-from truetune.commands.export import save_model
+from truetune.commands.export import save_adapter, save_model
 from truetune.commands.session import begin, measure_first, recording, with_battery
 from truetune.config.run import TrainingRun
 from truetune.data.dataset import Dataset
@@ -85,15 +85,15 @@ def train(run: TrainingRun, console: Console) -> dict[str, Any]:
             return {}  # rank 0 measures and writes
         tuned.to(trainer.strategy.root_device)  # a Trainer leaves it on the CPU
         step, epoch = take_weights(trainer, module, settings.final)
-        subject = finished(adaptations, subject, base, questions, say)
+        subject = finished(run, adaptations, subject, base, questions, say)
         with state.timed("measure"):
-            state.final = measured_again(state.base, subject, questions)
-        state.final_step = step
+            state.final, state.final_step = measured_again(state.base, subject, questions), step
         state.add_point(step, epoch, values(state.final))
         if settings.save_model:
             save_model(subject.lm, run.run_dir)
         log_final(trainer.loggers, run.run_dir, state.config, state.base, state.final, trainer.global_step)
-    say(f"curves: tensorboard --logdir {run.run_dir}")
+    if "tensorboard" in (run.config.get("logger") or {}):
+        say(f"curves: tensorboard --logdir {run.run_dir}")
     return state.record
 
 
@@ -152,9 +152,16 @@ def adapted(run: TrainingRun, base: LanguageModel) -> tuple[LanguageModel, list[
 
 
 def finished(
-    adaptations: Sequence[Adaptation], subject: Subject, base: LanguageModel, questions: Questions, say: Say
+    run: TrainingRun,
+    adaptations: Sequence[Adaptation],
+    subject: Subject,
+    base: LanguageModel,
+    questions: Questions,
+    say: Say,
 ) -> Subject:
-    """The subject with the weights that the adaptations make of the trained ones."""
+    """The subject with the weights that the adaptations make of the trained ones; an adapter is saved before that."""
+    if run.settings.save_model and hasattr(subject.lm.model, "peft_config"):
+        save_adapter(subject.lm.model, run.run_dir)
     start: dict[str, torch.Tensor] = dict(base.model.named_parameters())
     for adaptation in reversed(adaptations):
         score = partial(selection_score, subject, questions)

@@ -94,8 +94,20 @@ def searched(config: Mapping[str, Any]) -> None:
             raise UserError(f"optimized_metric={name}: no such metric{near(name, known)}")
 
 
+PACKAGES_OF_LOGGERS = {"WandbLogger": "wandb", "MLFlowLogger": "mlflow", "CometLogger": "comet_ml"}
+SET_BY_US = {  # arguments of the Trainer that other keys decide
+    "enable_checkpointing": "callbacks=none leaves checkpoints out",
+    "logger": "logger=none writes no curves",
+    "callbacks": "callbacks=... chooses them, +callbacks.NAME._target_=... adds one",
+    "default_root_dir": "hydra.run.dir=... names the run folder",
+    "plugins": "checkpoints are written by our own",
+}
+
+
 def trainer(config: Mapping[str, Any]) -> None:
     """What Lightning would take, and what would then fail in the middle or train nothing."""
+    if ours := [key for key in SET_BY_US if key in config["trainer"]]:
+        raise UserError(f"trainer.{ours[0]}: decided elsewhere: {SET_BY_US[ours[0]]}")
     trainer, lr, lr_end = config["trainer"], config["optimizer"]["lr"], config["schedule"].get("lr_end", 0)
     if str(trainer.get("strategy", "auto")).startswith(("fsdp", "deepspeed")):
         reason = "the probes ask a whole model, and this strategy cuts it up"

@@ -7,6 +7,7 @@ import os
 import re
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -125,7 +126,10 @@ def prepare(cfg: DictConfig, command: Command = "train") -> Prepared:
         for key in ("optimizer", "trainer"):
             make.check(config[key], key, trusted)
         for name, node in (config.get("logger") or {}).items():
-            make.check(node, f"logger.{name}", trusted)  # made, it might reach for its server
+            owner = make.check(node, f"logger.{name}", trusted)  # made, it might reach for its server
+            package = checks.PACKAGES_OF_LOGGERS.get(owner.__name__)
+            if package and find_spec(package) is None:
+                raise UserError(f"logger={name} needs the package {package}; type: pip install {package}")
     prepared = Prepared(data, *models, trusted=trusted)
     objects["battery"] = _battery(config, prepared)
     notes = [*own, *data.notes, *checks.questions(data.task), *checks.together(config, data, objects)]

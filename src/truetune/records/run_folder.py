@@ -12,6 +12,7 @@ from truetune.errors import UserError
 RECORD = "run.json"
 LAST = Path("checkpoints", "last.ckpt")  # where an interrupted run goes on
 MODEL = "model"  # the weights that were measured at the end
+ADAPTER = "adapter"  # of a LoRA run, in PEFT's format
 REPORT = "report.html"
 WORDS, CONFIGURATION, HYDRA = (Path(".hydra", name) for name in ("overrides.yaml", "config.yaml", "hydra.yaml"))
 # A sweep's folder holds a run folder per job, named by its number, and in each the job's output.
