@@ -84,7 +84,7 @@ class Asking:
         """
         if not questions:
             return []
-        forms = [resolved(form, subject.lm, data) for form in self.how.forms]
+        forms: list[Form] = [resolved(form, subject.lm, data) for form in self.how.forms]
         items = self._items(subject, questions, data, forms[0])
         places = [place for place, q in enumerate(questions) if q.words and q.answers and not q.rule]
         for form in forms if places else ():
