@@ -396,7 +396,7 @@ def test_what_only_the_tokenizer_can_see_is_said_with_its_line(folder):
     cfg.paths.output_dir = str(folder / "run")
     (folder / "run").mkdir()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("truetune.commands.train.measure_base", lambda *_: pytest.fail("that can take long"))
+        patch.setattr("truetune.commands.session.measure_base", lambda *_: pytest.fail("that can take long"))
         with pytest.raises(UserError, match=r"^rows\.jsonl:11: the prompt has \d+ tokens .*loader\.over_long=skip"):
             train(build.build(cfg, build.prepare(cfg), folder / "run"), Console(stderr=True))
         cfg.loader.over_long, cfg.loader.max_tokens = "truncate", 8
@@ -406,7 +406,7 @@ def test_what_only_the_tokenizer_can_see_is_said_with_its_line(folder):
 
 def test_a_layer_that_is_not_there_is_said_before_the_base_is_measured(folder, monkeypatch):
     pytest.importorskip("peft")
-    monkeypatch.setattr("truetune.commands.train.measure_base", lambda *_: pytest.fail("that can take long"))
+    monkeypatch.setattr("truetune.commands.session.measure_base", lambda *_: pytest.fail("that can take long"))
     cfg = composed(*TINY_RUN, "method=lora", "adaptation.lora.target_modules=[nowhere]")
     cfg.paths.output_dir = str(folder / "run")
     (folder / "run").mkdir()

@@ -156,7 +156,7 @@ CASES = [
     ("truetune", data("deep.jsonl"), ["deep.jsonl:2: nested too deeply"]),
     ("truetune", data("twice.jsonl"), ['twice.jsonl:2: the id "7" is that of twice.jsonl:1']),
     ("truetune", data("object.json"), ["object.json: found one object"]),
-    ("truetune", data("rows.parquet.gz"), ["{folder}/rows.parquet.gz", ".jsonl"]),
+    ("truetune", data("rows.parquet.gz"), ["rows.parquet.gz: damaged", "not a whole Parquet file"]),
     ("truetune", [*data("good.jsonl"), "data.probe_file=asks_nothing.jsonl"], ["asks_nothing.jsonl:1:"]),
     ("truetune", [*data("good.jsonl"), "data.prompt_template=none"], ["data.prompt_template", "{question}"]),
     ("truetune", ["data=text", "data.train_file=one.txt"], ["one.txt: 1 segment of text is too little"]),

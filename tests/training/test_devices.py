@@ -11,6 +11,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 from training.small import language_model, rows
 
+import truetune.commands.session
 import truetune.commands.train
 from truetune.commands.measure import load
 from truetune.config import run as build
@@ -64,7 +65,8 @@ def test_a_run_asks_the_base_and_the_tuned_model_where_it_trains(tmp_path, monke
     def noting(name, called):
         return lambda *a, **k: events.append(name) or called(*a, **k)
 
-    monkeypatch.setattr(truetune.commands.train, "measure_base", noting("base", truetune.commands.train.measure_base))
+    session = truetune.commands.session
+    monkeypatch.setattr(session, "measure_base", noting("base", session.measure_base))
     monkeypatch.setattr(truetune.commands.train, "measure", noting("tuned", truetune.commands.train.measure))
     monkeypatch.setattr(FineTuning, "cpu", noting("end of fit", FineTuning.cpu))
     finished(tmp_path, "method=interpolate")
