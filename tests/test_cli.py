@@ -26,7 +26,11 @@ def test_help_is_our_own_text_and_lists_the_groups(folder):
     result = typed("--help", cwd=folder)
     assert result.returncode == 0
     assert result.stdout.startswith("truetune - fine-tune a language model and see what it gained")
-    for line in ("optimizer: adamw, sgd", "clip: none, norm, value", "truetune -m clip=none,norm,value"):
+    for line in (
+        "optimizer: adafactor, adamw, muon, sgd",
+        "clip: none, norm, value",
+        "truetune -m clip=none,norm,value",
+    ):
         assert line in result.stdout
     assert "Powered by Hydra" not in result.stdout
     assert result.stderr == ""

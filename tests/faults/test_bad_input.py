@@ -166,7 +166,7 @@ def test_a_data_file_that_is_not_there(folder):
     assert said("jsonl", "").startswith("data.train_file=: ")
     assert f"{folder}/no.jsonl: there is no such file" in said("jsonl", "no.jsonl")
     assert f"{folder}/no: there is no such file" in said("jsonl", "no")
-    assert f"{folder}/empty: the folder holds no .jsonl, .json, .csv, .tsv or .parquet file" in said("jsonl", "empty")
+    assert f"{folder}/empty: the folder holds no .jsonl, .json, .csv, .tsv, .parquet" in said("jsonl", "empty")
     assert "the name ends in '.xlsx'" in said("jsonl", "rows.xlsx")
     assert f"{folder}/no.txt: there is no such file" in said("text", "no.txt")
     assert f"{folder}/empty: this is a folder" in said("text", "empty")
@@ -287,7 +287,9 @@ def test_a_model_folder_that_is_not_whole(folder, config, files, said):
 def test_a_model_that_is_no_folder(folder, monkeypatch):
     (folder / "file").write_text("")
     words = [*TINY_WORLD, "model=pretrained"]
-    for name in ("./missing", "a/b/c", str(folder / "file")):
+    text = refused(*words, **{"model.name_or_path": str(folder / "file")})
+    assert text.startswith(f"model.name_or_path={folder / 'file'}: is a file, not a folder; type ")
+    for name in ("./missing", "a/b/c"):
         text = refused(*words, **{"model.name_or_path": name})
         assert text.startswith(f"model.name_or_path={name}: no such folder")
     assert refused(*words) == "model.name_or_path has no value; type model.name_or_path=..."

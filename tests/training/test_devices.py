@@ -108,7 +108,7 @@ def test_the_device_is_the_trainers(monkeypatch):
 
 def test_an_audit_asks_on_a_gpu(monkeypatch, events):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    load(SimpleNamespace(load=language_model), SimpleNamespace(has_conversations=False), print)
+    load(SimpleNamespace(load=lambda say: language_model()), print)
     assert events[-1] == torch.device("cuda")
 
 

@@ -57,7 +57,7 @@ def test_16_bits_on_a_cpu_are_refused_where_lightning_would_take_others():
 def test_the_fused_optimizer_cannot_clip_in_mixed_precision_and_that_is_said_before_the_run():
     words = {"optimizer.fused": True, "trainer.precision": "bf16-mixed"}
     said = refused(*TINY_WORLD, **words)
-    assert said.startswith("optimizer.fused=true with trainer.precision=bf16-mixed cannot clip gradients")
+    assert said.startswith("optimizer.fused=true with trainer.precision=bf16-mixed cannot clip; ")
     assert prepared(*TINY_WORLD, **words, **{"trainer.gradient_clip_val": None})
     assert prepared(*TINY_WORLD, **{"optimizer.fused": True})
 
