@@ -222,3 +222,12 @@ def test_real_probe_files_keep_their_unanswerable_questions():
 @needs_real_files
 def test_a_real_file_of_another_format_is_refused_with_the_fields_it_has():
     assert '"instruction"' in fault(read_examples, REAL / "alpaca_seed_tasks.jsonl")
+
+
+@pytest.mark.parametrize("output", ['["a", "b"]', '{"name": "x", "age": 3}', "{12,2}, {7,3,4}", "[1, 2]"])
+def test_an_output_that_is_json_is_learnt_as_it_stands(tmp_path, output):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps({"instruction": "Write it.", "output": output}) + "\n")
+    (row,) = read_examples(path).examples
+    assert row.completion.strip() == output
+    assert row.answers == (output,)

@@ -31,7 +31,9 @@ def answers_of(
 ) -> tuple[str, ...]:
     """All aliases in order, without repeats; nothing only if the row says so: an empty list, or answerable false."""
     answerable = _truth(row.get("answerable"), source)
-    given = {name: listed(row[name]) if name != "answer" else row[name] for name in names if row.get(name) is not None}
+    # One answer, or an output, may be JSON that is to be learnt: only several answers are a list that stands as text.
+    one = ("answer", "output")
+    given = {name: row[name] if name in one else listed(row[name]) for name in names if row.get(name) is not None}
     answers, nulls = dict[str, None](), 0
     for name, value in given.items():
         if isinstance(value, dict):  # SQuAD's and TriviaQA's

@@ -150,7 +150,8 @@ def listed(value: Any) -> Any:
     with suppress(ValueError, RecursionError):
         return json.loads(text, parse_float=Number)
     with suppress(ValueError, SyntaxError, MemoryError, RecursionError):
-        return ast.literal_eval(re.sub(r"(?<=['\"])\s+(?=['\"])", ", ", text))
+        literal = ast.literal_eval(re.sub(r"(?<=['\"])\s+(?=['\"])", ", ", text))
+        return literal if isinstance(literal, (list, dict)) else value
     return value
 
 
