@@ -149,3 +149,12 @@ def test_how_a_model_is_asked_is_tried_once_and_said(name: str, monkeypatch: pyt
 
 def test_the_narrowest_layer_counts() -> None:
     assert [window(model_of(name).model) for name in ("GPTNeo", "Mistral", "Llama")] == [4, 8, 1 << 30]
+
+
+def test_rounding_in_bfloat16_is_not_taken_for_a_state(monkeypatch):
+    """Deep and narrow, so that its rounding shows far above what float32 would be allowed."""
+    torch.manual_seed(0)
+    sizes = {**SIZES, "num_hidden_layers": 12, "vocab_size": 32}
+    model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**sizes, pad_token_id=0)).to(torch.bfloat16)
+    monkeypatch.setattr("truetune.probes.batching._together", {})
+    assert together(model) == "padded"

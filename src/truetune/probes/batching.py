@@ -126,10 +126,11 @@ def together(model: Any) -> Together:
     rows = [[3, 4, 5, 6, 7], [7, 5, 3], [6, 3, 5, 4, 7]]
     size = int(bare(model).get_input_embeddings().num_embeddings)
     rows = [[token % size for token in row] for row in rows]
+    weights = next(model.parameters()).dtype  # the logits of `generate` are float32, whatever they come from
     with evaluating(model):
         alone = [_steps(model, [row]) for row in rows]
-        is_padded = _alike(_steps(model, rows[:2]), torch.cat(alone[:2]))
-        is_equal = is_padded or _alike(_steps(model, rows[::2]), torch.cat(alone[::2]))
+        is_padded = _alike(_steps(model, rows[:2]), torch.cat(alone[:2]), weights)
+        is_equal = is_padded or _alike(_steps(model, rows[::2]), torch.cat(alone[::2]), weights)
     _together[kind] = "padded" if is_padded else "of equal length" if is_equal else "alone"
     return _together[kind]
 
@@ -155,7 +156,7 @@ def _take_the_same(input_ids: Tensor, logits: Tensor) -> Tensor:
     return torch.zeros_like(logits).index_fill(1, token, 1.0)
 
 
-def _alike(logits: Tensor, alone: Tensor) -> bool:
+def _alike(logits: Tensor, alone: Tensor, weights: torch.dtype) -> bool:
     """As far as the precision lets one tell; of weights that make no finite number nothing can be told."""
     far = float((logits - alone).float().pow(2).mean().sqrt()) / max(float(alone.float().std()), 1e-9)
-    return not far > (1e-3 if logits.dtype == torch.float32 else 0.1)
+    return not far > (1e-3 if weights == torch.float32 else 0.1)
