@@ -146,6 +146,14 @@ def test_a_base_that_knows_little_is_called_unfit() -> None:
     assert caution(record({}, {})) == ""
 
 
+@pytest.mark.parametrize("share", [0.0, 0.1])
+def test_nothing_is_said_of_what_an_unfit_base_lost(share: float) -> None:
+    rate = {"hallucination/rate": Estimate(0.9, 400), "hallucination/right_in_chat": Estimate(share, 400)}
+    run = record({KNOWN: Estimate(share, 400), **rate}, {KNOWN: Estimate(0.5, 400), **rate})
+    assert "nothing is said of what was lost" in caution(run)
+    assert "known facts" not in verdict(run).lower()
+
+
 @pytest.mark.parametrize(("measured", "earlier"), [(60, False), (40, False), (20, True)])
 def test_weights_from_before_unknown_facts_were_memorised_are_said_to_be(measured: int, earlier: bool) -> None:
     said = caution(record({}, {}) | {"memorising_unknown_since": {"step": 40, "share": 0.5}, "final_step": measured})

@@ -16,7 +16,8 @@ def verdict(record: Mapping[str, Any]) -> str:
     opening = ENDS.get(status, f"The run ended as {status}") + (f" at step {history[-1]['step']:,}" if history else "")
     if not metrics:
         return f"{opening}, so there is no final measurement to judge."
-    parts = [_task(metrics), "" if unfit(record) else _known(metrics), _invented(metrics), _ability(metrics)]
+    known = _known(metrics) if unfit(record) is None else ""
+    parts = [_task(metrics), known, _invented(metrics), _ability(metrics)]
     if others := _elsewhere(metrics):
         parts = [f"on your rows {parts[0]}" if parts[0] else "", *parts[1:], f"elsewhere, {others}"]
     sentence = "; ".join(part for part in parts if part) or "none of the metrics that a verdict needs was measured"
