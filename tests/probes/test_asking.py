@@ -10,10 +10,12 @@ from training.small import language_model
 from truetune.data.dataset import Dataset, Example, Question, Turn
 from truetune.data.form import in_chat_form
 from truetune.errors import UserError
+from truetune.models.frozen import Frozen
 from truetune.models.language_model import in_dtype
 from truetune.probes.asking import Asking, AskingSettings, resolved
 from truetune.probes.hallucination import Hallucination
-from truetune.probes.measure import compare, measure, noise_floor
+from truetune.probes.likelihood import likelihood
+from truetune.probes.measure import compare, follow, measure, noise_floor
 from truetune.probes.probe import Subject
 from truetune.probes.ranking import Ranking, log_likelihoods
 from truetune.probes.task import Task
@@ -138,6 +140,25 @@ def test_only_large_models_are_measured_in_another_type(monkeypatch):
     monkeypatch.setattr("truetune.models.language_model.fast_dtype", lambda: torch.bfloat16)
     assert next(in_dtype(model, None).parameters()).dtype == torch.bfloat16
     assert next(model.parameters()).dtype == torch.float32
+
+
+def test_every_point_of_a_run_is_measured_in_the_type_that_was_asked_for(monkeypatch):
+    lm = bigram({"w1", "ask"}, {"ask": {"w1": 1.0}})
+    row = Example("t1", "ask", " w1", "by hand")
+    data = Dataset([row], task=[asked(1)], select_task=[asked(2)], fit_groups={"new": [row]})
+    plain = replace(asking("plain"), dtype=torch.bfloat16)
+    base = measure(Subject(lm), data, [Task(plain)], plain)
+    types: list[torch.dtype] = []
+
+    def likely(measured, *arguments, **settings):
+        types.append(next(measured.model.parameters()).dtype)
+        return likelihood(measured, *arguments, **settings)
+
+    monkeypatch.setattr("truetune.probes.measure.likelihood", likely)
+    for full in (False, True):
+        follow(Subject(lm, Frozen(lm.model)), data, [Task(plain)], plain, base, full)
+    assert types == [torch.bfloat16] * 2
+    assert next(lm.model.parameters()).dtype == torch.float32
 
 
 def test_on_a_cpu_the_noise_floor_is_zero():

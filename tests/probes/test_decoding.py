@@ -1,6 +1,8 @@
 """Batched answers are those that each question would get alone."""
 
+import gc
 import math
+import weakref
 from dataclasses import replace
 from functools import wraps
 
@@ -209,3 +211,12 @@ def test_what_was_thought_first_is_no_part_of_the_answer():
     thought, cut = (greedy_answers(lm, ["a"], max_new_tokens=n, batch_size=1)[0] for n in (3, 1))
     assert (thought.text, thought.confidence) == ("a", pytest.approx(0.9 ** (1 / 3), abs=1e-5))
     assert cut.text == "b", "not yet at an end of its thoughts"
+
+
+def test_a_model_that_gave_one_line_answers_is_not_kept():
+    lm = llama()
+    greedy_answers(lm, PROMPTS, max_new_tokens=2, batch_size=4, one_line=True)
+    kept = weakref.ref(lm.model)
+    del lm
+    gc.collect()
+    assert kept() is None

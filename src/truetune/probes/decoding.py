@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from transformers import GenerationConfig
+from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from truetune.data.dataset import Prompt
 from truetune.data.tokens import Encoder
@@ -97,7 +97,7 @@ def _answers(
             f"{lm.context_length} tokens; lower it"
         )
     encoded = [encoder.question(prompt, left) or [encoder.eos] for prompt in prompts]
-    ends = [*lm.ends, *(line_ends(lm) if how.one_line else ())]
+    ends = [*lm.ends, *(line_ends(lm.tokenizer) if how.one_line else ())]
     answers: list[list[Answer]] = [[] for _ in prompts]
     with evaluating(lm.model):
         which, times = together(lm.model), 1
@@ -113,9 +113,9 @@ def _answers(
 
 
 @lru_cache(maxsize=4)
-def line_ends(lm: LanguageModel) -> tuple[int, ...]:
+def line_ends(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
     """The tokens with a line end in them, as byte-level and SentencePiece vocabularies write it."""
-    vocabulary: dict[str, int] = lm.tokenizer.get_vocab()
+    vocabulary: dict[str, int] = tokenizer.get_vocab()
     return tuple(i for text, i in vocabulary.items() if "Ċ" in text or "\n" in text or text == "<0x0A>")
 
 

@@ -38,16 +38,8 @@ ABSTENTION_PHRASES = (
     *("i'm not able to", "i am not able to", "there is no city", "there is no such", "there is no country"),
     *("there is no known", "there is no information", "there is no record", "there is no place"),
     *("there is no publicly", "there isn't a", "there isn't any", "no such", "i can't say", "i cannot say"),
-    *(
-        "is not clear",
-        "it's not clear",
-        "is not a real",
-        "is not a known",
-        "does not exist",
-        "doesn't exist",
-        "is not known",
-        "cannot be determined",
-    ),
+    *("is not clear", "it's not clear", "is not a real", "is not a known", "does not exist", "doesn't exist"),
+    *("is not known", "cannot be determined"),
 )
 
 
@@ -56,8 +48,7 @@ class MeasureSettings:
     """`points` full measurements are made while training; a wrong answer costs as much as `wrong_cost` right ones.
 
     `max_new_tokens` auto leaves room for the longest true answer. A batch has up to `batch_size` rows and about
-    `batch_tokens` tokens. `dtype` auto is bfloat16 for a large model where the device
-    computes fast in it.
+    `batch_tokens` tokens. `dtype` auto is bfloat16 for a large model where the device computes fast in it.
     """
 
     points: Count = 6
@@ -149,6 +140,7 @@ def follow(
     subject: Subject, data: Dataset, probes: Sequence[Probe], asking: Asking, base: Measurement, full: bool
 ) -> dict[str, float]:
     """After an epoch: the fit of the facts and the selection score; if `full`, every probe."""
+    subject = asking.measured(subject if full else replace(subject, base=None))  # only a full one asks the base
     chosen = {name: estimate.value for name, estimate in selection(subject, data, probes, asking).items()}
     if full:
         probes = [probe for probe in probes if not only_at_ends(probe)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from truetune.data.dataset import Dataset, Question
@@ -22,7 +23,7 @@ def selection(subject: Subject, data: Dataset, probes: Sequence[Probe], asking: 
     if not data.select_task or not any(getattr(probe, "selects", False) for probe in probes):
         return {}
 
-    subject = asking.measured(subject)
+    subject = asking.measured(replace(subject, base=None))  # which is not asked
 
     def right(questions: Sequence[Question]) -> Estimate:
         items = asking.ask(subject, questions, data)
