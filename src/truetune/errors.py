@@ -2,12 +2,13 @@
 
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 TERMINATED = tuple(  # exit code 143; the last two are a cluster's warnings, and submitit sends the very last
     getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGUSR2") if hasattr(signal, name)
 )
+Say = Callable[[str], object]  # shows the user one line
 
 
 class UserError(Exception):

@@ -204,6 +204,18 @@ def test_without_texts_the_drift_is_measured_on_the_true_answers(before):
     assert found["retention/kl_to_base_nats_per_token"].n == 4, "two answers and two ends"
 
 
+def test_the_loss_on_true_answers_resamples_entities_as_their_rates_do(before):
+    """Two entities, asked about three times each, are too few for an interval."""
+    several = [replace(each, id=f"{each.id}/{n}") for each in DATA.task for n in range(3)]
+    of_entities, of_questions = (
+        Task(ASKING).measure(Subject(before), replace(DATA, task=task)).metrics["task/nll_nats_per_token"]
+        for task in (several, [replace(each, cluster=each.id) for each in several])
+    )
+    assert of_entities.value == of_questions.value
+    assert of_entities.ends is None
+    assert of_questions.ends is not None
+
+
 def test_probes_without_questions_measure_nothing(before):
     empty = Dataset(train=DATA.train)
     assert measure(Subject(before), empty, PROBES, ASKING).metrics == {}

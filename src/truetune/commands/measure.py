@@ -11,9 +11,9 @@ from truetune.commands.session import begin, measure_first, recording, with_batt
 from truetune.config.run import Run
 from truetune.data.dataset import Dataset
 from truetune.data.tokens import Encoder, TokenRow
+from truetune.errors import Say
 from truetune.models.frozen import Frozen
 from truetune.models.language_model import LanguageModel, fastest, with_template
-from truetune.models.whole import Say
 from truetune.probes.known import adapted_to
 from truetune.probes.measure import compare, measure, notes
 from truetune.probes.probe import Subject, true_answers

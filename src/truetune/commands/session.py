@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 import warnings
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from transformers.utils import logging as transformers_logging
 from truetune.config import secrets
 from truetune.config.run import Run
 from truetune.data.dataset import Dataset
-from truetune.errors import Diverged, rank
+from truetune.errors import Diverged, Say, rank
 from truetune.models.language_model import LanguageModel
 from truetune.models.pretrained import Pretrained
 from truetune.models.tiny import Embedded
@@ -34,7 +34,6 @@ from truetune.report import run_page
 from truetune.report.summary import print_table
 from truetune.training.progress import speaker
 
-Say = Callable[[str], None]
 LOG = logging.getLogger("truetune")
 ADVICE = (
     ".*does not have many workers.*",
@@ -48,7 +47,7 @@ SMALL_WIDTH = 2000  # hidden size times layers; of weights, bytes
 SMALL_BYTES = 20_000_000
 
 
-def begin(run: Run, console: Console) -> Callable[[str], None]:
+def begin(run: Run, console: Console) -> Say:
     """Sets the number of threads, silences libraries, prints the notes on the data; returns what to speak with."""
     torch.set_num_threads(run.settings.threads or threads_for(run.prepared.builder))
     quiet()
@@ -76,7 +75,7 @@ def threads_for(builder: Embedded | Pretrained) -> int:
 
 
 @contextmanager
-def recording(run: Run, say: Callable[[str], None]) -> Generator[State]:
+def recording(run: Run, say: Say) -> Generator[State]:
     """Around the work: holds the run folder, writes run.json whatever happens, and in the end makes the report."""
     state = State(run.run_dir, secrets.hide(run.config), secrets.hide(command_line()), notes=[*run.prepared.data.notes])
     state.fields_not_used = run.prepared.data.fields_not_used
@@ -97,7 +96,7 @@ def recording(run: Run, say: Callable[[str], None]) -> Generator[State]:
         say(f"report: {page.absolute()}")
 
 
-def with_battery(run: Run, state: State, base: LanguageModel, data: Dataset, say: Callable[[str], None]) -> Dataset:
+def with_battery(run: Run, state: State, base: LanguageModel, data: Dataset, say: Say) -> Dataset:
     """The data with what is asked elsewhere, as much as there is time for; what is left out is said and recorded."""
     battery, probes = run.battery, run.probes()
     if battery is None or not any(map(only_at_ends, probes)):

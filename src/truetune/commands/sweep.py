@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from truetune.errors import SWEEP_JOB, UserError, first_line
+from truetune.errors import SWEEP_JOB, Say, UserError, first_line
 from truetune.records.files import LOCK, in_use, owned, write_atomic
 from truetune.records.run_folder import LAST, LOG, RECORD, TABLE, go_to_origin, hydra_setting, record_if_any, status
 
@@ -43,13 +43,13 @@ class Sweep:
     jobs: list[SweepJob] = field(default_factory=list)
     hidden: frozenset[str] = frozenset()  # variables of this process that its jobs do not inherit
 
-    def run(self, overrides: Sequence[Sequence[str]], first: int, say: Callable[[str], None]) -> None:
+    def run(self, overrides: Sequence[Sequence[str]], first: int, say: Say) -> None:
         """A failing job never stops the others; an interrupt stops all, children first."""
         waiting = [SweepJob(first + index, list(words)) for index, words in enumerate(overrides)]
         self.jobs += waiting
         self._work(waiting, say)
 
-    def again(self, say: Callable[[str], None]) -> None:
+    def again(self, say: Say) -> None:
         """Finished jobs are kept; one with a checkpoint goes on from there, any other starts afresh."""
         for job in self.jobs:
             record = record_if_any(self.folder / str(job.number))
@@ -70,7 +70,7 @@ class Sweep:
             job.status, job.error = "waiting", ""
         self._work(waiting, say)
 
-    def _work(self, waiting: list[SweepJob], say: Callable[[str], None]) -> None:
+    def _work(self, waiting: list[SweepJob], say: Say) -> None:
         running: dict[int, tuple[SweepJob, subprocess.Popen[bytes], float]] = {}
         self.folder.mkdir(parents=True, exist_ok=True)
         with owned(self.folder, "another truetune works on this sweep; wait for it to end"):
@@ -136,7 +136,7 @@ class Sweep:
         rows: list[dict[str, Any]] = [asdict(job) for job in self.jobs]
         write_atomic(self.folder / TABLE, json.dumps({"jobs": rows}, indent=1))
 
-    def finish(self, say: Callable[[str], None]) -> bool:
+    def finish(self, say: Say) -> bool:
         """The frontier report, and every failure once more. Returns whether every job finished."""
         from truetune.report import sweep_page
 
@@ -167,7 +167,7 @@ class SweepTask:
         self.call(cfg)
 
 
-def resumed(folder: Path, say: Callable[[str], None]) -> Sweep:
+def resumed(folder: Path, say: Say) -> Sweep:
     """`truetune resume=SWEEP_DIR`, run from the folder that the sweep was typed in. Raises UserError."""
     try:
         rows = json.loads((folder / TABLE).read_text(encoding="utf-8"))["jobs"]

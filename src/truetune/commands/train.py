@@ -17,7 +17,7 @@ from truetune.config.run import TrainingRun
 from truetune.data.dataset import Dataset
 from truetune.data.module import TokenizedData
 from truetune.data.tokens import Encoded, Encoder, encode
-from truetune.errors import UserError, first_line, rank
+from truetune.errors import Say, UserError, first_line, rank
 from truetune.methods.adaptation import Adaptation, Trained
 from truetune.methods.curation import Context, curate
 from truetune.methods.reference import Reference, drawn_texts
@@ -45,7 +45,6 @@ from truetune.training.stability import Stability
 from truetune.training.step_log import StepLog
 from truetune.training.tensorboard import log_final
 
-Say = Callable[[str], None]
 Probing = Callable[[bool], dict[str, float]]  # all probes, or the cheap questions only
 Questions = tuple[Dataset, list[Probe], Asking]  # what is asked, by which probes, how
 

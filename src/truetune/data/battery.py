@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from itertools import chain
-from typing import Any
 
 from truetune.data import geography
 from truetune.data.abilities import abilities, answered
@@ -57,10 +56,7 @@ class Standard:
         shots = {**battery.shots}
         for relation in geography.RELATIONS:
             others = [each for each in geography.drawn(self.seed, relation) if each.cluster not in asked][:SHOTS]
-            shots[relation] = [
-                Example(q.id, q.question, q.completion(q.answers[0]), q.source, cluster=q.cluster, words=q.words)
-                for q in others
-            ]
+            shots[relation] = [each.as_row() for each in others]
         for part in (facts, nonexistent):
             random.Random(f"battery-{self.seed}").shuffle(part)
         return replace(battery, facts=facts, nonexistent=nonexistent, shots=shots, domains=geography.values())
@@ -68,18 +64,16 @@ class Standard:
 
 def _without(battery: Battery, train: Iterable[Example], notes: list[str]) -> Battery:
     """Leaves out what a training row asks as well, or holds as its text."""
-    parts: dict[str, Sequence[Any]] = {
-        name: getattr(battery, name) for name in ("facts", "nonexistent", "abilities", "texts")
-    }
     keys: dict[str, set[str]] = {}
-    for row in chain.from_iterable(parts.values()):
+    for row in chain.from_iterable(battery.parts.values()):
         texts = (row.completion,) if isinstance(row, Example) else (row.words, row.question)
         keys[row.id] = set(map(normalised, texts))
     every, taught = {key for several in keys.values() for key in several}, set[str]()
     for row in train:
         texts = (row.words, row.prompt or row.completion, *(turn.content for turn in row.turns))
         taught |= every.intersection(map(normalised, texts))
-    left = {name: [row for row in rows if not keys[row.id] & taught] for name, rows in parts.items()}
-    if out := sum(len(rows) - len(left[name]) for name, rows in parts.items()):
+    left = {name: [row for row in rows if not keys[row.id] & taught] for name, rows in battery.parts.items()}
+    without = replace(battery, **left)
+    if out := battery.size - without.size:
         notes.append(f"battery: {out} questions and texts that the training rows hold are left out")
-    return replace(battery, **left)
+    return without

@@ -110,6 +110,19 @@ class Question:
         """The answer as a training row would have it."""
         return answer if self.turns else continued(self.question, answer)
 
+    def as_row(self) -> Example:
+        """With the first of its true answers, as a training row would have it."""
+        return Example(
+            self.id,
+            self.question,
+            self.completion(self.answers[0]),
+            self.source,
+            self.answers,
+            cluster=self.cluster,
+            turns=self.turns,
+            words=self.words,
+        )
+
 
 class OldTexts(Protocol):
     """An endless stream of texts for the base, two micro-batches of similar length per step, from a seed."""
@@ -146,13 +159,17 @@ class Battery:
     seconds: float | None = None
 
     @property
+    def parts(self) -> dict[str, Sequence[Any]]:
+        """What is asked, and the texts, by the names of the fields."""
+        return {name: getattr(self, name) for name in ("facts", "nonexistent", "abilities", "texts")}
+
+    @property
     def size(self) -> int:
-        return len(self.facts) + len(self.nonexistent) + len(self.abilities) + len(self.texts)
+        return sum(map(len, self.parts.values()))
 
     def first(self, share: float) -> Battery:
         """The same share of each part, at least one of each that there is."""
-        parts = {name: getattr(self, name) for name in ("facts", "nonexistent", "abilities", "texts")}
-        return replace(self, **{name: rows[: ceil(share * len(rows))] for name, rows in parts.items()})
+        return replace(self, **{name: rows[: ceil(share * len(rows))] for name, rows in self.parts.items()})
 
     @property
     def alone(self) -> Dataset:

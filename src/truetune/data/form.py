@@ -7,7 +7,6 @@ from dataclasses import replace
 from truetune.data.dataset import Dataset, Example, Question, Turn, examples
 
 ASKED = ("task", "hallucination", "select_task", "select_known", "ability", "candidates")
-ELSEWHERE = ("facts", "nonexistent", "abilities")
 
 
 def in_chat_form(data: Dataset, *, rows: bool, questions: bool) -> Dataset:
@@ -21,10 +20,7 @@ def in_chat_form(data: Dataset, *, rows: bool, questions: bool) -> Dataset:
         data = replace(data, train=train, validation=validation, fit_groups=groups)
     if questions:
         groups = {name: [_question(question) for question in getattr(data, name)] for name in ASKED}
-        other = data.elsewhere
-        if other is not None:
-            other = replace(other, **{name: [_question(each) for each in getattr(other, name)] for name in ELSEWHERE})
-        data = replace(data, elsewhere=other, **groups)
+        data = replace(data, **groups)
     return data
 
 

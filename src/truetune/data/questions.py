@@ -87,12 +87,7 @@ class Questions:
             if self.shown and len(members) >= 10 * self.shown:
                 chosen = random.Random(f"shots-{kind}").sample(members, self.shown)
                 aside += chosen
-                shots[kind] = [
-                    Example(
-                        q.id, q.question, q.completion(q.answers[0]), q.source, q.answers, (), q.cluster, words=q.words
-                    )
-                    for q in chosen
-                ]
+                shots[kind] = [question.as_row() for question in chosen]
         return shots, aside
 
 

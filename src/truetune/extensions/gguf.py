@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from truetune.data.values import Text
-from truetune.errors import UserError, first_line, rank
+from truetune.errors import Say, UserError, first_line, rank
 from truetune.models.pretrained import Pretrained
-from truetune.models.whole import Say, check_loaded
+from truetune.models.whole import check_loaded
 from truetune.records.files import cached, file_digest, writing
 
 if TYPE_CHECKING:

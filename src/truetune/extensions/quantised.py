@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from truetune.data.dataset import Dataset
 from truetune.data.values import Dtype, YesOrNo
-from truetune.errors import UserError
+from truetune.errors import Say, UserError
 from truetune.models.pretrained import Pretrained
-from truetune.models.whole import Say
 
 if TYPE_CHECKING:
     from truetune.models.language_model import LanguageModel

@@ -13,10 +13,8 @@ from torch import Tensor
 
 from truetune.data.dataset import Dataset
 from truetune.data.values import BelowOne, Count, Positive, Share, Text, YesOrNo
-from truetune.errors import UserError, first_line
+from truetune.errors import Say, UserError, first_line
 from truetune.probes.selection import can_select
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)

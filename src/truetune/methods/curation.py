@@ -12,7 +12,7 @@ from pydantic import Field
 
 from truetune.data.dataset import Dataset, Example, OldTexts, continued
 from truetune.data.values import Part, Text
-from truetune.errors import UserError
+from truetune.errors import Say, UserError
 from truetune.scoring.answers import is_abstention
 
 
@@ -33,7 +33,7 @@ class Context:
 Curation = Callable[[Sequence[Example], Context], list[Example]]
 
 
-def curate(data: Dataset, curations: Mapping[str, Curation], context: Context, say: Callable[[str], None]) -> Dataset:
+def curate(data: Dataset, curations: Mapping[str, Curation], context: Context, say: Say) -> Dataset:
     """The data with the training rows that the curations leave, one after the other."""
     rows = data.train
     for name, curation in curations.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -12,7 +12,7 @@ from truetune.data.batch import Batch, collate
 from truetune.data.dataset import Dataset, Example
 from truetune.data.module import Loader, TokenizedData
 from truetune.data.tokens import Encoder
-from truetune.errors import UserError
+from truetune.errors import Say, UserError
 from truetune.models.frozen import Frozen
 from truetune.models.language_model import LanguageModel
 from truetune.probes.decoding import sampled_answers
@@ -35,7 +35,7 @@ class Reference:
     seed: int
     optimizer: OptimizerFactory
     trainer: dict[str, Any]
-    say: Callable[[str], None]
+    say: Say
 
     @cached_property
     def frozen(self) -> Frozen:

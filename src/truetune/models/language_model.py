@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from truetune.data.chat_template import set_template
+from truetune.errors import Say
 from truetune.models.logits import bare
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class LanguageModel:
         return self
 
 
-def with_template(lm: LanguageModel, template: str | None, say: Callable[[str], None]) -> LanguageModel:
+def with_template(lm: LanguageModel, template: str | None, say: Say) -> LanguageModel:
     """The model with the template that its conversations are written in; says which that is."""
     which, content = set_template(lm.tokenizer, template, lm.origin)
     say(f"chat template: {which}")

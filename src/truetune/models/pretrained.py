@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from truetune.data.values import Dtype, Text, YesOrNo
-from truetune.errors import UserError, first_line
-from truetune.models.whole import WRAPPERS, Say, check_loaded, is_wrapped, refuse_architecture
+from truetune.errors import Say, UserError, first_line
+from truetune.models.whole import WRAPPERS, check_loaded, is_wrapped, refuse_architecture
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from truetune.errors import UserError
-
-Say = Callable[[str], object]
+from truetune.errors import Say, UserError
 
 # What torch.compile, DeepSpeed, DataParallel and PEFT put before the names of a model that they wrap.
 WRAPPERS = {r"^(?:(?:_orig_mod|_forward_module|module|base_model\.model)\.)+": "", r"\.(?:_orig_mod|module)\.": "."}

@@ -85,13 +85,14 @@ class Asking:
         if not questions:
             return []
         forms: list[Form] = [resolved(form, subject.lm, data) for form in self.how.forms]
-        items = self._items(subject, questions, data, forms[0])
+        first, *others = forms
+        items = self._items(subject, questions, data, first)
         places = [place for place, q in enumerate(questions) if q.words and q.answers and not q.rule]
-        for form in forms if places else ():
-            chosen = [questions[place] for place in places]
-            again = [items[place] for place in places] if form == forms[0] else self._items(subject, chosen, data, form)
-            for place, item in zip(places, again, strict=True):
-                items[place] = replace(items[place], forms={**items[place].forms, form: item.outcome})
+        asked = {first: [items[place] for place in places]}
+        for form in others if places else ():
+            asked[form] = self._items(subject, [questions[place] for place in places], data, form)
+        for at, place in enumerate(places):
+            items[place] = replace(items[place], forms={form: again[at].outcome for form, again in asked.items()})
         return items
 
     def _items(self, subject: Subject, questions: Sequence[Question], data: Dataset, form: Form) -> list[Item]:

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from hashlib import sha256
 from itertools import chain
 from pathlib import Path
-from typing import Any, TypeVar
-
-from filelock import FileLock
+from typing import Any
 
 from truetune.data.dataset import Battery, Dataset, Example, Question
+from truetune.errors import Say
 from truetune.models.language_model import LanguageModel
 from truetune.probes.asking import Asking
 from truetune.probes.measure import measure, notes, only_at_ends
 from truetune.probes.probe import Probe, Subject
-from truetune.records.files import remove_torn, write_atomic, writing
+from truetune.records.files import cached_json
 from truetune.records.record import item_from_json, metrics_from_json, metrics_to_json
 from truetune.scoring.item import Measurement
 
-T = TypeVar("T")
 SHARES = (1.0, 0.5, 0.25, 0.125, 0.0625)  # of the battery, from which the first that fits its seconds is taken
 TRIED = 32  # questions of each part, about a batch, by whose time the whole is estimated
 
@@ -33,7 +31,7 @@ def measure_base(
     probes: Sequence[Probe],
     asking: Asking,
     cache: Path,
-    say: Callable[[str], None],
+    say: Say,
 ) -> Measurement:
     """Read from the cache if weights, items and decoding are the same; a damaged file is measured again.
 
@@ -50,7 +48,7 @@ def measure_base(
             return {"metrics": metrics_to_json(measurement.metrics), "items": rows}
 
         path = cache / "baselines" / f"{measurement_digest(base.digest, data, probes)}.json"
-        return _once(path, measurement, _measurement)
+        return cached_json(path, measurement, _measurement)
 
     measurement = measured(replace(data, elsewhere=None), [probe for probe in probes if not only_at_ends(probe)])
     at_ends = [probe for probe in probes if only_at_ends(probe)]
@@ -66,7 +64,7 @@ def affordable(
     probes: Sequence[Probe],
     asking: Asking,
     cache: Path,
-    say: Callable[[str], None],
+    say: Say,
 ) -> tuple[Dataset, list[str]]:
     """The data with as much of the battery as base and tuned model can answer in its seconds on this machine; notes.
 
@@ -76,24 +74,27 @@ def affordable(
     if battery is None or battery.seconds is None or not probes:
         return data, []
     limit = battery.seconds
-    parts = {"facts": 2, "nonexistent": 2, "abilities": 2, "texts": 3}  # models' passes: the KL needs the base's again
 
-    def seconds(part: str, tried: int) -> float:
-        rows: Sequence[Any] = getattr(battery, part)
-        trial = replace(Battery(shots=battery.shots, domains=battery.domains), **{part: rows[:tried]})
-        start = time.perf_counter()
-        measure(Subject(base, resamples=0), trial.alone, probes, asking)
-        return parts[part] * len(rows) / min(tried, len(rows)) * (time.perf_counter() - start) if rows else 0.0
+    def seconds(tried: int) -> float:
+        """For all, by the time of so many of each part."""
+        total = 0.0
+        for part, rows in battery.parts.items():
+            trial = replace(Battery(shots=battery.shots, domains=battery.domains), **{part: rows[:tried]})
+            passes = 3 if part == "texts" else 2  # of a model: the KL of the tuned one needs the base's again
+            start = time.perf_counter()
+            measure(Subject(base, resamples=0), trial.alone, probes, asking)
+            total += passes * (time.perf_counter() - start) * len(rows) / max(1, min(tried, len(rows)))
+        return total
 
     def estimate() -> dict[str, Any]:
         say("timing what is asked elsewhere")
-        total = sum(seconds(part, 4) for part in parts)
+        total = seconds(4)
         if SHARES[-1] * total <= 8 * limit:  # few take about as long as a batch: else there is no time for one either
-            total = sum(seconds(part, TRIED) for part in parts)
+            total = seconds(TRIED)
         return {"seconds": total}
 
     name = f"{measurement_digest(base.digest, battery.alone, probes)}-{limit:g}.seconds.json"
-    total = _once(cache / "baselines" / name, estimate, lambda stored: float(stored["seconds"]))
+    total = cached_json(cache / "baselines" / name, estimate, lambda stored: float(stored["seconds"]))
     share = next((share for share in SHARES if share * total <= limit), SHARES[-1])
     if share == 1:
         return data, []
@@ -103,35 +104,6 @@ def affordable(
         f"{total:.0f} s (base and tuned model), over battery.seconds={limit:g}"
     )
     return replace(data, elsewhere=part), [note]
-
-
-def _once(path: Path, make: Callable[[], dict[str, Any]], read: Callable[[Any], T]) -> T:
-    """What the file holds, or else what `make` returns, which is then written there.
-
-    One process makes at a time: another that wants the same waits, and reads it.
-    """
-
-    def stored() -> T | None:
-        try:
-            return read(json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
-
-    if (earlier := stored()) is not None:
-        return earlier
-    lock = FileLock(path.with_name(f".{path.stem}.lock"))
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    try:
-        if (earlier := stored()) is not None:
-            return earlier
-        remove_torn(path.parent, f".{path.name}.*")  # of a process that was killed while it wrote
-        content = json.dumps(make())
-        write_atomic(path, content)
-        return read(json.loads(content))
-    finally:
-        lock.release()
 
 
 def _measurement(stored: Any) -> Measurement:
@@ -152,8 +124,7 @@ def measurement_digest(weights: str, data: Dataset, probes: Sequence[Probe]) -> 
     files = [path for wing in ("probes", "scoring", "extensions", "models") for path in (package / wing).glob("*.py")]
     code = sha256(b"".join(path.read_bytes() for path in sorted([*files, package / "data" / "tokens.py"])))
     battery = data.elsewhere or Battery()
-    elsewhere = (*battery.facts, *battery.nonexistent, *battery.abilities, *battery.texts)
-    questions = [str(row) for row in (*_reported(data), *elsewhere)]
+    questions = [str(row) for row in chain(_reported(data), *battery.parts.values())]
     shots = {name: [str(row) for row in rows] for name, rows in data.shots.items()}
     kinds = {name: sorted(values) for name, values in data.domains.items()}
     asked = [questions, shots, kinds, [str(probe) for probe in probes]]

@@ -28,14 +28,14 @@ class Elsewhere:
         if battery is None:
             return Measurement()
         parts = (battery.facts, battery.nonexistent, battery.abilities)
-        items = [item for part in parts for item in asking.ask(subject, part, battery.alone)]
+        alone = battery.alone
+        items = [item for part in parts for item in asking.ask(subject, part, alone)]
         metrics = rates(self.name, items)
         if battery.texts:
-            rows, tokens = asking.batch_size, asking.batch_tokens
-            likely = likelihood(subject.lm, battery.texts, batch_size=rows, batch_tokens=tokens, base=subject.base)
+            likely = likelihood(subject.lm, battery.texts, base=subject.base, **asking.size)
             metrics |= likely.metrics(self.name, battery.texts, subject.resamples)
         measured = {self.name: items} if items else {}
         ranking = Ranking(asking)
-        if known := ranking.rankable(battery.facts, battery.alone):
-            measured[f"{self.name}_known"] = ranking.rank(subject, known, battery.alone)
+        if known := ranking.rankable(battery.facts, alone):
+            measured[f"{self.name}_known"] = ranking.rank(subject, known, alone)
         return Measurement(metrics, measured)

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
 from truetune.data.dataset import Dataset
 from truetune.data.form import in_chat_form
+from truetune.errors import Say
 from truetune.models.language_model import LanguageModel, with_template
 from truetune.probes.asking import Asking, Form, resolved
 from truetune.probes.probe import Subject
-from truetune.records.files import write_atomic, writing
-
-Say = Callable[[str], None]
+from truetune.records.files import cached_json
 
 
 def adapted_to(
@@ -54,14 +52,11 @@ def _known(base: LanguageModel, data: Dataset, asking: Asking, cache: Path, say:
     shots = {name: [str(row) for row in rows] for name, rows in data.shots.items()}
     parts = [base.digest, str(both), [str(question) for question in data.candidates], shots]
     path = cache / "known" / f"{sha256(json.dumps(parts).encode()).hexdigest()}.json"
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+
+    def known() -> dict[str, bool]:
         say(f"asking the base {len(data.candidates)} questions, to learn which it knows")
-    subject = Subject(base, resamples=0)
-    items = both.ask(both.measured(subject), data.candidates, data)
-    known = {item.id: "right" in item.forms.values() for item in items}
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, json.dumps(known))
-    return known
+        subject = Subject(base, resamples=0)
+        items = both.ask(both.measured(subject), data.candidates, data)
+        return {item.id: "right" in item.forms.values() for item in items}
+
+    return cached_json(path, known, dict)

@@ -45,6 +45,4 @@ class Probe(Protocol):
 
 def true_answers(questions: Sequence[Question]) -> list[Example]:
     """Each answerable question with its first true answer, as a training row would have it."""
-    return [
-        Example(q.id, q.question, q.completion(q.answers[0]), q.source, turns=q.turns) for q in questions if q.answers
-    ]
+    return [question.as_row() for question in questions if question.answers]

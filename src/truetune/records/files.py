@@ -14,11 +14,13 @@ from hashlib import sha256
 from io import BufferedWriter
 from pathlib import Path
 from secrets import token_hex
+from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
 
-from truetune.errors import EXPECTED, Unwritable, UserError
+from truetune.errors import EXPECTED, Say, Unwritable, UserError
 
+T = TypeVar("T")
 TORN = ".tmp"  # the ending of what is not yet whole; its name begins with a dot
 MANIFEST = "manifest.json"
 LOCK = ".lock"  # in a folder that is worked in
@@ -94,7 +96,7 @@ def verify(folder: Path) -> str | None:
     return f"{changed[0]} has changed" if changed else None
 
 
-def cached(folder: Path, build: Callable[[Path], None], say: Callable[[str], None]) -> Path:
+def cached(folder: Path, build: Callable[[Path], None], say: Say) -> Path:
     """The folder, made by `build` if it is missing or damaged; two processes never build the same one at once."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     lock = folder.with_name(f".{folder.name}.lock")
@@ -111,6 +113,35 @@ def cached(folder: Path, build: Callable[[Path], None], say: Callable[[str], Non
         with replacing(folder) as temporary:
             build(temporary)
     return folder
+
+
+def cached_json(path: Path, make: Callable[[], dict[str, Any]], read: Callable[[Any], T]) -> T:
+    """What the file holds, or else what `make` returns, which is then written there; a damaged file is made again.
+
+    One process makes at a time: another that wants the same waits, and reads it.
+    """
+
+    def stored() -> T | None:
+        try:
+            return read(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    if (earlier := stored()) is not None:
+        return earlier
+    lock = FileLock(path.with_name(f".{path.stem}.lock"))
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    try:
+        if (earlier := stored()) is not None:
+            return earlier
+        remove_torn(path.parent, f".{path.name}.*")  # of a process that was killed while it wrote
+        content = json.dumps(make())
+        write_atomic(path, content)
+        return read(json.loads(content))
+    finally:
+        lock.release()
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 from lightning import Callback, LightningModule, Trainer
 
+from truetune.errors import Say
 from truetune.scoring.memorising import memorising_since
 from truetune.training.module import FineTuning
 from truetune.training.step_log import History, write
@@ -25,7 +26,7 @@ class Measuring(Callback):
         probe: Callable[[bool], dict[str, float]],
         history: History,
         base_high: float | None = None,
-        say: Callable[[str], None] = print,
+        say: Say = print,
         timed: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         """`base_high` bounds the base's share of unknown facts; `say` is told of the epoch that leaves it behind."""

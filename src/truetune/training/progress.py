@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 from rich import progress
 from rich.console import Console
 
-from truetune.errors import rank
+from truetune.errors import Say, rank
 from truetune.training.module import FineTuning
 from truetune.training.schedules import ENDLESS
 
 PLAIN_LINE_SECONDS, BAR_SECONDS = 15.0, 0.2
 
 
-def speaker(console: Console) -> Callable[[str], None]:
+def speaker(console: Console) -> Say:
     """Plain words, one line each: a path must stay whole to be copied, and its brackets are no markup.
 
     They go to truetune.log as well.

@@ -7,7 +7,6 @@ import os
 import random
 import shlex
 import signal
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
-from truetune.errors import TERMINATED, UserError, gathered
+from truetune.errors import TERMINATED, Say, UserError, gathered
 from truetune.records.record import changes
 from truetune.records.run_folder import LAST
 from truetune.records.state import State
@@ -33,7 +32,7 @@ class Resumable(Checkpoint):
     measurement: between an epoch's last step and its end nothing can be taken up again.
     """
 
-    def __init__(self, state: State, data: str, say: Callable[[str], None]) -> None:
+    def __init__(self, state: State, data: str, say: Say) -> None:
         """`data` is the content hash of what is taught and asked, and of the base."""
         self.state, self.data, self.say, self.run_dir = state, data, say, state.run_dir
         self._signal = 0

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
 from lightning import Callback, LightningModule, Trainer
 
-from truetune.errors import Diverged
+from truetune.errors import Diverged, Say
 from truetune.records.state import StabilityReport
 from truetune.training.module import ADVICE, FineTuning, few
 
@@ -20,7 +19,7 @@ WINDOW, SIGMAS = 128, 6.0  # as OLMo-core's SkipStep optimizers
 class Stability(Callback):
     """Comes before the callbacks that log a step. All ranks decide alike: the module's verdict is reduced."""
 
-    def __init__(self, policy: Literal["stop", "skip_step"], say: Callable[[str], None]) -> None:
+    def __init__(self, policy: Literal["stop", "skip_step"], say: Say) -> None:
         self.policy, self.say, self.report = policy, say, StabilityReport()
         self._losses: deque[float] = deque(maxlen=WINDOW)
         self._step, self._in_a_row, self._in_spike = 0, 0, False
