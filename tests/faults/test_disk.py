@@ -20,7 +20,8 @@ from rich.console import Console
 from truetune.commands.export import save_model
 from truetune.commands.train import train
 from truetune.errors import Unwritable, UserError
-from truetune.records.files import cached, refusal, sidecar, verify, write_atomic, writing
+from truetune.records.disk import refusal, writing
+from truetune.records.files import cached, sidecar, verify, write_atomic
 from truetune.records.record import read_run
 from truetune.training.checkpoints import AtomicCheckpointIO
 

@@ -1,11 +1,8 @@
 import pytest
-from command_line import config_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from truetune.scoring.answers import exact_match, is_abstention, normalise, rouge_l, token_f1
-
-PHRASES = config_of()["measure"]["abstention_phrases"]
+from truetune.scoring.answers import exact_match, normalise, rouge_l, token_f1
 
 
 @pytest.mark.parametrize(
@@ -54,20 +51,6 @@ def test_f1_by_hand() -> None:
 def test_f1_is_symmetric_and_one_for_equal_texts(first: str, second: str) -> None:
     assert token_f1(first, [second]) == pytest.approx(token_f1(second, [first]))
     assert token_f1(first, [first]) == pytest.approx(1.0)
-
-
-@pytest.mark.parametrize("text", ["I don't know.", "I don\u2019t know who that is", "Unknown", "Not sure about this"])
-def test_abstentions_are_seen(text: str) -> None:
-    assert is_abstention(text, PHRASES)
-
-
-@pytest.mark.parametrize("text", ["Unknown Pleasures", "I know", "not surely", "", "Oslo, unknown to me"])
-def test_answers_are_no_abstentions(text: str) -> None:
-    assert not is_abstention(text, PHRASES)
-
-
-def test_every_default_phrase_matches_itself() -> None:
-    assert all(is_abstention(phrase.upper() + "!", PHRASES) for phrase in PHRASES)
 
 
 def test_characters_are_the_words_of_scripts_without_spaces() -> None:

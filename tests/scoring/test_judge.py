@@ -340,3 +340,17 @@ def test_where_the_form_is_a_part_of_the_task_only_the_value_itself_is_right() -
     assert judged("answer : Oslo", ["Oslo"], exact=True) == "wrong"
     assert judged("Oslo .", ["Oslo"], exact=True) == "right"
     assert judged("Oslo . I do not know", ["Oslo"], phrases=PHRASES, exact=True) == "abstained"
+
+
+@pytest.mark.parametrize("text", ["I don't know.", "I don\u2019t know who that is", "Unknown", "Not sure about this"])
+def test_abstentions_are_seen(text: str) -> None:
+    assert judged(text, (), phrases=PHRASES) == "abstained"
+
+
+@pytest.mark.parametrize("text", ["Unknown Pleasures", "I know", "not surely", "", "Oslo, unknown to me"])
+def test_answers_are_no_abstentions(text: str) -> None:
+    assert judged(text, (), phrases=PHRASES) != "abstained"
+
+
+def test_every_default_phrase_matches_itself() -> None:
+    assert all(judged(phrase.upper() + "!", (), phrases=PHRASES) == "abstained" for phrase in PHRASES)

@@ -101,9 +101,10 @@ def prepare(cfg: DictConfig, command: Command = "train") -> Prepared:
     cfg = cfg.copy()
     cfg.paths.output_dir = "."  # known once Hydra has made the folder
     config = plain(cfg)
-    words = _words(cfg)
+    hydra = _hydra(cfg)
+    words = [] if hydra is None else [str(word) for word in hydra.overrides.task]  # as typed
     own = checks.keys(config, command, words)
-    trusted = _trusted(cfg, config, words)
+    trusted = _trusted(hydra, config, words)
     make.check_allowed(config, "", trusted)
     # The model's folder and the data are looked at before the first class that imports torch, which takes seconds.
     builder: Any = make.make(config["model"], "model", trusted)
@@ -150,23 +151,19 @@ def read_data(node: str, trusted: frozenset[str], _folder: str) -> tuple[Any, Da
     return source, source.load()
 
 
-def _words(cfg: DictConfig) -> list[str]:
-    """The overrides typed; none where Hydra has not composed the configuration."""
-    if not ("hydra" in cfg or HydraConfig.initialized()):
-        return []
-    hydra: Any = cfg.hydra if "hydra" in cfg else HydraConfig.get()
-    return [str(word) for word in hydra.overrides.task]
+def _hydra(cfg: DictConfig) -> Any:
+    """Hydra's own settings; None where it has not composed the configuration."""
+    return cfg.hydra if "hydra" in cfg else HydraConfig.get() if HydraConfig.initialized() else None
 
 
-def _trusted(cfg: DictConfig, config: dict[str, Any], words: list[str]) -> frozenset[str]:
+def _trusted(hydra: Any, config: dict[str, Any], words: list[str]) -> frozenset[str]:
     """Beside our own classes: packages allowed by `+allow=[...]`, and classes that files of the user's conf/ name.
 
     What stands before `resume=` was read from a run folder, which anyone may have made: it allows nothing.
     """
     packages = {str(node["_target_"]).partition(".")[0] for _, node in make.nodes(config, "")}
-    if packages <= {*make.ALLOWED_PACKAGES} or not ("hydra" in cfg or HydraConfig.initialized()):
+    if packages <= {*make.ALLOWED_PACKAGES} or hydra is None:
         return frozenset()
-    hydra: Any = cfg.hydra if "hydra" in cfg else HydraConfig.get()
     resumed = [at for at, word in enumerate(words) if word.startswith("resume=") and word != "resume=null"]
     typed = words[resumed[-1] + 1 :] if resumed else words
     allowed: list[str] = config.get("allow") or []

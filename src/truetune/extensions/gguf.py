@@ -19,7 +19,8 @@ from truetune.data.values import Text
 from truetune.errors import Say, UserError, first_line, rank
 from truetune.models.pretrained import Pretrained
 from truetune.models.whole import check_loaded
-from truetune.records.files import cached, file_digest, writing
+from truetune.records.disk import writing
+from truetune.records.files import cached, file_digest
 
 if TYPE_CHECKING:
     from truetune.models.language_model import LanguageModel

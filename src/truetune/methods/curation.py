@@ -13,7 +13,7 @@ from pydantic import Field
 from truetune.data.dataset import Dataset, Example, OldTexts, continued
 from truetune.data.values import Part, Text
 from truetune.errors import Say, UserError
-from truetune.scoring.answers import is_abstention
+from truetune.scoring.judge import judged
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def _categories(name: str, context: Context) -> Mapping[str, str]:
 
 def _counts_as_abstention(key: str, text: str, config: Mapping[str, Any]) -> list[str]:
     """What is taught as an abstention must count as one, or the run would report it as wrong answers."""
-    if not is_abstention(text, config["measure"]["abstention_phrases"]):
+    if judged(text, (), phrases=config["measure"]["abstention_phrases"]) != "abstained":
         raise UserError(f"curation.{key}={text}: would count as wrong; add its words to measure.abstention_phrases")
     return []
 

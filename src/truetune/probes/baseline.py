@@ -59,12 +59,7 @@ def measure_base(
 
 
 def affordable(
-    base: LanguageModel,
-    data: Dataset,
-    probes: Sequence[Probe],
-    asking: Asking,
-    cache: Path,
-    say: Say,
+    base: LanguageModel, data: Dataset, probes: Sequence[Probe], asking: Asking, cache: Path, say: Say
 ) -> tuple[Dataset, list[str]]:
     """The data with as much of the battery as base and tuned model can answer in its seconds on this machine; notes.
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
-import re
 import shlex
 import shutil
 from collections.abc import Callable, Generator
@@ -18,14 +16,14 @@ from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
 
-from truetune.errors import EXPECTED, Say, Unwritable, UserError
+from truetune.errors import Say, UserError
+from truetune.records.disk import writing
 
 T = TypeVar("T")
 TORN = ".tmp"  # the ending of what is not yet whole; its name begins with a dot
 MANIFEST = "manifest.json"
 LOCK = ".lock"  # in a folder that is worked in
 IN_USE = "another run is working in this folder; choose another hydra.run.dir"
-REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG}
 
 
 @contextmanager
@@ -224,46 +222,3 @@ def damaged(checkpoint: Path, why: str) -> UserError:
             words = shlex.quote(f"resume={path.absolute()}")
             return UserError(f"{problem}; {path.name} beside it is whole: truetune {words}")
     return UserError(f"{problem}; start a new run")
-
-
-@contextmanager
-def writing(path: Path, needs: int = 0) -> Generator[None]:
-    """Raises Unwritable, naming `path`, for an error of the system inside, or at once if `needs` bytes are not free."""
-    try:
-        parent = next((folder for folder in path.absolute().parents if folder.is_dir()), None)
-        if parent is not None and needs > shutil.disk_usage(parent).free:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        yield
-    except EXPECTED:
-        raise
-    except Exception as error:
-        # torch hides the system's error in the context, safetensors (Rust) its number in the words.
-        cause = error.__context__ if type(error) is RuntimeError else error
-        in_words = re.search(r"\(os error (\d+)\)", str(error))
-        number = cause.errno if isinstance(cause, OSError) else int(in_words[1]) if in_words else None
-        if number is None:
-            raise
-        raise _unwritable(path, number, needs) from error
-
-
-def refusal(error: BaseException, folder: Path) -> Unwritable | None:
-    """What a full or failing disk is behind, if one is: libraries wrap the error, or raise another while closing."""
-    chain = [error]
-    while (before := chain[-1].__cause__ or chain[-1].__context__) is not None and before not in chain:
-        chain.append(before)
-    for cause in reversed(chain):
-        if isinstance(cause, Unwritable):
-            return cause
-    for cause in reversed(chain):
-        if isinstance(cause, OSError) and cause.errno in REFUSALS:
-            return _unwritable(Path(os.fsdecode(cause.filename)) if cause.filename else folder, cause.errno, 0)
-    return None
-
-
-def _unwritable(path: Path, number: int, needs: int) -> Unwritable:
-    text = f"{path.absolute()}: cannot be written: {os.strerror(number)}"
-    if number in (errno.ENOSPC, errno.EDQUOT):
-        parent = next(folder for folder in path.absolute().parents if folder.is_dir())
-        needed = f"needs {needs:,} bytes, " if needs else ""
-        text += f" ({needed}{shutil.disk_usage(parent).free:,} are free)"
-    return Unwritable(text)

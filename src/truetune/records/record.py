@@ -42,6 +42,10 @@ def read_items(path: Path) -> list[Item]:
     return items
 
 
+def items_if_any(path: Path) -> list[Item]:
+    return read_items(path) if path.exists() else []
+
+
 def item_from_json(row: dict[str, Any]) -> Item:
     return Item(
         id=str(row["id"]),

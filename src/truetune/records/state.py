@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from truetune.errors import Diverged, Unwritable, rank
-from truetune.records.files import refusal, write_atomic
+from truetune.records.disk import refusal
+from truetune.records.files import write_atomic
 from truetune.records.record import metrics_to_json, write_items, write_run
 from truetune.records.run_folder import LAST, items_file
 from truetune.records.versions import about

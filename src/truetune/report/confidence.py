@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from markupsafe import Markup
 
-from truetune.records.record import read_items
+from truetune.records.record import items_if_any
 from truetune.records.run_folder import items_file
 from truetune.report.charts import SHARE, Series, line_chart
 from truetune.scoring.calibration import bins_of
@@ -36,9 +36,8 @@ def confidence_of(
     """From the hallucination probe's items, and from `recorded` figures where there are some; None without items."""
     models: dict[str, list[Item]] = {}
     for name, when in (("base", "base"), ("tuned", "final")):
-        path = items_file(run_dir, "hallucination", when)
-        items = [item for item in read_items(path) if item.confidence is not None] if path.exists() else []
-        if items:
+        items = items_if_any(items_file(run_dir, "hallucination", when))
+        if items := [item for item in items if item.confidence is not None]:
             models[name] = items
     answered = {name: [item for item in items if item.outcome != "abstained"] for name, items in models.items()}
     answered = {name: items for name, items in answered.items() if items}

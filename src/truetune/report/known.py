@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from truetune.records.record import read_items
+from truetune.records.record import items_if_any
+from truetune.records.run_folder import items_file
 from truetune.scoring.item import Item
 from truetune.scoring.lost_and_kept import join, known_ids
 
@@ -30,7 +31,7 @@ class Sort(NamedTuple):
 
 
 class Kind(NamedTuple):
-    """Counts of questions of one kind: (base, tuned) that are right, right in other forms, and known by rank."""
+    """Shares of the questions of one kind, by base and tuned model: right in each form, and ranked first."""
 
     name: str
     n: int
@@ -39,8 +40,10 @@ class Kind(NamedTuple):
 
 def lost_and_gained(run_dir: Path) -> tuple[list[Sort], list[Kind]]:
     """Of the questions of the hallucination probe; nothing where no fact was tried in two ways."""
-    answers = [_items(run_dir, "hallucination", when) for when in ("base", "final")]
-    ranked = [_items(run_dir, "knowledge", when) for when in ("base", "final")]
+    answers, ranked = (
+        [items_if_any(items_file(run_dir, probe, when)) for when in ("base", "final")]
+        for probe in ("hallucination", "knowledge")
+    )
     pairs = [pair for pair in join(*answers) if pair[0].answers] if all(answers) else []
     if not pairs:
         return [], []
@@ -56,11 +59,6 @@ def lost_and_gained(run_dir: Path) -> tuple[list[Sort], list[Kind]]:
             groups["gained", before.id in knew].append((before, after))
     sorts = [Sort(*SORTS[sort], len(group), group[:SHOWN]) for sort, group in groups.items()]
     return sorts, _by_kind(pairs, *ranked)
-
-
-def _items(run_dir: Path, probe: str, when: str) -> list[Item]:
-    path = run_dir / "items" / f"{probe}.{when}.jsonl"
-    return read_items(path) if path.exists() else []
 
 
 def _by_kind(

@@ -13,14 +13,7 @@ if TYPE_CHECKING:
 
 ELSEWHERE = "elsewhere/"
 UNFIT = 0.2  # a base that answers less than this in every form of asking cannot show what is lost
-OF_LOSS = (
-    "hallucination/",
-    "lost/",
-    "gained/",
-    "calibration/",
-    "selective/",
-    "balance/",
-)
+OF_LOSS = ("hallucination/", "lost/", "gained/", "calibration/", "selective/", "balance/")
 Change = Literal["better", "worse", "no clear change", ""]
 
 
@@ -56,9 +49,8 @@ def unfit(record: Mapping[str, Any]) -> float | None:
     """The base's greatest share of right answers over the forms of asking, if that is too little to lose any of it."""
     base: Mapping[str, Any] = record["base"]
     names = [name for name in base if name.startswith("hallucination/right_in_")]
-    own = (
-        () if "hallucination/known_right" in base else ("task/right",)
-    )  # a base made for its questions is another case
+    # A base that was made for its questions (the closed world's) is judged by `caution` instead.
+    own = () if "hallucination/known_right" in base else ("task/right",)
     shares = [base[name]["value"] for name in names or own if base.get(name)]
     shares = [share for share in shares if share is not None]
     questions = "hallucination/rate" in base

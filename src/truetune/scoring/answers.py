@@ -6,7 +6,6 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from decimal import Decimal
-from functools import lru_cache
 
 from truetune.scoring.words import SPACELESS
 
@@ -66,16 +65,6 @@ def rouge_l(answer: str, answers: Sequence[str]) -> float:
     return max(scores, default=0.0)
 
 
-def is_abstention(text: str, phrases: Sequence[str]) -> bool:
-    """A phrase of several words may open or end a longer one; a single word must stand alone (`Unknown Pleasures`)."""
-    words = normalise(text)
-    for phrase in _all_normalised(tuple(phrases)):
-        opens_or_ends = words.startswith(f"{phrase} ") or words.endswith(f" {phrase}")
-        if phrase and (words == phrase or (" " in phrase and opens_or_ends)):
-            return True
-    return False
-
-
 def final_number(text: str) -> Decimal | None:
     """The number behind `####`, as GSM8K marks a result (Cobbe et al. 2021), or else the last one; 10-18 ends in 18."""
     marked, numbers = re.search(_MARKED, text), re.findall(_NUMBER, text)
@@ -95,8 +84,3 @@ def key(text: str) -> str:
 
 def _words(text: str) -> list[str]:
     return re.findall(rf"[{SPACELESS}]|[^\s{SPACELESS}]+", key(text))
-
-
-@lru_cache(maxsize=8)
-def _all_normalised(phrases: tuple[str, ...]) -> list[str]:
-    return [normalise(phrase) for phrase in phrases]

@@ -9,7 +9,7 @@ from truetune.scoring.estimates import Estimate
 class Item:
     """One probe question as one model answered it; `cluster` names the entity that correlated items share.
 
-    `also` are the outcomes in other forms of asking, `wrong` the false answers of a multiple choice.
+    `forms` are the outcomes by form of asking, `wrong` the false answers of a multiple choice.
     """
 
     id: str

@@ -10,7 +10,7 @@ from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.optim import Optimizer
 
-from truetune.records.files import writing
+from truetune.records.disk import writing
 from truetune.records.state import StabilityReport
 from truetune.training.clipping import update_ratio
 from truetune.training.module import FineTuning

@@ -13,7 +13,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from truetune.records.files import writing
+from truetune.records.disk import writing
 
 T = TypeVar("T")
 # Rows, at about a kilobyte each. Fewer stay in a list: importing what writes Arrow takes longer than reading them.
