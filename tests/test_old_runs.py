@@ -13,7 +13,7 @@ import pytest
 import truetune
 from truetune import cli
 from truetune.commands.chat import partners
-from truetune.commands.export import saved_model
+from truetune.commands.tuned import saved_model
 
 OLD = Path(__file__).parent / "old_runs"
 VERDICT = (
@@ -97,7 +97,7 @@ def test_its_model_is_exported(project, monkeypatch, capsys, tmp_path):
 def test_base_and_tuned_say_what_they_said_when_they_were_measured(name, project):
     """A base is cached by the content of the code that makes it, which has changed: made anew, it is the same."""
     run = truetune.Run(project / name)
-    base, tuned = partners(project / name, run.config, saved_model(project / name))
+    base, tuned = partners(project / name, run.record, saved_model(project / name))
     for items in run.items("hallucination")[::8]:
         for partner, item in zip((base, tuned), items, strict=True):
             partner.turns.clear()

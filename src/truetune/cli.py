@@ -134,15 +134,15 @@ def chat() -> None:
     words = parser.parse_args()
     if words.max_new_tokens is not None and words.max_new_tokens < 1:
         raise UserError(f"--max-new-tokens {words.max_new_tokens}: should be at least 1")
-    from truetune.commands.export import saved_model
+    from truetune.commands.tuned import saved_model
     from truetune.records.record import read_run
 
-    config, model = read_run(words.run)["config"], saved_model(words.run)  # before torch is imported
+    record, model = read_run(words.run), saved_model(words.run)  # before torch is imported
     from rich.console import Console
 
     from truetune.commands import chat
 
-    pair = chat.partners(words.run.absolute(), config, model.absolute())
+    pair = chat.partners(words.run.absolute(), record, model.absolute())
     chat.chat(pair, words.prompt, words.max_new_tokens, Console())
 
 

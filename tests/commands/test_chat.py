@@ -12,8 +12,8 @@ from rich.console import Console
 from truetune import cli
 from truetune.commands.chat import Partner, chat
 from truetune.commands.chat import partners as loaded
-from truetune.commands.export import saved_model
 from truetune.commands.train import train
+from truetune.commands.tuned import saved_model
 from truetune.config import run as build
 from truetune.data.dataset import Turn
 from truetune.errors import UserError
@@ -57,7 +57,7 @@ def elsewhere(tmp_path, monkeypatch):
 
 
 def partners(run_dir) -> tuple[Partner, Partner]:
-    return loaded(run_dir, read_run(run_dir)["config"], saved_model(run_dir))
+    return loaded(run_dir, read_run(run_dir), saved_model(run_dir))
 
 
 def said(run_dir, prompt=None, typed="", **options):
@@ -139,17 +139,18 @@ def test_both_are_asked_on_a_gpu_unless_the_run_was_told_to_stay_on_the_cpu(runs
     seen = []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr("truetune.models.language_model.LanguageModel.to", lambda lm, to: seen.append(to.type) or lm)
-    config = read_run(runs["questions"])["config"]
+    record = read_run(runs["questions"])
+    config = record["config"]
     for accelerator in ("auto", "cpu"):
         changed = {**config, "trainer": {**config["trainer"], "accelerator": accelerator}}
-        loaded(runs["questions"], changed, saved_model(runs["questions"]))
+        loaded(runs["questions"], {**record, "config": changed}, saved_model(runs["questions"]))
     assert seen == ["cuda", "cuda", "cpu", "cpu"]
 
 
 def test_a_model_is_loaded_in_the_precision_that_it_was_saved_in(runs, monkeypatch):
     folder, config = saved_model(runs["questions"]), read_run(runs["questions"])["config"]
     model = {"_target_": "truetune.models.pretrained.Pretrained", "name_or_path": str(folder), "dtype": "bfloat16"}
-    both = loaded(runs["questions"], {**config, "model": model}, folder)
+    both = loaded(runs["questions"], {"config": {**config, "model": model}}, folder)
     assert [partner.lm.model.dtype for partner in both] == [torch.bfloat16] * 2
     assert partners(runs["questions"])[1].lm.model.dtype == torch.float32
 

@@ -17,8 +17,8 @@ from command_line import TINY_RUN, typed
 from faults.tiny import job, ran
 from rich.console import Console
 
-from truetune.commands.export import save_model
 from truetune.commands.train import train
+from truetune.commands.tuned import save_model
 from truetune.errors import Unwritable, UserError
 from truetune.records.disk import refusal, writing
 from truetune.records.files import cached, sidecar, verify, write_atomic

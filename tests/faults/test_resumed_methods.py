@@ -13,7 +13,7 @@ from truetune.training.stability import Stability
 
 WORDS = ("trainer.max_epochs=3", "loader.batch_size=8", "trainer.log_every_n_steps=1")  # six batches an epoch
 METHODS = {
-    "lora": ("method=lora", "adaptation.lora.dropout=0.3", "schedule=cosine"),
+    "lora": ("method=lora", "adaptation.lora.dropout=0.3", "schedule=cosine", "run.merge=true"),
     "interpolate": ("method=interpolate", "schedule=linear_per_epoch"),
     "early_stop": ("method=early_stop", "callbacks.early_stopping.patience=1"),
     "accumulate": ("trainer.accumulate_grad_batches=4", "loader.num_workers=2", "schedule=step_decay"),

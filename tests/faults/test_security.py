@@ -10,7 +10,8 @@ import torch
 from command_line import CONF, TINY_RUN, TINY_WORLD, composed, refusal, typed
 
 from truetune.commands import launch, resume
-from truetune.commands.export import export, save_model
+from truetune.commands.export import export
+from truetune.commands.tuned import save_model
 from truetune.config import compose, secrets
 from truetune.config import run as build
 from truetune.errors import UserError

@@ -15,17 +15,13 @@ from rich.text import Text
 from transformers import TextStreamer
 
 from truetune.commands.session import quiet
-from truetune.config.make import make
+from truetune.commands.tuned import base_of, tuned_from
 from truetune.data.dataset import Dataset, Prompt, Turn
 from truetune.data.rows.forms import fill
 from truetune.models.language_model import LanguageModel, fastest, with_template
-from truetune.models.pretrained import Pretrained
 from truetune.probes.asking import Asking
 from truetune.probes.decoding import Answer, greedy_answers
 from truetune.probes.known import in_form
-from truetune.records.earlier import modern
-from truetune.records.run_folder import go_to_origin
-from truetune.training.pretraining import load_base
 
 NEW = "/new"
 MOST_TOKENS = 64
@@ -77,23 +73,18 @@ def chat(pair: tuple[Partner, Partner], prompt: str | None, max_new_tokens: int 
             answers(pair, words, max_new_tokens, console)
 
 
-def partners(run_dir: Path, config: Mapping[str, Any], model: Path) -> tuple[Partner, Partner]:
-    """(base, tuned), each with the template that the run taught; raises UserError if the run's data or base are gone.
+def partners(run_dir: Path, record: Mapping[str, Any], model: Path) -> tuple[Partner, Partner]:
+    """(base, tuned), each with the template that the run taught; both paths are absolute.
 
-    Both paths are absolute: relative ones in `config` were meant from where the run was typed, so that is where we go.
+    Raises UserError if the run's data or base are gone.
     """
     quiet()
-    go_to_origin(run_dir)
-    config = modern(config)
-    data: Dataset = make(config["data"], "data").load()
-    builder: Any = make(config["model"], "model")
-    silent = Console(stderr=True, quiet=True)
-    base = load_base(builder, data, Path(config["paths"]["cache_dir"]), silent)
-    tuned = Pretrained(str(model), dtype=config["model"].get("dtype", "float32")).load()
-    device = fastest(config["trainer"].get("accelerator", "auto"))
-    base, data = in_form(base, data, Asking(None, 1, ()), silent.print)
+    base, data = base_of(run_dir, record)
+    tuned = tuned_from(model, base, record)
+    device = fastest(record["config"]["trainer"].get("accelerator", "auto"))
+    base, data = in_form(base, data, Asking(None, 1, ()), str)
     if data.has_conversations:
-        tuned = with_template(tuned, data.chat_template, silent.print)
+        tuned = with_template(tuned, data.chat_template, str)
     return Partner("base", base.to(device), data), Partner("tuned", tuned.to(device), data)
 
 

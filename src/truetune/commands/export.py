@@ -8,36 +8,20 @@ import re
 import shlex
 import shutil
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from truetune.commands.onnx import NEEDED, write_onnx
+from truetune.commands.tuned import base_of, saved_model, tuned_from, write_model
 from truetune.errors import UserError
-from truetune.records.files import MANIFEST, replacing, verify
+from truetune.records.files import MANIFEST, replacing
 from truetune.records.record import read_run
-from truetune.records.run_folder import ADAPTER, MODEL
+from truetune.records.run_folder import ADAPTER
 from truetune.report.summary import number, rows
 from truetune.report.verdict import verdict
-
-if TYPE_CHECKING:
-    from truetune.models.language_model import LanguageModel
 
 Dtype = Literal["auto", "float32", "bfloat16"]
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w-]*(\.[\w-]+)*(?<!\.jsonl)(?<!\.json)(?<!\.csv)(?<!\.txt)")
 SEPARATORS = re.compile(r"([,\[\]{}'\"])")
-
-
-def save_model(lm: LanguageModel, run_dir: Path) -> None:
-    """Safetensors, tokenizer and generation configuration, whole or not at all."""
-    with replacing(run_dir / MODEL) as temporary:
-        lm.model.save_pretrained(temporary)
-        lm.tokenizer.save_pretrained(temporary)
-
-
-def save_adapter(model: Any, run_dir: Path) -> None:
-    """What LoRA has trained, for `PeftModel.from_pretrained(base, run_dir / "adapter")`."""
-    with replacing(run_dir / ADAPTER) as temporary:
-        model.save_pretrained(temporary, save_embedding_layers=False)  # "auto" would ask the hub
-        (temporary / "README.md").unlink(missing_ok=True)  # a form to fill in
 
 
 def export(run_dir: Path, out: Path, *, onnx: bool = False, dtype: Dtype = "auto") -> Path:
@@ -48,12 +32,16 @@ def export(run_dir: Path, out: Path, *, onnx: bool = False, dtype: Dtype = "auto
     for package in NEEDED if onnx else ():
         if importlib.util.find_spec(package) is None:
             raise UserError(f"--onnx needs the package {package}; type pip install 'truetune[onnx]'")
+    run_dir, out = run_dir.absolute(), out.absolute()
     run, source = read_run(run_dir), saved_model(run_dir)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out.absolute()}: exists and is not empty; name a new folder")
+        raise UserError(f"{out}: exists and is not empty; name a new folder")
     out.parent.mkdir(parents=True, exist_ok=True)
     with replacing(out, manifest=False) as temporary:
-        shutil.copytree(source, temporary, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MANIFEST))
+        if source.name == ADAPTER:
+            write_model(tuned_from(source, base_of(run_dir, run)[0], run), temporary)
+        else:
+            shutil.copytree(source, temporary, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MANIFEST))
         if dtype != "auto":
             convert(temporary, dtype)
         (temporary / "README.md").write_text(card(run), encoding="utf-8")
@@ -82,18 +70,6 @@ def convert(folder: Path, dtype: Dtype) -> None:
         parts = json.loads(index.read_text(encoding="utf-8"))
         parts["metadata"] = {**parts.get("metadata", {}), "total_size": size}
         index.write_text(json.dumps(parts, indent=2) + "\n", encoding="utf-8")
-
-
-def saved_model(run_dir: Path) -> Path:
-    """The folder of the weights that were measured; raises UserError if there is none, or if it has changed."""
-    source = run_dir / MODEL
-    if not source.is_dir():
-        raise UserError(f"{source}: no such folder: the run did not finish, or run.save_model=false")
-    if fault := verify(source):
-        raise UserError(f"{source}: the folder is damaged: {fault}")
-    if linked := next((path for path in source.rglob("*") if path.is_symlink()), None):
-        raise UserError(f"{linked}: a link, which no run makes; what it leads to is not read")
-    return source
 
 
 def card(run: dict[str, Any]) -> str:

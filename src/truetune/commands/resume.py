@@ -26,7 +26,7 @@ KEYS = (
     *("optimizer.lr", "optimizer.weight_decay", "trainer.max_epochs", "trainer.max_steps", "trainer.max_time"),
     *("trainer.log_every_n_steps", "trainer.gradient_clip_val", "trainer.gradient_clip_algorithm"),
     *("run.on_nonfinite", "run.final", "measure.points", "run.save_model", "run.threads"),
-    *("run.preview", "allow"),
+    *("run.preview", "run.merge", "allow"),
 )
 LONGER = ("trainer.max_epochs", "trainer.max_steps", "trainer.max_time")
 

@@ -11,8 +11,8 @@ import torch
 from lightning import Trainer, seed_everything
 from rich.console import Console
 
-from truetune.commands.export import save_adapter, save_model
 from truetune.commands.session import begin, measure_first, recording, with_battery
+from truetune.commands.tuned import save_adapter, save_model
 from truetune.config.run import TrainingRun
 from truetune.data.dataset import Dataset
 from truetune.data.module import TokenizedData
@@ -31,9 +31,10 @@ from truetune.probes.known import adapted_to
 from truetune.probes.measure import compare, follow, measure, values
 from truetune.probes.probe import Probe, Subject
 from truetune.probes.selection import selection
+from truetune.records.run_folder import ADAPTER
 from truetune.records.state import State
 from truetune.scoring.item import Measurement
-from truetune.training.fit import PROFILE, add_callbacks, best_checkpoint, fit, make_trainer, take_weights
+from truetune.training.fit import add_callbacks, best_checkpoint, fit, make_trainer, show_profile, take_weights
 from truetune.training.measuring import Measuring, epochs_to_measure
 from truetune.training.module import FineTuning
 from truetune.training.pretraining import load_base
@@ -56,7 +57,7 @@ def train(run: TrainingRun, console: Console) -> dict[str, Any]:
     refuse_what_cannot_be_made(run, trainer)  # before the base is pre-trained
     with recording(run, say) as state:
         with state.timed("base"):
-            base, data = untouched(run, trainer.strategy.root_device, console, say)
+            base, data = untouched(run, trainer.strategy.root_device, state, console, say)
         with state.timed("curate"):
             data = curated(run, base, data, state, say)
         with state.timed("prepare"):
@@ -79,7 +80,7 @@ def train(run: TrainingRun, console: Console) -> dict[str, Any]:
         reference.frozen.rest()
         with state.timed("fine_tune"):
             fit(trainer, module, rows, seed=run.seed, checkpoint=run.checkpoint)
-        show_profile(run, say)
+        show_profile(run.run_dir, say)
         if not trainer.is_global_zero:
             return {}  # rank 0 measures and writes
         tuned.to(trainer.strategy.root_device)  # a Trainer leaves it on the CPU
@@ -88,18 +89,11 @@ def train(run: TrainingRun, console: Console) -> dict[str, Any]:
         with state.timed("measure"):
             state.final, state.final_step = measured_again(state.base, subject, questions), step
         state.add_point(step, epoch, values(state.final))
-        if settings.save_model:
-            save_model(subject.lm, run.run_dir)
+        keep(run, adaptations, subject.lm)
         log_final(trainer.loggers, run.run_dir, state.config, state.base, state.final, trainer.global_step)
     if "tensorboard" in (run.config.get("logger") or {}):
         say(f"curves: tensorboard --logdir {run.run_dir}")
     return state.record
-
-
-def show_profile(run: TrainingRun, say: Say) -> None:
-    """The table of trainer.profiler, if one was asked for: a file of each rank."""
-    for table in sorted(run.run_dir.glob(f"fit-{PROFILE}*.txt")):
-        say(table.read_text(encoding="utf-8").expandtabs().strip())
 
 
 def refuse_what_cannot_be_made(run: TrainingRun, trainer: Trainer) -> None:
@@ -112,9 +106,12 @@ def refuse_what_cannot_be_made(run: TrainingRun, trainer: Trainer) -> None:
         raise UserError(f"optimizer: {error}") from None
 
 
-def untouched(run: TrainingRun, device: torch.device, console: Console, say: Say) -> tuple[LanguageModel, Dataset]:
+def untouched(
+    run: TrainingRun, device: torch.device, state: State, console: Console, say: Say
+) -> tuple[LanguageModel, Dataset]:
     """The base, on the device that the Trainer trains on, and the data in its form."""
     base = load_base(run.prepared.builder, run.prepared.data, run.cache, console).to(device)
+    state.base_digest = base.digest
     return adapted_to(base, run.prepared.data, run.asking, run.cache, say)
 
 
@@ -160,13 +157,20 @@ def finished(
 ) -> Subject:
     """The subject with the weights that the adaptations make of the trained ones; an adapter is saved before that."""
     if run.settings.save_model and hasattr(subject.lm.model, "peft_config"):
-        save_adapter(subject.lm.model, run.run_dir)
+        save_adapter(subject.lm, run.run_dir)
     start: dict[str, torch.Tensor] = dict(base.model.named_parameters())
     for adaptation in reversed(adaptations):
         score = partial(selection_score, subject, questions)
         model = adaptation.finish(Trained(subject.lm.model, start, score, say))
         subject = replace(subject, lm=replace(subject.lm, model=model))
     return subject
+
+
+def keep(run: TrainingRun, adaptations: Sequence[Adaptation], lm: LanguageModel) -> None:
+    """Saves the model that was measured, unless its base and its adapter together are that already."""
+    in_adapter = len(adaptations) == 1 and (run.run_dir / ADAPTER).is_dir()
+    if run.settings.save_model and (run.settings.merge or not in_adapter):
+        save_model(lm, run.run_dir)
 
 
 def selection_score(subject: Subject, questions: Questions) -> float:

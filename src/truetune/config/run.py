@@ -47,6 +47,7 @@ class RunSettings:
     on_nonfinite: Literal["stop", "skip_step"] = "stop"
     final: Literal["last", "best"] = "last"
     save_model: YesOrNo = True
+    merge: YesOrNo = False
     preview: CountOrZero = 0
 
 

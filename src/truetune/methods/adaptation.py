@@ -130,12 +130,18 @@ class Lora:
             raise UserError(f"adaptation.lora: {first_line(error)[:160]}; layers: {layers}") from None
 
     def finish(self, trained: Trained) -> Any:
-        """Merged into weights of 4 bits the updates would be rounded to 4 bits as well: those are made whole first."""
-        from peft import get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+        return merged(trained.model)
 
-        model = trained.model
-        if hasattr(model.get_base_model(), "hf_quantizer"):
-            settings, updates = model.peft_config["default"], get_peft_model_state_dict(model)
-            model = get_peft_model(model.unload().dequantize(), settings)
-            set_peft_model_state_dict(model, updates)
-        return model.merge_and_unload()
+
+def merged(model: Any) -> Any:
+    """The model in an adapter, its weights updated by it.
+
+    In weights of 4 bits the updates would be rounded to 4 bits as well: those are made whole first.
+    """
+    from peft import get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+
+    if hasattr(model.get_base_model(), "hf_quantizer"):
+        settings, updates = model.peft_config["default"], get_peft_model_state_dict(model)
+        model = get_peft_model(model.unload().dequantize(), settings)
+        set_peft_model_state_dict(model, updates)
+    return model.merge_and_unload()

@@ -131,8 +131,8 @@ class Pretrained:
             raise UserError(f"{self.named}: holds a GGUF file; type model=gguf model.file={folder / file}")
         if "adapter_config.json" in names:
             raise UserError(
-                f"{self.named}: holds an adapter without its base; merge the two with peft (merge_and_unload, "
-                f"save_pretrained) and name the folder of that, or train one here with method=lora"
+                f"{self.named}: holds an adapter without its base; truetune-export RUN FOLDER writes the two as one "
+                "(a run's), or peft (merge_and_unload, save_pretrained); name the folder of that"
             )
 
     def _check_name(self) -> None:

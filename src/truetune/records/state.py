@@ -54,6 +54,7 @@ class State:
     run_dir: Path = Path()
     config: dict[str, Any] = field(default_factory=dict)  # without secrets, as is the command
     command: str = ""
+    base_digest: str = ""  # of its weights and tokenizer
     status: str = "failed"
     knowledge: list[dict[str, Any]] = field(default_factory=list)  # one row a fact, with its category
     base: Measurement = field(default_factory=Measurement)
@@ -135,6 +136,7 @@ class State:
         self.record = {
             **about(self.command, self.config, self.started, self.spent()),
             "status": self.status,
+            "base_digest": self.base_digest,
             "base": metrics_to_json(self.base.metrics),
             "final": metrics_to_json(self.final.metrics),
             "final_step": self.final_step,

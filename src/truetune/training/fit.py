@@ -13,7 +13,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from torch.utils.data import DataLoader
 
-from truetune.errors import RankFailed, UserError
+from truetune.errors import RankFailed, Say, UserError
 from truetune.training.checkpoints import AtomicCheckpointIO
 from truetune.training.module import FineTuning
 
@@ -52,6 +52,12 @@ def make_trainer(
             f"trainer.precision={precision}: this CPU would compute in bf16; type trainer.precision=bf16-mixed"
         )
     return trainer
+
+
+def show_profile(run_dir: Path, say: Say) -> None:
+    """The table of trainer.profiler, if one was asked for: a file of each rank."""
+    for table in sorted(run_dir.glob(f"fit-{PROFILE}*.txt")):
+        say(table.read_text(encoding="utf-8").expandtabs().strip())
 
 
 def add_callbacks(trainer: Trainer, first: Sequence[Callback] = (), last: Sequence[Callback] = ()) -> None:

@@ -19,7 +19,7 @@ from truetune.scoring.paired import delta
 SAMPLES = 20
 MOST = 15  # hyper-parameters: TensorBoard's parallel coordinates show nothing of more
 ALWAYS = ("seed", "model", "data", "method")
-NOT_HYPER_PARAMETERS = ("paths", "hydra", "resume", "callbacks", "logger", "run.save_model", "allow")
+NOT_HYPER_PARAMETERS = ("paths", "hydra", "resume", "callbacks", "logger", "run.save_model", "run.merge", "allow")
 
 
 def hyper_parameters(folder: Path, config: Mapping[str, Any]) -> dict[str, int | float | str]:

@@ -1,0 +1,98 @@
+"""A run's base and its tuned model: the weights in its folder, or the base with the adapter that was trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from truetune.errors import UserError
+from truetune.records.earlier import modern
+from truetune.records.files import replacing, verify
+from truetune.records.run_folder import ADAPTER, MODEL, go_to_origin
+
+if TYPE_CHECKING:
+    from truetune.data.dataset import Dataset
+    from truetune.models.language_model import LanguageModel
+
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+
+
+def save_model(lm: LanguageModel, run_dir: Path) -> None:
+    """Safetensors, tokenizer and generation configuration, whole or not at all."""
+    with replacing(run_dir / MODEL) as temporary:
+        write_model(lm, temporary)
+
+
+def write_model(lm: LanguageModel, folder: Path) -> None:
+    lm.model.save_pretrained(folder)
+    lm.tokenizer.save_pretrained(folder)
+
+
+def save_adapter(lm: LanguageModel, run_dir: Path) -> None:
+    """What LoRA has trained, for `PeftModel.from_pretrained(base, run_dir / "adapter")`, and the tokenizer."""
+    with replacing(run_dir / ADAPTER) as temporary:
+        model: Any = lm.model
+        model.save_pretrained(temporary, save_embedding_layers=False)  # "auto" would ask the hub
+        lm.tokenizer.save_pretrained(temporary)
+        (temporary / "README.md").unlink(missing_ok=True)  # a form to fill in
+
+
+def saved_model(run_dir: Path) -> Path:
+    """The folder of the weights that were measured, or of their adapter; raises UserError for none, or a changed one.
+
+    Imports no torch.
+    """
+    source = next((run_dir / name for name in (MODEL, ADAPTER) if (run_dir / name).is_dir()), run_dir / MODEL)
+    if not source.is_dir():
+        raise UserError(f"{source}: no such folder: the run did not finish, or run.save_model=false")
+    if fault := verify(source):
+        raise UserError(f"{source}: the folder is damaged: {fault}")
+    if linked := next((path for path in source.rglob("*") if path.is_symlink()), None):
+        raise UserError(f"{linked}: a link, which no run makes; what it leads to is not read")
+    if source.name == ADAPTER and not (source / ADAPTER_WEIGHTS).is_file():
+        raise UserError(f"{source}: no {ADAPTER_WEIGHTS}, which every run writes; pickled weights are not read")
+    return source
+
+
+def base_of(run_dir: Path, record: Mapping[str, Any]) -> tuple[LanguageModel, Dataset]:
+    """The run's base, on the CPU, and its data; goes to where the run was typed, from where its paths were meant.
+
+    Raises UserError if the data or the base are gone, or if the base is another by now.
+    """
+    from rich.console import Console
+
+    from truetune.config.make import make
+    from truetune.training.pretraining import load_base
+
+    go_to_origin(run_dir)
+    config = modern(record["config"])
+    data: Dataset = make(config["data"], "data").load()
+    builder: Any = make(config["model"], "model")
+    silent = Console(stderr=True, quiet=True)
+    return load_base(builder, data, Path(config["paths"]["cache_dir"]), silent), data
+
+
+def tuned_from(folder: Path, base: LanguageModel, record: Mapping[str, Any]) -> LanguageModel:
+    """The model of a folder that `saved_model` found; an adapter is merged into a copy of the base.
+
+    Raises UserError if that is not the base that the adapter was trained beside.
+    """
+    from truetune.models.pretrained import Pretrained
+
+    if folder.name != ADAPTER:
+        return Pretrained(str(folder), dtype=record["config"]["model"].get("dtype", "float32")).load()
+    if base.digest != record.get("base_digest"):
+        raise UserError(
+            f"{folder}: the run's base is another by now ({base.origin}): its weights, its tokenizer or the code that "
+            "made it have changed, and the adapter does not fit it"
+        )
+    from peft import PeftModel
+    from transformers import AutoTokenizer
+
+    from truetune.methods.adaptation import merged
+
+    model: Any = PeftModel.from_pretrained(base.copy().model, str(folder))
+    tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
+    return replace(base, model=merged(model).eval(), tokenizer=tokenizer)
