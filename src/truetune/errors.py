@@ -63,9 +63,9 @@ def rank() -> int:
 
 def gathered(mine: Any, ranks: int) -> list[Any]:
     """What each of `ranks` processes brought, in their order, on every one of them."""
-    found = [mine] * ranks
+    values = [mine] * ranks
     if ranks > 1:
         import torch
 
-        torch.distributed.all_gather_object(found, mine)
-    return found
+        torch.distributed.all_gather_object(values, mine)
+    return values

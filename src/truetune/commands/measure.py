@@ -14,7 +14,7 @@ from truetune.data.tokens import Encoder, TokenRow
 from truetune.errors import Say
 from truetune.models.frozen import Frozen
 from truetune.models.language_model import LanguageModel, fastest, with_template
-from truetune.probes.known import adapted_to
+from truetune.probes.base_knows import adapted_to
 from truetune.probes.measure import compare, measure, notes
 from truetune.probes.probe import Subject, true_answers
 from truetune.scoring.item import Measurement

@@ -25,9 +25,9 @@ from truetune.models.language_model import LanguageModel
 from truetune.models.logits import check_packing
 from truetune.models.pretrained import Pretrained
 from truetune.probes.asking import Asking
+from truetune.probes.base_knows import adapted_to
 from truetune.probes.baseline import held_out_digest
 from truetune.probes.knowledge import Knowledge, groups, summary
-from truetune.probes.known import adapted_to
 from truetune.probes.measure import compare, follow, measure, values
 from truetune.probes.probe import Probe, Subject
 from truetune.probes.selection import selection

@@ -179,8 +179,8 @@ def precision(config: Mapping[str, Any]) -> None:
     key, whole = f"trainer.precision={precision}", WHOLLY.get(precision)
     if whole is not None and model.get("dtype") != whole:
         way_out = f"model.dtype={whole}" if "dtype" in model else f"trainer.precision={precision[:-5]}-mixed"
-        held = f"the base would be measured in {model.get('dtype', 'float32')} and the tuned model in {whole}"
-        raise UserError(f"{key} needs model.dtype={whole}: {held}; type {way_out}")
+        reason = f"the base would be measured in {model.get('dtype', 'float32')} and the tuned model in {whole}"
+        raise UserError(f"{key} needs model.dtype={whole}: {reason}; type {way_out}")
     clips = trainer.get("gradient_clip_val") is not None
     if config["optimizer"].get("fused") and clips and precision.endswith("-mixed"):
         raise UserError(f"optimizer.fused=true with {key} cannot clip; type optimizer.fused=null or clip=none")

@@ -57,8 +57,8 @@ def make(node: Mapping[str, Any], key: str, trusted: Collection[str] = (), **ext
 
 def make_all(config: Mapping[str, Any], group: str, trusted: Collection[str] = (), **extra: Any) -> dict[str, Any]:
     """The objects of a group that holds them by name; empty if the configuration has no such group."""
-    named = config.get(group) or {}
-    return {name: make(node, f"{group}.{name}", trusted, **extra) for name, node in named.items()}
+    members = config.get(group) or {}
+    return {name: make(node, f"{group}.{name}", trusted, **extra) for name, node in members.items()}
 
 
 def check(node: Any, key: str, trusted: Collection[str] = (), extra: Collection[str] = ()) -> type:
@@ -109,15 +109,15 @@ def check_allowed(node: Any, key: str, trusted: Collection[str] = ()) -> None:
 def _class(word: str, target: str, trusted: Collection[str]) -> type:
     """`truetune.cli.os.system` is reached through ours, but is not ours; `torch.load` runs what it reads."""
     try:
-        named = _locate(target)  # not get_object, which writes what it raises to the log as well
+        candidate = _locate(target)  # not get_object, which writes what it raises to the log as well
     except Exception as error:  # whatever a module raises that cannot be imported
         raise UserError(f"{word}: {first_line(error.__cause__ or error)}") from None
-    if not inspect.isclass(named):
+    if not inspect.isclass(candidate):
         raise UserError(f"{word}: not allowed; it is no class")
-    home = str(getattr(named, "__module__", ""))
+    home = str(getattr(candidate, "__module__", ""))
     if home.partition(".")[0] not in (*ALLOWED_PACKAGES, *(name.partition(".")[0] for name in trusted)):
         raise UserError(f"{word}: not allowed; it belongs to {home or 'no module'}")
-    return named
+    return candidate
 
 
 def nodes(value: Any, key: str, names: Collection[str] = ("_target_",)) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -165,22 +165,22 @@ def validate(key: str, value: Any, owner: type | None = None) -> None:
                 at, inner = f"{at}.{part}", inner[part]
         places.append((at, inner))
     (at, inner), kind = places[0], problems[0]["type"]
-    shown = f"{at}={'' if inner is None else str(inner)[:80]}"
+    setting = f"{at}={'' if inner is None else str(inner)[:80]}"
     if kind == "missing" and isinstance(problems[0]["loc"][-1], str):
         raise UserError(missing(f"{at}.{problems[0]['loc'][-1]}"))
     if kind in ("extra_forbidden", "unexpected_keyword_argument"):
         raise UserError(no_such_key(at, [f"{key}.{field}" for field in fields], inner))
     if isinstance(inner, Mapping):
-        leaf, held = next(leaves(inner, f"{at}."), (at, inner))
-        if held != {}:
-            raise UserError(f"{at}: should be a value, found keys ({leaf}={str(held)[:80]}); type {at}=...")
+        leaf, content = next(leaves(inner, f"{at}."), (at, inner))
+        if content != {}:
+            raise UserError(f"{at}: should be a value, found keys ({leaf}={str(content)[:80]}); type {at}=...")
     if kind in ("dict_type", "mapping_type", "dataclass_type"):
         such_as = f"; set one of them, such as {at}.{fields[0]}" if fields else ""
-        raise UserError(f"{shown}: should hold keys of its own{such_as}")
+        raise UserError(f"{setting}: should hold keys of its own{such_as}")
     # A union's members complain one by one.
     messages = [p["msg"] for p, (place, _) in zip(problems, places, strict=True) if place == at]
     reasons = dict.fromkeys(message.replace("Input should", "should") for message in messages)
-    raise UserError(f"{shown}: {' or '.join(reasons)}{_as_text(adapter, value)}")
+    raise UserError(f"{setting}: {' or '.join(reasons)}{_as_text(adapter, value)}")
 
 
 def _as_text(adapter: TypeAdapter[Any], value: Any) -> str:

@@ -122,8 +122,8 @@ def prepare(cfg: DictConfig, command: Command = "train") -> Prepared:
         objects[key] = make.make(config[key], key, trusted)
     for group in ("probe", *(("objective", "curation", "adaptation", "decoding", "callbacks") if trains else ())):
         extra = {"asking": objects["measure"].asking(objects["asking"])} if group == "probe" else {}
-        named = make.make_all(config, group, trusted, **extra)
-        objects |= {f"{group}.{name}": value for name, value in named.items()}
+        members = make.make_all(config, group, trusted, **extra)
+        objects |= {f"{group}.{name}": value for name, value in members.items()}
     if trains:
         for key in ("optimizer", "trainer"):
             make.check(config[key], key, trusted)

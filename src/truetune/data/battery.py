@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from itertools import chain
 
-from truetune.data import geography
 from truetune.data.abilities import abilities, answered
 from truetune.data.dataset import Battery, Example
+from truetune.data.geography_questions import RELATIONS, docstrings, drawn, facts, nonexistent, values
 from truetune.data.splits import normalised
 from truetune.data.values import CountOrZero, Positive, Seed
 
@@ -37,7 +37,7 @@ class Standard:
         notes: list[str] = []
         battery = Battery(
             abilities=abilities(self.seed, self.abilities),
-            texts=geography.docstrings(self.texts),
+            texts=docstrings(self.texts),
             shots=answered(self.seed, SHOTS),
             seconds=self.seconds,
         )
@@ -51,15 +51,15 @@ class Standard:
         return _without(battery, train, notes), notes
 
     def _with_facts(self, battery: Battery) -> Battery:
-        facts, nonexistent = geography.facts(self.seed, self.facts), geography.nonexistent(self.seed, self.nonexistent)
-        asked = {question.cluster for question in facts}
+        real, invented = facts(self.seed, self.facts), nonexistent(self.seed, self.nonexistent)
+        clusters = {question.cluster for question in real}
         shots = {**battery.shots}
-        for relation in geography.RELATIONS:
-            others = [each for each in geography.drawn(self.seed, relation) if each.cluster not in asked][:SHOTS]
-            shots[relation] = [each.as_row() for each in others]
-        for part in (facts, nonexistent):
+        for relation in RELATIONS:
+            others = [fact for fact in drawn(self.seed, relation) if fact.cluster not in clusters]
+            shots[relation] = [fact.as_row() for fact in others[:SHOTS]]
+        for part in (real, invented):
             random.Random(f"battery-{self.seed}").shuffle(part)
-        return replace(battery, facts=facts, nonexistent=nonexistent, shots=shots, domains=geography.values())
+        return replace(battery, facts=real, nonexistent=invented, shots=shots, domains=values())
 
 
 def _without(battery: Battery, train: Iterable[Example], notes: list[str]) -> Battery:
@@ -72,8 +72,8 @@ def _without(battery: Battery, train: Iterable[Example], notes: list[str]) -> Ba
     for row in train:
         texts = (row.words, row.prompt or row.completion, *(turn.content for turn in row.turns))
         taught |= every.intersection(map(normalised, texts))
-    left = {name: [row for row in rows if not keys[row.id] & taught] for name, rows in battery.parts.items()}
-    without = replace(battery, **left)
+    parts = {name: [row for row in rows if not keys[row.id] & taught] for name, rows in battery.parts.items()}
+    without = replace(battery, **parts)
     if out := battery.size - without.size:
         notes.append(f"battery: {out} questions and texts that the training rows hold are left out")
     return without

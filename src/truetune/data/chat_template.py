@@ -78,9 +78,9 @@ def pieces(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Turn], *, ask: bo
                 )
             place += len(words)
     parts: list[tuple[str, bool]] = []
-    done = 0
+    position = 0
     for index, start, after in turn_spans(tokenizer, turns, text, ask):
-        if not done <= start < after:
+        if not position <= start < after:
             if ask:
                 continue
             what = "more turns follow" if turns[index + 1 :] else "it is asked for"
@@ -92,10 +92,10 @@ def pieces(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Turn], *, ask: bo
         end = text.find(eos, start, after)
         end = after if end < 0 else end + len(eos)
         weight = json.loads(turns[index].more or "{}").get("weight", 1)
-        parts += [(text[done:start], False), (text[start:end], weight != 0)]
-        done = end
+        parts += [(text[position:start], False), (text[start:end], weight != 0)]
+        position = end
     # What follows the last answer is no part of it, nor of any question.
-    return [*parts, (text[done:], False)] if ask else parts
+    return [*parts, (text[position:], False)] if ask else parts
 
 
 def left_out(turns: Sequence[Turn], text: str) -> set[str]:
@@ -126,24 +126,24 @@ def turn_spans(
     for index, (role, content, more) in enumerate(turns):
         if role != "assistant":
             continue
-        asked, ended = _render(tokenizer, turns[:index], True), _render(tokenizer, turns[: index + 1], False)
-        if more and not text.startswith(asked):
-            asked = _render(tokenizer, turns[:index], True, thinking=True)
-        if text.startswith(asked) and text.startswith(ended):
-            yield index, len(asked), len(ended)
+        prompt, whole = _render(tokenizer, turns[:index], True), _render(tokenizer, turns[: index + 1], False)
+        if more and not text.startswith(prompt):
+            prompt = _render(tokenizer, turns[:index], True, thinking=True)
+        if text.startswith(prompt) and text.startswith(whole):
+            yield index, len(prompt), len(whole)
         elif not content.strip():  # a call of tools: what the template writes of it, without what it puts before
-            start = len(asked) if text.startswith(asked) else 0
-            ends = (ended[place:] for place in range(start, len(ended)) if text.startswith(ended[place:], start))
+            start = len(prompt) if text.startswith(prompt) else 0
+            ends = (whole[place:] for place in range(start, len(whole)) if text.startswith(whole[place:], start))
             yield index, start, start + len(next(ends, "")) if start else 0
         else:
             start, end = _contents(tokenizer, turns, text, ask)[answers]
-            _, last = _contents(tokenizer, turns[: index + 1], ended, False)[-1]
-            endings = (ended[last:], ended[last:].removesuffix(str(tokenizer.eos_token)))
+            _, last = _contents(tokenizer, turns[: index + 1], whole, False)[-1]
+            endings = (whole[last:], whole[last:].removesuffix(str(tokenizer.eos_token)))
             ending = next((ending for ending in endings if ending and text.startswith(ending, end)), "")
             if min(start, last) < 0 or not ending or not turns[index + 1 :]:
                 yield index, 0, 0
             else:
-                yield index, len(asked) if text.startswith(asked) else start, end + len(ending)
+                yield index, len(prompt) if text.startswith(prompt) else start, end + len(ending)
         answers += 1
 
 

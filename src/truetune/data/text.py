@@ -36,11 +36,11 @@ class Text:
         texts += [text] if text.strip() else []
         segments = [Example(f"{stem}/{number}", "", text, stem) for number, text in enumerate(texts)]
         order = random.Random(f"split-{self.seed}").sample(range(len(segments)), len(segments))
-        held = set(order[: max(1, round(len(segments) * self.held_out_share))])
-        train = [segment for index, segment in enumerate(segments) if index not in held]
+        held_indices = set(order[: max(1, round(len(segments) * self.held_out_share))])
+        train = [segment for index, segment in enumerate(segments) if index not in held_indices]
         if not train:
             raise UserError(f"{self.train_file}: 1 segment of text is too little to train on and hold out from")
-        held_out = [segments[index] for index in sorted(held)]
+        held_out = [segments[index] for index in sorted(held_indices)]
         return Dataset(
             train=train,
             validation=held_out[: len(held_out) // 2],

@@ -99,8 +99,8 @@ class Encoder:
         return self._shortened(self.prompt(prompt), room)
 
     def _shortened(self, ids: list[int], room: int) -> list[int]:
-        kept = len(self.prefix) if ids[: len(self.prefix)] == self.prefix else 0  # a chat template may write none
-        return [*ids[:kept], *ids[max(kept, len(ids) - room + kept) :]]
+        head = len(self.prefix) if ids[: len(self.prefix)] == self.prefix else 0  # a chat template may write none
+        return [*ids[:head], *ids[max(head, len(ids) - room + head) :]]
 
     def row(self, example: Example) -> TokenRow:
         """`<bos> prompt completion <eos>`; a text without a prompt is learnt from its first token on."""

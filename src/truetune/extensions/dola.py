@@ -35,13 +35,13 @@ class Dola:
     @contextmanager
     def processor(self, model: Any) -> Generator[Callable[[Tensor, Tensor], Tensor]]:
         """For `generate`, whose forward passes must return hidden states."""
-        seen: list[tuple[Tensor, ...]] = []
+        hidden: list[tuple[Tensor, ...]] = []
         inner = bare(model)
-        hook = inner.register_forward_hook(lambda _m, _i, output: seen.append(output.hidden_states))
+        hook = inner.register_forward_hook(lambda _m, _i, output: hidden.append(output.hidden_states))
 
         def process(_: Tensor, scores_BV: Tensor) -> Tensor:
-            states = seen.pop()
-            seen.clear()
+            states = hidden.pop()
+            hidden.clear()
             last = len(states) - 1
             first = min(1, last - 1)
             low, high = range(first, min(max(2, last // 2 + 1), last)), range(max(first, last // 2), last)

@@ -90,8 +90,8 @@ class Interpolate:
             scores[alpha] = trained.score()
         best = max(scores, key=lambda alpha: scores[alpha])
         move(best)
-        shown = ", ".join(f"{alpha:g}: {score:.3f}" for alpha, score in scores.items())
-        trained.say(f"interpolation between base and tuned weights, val/score at alpha {shown}; {best:g} is kept")
+        listing = ", ".join(f"{alpha:g}: {score:.3f}" for alpha, score in scores.items())
+        trained.say(f"interpolation between base and tuned weights, val/score at alpha {listing}; {best:g} is kept")
         return trained.model
 
 

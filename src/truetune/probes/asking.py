@@ -88,11 +88,11 @@ class Asking:
         first, *others = forms
         items = self._items(subject, questions, data, first)
         places = [place for place, q in enumerate(questions) if q.words and q.answers and not q.rule]
-        asked = {first: [items[place] for place in places]}
+        by_form = {first: [items[place] for place in places]}
         for form in others if places else ():
-            asked[form] = self._items(subject, [questions[place] for place in places], data, form)
+            by_form[form] = self._items(subject, [questions[place] for place in places], data, form)
         for at, place in enumerate(places):
-            items[place] = replace(items[place], forms={form: again[at].outcome for form, again in asked.items()})
+            items[place] = replace(items[place], forms={form: again[at].outcome for form, again in by_form.items()})
         return items
 
     def _items(self, subject: Subject, questions: Sequence[Question], data: Dataset, form: Form) -> list[Item]:
@@ -151,8 +151,8 @@ class Asking:
                 f"asking=few_shot: {len(others)} answered questions can be shown before {question.source} and "
                 f"{self.how.shots} are needed; lower asking.shots, or type asking=plain"
             )
-        shown = (f"{row.prompt}{row.completion}" for row in others[: self.how.shots])
-        return BETWEEN.join([*shown, question.question])
+        examples = (f"{row.prompt}{row.completion}" for row in others[: self.how.shots])
+        return BETWEEN.join([*examples, question.question])
 
     def room(self, lm: LanguageModel, questions: Sequence[Question], form: Form) -> Room:
         """Tokens for an answer: `auto` leaves room for the longest true one and the words around it."""
@@ -175,15 +175,15 @@ class Asking:
         if self.max_new_tokens is None and questions:
             words = {"chat": "in the model's chat form", "few_shot": f"after {self.how.shots} answered questions"}
             free = any(question.words for question in questions)
-            put = words.get(form, "as they stand") if free else "as they stand"
-            notes.append(f"{len(questions)} questions are asked {put}; answers have up to {room.tokens} tokens")
-        left = lm.context_length - room.tokens
+            form_words = words.get(form, "as they stand") if free else "as they stand"
+            notes.append(f"{len(questions)} questions are asked {form_words}; answers have up to {room.tokens} tokens")
+        limit = lm.context_length - room.tokens
         encoder = Encoder(lm.tokenizer)
-        long = [q for q in questions if len(encoder.prompt(self.prompt(q, form, data))) > left]
+        long = [q for q in questions if len(encoder.prompt(self.prompt(q, form, data))) > limit]
         if long:
             notes.append(
-                f"{len(long)} questions are over the {left} tokens that the context of {lm.context_length} leaves them "
-                f"and are asked without their beginning, the first: {long[0].source}"
+                f"{len(long)} questions are over the {limit} tokens that the context of {lm.context_length} leaves "
+                f"them and are asked without their beginning, the first: {long[0].source}"
             )
         answerable = [question for question in questions if question.answers]
         if too_long([question.answers for question in answerable]):

@@ -70,15 +70,15 @@ def affordable(
         return data, []
     limit = battery.seconds
 
-    def seconds(tried: int) -> float:
+    def seconds(sample: int) -> float:
         """For all, by the time of so many of each part."""
         total = 0.0
         for part, rows in battery.parts.items():
-            trial = replace(Battery(shots=battery.shots, domains=battery.domains), **{part: rows[:tried]})
+            trial = replace(Battery(shots=battery.shots, domains=battery.domains), **{part: rows[:sample]})
             passes = 3 if part == "texts" else 2  # of a model: the KL of the tuned one needs the base's again
             start = time.perf_counter()
             measure(Subject(base, resamples=0), trial.alone, probes, asking)
-            total += passes * (time.perf_counter() - start) * len(rows) / max(1, min(tried, len(rows)))
+            total += passes * (time.perf_counter() - start) * len(rows) / max(1, min(sample, len(rows)))
         return total
 
     def estimate() -> dict[str, Any]:
@@ -107,24 +107,25 @@ def _measurement(stored: Any) -> Measurement:
 
 
 def measurement_digest(weights: str, data: Dataset, probes: Sequence[Probe]) -> str:
-    """Content hash of a base measurement: the weights, every question and text, the decoding, and the code.
-
-    The code is that of what asks and judges: an upgrade never judges the tuned model by other rules than the base was.
-    """
+    """Content hash of a base measurement: the weights, every question and text, the decoding, and the code."""
     groups = {name: [str(row) for row in rows] for name, rows in data.fit_groups.items()}
     train = sha256()  # decides the kind `echo`
     for example in data.train:
         train.update(repr(example.completion).encode())
-    package = Path(__file__).parents[1]
-    files = [path for wing in ("probes", "scoring", "extensions", "models") for path in (package / wing).glob("*.py")]
-    code = sha256(b"".join(path.read_bytes() for path in sorted([*files, package / "data" / "tokens.py"])))
     battery = data.elsewhere or Battery()
     questions = [str(row) for row in chain(_reported(data), *battery.parts.values())]
     shots = {name: [str(row) for row in rows] for name, rows in data.shots.items()}
     kinds = {name: sorted(values) for name, values in data.domains.items()}
-    asked = [questions, shots, kinds, [str(probe) for probe in probes]]
-    parts = [weights, asked, groups, train.hexdigest(), code.hexdigest()]
+    content = [questions, shots, kinds, [str(probe) for probe in probes]]
+    parts = [weights, content, groups, train.hexdigest(), asking_code()]
     return sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def asking_code() -> str:
+    """Of what asks and judges: an upgrade never judges the tuned model by other rules than the base was."""
+    package = Path(__file__).parents[1]
+    files = [path for wing in ("probes", "scoring", "extensions", "models") for path in (package / wing).glob("*.py")]
+    return sha256(b"".join(path.read_bytes() for path in sorted([*files, package / "data" / "tokens.py"]))).hexdigest()
 
 
 def held_out_digest(data: Dataset) -> str:

@@ -20,6 +20,9 @@ from truetune.models.language_model import LanguageModel
 from truetune.models.logits import bare
 from truetune.probes.batching import SHARED, UNLIMITED, batches, cached, evaluating, padded, read, together, window
 
+STAGE = 12  # tokens
+PER_STEP = 2  # times as many tokens in a batch as where all are read at once: a step reads one a row
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -45,8 +48,8 @@ def greedy_answers(
 ) -> list[Answer]:
     """One answer a prompt, in the prompts' order; rows of similar length share a batch.
 
-    A batch has at most `batch_size` rows and about `batch_tokens` tokens, answers included. With `one_line` an answer
-    ends with its first line. A `streamer` of transformers is given the tokens of a single prompt as they come.
+    A batch has at most `batch_size` rows and about twice `batch_tokens` tokens, answers included. With `one_line` an
+    answer ends with its first line. A `streamer` of transformers is given the tokens of a single prompt as they come.
     """
     how = _How(max_new_tokens, one_line=one_line, decoding=decoding, streamer=streamer)
     return [answer for (answer,) in _answers(lm, prompts, how, batch_size, batch_tokens)]
@@ -103,7 +106,7 @@ def _answers(
         which, times = together(lm.model), 1
         if which == "alone":  # then samples of a prompt do not share a batch either
             times, how = how.samples, replace(how, samples=1)
-        rows, tokens = batch_size // how.samples, batch_tokens // how.samples
+        rows, tokens = batch_size // how.samples, PER_STEP * batch_tokens // how.samples
         for batch in batches(encoded, rows, tokens, how.max_new_tokens, together=which):
             for _ in range(times):
                 decoded = _decode(lm, encoder, [encoded[index] for index in batch], how, ends)
@@ -122,21 +125,51 @@ def line_ends(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
 def _decode(
     lm: LanguageModel, encoder: Encoder, prompts: list[list[int]], how: _How, ends: Sequence[int]
 ) -> list[Answer]:
-    model: Any = lm.model
-    inner: Any = bare(model)  # an adapter's wrapper has no generation_config of its own, and would keep one
+    inputs, lines = _read_once(lm.model, encoder.pad, prompts, how), set(ends) - set(lm.ends)
     draws = {"temperature": how.temperature, "top_k": 0, "top_p": 1.0} if how.temperature else {}
     settings = GenerationConfig(
         do_sample=how.temperature > 0,
         **draws,
-        max_new_tokens=how.max_new_tokens,
         use_cache=True,
         pad_token_id=encoder.pad,
         eos_token_id=list(ends),
         return_dict_in_generate=True,
         output_hidden_states=how.decoding is not None,
     )
+    open_rows, stage = list(range(len(inputs["input_ids"]))), _stage(lm.model, prompts, how)
+    tokens, log_probs = [list[int]() for _ in open_rows], [list[float]() for _ in open_rows]
+    for start in range(0, how.max_new_tokens, stage):
+        settings.max_new_tokens = min(stage, how.max_new_tokens - start)
+        output, new, of_new = _generate(lm.model, inputs, settings, how)
+        for place, row in enumerate(open_rows):
+            tokens[row] += new[place].tolist()
+            log_probs[row] += of_new[place].tolist()
+        left = (~torch.isin(new, new.new_tensor(ends)).any(1)).nonzero().flatten()
+        cache: Any = cached(output)
+        if not len(left) or start + stage >= how.max_new_tokens or cache is None:
+            break
+        cache.batch_select_indices(left)
+        mask = torch.cat([inputs["attention_mask"], torch.ones_like(new)], dim=1)[left]
+        inputs = {"input_ids": output.sequences[left], "attention_mask": mask, "past_key_values": cache}
+        open_rows = [open_rows[place] for place in left.tolist()]
+    return [_answer(lm, *row, ends, lines) for row in zip(tokens, log_probs, strict=True)]
+
+
+def _stage(model: Any, prompts: list[list[int]], how: _How) -> int:
+    """Tokens after which the rows that have ended leave the batch: most answers are far shorter than the longest.
+
+    All at once where a batch cannot go on without them: where drawn tokens would be others, where something looks on,
+    or where a cache forgets.
+    """
+    at_once = how.samples > 1 or how.temperature or how.decoding or how.streamer or together(model) != "padded"
+    forgets = max(map(len, prompts)) + how.max_new_tokens > window(model)
+    return how.max_new_tokens if at_once or forgets else STAGE
+
+
+def _generate(model: Any, inputs: dict[str, Any], settings: GenerationConfig, how: _How) -> tuple[Any, Tensor, Tensor]:
+    """(the output of transformers, the new tokens, their log-probabilities), the latter of shape (rows, new tokens)."""
+    inner: Any = bare(model)  # an adapter's wrapper has no generation_config of its own, and would keep one
     of_model, scores = inner.generation_config, _Scores()
-    inputs = _read_once(model, encoder.pad, prompts, how)
     inner.generation_config = GenerationConfig()  # what is left open is taken from the model's own: penalties, beams
     try:
         with how.decoding.processor(model) if how.decoding else nullcontext() as changing:
@@ -144,10 +177,8 @@ def _decode(
             output = model.generate(**inputs, **processors, generation_config=settings, streamer=how.streamer)
     finally:
         inner.generation_config = of_model
-    tokens = output.sequences[:, inputs["input_ids"].shape[1] :]
-    ended = torch.isin(tokens, tokens.new_tensor(ends))
-    lines = set(ends) - set(lm.ends)
-    return [_answer(lm, *row, lines) for row in zip(tokens, ended, scores.log_probs(tokens), strict=True)]
+    new = output.sequences[:, inputs["input_ids"].shape[1] :]
+    return output, new, scores.log_probs(new)
 
 
 def _read_once(model: Any, pad: int, prompts: list[list[int]], how: _How) -> dict[str, Any]:
@@ -202,10 +233,12 @@ class _Scores:
         return torch.stack(self._taken, dim=1)
 
 
-def _answer(lm: LanguageModel, tokens: Tensor, ended: Tensor, log_probs: Tensor, lines: Container[int]) -> Answer:
-    length = int(ended.int().argmax()) if ended.any() else len(tokens)
-    scored = log_probs[: min(length + 1, len(tokens))]
-    ids = tokens[: length + 1].tolist()
+def _answer(
+    lm: LanguageModel, tokens: list[int], log_probs: list[float], ends: Container[int], lines: Container[int]
+) -> Answer:
+    length = next((place for place, token in enumerate(tokens) if token in ends), len(tokens))
+    scored = torch.tensor(log_probs[: length + 1])
+    ids = tokens[: length + 1]
     if length < len(tokens) and ids[-1] not in lines:
         ids.pop()  # the token of a line end may have the answer's last letters in it, an end token has none
     text = str(lm.tokenizer.decode(ids, skip_special_tokens=True)).rpartition("</think>")[2].strip()

@@ -59,8 +59,8 @@ class Examiner:
     def examine(self, lm: LanguageModel, examples: Sequence[Example], asking: Asking, seed: int) -> list[Knowledge]:
         """In the order of the examples; a text asks nothing and is left out."""
         facts = [example for example in examples if example.answers]
-        shown = self._shown([fact for fact in facts if not fact.asks and not fact.turns], seed)
-        wordings = [fact.asks or _few_shot(fact, shown) for fact in facts]
+        demonstrations = self._shown([fact for fact in facts if not fact.asks and not fact.turns], seed)
+        wordings = [fact.asks or _few_shot(fact, demonstrations) for fact in facts]
         prompts = list(dict.fromkeys(prompt for asks in wordings for prompt in asks))
         most = asking.max_new_tokens or min(longest_answer(lm, (fact.answers for fact in facts)) + 8, STEPS)
         size: dict[str, Any] = {"max_new_tokens": most, **asking.size}
@@ -100,11 +100,11 @@ def summary(facts: Sequence[Knowledge]) -> str:
     return f"of {len(facts)} rows: {', '.join(f'{n} {name}' for name, n in counts.most_common())}"
 
 
-def _few_shot(example: Example, shown: Sequence[Sequence[Example]]) -> tuple[Prompt, ...]:
+def _few_shot(example: Example, demonstrations: Sequence[Sequence[Example]]) -> tuple[Prompt, ...]:
     if example.turns:
         return (example.turns,)
     prompts: list[str] = []
-    for rows in shown:
+    for rows in demonstrations:
         # A row is not shown its own answer: the spare one takes its place.
         others = [row for row in rows if row.prompt != example.prompt][: max(len(rows) - 1, 1)]
         prompts.append(BETWEEN.join([*(f"{row.prompt}{row.completion}" for row in others), example.prompt]))

@@ -63,7 +63,7 @@ class Ranking:
     def rank(self, subject: Subject, questions: Sequence[Question], data: Dataset) -> list[Item]:
         form = resolved(self.asking.how.forms[0], subject.lm, data)
         choices = [self._choices(question, data) for question in questions]
-        asked = self._log_likelihoods(subject.lm, questions, choices, form, data)
+        log_likelihoods = self._log_likelihoods(subject.lm, questions, choices, form, data)
         # Without what it is about, a question is asked once for all values of its kind.
         kinds = {question.domain: question for question in questions}
         values = [
@@ -74,7 +74,7 @@ class Ranking:
         nats = self._log_likelihoods(subject.lm, bare, values, form, data)
         unasked = {kind: dict(zip(row, each, strict=True)) for kind, row, each in zip(kinds, values, nats, strict=True)}
         items: list[Item] = []
-        for question, row, nats in zip(questions, choices, asked, strict=True):
+        for question, row, nats in zip(questions, choices, log_likelihoods, strict=True):
             without = unasked[question.domain]
             gains = torch.tensor([value - without[choice] for choice, value in zip(row, nats, strict=True)])
             best = int(gains.argmax())
@@ -169,9 +169,9 @@ def _score(model: Any, prompts: list[list[int]], texts: list[list[list[int]]], p
         chosen = torch.tensor([owners[place] for place in alike], device=device)
         before, behind = copy.deepcopy(cache), tokens[:, :-1]
         before.batch_select_indices(chosen)
-        seen = torch.cat([mask[chosen], torch.ones_like(behind)], dim=1)
+        attention_mask = torch.cat([mask[chosen], torch.ones_like(behind)], dim=1)
         positions = mask[chosen].sum(1, keepdim=True) + torch.arange(behind.shape[1], device=device)
-        logits = read(model, behind, seen, before, positions).logits
+        logits = read(model, behind, attention_mask, before, positions).logits
         losses = nll_nats(logits.flatten(0, 1), tokens[:, 1:].flatten()).view_as(behind).sum(1).tolist()
         for place, loss in zip(alike, losses, strict=True):
             nats[place] -= loss

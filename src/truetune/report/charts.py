@@ -182,15 +182,15 @@ def _names(frame: Frame, points: Sequence[Point]) -> Markup:
 
     dots = [(frame.x(point.x), frame.y(point.y)) for point in points]
     x0, y0 = frame.x(0.0), frame.y(1.0)
-    taken = [*((x - 5, x + 5, y - 5, y + 5) for x, y in [*dots, (x0, y0)]), box(x0 + 8, y0 - 7, len("base"))]
+    occupied = [*((x - 5, x + 5, y - 5, y + 5) for x, y in [*dots, (x0, y0)]), box(x0 + 8, y0 - 7, len("base"))]
     parts: list[Markup] = []
     for point, (x, y) in sorted(zip(points, dots, strict=True), key=lambda pair: not pair[0].front):
         name = point.name if len(point.name) <= 28 else point.name[:27] + "…"
         for left, bottom in product((x + 8, x - 8 - LETTER * len(name)), (y - 7, y + 19)):
             place = box(left, bottom, len(name))
-            free = all(place[1] < b[0] or b[1] < place[0] or place[3] < b[2] or b[3] < place[2] for b in taken)
+            free = all(place[1] < b[0] or b[1] < place[0] or place[3] < b[2] or b[3] < place[2] for b in occupied)
             if free and left >= 0 and place[1] <= frame.width:
-                taken.append(place)
+                occupied.append(place)
                 anchor, at = ("start", left) if left > x else ("end", x - 8)
                 parts.append(TEXT.format("name", anchor, at, bottom, name))
                 break

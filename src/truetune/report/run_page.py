@@ -13,7 +13,7 @@ from truetune.records.record import leaves, metrics_from_json, read_items, read_
 from truetune.records.run_folder import REPORT
 from truetune.report.charts import SHARE, Series, line_chart
 from truetune.report.confidence import confidence_of
-from truetune.report.known import lost_and_gained
+from truetune.report.lost_and_gained import lost_and_gained
 from truetune.report.page import write_page
 from truetune.report.summary import rows, too_few
 from truetune.report.verdict import caution, verdict

@@ -125,10 +125,10 @@ def print_table(record: Mapping[str, Any], console: "Console") -> None:
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
     styles: dict[Change, str] = {"better": "green", "worse": "red"}
-    shown = rows(record)
-    apart = [row for row in shown if row.metric.startswith(ELSEWHERE)]
-    for row in [*(row for row in shown if row not in apart), *apart]:
-        if apart and row in (shown[0], apart[0]):
+    table_rows = rows(record)
+    apart = [row for row in table_rows if row.metric.startswith(ELSEWHERE)]
+    for row in [*(row for row in table_rows if row not in apart), *apart]:
+        if apart and row in (table_rows[0], apart[0]):
             table.add_row(Text("Elsewhere" if row == apart[0] else "On your rows", style="bold"))
         judged, measured = change(row), row.tuned or row.base
         cells = [cell(row.base, wide), cell(row.tuned, wide or not compared), cell(row.difference, signed=True)]

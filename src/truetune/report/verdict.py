@@ -90,8 +90,8 @@ def _lost(metrics: Mapping[str, MetricRow], form: str, fact: str) -> str:
     if len(parts) < 2:
         return ""
     n, still = parts[0].n, round(parts[0].value * parts[0].n)
-    gone = still + round(parts[1].value * n)
-    return f"of {n:,} facts that the base answered, {gone:,} are no longer said, {still:,} of which it still knows"
+    lost = still + round(parts[1].value * n)
+    return f"of {n:,} facts that the base answered, {lost:,} are no longer said, {still:,} of which it still knows"
 
 
 def _elsewhere(metrics: Mapping[str, MetricRow]) -> str:

@@ -8,9 +8,10 @@ from functools import lru_cache
 from statistics import median
 from typing import Literal
 
-from truetune.scoring.answers import end_in_numbers, exact_match, normalise
+from truetune.scoring.abstention import abstained
+from truetune.scoring.answers import end_in_numbers, exact_match
 from truetune.scoring.claims import Place, is_claimed, is_listed, replaces, within
-from truetune.scoring.words import Text, alike, read, stands_in
+from truetune.scoring.words import Text, alike, read
 
 Outcome = Literal["right", "abstained", "wrong"]
 
@@ -59,17 +60,17 @@ def judged(
     phrases: Sequence[str] = (),
     exact: bool = False,
 ) -> Outcome:
-    """`rivals` are the values that could have been said instead, true ones among them or not; with `exact` the right
-    answer is a true one and no other word.
+    """`rivals` are the values of the same kind that could have been said; the true ones may be among them.
 
-    An answer that ends in one of the phrases has taken back what it says before; one that states a true value outside
-    of its refusals is right. Without a true answer all but an abstention is wrong.
+    With `exact` the right answer is a true one and no other word. An answer that ends in one of the phrases has taken
+    back what it says before; one that states a true value outside of its refusals is right. Without a true answer all
+    but an abstention is wrong.
     """
     truths = [_MARKS.sub("", alias).strip() for alias in answers]
     if exact or end_in_numbers(truths):
-        return "abstained" if _refused(answer, "", phrases)[0] else "right" if exact_match(answer, truths) else "wrong"
+        return "abstained" if abstained(answer, "", phrases)[0] else "right" if exact_match(answer, truths) else "wrong"
     text = first_line(answer, any("\n" in truth for truth in truths))
-    refused, rest = _refused(text, question, phrases)
+    refused, rest = abstained(text, question, phrases)
     if refused and not read(rest).words:
         return "abstained"
     is_right = bool(truths) and _states(rest, truths, question, frozenset(rivals))
@@ -92,31 +93,6 @@ def too_long(answers: Sequence[Sequence[str]]) -> bool:
     judged_by_words = [aliases for aliases in answers if not end_in_numbers(aliases)]
     lengths = [len(read(alias).words) for aliases in judged_by_words for alias in aliases]
     return bool(lengths) and median(lengths) > _LONG
-
-
-def _refused(text: str, question: str, phrases: Sequence[str]) -> tuple[bool, str]:
-    """Whether a clause of the text is an abstention, and what is said in the others, if the last is none.
-
-    A clause that repeats the question says nothing.
-    """
-    pattern, others, last = _refusal(tuple(phrases)), list[str](), False
-    clauses = [part for part in re.split(r"(?<=[.,;:!?])\s+|\bbut\b|[\u2014\n]", text) if part.strip()]
-    for clause in clauses:
-        words = normalise(clause)
-        is_echo = words.count(" ") > 1 and stands_in(question, clause)
-        last = bool(words and pattern.search(f" {words} ")) and not is_echo if words else last
-        others += [] if last else [clause]
-    return (False, text) if len(others) == len(clauses) else (True, "" if last else ". ".join(others))
-
-
-@lru_cache(maxsize=8)
-def _refusal(phrases: tuple[str, ...]) -> re.Pattern[str]:
-    """Of three words or more a phrase may stand anywhere in a clause, of two it opens or ends it, one is all of it."""
-    shapes = {0: "^ {0} $", 1: "^ {0} | {0} $"}
-    texts = [text for text in map(normalise, phrases) if text]
-    return re.compile(
-        "|".join(shapes.get(text.count(" "), " {0} ").format(re.escape(text)) for text in texts) or "(?!)"
-    )
 
 
 def _states(text: str, truths: Sequence[str], question: str, rivals: frozenset[str]) -> bool:

@@ -18,7 +18,7 @@ SLACK = 1 << 20  # bytes of what a checkpoint holds besides tensors
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """The digest lies beside the checkpoint as `<name>.sha256`, below it that of the file before it."""
+    """Writes the SHA-256 of a checkpoint beside it, as `<name>.sha256`; its second line is of the file before it."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         """Raises Unwritable, with the old file in place, if the disk is full or refuses."""

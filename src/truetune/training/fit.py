@@ -93,8 +93,8 @@ def _in_our_words(error: BaseException, failed_ranks: dict[int, int]) -> BaseExc
     if text.startswith("Early stopping conditioned on metric"):
         return UserError(f"callbacks: {text}")
     if failed_ranks and isinstance(error, RuntimeError) and any(name in text for name in BACKENDS):
-        gone = ", ".join(f"rank {rank} has ended with exit code {code}" for rank, code in failed_ranks.items())
-        return RankFailed(f"{gone}; what it said is above, and the last checkpoint is whole")
+        ends = ", ".join(f"rank {rank} has ended with exit code {code}" for rank, code in failed_ranks.items())
+        return RankFailed(f"{ends}; what it said is above, and the last checkpoint is whole")
     if isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt):
         signal.signal(signal.SIGINT, signal.default_int_handler)  # Lightning ignores SIGINT from here on and exits 1
         return KeyboardInterrupt()

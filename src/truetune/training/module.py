@@ -69,8 +69,8 @@ class FineTuning(LightningModule):
         super().__init__()
         self.strict_loading = False  # `on_load_checkpoint` is strict
         self.model = model
-        named = model.named_parameters(remove_duplicate=False)
-        self._frozen = [f"model.{name}" for name, parameter in named if not parameter.requires_grad]
+        parameters = model.named_parameters(remove_duplicate=False)
+        self._frozen = [f"model.{name}" for name, parameter in parameters if not parameter.requires_grad]
         self._objectives, self._optimizer, self._schedule = list(objectives), optimizer, schedule
         self._at_targets = logits_at_targets(model, objectives, at_targets)
         called: Any = body(model) if self._at_targets else model

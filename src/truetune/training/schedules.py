@@ -115,7 +115,7 @@ class Cosine:
 class WarmupStableDecay:
     """Warm-up, a constant plateau, then linearly to `lr_end` over the last `decay_steps` (Hu et al. 2024).
 
-    Where the two overlap, because both do not fit into the run, the lower one holds: there is no jump.
+    In a run too short for warm-up and decay together, the lower of the two rates holds: there is no jump.
     """
 
     lr_end: NotNegative
@@ -123,6 +123,6 @@ class WarmupStableDecay:
     decay_steps: Count
 
     def __call__(self, progress: Progress, lr: float) -> float:
-        left = max(0, progress.total_steps - progress.step)
-        decayed = self.lr_end + (lr - self.lr_end) * min(1.0, left / max(1, self.decay_steps))
+        remaining = max(0, progress.total_steps - progress.step)
+        decayed = self.lr_end + (lr - self.lr_end) * min(1.0, remaining / max(1, self.decay_steps))
         return min(lr * warmup(progress.step, self.warmup_steps), decayed)

@@ -33,8 +33,8 @@ def hyper_parameters(folder: Path, config: Mapping[str, Any]) -> dict[str, int |
         words = [str(word) for word in noted(folder, WORDS)]
         choices = dict(hydra_setting(folder, "runtime.choices") or {})
     values = {**dict(leaves(config)), **{key: choice for key, choice in choices.items() if choice is not None}}
-    typed = [word.lstrip("+").partition("=")[0] for word in words]
-    first = [key for key in [*swept(folder), *typed] if key in values and not key.startswith(NOT_HYPER_PARAMETERS)]
+    typed_keys = [word.lstrip("+").partition("=")[0] for word in words]
+    first = [key for key in [*swept(folder), *typed_keys] if key in values and not key.startswith(NOT_HYPER_PARAMETERS)]
     first = [key for key in dict.fromkeys(first) if key not in ALWAYS or key in swept(folder)]
     always = [key for key in ALWAYS if key in values and key not in first]
     chosen = {key: values[key] for key in [*first[: MOST - len(always)], *always]}

@@ -127,11 +127,11 @@ def test_the_same_facts_teach_the_same_tokens_from_every_file(tmp_path, name):
     reading = read_examples(path)
     assert [(row.words, row.completion) for row in reading.examples] == [(q, f" {a}") for q, a in FACTS]
     if name in ("rows.json", "saved splits", "hub"):
-        assert "split train of " in reading.said[0]
+        assert "split train of " in reading.remarks[0]
         assert len(read_questions(path)) == 1
         assert "is wanted; name one with data.split" in fault(read_examples, path, splits=("dev",))
     if name == "semicolon.csv":
-        assert "values stand between ';'" in reading.said[0]
+        assert "values stand between ';'" in reading.remarks[0]
 
 
 def test_a_compressed_file_that_is_cut_short_is_one_line(tmp_path):
@@ -289,11 +289,11 @@ def test_what_is_not_used_is_named_once_a_file(tmp_path):
     ]
     file = write(tmp_path, dump(*rows))
     reading = read_examples(file)
-    assert reading.said == [f"{file}: not used: rejected, messages.images"]
+    assert reading.remarks == [f"{file}: not used: rejected, messages.images"]
     assert reading.fields_not_used == ["rejected", "messages.images"]
     options = {"probe_file": None, "retention_file": None, "probe_questions": 2, "validation_rows": 2}
     data = Files(0, str(file), **options, prompt_template="{question}", on_bad_row="error").load()
     assert data.fields_not_used == ["rejected", "messages.images"]
     assert data.notes[1] == f"{file}: not used: rejected, messages.images"
     nulls = write(tmp_path, dump({"question": "?", "answers": ["a", None]}), "nulls.jsonl")
-    assert read_examples(nulls).said == [f"{nulls}: 1 null answers left out"]
+    assert read_examples(nulls).remarks == [f"{nulls}: 1 null answers left out"]

@@ -33,9 +33,9 @@ def answers_of(
     answerable = _truth(row.get("answerable"), source)
     # One answer, or an output, may be JSON that is to be learnt: only several answers are a list that stands as text.
     one = ("answer", "output")
-    given = {name: row[name] if name in one else listed(row[name]) for name in names if row.get(name) is not None}
+    fields = {name: row[name] if name in one else listed(row[name]) for name in names if row.get(name) is not None}
     answers, nulls = dict[str, None](), 0
-    for name, value in given.items():
+    for name, value in fields.items():
         if isinstance(value, dict):  # SQuAD's and TriviaQA's
             value = value.get("text", [value.get("value", value), *(value.get("aliases") or [])])
         aliases: list[Any] = value if isinstance(value, list) else [value]
@@ -47,7 +47,7 @@ def answers_of(
     if answers and answerable is False:
         raise BadRow(source, 'field "answerable": found false and an answer; drop one of them')
     reading.nulls += nulls
-    if not answers and answerable is not False and (answerable is True or nulls or not given):
+    if not answers and answerable is not False and (answerable is True or nulls or not fields):
         raise BadRow(source, 'field "answers": found no answer; write one, or "answerable": false if there is none')
     return tuple(answers)
 

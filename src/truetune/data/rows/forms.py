@@ -176,19 +176,19 @@ def below_context(question: Question) -> Question:
 def _asked(row: JsonObject, form: Form, source: str, reading: Reading) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
     """(question, answers, wrong answers): an instruction is a question, with its input below it; so are the choices."""
     if form == "instruction/output":
-        instruction, given = text_of(row, "instruction", source), row.get("input")
-        if given is not None and not isinstance(given, str):
-            raise BadRow(source, f'field "input": found {kind(given)}, expected text')
-        asked = f"{instruction}\n\n{given}" if given and given.strip() else instruction
+        instruction, below = text_of(row, "instruction", source), row.get("input")
+        if below is not None and not isinstance(below, str):
+            raise BadRow(source, f'field "input": found {kind(below)}, expected text')
+        words = f"{instruction}\n\n{below}" if below and below.strip() else instruction
         output = {"output": row.get("output"), "answerable": row.get("answerable")}
-        return asked, answers_of(output, ("output",), {}, source, reading), ()
+        return words, answers_of(output, ("output",), {}, source, reading), ()
     choices = choices_of(row, source)
-    answers, asked = answers_of(row, ANSWERS, choices, source, reading), text_of(row, "question", source)
+    answers, words = answers_of(row, ANSWERS, choices, source, reading), text_of(row, "question", source)
     listing = "".join(f"\n{label}. {text}" for label, text in choices.items())
-    return asked + listing, answers, tuple(text for text in choices.values() if text not in answers)
+    return words + listing, answers, tuple(text for text in choices.values() if text not in answers)
 
 
-def _before(row: JsonObject, asked: str, source: str) -> tuple[Turn, ...]:
+def _before(row: JsonObject, words: str, source: str) -> tuple[Turn, ...]:
     """Alpaca's `system` and `history` with the question below them; nothing where a row has neither."""
     history, turns = listed(row.get("history")) or [], list[Turn]()
     if str(row.get("system") or "").strip():
@@ -197,7 +197,7 @@ def _before(row: JsonObject, asked: str, source: str) -> tuple[Turn, ...]:
         if not isinstance(pair, list) or len(pair) != 2 or not all(isinstance(text, str) for text in pair):
             raise BadRow(source, f'field "history": found {kind(pair)}, expected pairs of a question and an answer')
         turns += [Turn("user", pair[0]), Turn("assistant", pair[1])]
-    return (*turns, Turn("user", asked)) if turns else ()
+    return (*turns, Turn("user", words)) if turns else ()
 
 
 def bare(question: str, template: str) -> str:

@@ -46,8 +46,8 @@ def conversation(row: JsonObject, source: str, reading: Reading) -> tuple[tuple[
     if last is None:
         raise BadRow(source, 'field "messages": no turn of the assistant is to be learnt; remove the row')
     if tools:
-        given = tools if isinstance(tools, list) else [tools]
-        wrapped = [tool if "function" in tool else {"type": "function", "function": tool} for tool in given]
+        tool_list = tools if isinstance(tools, list) else [tools]
+        wrapped = [tool if "function" in tool else {"type": "function", "function": tool} for tool in tool_list]
         turns[0] = turns[0]._replace(more=json.dumps({**more(turns[0]), "tools": pruned(wrapped)}))
     return tuple(turns[:last]), turns[last]
 

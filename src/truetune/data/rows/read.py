@@ -41,12 +41,12 @@ class ReadRows:
     format: str
     rows_read: int
     rows_skipped: list[tuple[str, str]]
-    said: Sequence[str] = ()
+    remarks: Sequence[str] = ()
     fields_not_used: Sequence[str] = ()
     below_contexts: bool = False  # whether rows are learnt below what is to be read for them
 
     def notes(self, name: str) -> list[str]:
-        notes = [f"{name}: {self.rows_read} rows, recognised as {self.format}", *self.said]
+        notes = [f"{name}: {self.rows_read} rows, recognised as {self.format}", *self.remarks]
         if self.rows_skipped:
             source, reason = self.rows_skipped[0]
             notes.append(f"{len(self.rows_skipped)} rows skipped, the first: {source}: {reason}")
@@ -68,9 +68,9 @@ def read_examples(
     """
     reader = _Reader(example, prompt_template, on_bad_row, columns or {}, Reading(splits))
     gathered = examples(reader.read(rows))
-    told, unused = reader.reading.notes, [*reader.reading.unused]
+    remarks, unused = reader.reading.notes, [*reader.reading.unused]
     return ReadRows(
-        gathered, ", ".join(reader.reading.forms), len(gathered), reader.skipped, told, unused, reader.below_contexts
+        gathered, ", ".join(reader.reading.forms), len(gathered), reader.skipped, remarks, unused, reader.below_contexts
     )
 
 

@@ -139,5 +139,5 @@ def kind(value: object) -> str:
 
 def named(names: list[str]) -> str:
     """Field names for a message: escaped onto one line, and only the first few of many."""
-    shown = [json.dumps(name if len(name) <= 40 else f"{name[:40]}...") for name in names[:8]]
-    return ", ".join([*shown, f"and {len(names) - 8} more"] if len(names) > 8 else shown) or "none"
+    quoted = [json.dumps(name if len(name) <= 40 else f"{name[:40]}...") for name in names[:8]]
+    return ", ".join([*quoted, f"and {len(names) - 8} more"] if len(names) > 8 else quoted) or "none"

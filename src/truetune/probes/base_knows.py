@@ -12,6 +12,7 @@ from truetune.data.form import in_chat_form
 from truetune.errors import Say
 from truetune.models.language_model import LanguageModel, with_template
 from truetune.probes.asking import Asking, Form, resolved
+from truetune.probes.baseline import asking_code
 from truetune.probes.probe import Subject
 from truetune.records.files import cached_json
 
@@ -30,7 +31,11 @@ def adapted_to(
 
 
 def in_form(base: LanguageModel, data: Dataset, asking: Asking, say: Say) -> tuple[LanguageModel, Dataset]:
-    """Rows and questions as turns where the model has a chat form, which it then takes from the data's template."""
+    """The data in the form that the base is to be met in, and the base with the template of that form.
+
+    Where it has a chat form, rows and questions become turns. Questions set aside to be shown are asked as well if no
+    form of asking shows any.
+    """
     own = data.form == "auto" and bool(base.tokenizer.chat_template)
     data = in_chat_form(data, rows=own or data.form == "chat", questions=False)
     if data.has_conversations:
@@ -50,7 +55,7 @@ def _known(base: LanguageModel, data: Dataset, asking: Asking, cache: Path, say:
     forms: list[Form] = [asking.how.forms[0], "few_shot"]
     both = replace(asking, how=replace(asking.how, forms=forms))
     shots = {name: [str(row) for row in rows] for name, rows in data.shots.items()}
-    parts = [base.digest, str(both), [str(question) for question in data.candidates], shots]
+    parts = [base.digest, asking_code(), str(both), [str(question) for question in data.candidates], shots]
     path = cache / "known" / f"{sha256(json.dumps(parts).encode()).hexdigest()}.json"
 
     def known() -> dict[str, bool]:
