@@ -43,15 +43,22 @@ def test_a_small_model_takes_two_threads_and_a_large_one_no_more_than_cores(
     assert threads_for(tiny(128)) == 1
 
 
-@pytest.mark.parametrize(("typed", "policy"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
-def test_threads_wait_without_spinning_unless_the_user_says_so(
-    monkeypatch: pytest.MonkeyPatch, typed: str | None, policy: str
+@pytest.mark.parametrize(
+    ("typed", "spins"),
+    [({}, cli.SPINS), ({"OMP_WAIT_POLICY": "ACTIVE"}, None), ({"GOMP_SPINCOUNT": "7"}, "7")],
+    ids=["nothing", "policy", "spins"],
+)
+def test_waiting_threads_spin_for_a_moment_only_unless_the_user_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch, typed: dict[str, str], spins: str | None
 ) -> None:
-    monkeypatch.setenv("OMP_WAIT_POLICY", typed or "")
-    if typed is None:
-        monkeypatch.delenv("OMP_WAIT_POLICY")
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    for name, value in typed.items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     monkeypatch.setattr("sys.argv", ["truetune-report", "--help"])
     with pytest.raises(SystemExit, match="0"):
         cli.report()
-    assert os.environ["OMP_WAIT_POLICY"] == policy
+    assert os.environ.get("GOMP_SPINCOUNT") == spins
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)  # set behind the back of monkeypatch

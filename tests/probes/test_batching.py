@@ -14,6 +14,7 @@ from truetune.data.tokens import Encoder
 from truetune.models.language_model import LanguageModel
 from truetune.models.logits import forward, nll_nats
 from truetune.models.tokenizers import word_level
+from truetune.probes import decoding
 from truetune.probes.asking import Asking
 from truetune.probes.batching import evaluating, together, window
 from truetune.probes.decoding import greedy_answers, sampled_answers
@@ -94,7 +95,11 @@ def model_of(name: str) -> LanguageModel:
 
 @pytest.mark.parametrize("name", FAMILIES)
 @pytest.mark.parametrize("prompts", [OF_ALL_LENGTHS, SHARING], ids=["lengths", "beginning"])
-def test_an_answer_in_a_batch_is_that_of_the_whole_text_read_again(name: str, prompts: list[str]) -> None:
+@pytest.mark.parametrize("stage", [1, 12])
+def test_an_answer_in_a_batch_is_that_of_the_whole_text_read_again(
+    name: str, prompts: list[str], stage: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoding, "STAGE", stage)
     lm, texts, sure = model_of(name), list[str](), list[float]()
     encoder = Encoder(lm.tokenizer)
     for prompt in prompts:

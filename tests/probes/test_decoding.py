@@ -66,7 +66,9 @@ def alone(lm, prompt, steps):
 
 
 @pytest.mark.parametrize("make", [llama, gpt2, pad_is_end])
-def test_batched_equals_one_by_one(make):
+@pytest.mark.parametrize("stage", [1, 2, 12])
+def test_batched_equals_one_by_one(make, stage, monkeypatch):
+    monkeypatch.setattr(decoding, "STAGE", stage)
     lm = make()
     found = greedy_answers(lm, PROMPTS, max_new_tokens=6, batch_size=5)
     for prompt, answer in zip(PROMPTS, found, strict=True):
@@ -75,6 +77,21 @@ def test_batched_equals_one_by_one(make):
         assert answer.confidence == pytest.approx(confidence, abs=1e-5)
     assert len({answer.text for answer in found}) > 1
     assert found == greedy_answers(lm, PROMPTS, max_new_tokens=6, batch_size=5)
+
+
+def test_rows_that_have_ended_leave_the_batch(monkeypatch):
+    lm = bigram({"a", "b", "c", "d"}, {"a": "b", "c": "c"})
+    monkeypatch.setattr(decoding, "STAGE", 2)
+    sizes, generate = [], lm.model.generate
+
+    def counted(**inputs):
+        sizes.append(len(inputs["input_ids"]))
+        return generate(**inputs)
+
+    monkeypatch.setattr(lm.model, "generate", counted)
+    texts = [answer.text for answer in greedy_answers(lm, ["a", "c", "d", "c"], max_new_tokens=5, batch_size=4)]
+    assert texts == ["b", "c c c c c", "", "c c c c c"]
+    assert sizes[-3:] == [4, 2, 2]
 
 
 def test_answers_come_in_the_order_asked_and_no_longer_than_allowed():

@@ -145,12 +145,14 @@ def _decode(
             tokens[row] += new[place].tolist()
             log_probs[row] += of_new[place].tolist()
         left = (~torch.isin(new, new.new_tensor(ends)).any(1)).nonzero().flatten()
-        cache: Any = cached(output)
-        if not len(left) or start + stage >= how.max_new_tokens or cache is None:
+        if not len(left):
             break
-        cache.batch_select_indices(left)
+        cache: Any = cached(output)
         mask = torch.cat([inputs["attention_mask"], torch.ones_like(new)], dim=1)[left]
-        inputs = {"input_ids": output.sequences[left], "attention_mask": mask, "past_key_values": cache}
+        inputs = {"input_ids": output.sequences[left], "attention_mask": mask}
+        if cache is not None:  # else all is read again
+            cache.batch_select_indices(left)
+            inputs["past_key_values"] = cache
         open_rows = [open_rows[place] for place in left.tolist()]
     return [_answer(lm, *row, ends, lines) for row in zip(tokens, log_probs, strict=True)]
 
