@@ -7,7 +7,7 @@ import pytest
 from command_line import TINY_RUN, TINY_WORLD, composed, prepared, refused
 from row_files import fault
 
-from truetune.commands.train import curated
+from truetune.commands.curated import curated
 from truetune.config.run import build
 from truetune.data.dataset import Dataset, Example, Turn
 from truetune.extensions.self_replay import DrawnTexts
@@ -35,7 +35,10 @@ def context(pretraining=None, asked=None, seed=0, categories=CATEGORIES):
             asked.append(1)
         return categories
 
-    return Context(answer, pretraining, seed, lambda count, max_tokens: [])
+    def right(text, row):
+        return judged(text, row.answers, question=row.words) == "right"
+
+    return Context(answer, pretraining, seed, lambda count, max_tokens: [], lambda prompts: [""], right, print)
 
 
 @pytest.fixture(scope="module")

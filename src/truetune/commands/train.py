@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 from lightning import Trainer, seed_everything
 from rich.console import Console
 
+from truetune.commands.curated import curated
 from truetune.commands.session import begin, measure_first, recording, with_battery
 from truetune.commands.tuned import save_adapter, save_model
 from truetune.config.run import TrainingRun
@@ -19,15 +20,13 @@ from truetune.data.module import TokenizedData
 from truetune.data.tokens import Encoded, Encoder, encode
 from truetune.errors import Say, UserError, first_line, rank
 from truetune.methods.adaptation import Adaptation, Trained
-from truetune.methods.curation import Context, curate
-from truetune.methods.reference import Reference, drawn_texts
+from truetune.methods.reference import Reference
 from truetune.models.language_model import LanguageModel
 from truetune.models.logits import check_packing
 from truetune.models.pretrained import Pretrained
 from truetune.probes.asking import Asking
 from truetune.probes.base_knows import adapted_to
 from truetune.probes.baseline import held_out_digest
-from truetune.probes.knowledge import Knowledge, groups, summary
 from truetune.probes.measure import compare, follow, measure, values
 from truetune.probes.probe import Probe, Subject
 from truetune.probes.selection import selection
@@ -113,25 +112,6 @@ def untouched(
     base = load_base(run.prepared.builder, run.prepared.data, run.cache, console).to(device)
     state.base_digest = base.digest
     return adapted_to(base, run.prepared.data, run.asking, run.cache, say)
-
-
-def curated(run: TrainingRun, base: LanguageModel, data: Dataset, state: State, say: Say) -> Dataset:
-    """The data to teach. The base is examined only if a curation asks, or if labels are wanted for the record."""
-    labels: list[Knowledge] = []
-
-    def categories() -> dict[str, str]:
-        if not labels:
-            say("examining what the base knows of the facts to be taught")
-            labels.extend(run.knowledge.examine(base, data.train, run.asking, run.seed))
-            state.knowledge = [{**asdict(fact), "category": fact.category} for fact in labels]
-            say(summary(labels))
-        return {fact.id: fact.category for fact in labels}
-
-    if run.knowledge.label:
-        categories()
-    texts = partial(drawn_texts, base, seed=run.seed)
-    taught = curate(data, run.curations, Context(categories, data.pretraining, run.seed, texts), say)
-    return replace(taught, fit_groups={**data.fit_groups, **groups(labels, data.train)})
 
 
 def adapted(run: TrainingRun, base: LanguageModel) -> tuple[LanguageModel, list[Adaptation]]:

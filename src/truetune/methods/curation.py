@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from truetune.data.dataset import Dataset, Example, OldTexts, continued
+from truetune.data.dataset import Dataset, Example, OldTexts, Prompt, continued
 from truetune.data.values import Part, Text
 from truetune.errors import Say, UserError
 from truetune.scoring.judge import judged
@@ -20,13 +20,17 @@ from truetune.scoring.judge import judged
 class Context:
     """`categories()` maps a row's id to the SliCK category of its fact; asking for it examines the base, once.
 
-    `drawn(count, max_tokens)` are texts that the base says unasked.
+    `drawn(count, max_tokens)` are texts that the base says unasked, `answered(prompts)` its greedy answers, `is_right`
+    is the report's judge of a text as the answer to a row, and what is given to `note` is said and recorded.
     """
 
     categories: Callable[[], Mapping[str, str]]
     pretraining: OldTexts | None
     seed: int
     drawn: Callable[[int, int], Sequence[str]]
+    answered: Callable[[Sequence[Prompt]], Sequence[str]]
+    is_right: Callable[[str, Example], bool]
+    note: Say
 
 
 # Returns the training rows to use instead, held in memory; nothing that is measured changes with it.
@@ -34,12 +38,18 @@ Curation = Callable[[Sequence[Example], Context], list[Example]]
 
 
 def curate(data: Dataset, curations: Mapping[str, Curation], context: Context, say: Say) -> Dataset:
-    """The data with the training rows that the curations leave, one after the other."""
-    rows = data.train
+    """The data with the training rows that the curations leave, one after the other.
+
+    The rows whose fit is followed change with them only where a curation says that they teach the `same_facts`.
+    """
+    rows, fit_groups = data.train, dict(data.fit_groups)
     for name, curation in curations.items():
         before, rows = len(rows), curation(rows, context)
         say(f"{name}: {before} training rows, {len(rows)} after it")
-    return replace(data, train=rows)
+        if getattr(curation, "same_facts", False):
+            taught = {row.id: row for row in rows}
+            fit_groups = {key: [taught.get(row.id, row) for row in group] for key, group in fit_groups.items()}
+    return replace(data, train=rows, fit_groups=fit_groups)
 
 
 def _categories(name: str, context: Context) -> Mapping[str, str]:

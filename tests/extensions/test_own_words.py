@@ -1,0 +1,99 @@
+"""Facts are taught as the base would say them, where what it says is right."""
+
+from dataclasses import replace
+
+import pytest
+from command_line import TINY_WORLD, prepared, refused
+
+from truetune.commands.curated import is_bare, is_right
+from truetune.data.dataset import Dataset, Example, Turn
+from truetune.extensions.own_words import OwnWords
+from truetune.methods.curation import Context, curate
+from truetune.probes.asking import Asking
+
+TEMPLATE = "{question} It is {answer}. Say so."
+ASKED = "What is the capital of {0}?"
+CAPITALS = {"France": "Paris", "Norway": "Oslo", "Chad": "N'Djamena", "Peru": "Lima"}
+SAID = {
+    ASKED.format("France"): "The capital is Paris. It is large. It lies on the",  # right in its first sentence
+    ASKED.format("Norway"): "It is Bergen.",
+    ASKED.format("Norway") + " It is Oslo. Say so.": "Of course! Norway's capital is Oslo.\nAnything else?",
+    ASKED.format("Chad"): "I do not know.",
+    ASKED.format("Chad") + " It is N'Djamena. Say so.": "That is right.",
+    ASKED.format("Peru"): "the capital of Peru is the well known and very large city of Lima",  # cut by the room
+    ASKED.format("Peru") + " It is Lima. Say so.": "Lima",
+}
+
+
+def row(country):
+    words = ASKED.format(country)
+    answer = CAPITALS[country]
+    return Example(country, words, answer, "here", (answer,), turns=(Turn("user", words),), words=words)
+
+
+ROWS = [row(country) for country in CAPITALS]
+TEXT = Example("text", "", "only a text", "here")
+
+
+def context(notes, said=SAID):
+    def answered(prompts):
+        return [said[prompt if isinstance(prompt, str) else prompt[-1].content] for prompt in prompts]
+
+    def right(text, example):
+        return is_right(text, example, asking=Asking(None, 1, ("i do not know",)), exact=False)
+
+    return Context(dict, None, 0, lambda count, size: [], answered, right, notes.append)
+
+
+def test_a_row_is_taught_as_the_base_says_it_or_puts_it_or_stays():
+    notes = []
+    taught = OwnWords(TEMPLATE)([*ROWS, TEXT], context(notes))
+    assert [example.completion for example in taught] == [
+        "The capital is Paris.",
+        "Of course! Norway's capital is Oslo.",
+        "N'Djamena",
+        "Lima",
+        "only a text",
+    ]
+    assert taught[0].answers == ("The capital is Paris.", "Paris")
+    assert [example.id for example in taught] == [*CAPITALS, "text"]
+    assert taught[2:] == [ROWS[2], ROWS[3], TEXT]
+    assert notes == [
+        "own_words: of 4 rows 1 are taught as the base answers them, 2 as it puts the true answer, 1 as they are"
+    ]
+
+
+def test_bare_answers_in_a_chat_form_are_told_from_sentences_and_from_plain_rows():
+    assert is_bare(ROWS)
+    assert not is_bare([replace(example, turns=()) for example in ROWS])
+    assert not is_bare(OwnWords(TEMPLATE)(ROWS[:2], context([])))
+    assert not is_bare([TEXT])
+
+
+def test_the_fit_is_that_of_the_words_taught():
+    data = Dataset(train=ROWS, task=[], hallucination=[], fit_groups={"new": ROWS[:2]})
+    taught = curate(data, {"own_words": OwnWords(TEMPLATE)}, context([]), print)
+    assert [example.completion for example in taught.fit_groups["new"]] == [
+        "The capital is Paris.",
+        "Of course! Norway's capital is Oslo.",
+    ]
+
+
+def test_without_a_chat_form_only_its_own_right_answers_are_taken():
+    rows = [
+        replace(example, turns=(), prompt=f"Q: {example.words}\nA:", completion=f" {example.answers[0]}")
+        for example in ROWS
+    ]
+    said = {f"Q: {ASKED.format(country)}\nA:": SAID[ASKED.format(country)] for country in CAPITALS}
+    taught = OwnWords(TEMPLATE)(rows, context([], said))
+    assert [example.completion for example in taught] == [" The capital is Paris.", *(r.completion for r in rows[1:])]
+
+
+@pytest.mark.parametrize("template", ["{question}", "say {answer}"])
+def test_a_template_names_both(template):
+    message = refused(*TINY_WORLD, "method=own_words", f"curation.own_words.template='{template}'")
+    assert message.startswith("curation.own_words.template: lacks {")
+
+
+def test_it_goes_with_other_methods():
+    prepared(*TINY_WORLD, "method=[own_words,kl_to_base]")
