@@ -28,6 +28,7 @@ def _guarded(main: Callable[[], None]) -> Callable[[], NoReturn]:
     def command() -> NoReturn:
         if "OMP_WAIT_POLICY" not in os.environ:
             os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
+            os.environ.setdefault("KMP_BLOCKTIME", "1")  # of other OpenMP libraries, milliseconds
         if "--version" in sys.argv[1:]:
             from truetune.records import versions
 

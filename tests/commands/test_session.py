@@ -1,4 +1,4 @@
-"""How many threads a run computes with, and that they wait without spinning."""
+"""How many threads a run computes with, and how long a waiting one spins."""
 
 import os
 import signal
@@ -51,7 +51,7 @@ def test_a_small_model_takes_two_threads_and_a_large_one_no_more_than_cores(
 def test_waiting_threads_spin_for_a_moment_only_unless_the_user_says_otherwise(
     monkeypatch: pytest.MonkeyPatch, typed: dict[str, str], spins: str | None
 ) -> None:
-    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
     for name, value in typed.items():
@@ -61,4 +61,5 @@ def test_waiting_threads_spin_for_a_moment_only_unless_the_user_says_otherwise(
     with pytest.raises(SystemExit, match="0"):
         cli.report()
     assert os.environ.get("GOMP_SPINCOUNT") == spins
-    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)  # set behind the back of monkeypatch
+    for name in ("GOMP_SPINCOUNT", "KMP_BLOCKTIME"):
+        monkeypatch.delenv(name, raising=False)  # set behind the back of monkeypatch

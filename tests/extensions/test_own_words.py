@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from command_line import TINY_WORLD, prepared, refused
 
-from truetune.commands.curated import is_bare, is_right
+from truetune.commands.curated import in_words_taught, is_bare, is_right
 from truetune.data.dataset import Dataset, Example, Turn
 from truetune.extensions.own_words import OwnWords
 from truetune.methods.curation import Context, curate
@@ -35,12 +35,15 @@ ROWS = [row(country) for country in CAPITALS]
 TEXT = Example("text", "", "only a text", "here")
 
 
+DATA = Dataset(train=[], task=[], hallucination=[], domains={"capital": frozenset([*CAPITALS.values(), "Bergen"])})
+
+
 def context(notes, said=SAID):
     def answered(prompts):
         return [said[prompt if isinstance(prompt, str) else prompt[-1].content] for prompt in prompts]
 
     def right(text, example):
-        return is_right(text, example, asking=Asking(None, 1, ("i do not know",)), exact=False)
+        return is_right(text, example, asking=Asking(None, 1, ("i do not know",)), data=DATA)
 
     return Context(dict, None, 0, lambda count, size: [], answered, right, notes.append)
 
@@ -73,7 +76,7 @@ def test_bare_answers_in_a_chat_form_are_told_from_sentences_and_from_plain_rows
 def test_the_fit_is_that_of_the_words_taught():
     data = Dataset(train=ROWS, task=[], hallucination=[], fit_groups={"new": ROWS[:2]})
     taught = curate(data, {"own_words": OwnWords(TEMPLATE)}, context([]), print)
-    assert [example.completion for example in taught.fit_groups["new"]] == [
+    assert [example.completion for example in in_words_taught(data.fit_groups, taught.train)["new"]] == [
         "The capital is Paris.",
         "Of course! Norway's capital is Oslo.",
     ]
@@ -95,5 +98,12 @@ def test_a_template_names_both(template):
     assert message.startswith("curation.own_words.template: lacks {")
 
 
-def test_it_goes_with_other_methods():
+def test_it_goes_with_methods_that_leave_the_words_alone():
     prepared(*TINY_WORLD, "method=[own_words,kl_to_base]")
+    assert "contradict each other" in refused(*TINY_WORLD, "method=[own_words,r_tuning]")
+
+
+def test_a_rival_beside_the_true_answer_is_not_right():
+    asking = Asking(None, 1, ())
+    assert is_right("It is Oslo.", ROWS[1], asking=asking, data=DATA)
+    assert not is_right("It is Oslo or Bergen.", ROWS[1], asking=asking, data=DATA)

@@ -1,6 +1,7 @@
 """A LoRA run keeps its adapter, and all that reads a run's model merges it into the base."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -93,3 +94,25 @@ def test_other_runs_have_none(tmp_path):
     record, _ = ran(tmp_path / "run", "probe=task")
     assert not (tmp_path / "run" / "adapter").exists()
     assert "model/model.safetensors" in record["files"]
+
+
+def test_an_adapter_of_a_run_that_did_not_finish_is_not_taken_for_its_model(tmp_path):
+    trained(tmp_path)
+    path = tmp_path / "run" / "run.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "status": "interrupted"}))
+    with pytest.raises(UserError, match=r"adapter: the run did not finish; go on with truetune resume=/"):
+        saved_model(tmp_path / "run")
+
+
+def test_a_resumed_run_leaves_no_older_model_beside_its_adapter(tmp_path):
+    trained(tmp_path, "run.merge=true")
+    ran(tmp_path / "run", *LORA, "trainer.max_epochs=3", resume=tmp_path / "run")
+    assert saved_model(tmp_path / "run").name == "adapter"
+
+
+def test_the_base_is_taken_from_the_cache_and_the_folder_of_the_caller_stays(tmp_path, monkeypatch):
+    trained(tmp_path)
+    monkeypatch.setattr("truetune.training.pretraining.load_base", None)
+    here = Path.cwd()
+    export(tmp_path / "run", tmp_path / "out")
+    assert Path.cwd() == here

@@ -15,7 +15,7 @@ from rich.text import Text
 from transformers import TextStreamer
 
 from truetune.commands.session import quiet
-from truetune.commands.tuned import base_of, tuned_from
+from truetune.commands.tuned import base_of, data_of, tuned_from
 from truetune.data.dataset import Dataset, Prompt, Turn
 from truetune.data.rows.forms import fill
 from truetune.models.language_model import LanguageModel, fastest, with_template
@@ -79,7 +79,7 @@ def partners(run_dir: Path, record: Mapping[str, Any], model: Path) -> tuple[Par
     Raises UserError if the run's data or base are gone.
     """
     quiet()
-    base, data = base_of(run_dir, record)
+    base, data = base_of(run_dir, record), data_of(run_dir, record)
     tuned = tuned_from(model, base, record)
     device = fastest(record["config"]["trainer"].get("accelerator", "auto"))
     base, data = in_form(base, data, Asking(None, 1, ()), str)

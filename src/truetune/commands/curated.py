@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from itertools import islice
 from statistics import median
+from typing import Any
 
 from truetune.config.run import TrainingRun
 from truetune.data.dataset import Dataset, Example, Prompt
@@ -20,7 +21,7 @@ from truetune.probes.probe import Subject
 from truetune.records.state import State
 from truetune.scoring.judge import judged
 
-ROOM = Room(64)  # tokens for a sentence of the base's own
+ROOM = 64  # tokens for a sentence of the base's own
 BARE = 3  # words
 
 
@@ -49,7 +50,7 @@ def curated(run: TrainingRun, base: LanguageModel, data: Dataset, state: State, 
         run.seed,
         partial(drawn_texts, base, seed=run.seed),
         partial(own_answers, base, asking=run.asking),
-        partial(is_right, asking=run.asking, exact=data.exact),
+        partial(is_right, asking=run.asking, data=data),
         note,
     )
     taught = curate(data, run.curations, context, say)
@@ -58,7 +59,18 @@ def curated(run: TrainingRun, base: LanguageModel, data: Dataset, state: State, 
             "the answers are bare: a chat model that is taught them may stop saying what it still knows; "
             "method=own_words teaches them in its own words"
         )
-    return replace(taught, fit_groups={**taught.fit_groups, **groups(labels, data.train)})
+    fit_groups = {**data.fit_groups, **groups(labels, data.train)}
+    if any(getattr(curation, "same_facts", False) for curation in run.curations.values()):
+        fit_groups = in_words_taught(fit_groups, taught.train)
+    return replace(taught, fit_groups=fit_groups)
+
+
+def in_words_taught(
+    fit_groups: Mapping[str, Sequence[Example]], rows: Sequence[Example]
+) -> dict[str, Sequence[Example]]:
+    """The rows whose fit is followed, as a curation teaches them that keeps the facts and changes the words."""
+    taught = {row.id: row for row in rows}
+    return {name: [taught.get(row.id, row) for row in group] for name, group in fit_groups.items()}
 
 
 def is_bare(rows: Sequence[Example]) -> bool:
@@ -69,9 +81,12 @@ def is_bare(rows: Sequence[Example]) -> bool:
 
 def own_answers(base: LanguageModel, prompts: Sequence[Prompt], *, asking: Asking) -> list[str]:
     """The base's greedy answers, in the type of number that it is measured in."""
-    return [answer.text for answer in asking.answers(asking.measured(Subject(base)), prompts, ROOM)]
+    room = Room(min(ROOM, base.context_length // 2))
+    return [answer.text for answer in asking.answers(asking.measured(Subject(base)), prompts, room)]
 
 
-def is_right(text: str, row: Example, *, asking: Asking, exact: bool) -> bool:
-    question, phrases = row.words or row.prompt, asking.abstention_phrases
-    return judged(text, row.answers, question=question, phrases=phrases, exact=exact) == "right"
+def is_right(text: str, row: Example, *, asking: Asking, data: Dataset) -> bool:
+    """By the judge of the report; the rivals are the values of the kind that the true answer is of."""
+    rivals = next((values for values in data.domains.values() if not values.isdisjoint(row.answers)), ())
+    how: dict[str, Any] = {"phrases": asking.abstention_phrases, "exact": data.exact}
+    return judged(text, row.answers, question=row.words or row.prompt, rivals=rivals, **how) == "right"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import re
 import shlex
 import shutil
 from pathlib import Path, PurePath
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from truetune.commands.onnx import NEEDED, write_onnx
 from truetune.commands.tuned import base_of, saved_model, tuned_from, write_model
@@ -18,6 +19,9 @@ from truetune.records.record import read_run
 from truetune.records.run_folder import ADAPTER
 from truetune.report.summary import number, rows
 from truetune.report.verdict import verdict
+
+if TYPE_CHECKING:
+    from truetune.models.language_model import LanguageModel
 
 Dtype = Literal["auto", "float32", "bfloat16"]
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w-]*(\.[\w-]+)*(?<!\.jsonl)(?<!\.json)(?<!\.csv)(?<!\.txt)")
@@ -39,7 +43,7 @@ def export(run_dir: Path, out: Path, *, onnx: bool = False, dtype: Dtype = "auto
     out.parent.mkdir(parents=True, exist_ok=True)
     with replacing(out, manifest=False) as temporary:
         if source.name == ADAPTER:
-            write_model(tuned_from(source, base_of(run_dir, run)[0], run), temporary)
+            write_model(merged_model(source, run_dir, run), temporary)
         else:
             shutil.copytree(source, temporary, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MANIFEST))
         if dtype != "auto":
@@ -48,6 +52,14 @@ def export(run_dir: Path, out: Path, *, onnx: bool = False, dtype: Dtype = "auto
         if onnx:
             write_onnx(temporary)
     return out
+
+
+def merged_model(adapter: Path, run_dir: Path, record: dict[str, Any]) -> LanguageModel:
+    here = Path.cwd()
+    try:
+        return tuned_from(adapter, base_of(run_dir, record), record)
+    finally:
+        os.chdir(here)  # the base lies where the run was typed
 
 
 def convert(folder: Path, dtype: Dtype) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -30,7 +31,7 @@ from truetune.probes.baseline import held_out_digest
 from truetune.probes.measure import compare, follow, measure, values
 from truetune.probes.probe import Probe, Subject
 from truetune.probes.selection import selection
-from truetune.records.run_folder import ADAPTER
+from truetune.records.run_folder import ADAPTER, MODEL
 from truetune.records.state import State
 from truetune.scoring.item import Measurement
 from truetune.training.fit import add_callbacks, best_checkpoint, fit, make_trainer, show_profile, take_weights
@@ -148,8 +149,10 @@ def finished(
 
 def keep(run: TrainingRun, adaptations: Sequence[Adaptation], lm: LanguageModel) -> None:
     """Saves the model that was measured, unless its base and its adapter together are that already."""
-    in_adapter = len(adaptations) == 1 and (run.run_dir / ADAPTER).is_dir()
-    if run.settings.save_model and (run.settings.merge or not in_adapter):
+    in_adapter = len(adaptations) == 1 and (run.run_dir / ADAPTER).is_dir() and not run.settings.merge
+    if run.settings.save_model and in_adapter:
+        shutil.rmtree(run.run_dir / MODEL, ignore_errors=True)  # of before the run was resumed
+    elif run.settings.save_model:
         save_model(lm, run.run_dir)
 
 

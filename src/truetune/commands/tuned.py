@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from truetune.errors import UserError
 from truetune.records.earlier import modern
 from truetune.records.files import replacing, verify
-from truetune.records.run_folder import ADAPTER, MODEL, go_to_origin
+from truetune.records.run_folder import ADAPTER, MODEL, go_to_origin, status
 
 if TYPE_CHECKING:
     from truetune.data.dataset import Dataset
@@ -51,27 +51,41 @@ def saved_model(run_dir: Path) -> Path:
         raise UserError(f"{source}: the folder is damaged: {fault}")
     if linked := next((path for path in source.rglob("*") if path.is_symlink()), None):
         raise UserError(f"{linked}: a link, which no run makes; what it leads to is not read")
+    if source.name == ADAPTER and status(run_dir) != "finished":
+        raise UserError(f"{source}: the run did not finish; go on with truetune resume={run_dir.absolute()}")
     if source.name == ADAPTER and not (source / ADAPTER_WEIGHTS).is_file():
         raise UserError(f"{source}: no {ADAPTER_WEIGHTS}, which every run writes; pickled weights are not read")
     return source
 
 
-def base_of(run_dir: Path, record: Mapping[str, Any]) -> tuple[LanguageModel, Dataset]:
-    """The run's base, on the CPU, and its data; goes to where the run was typed, from where its paths were meant.
+def data_of(run_dir: Path, record: Mapping[str, Any]) -> Dataset:
+    """The run's data; goes to where the run was typed, from where its paths were meant. Raises UserError."""
+    from truetune.config.make import make
 
-    Raises UserError if the data or the base are gone, or if the base is another by now.
+    go_to_origin(run_dir)
+    return make(modern(record["config"])["data"], "data").load()
+
+
+def base_of(run_dir: Path, record: Mapping[str, Any]) -> LanguageModel:
+    """The run's base, on the CPU: an embedded one from the cache, or pre-trained anew on the run's data.
+
+    Goes to where the run was typed. Raises UserError if the base, or the data that it needs, are gone.
     """
     from rich.console import Console
 
     from truetune.config.make import make
+    from truetune.models.pretrained import Pretrained
     from truetune.training.pretraining import load_base
 
     go_to_origin(run_dir)
-    config = modern(record["config"])
-    data: Dataset = make(config["data"], "data").load()
+    config, digest = modern(record["config"]), str(record.get("base_digest") or "-")
     builder: Any = make(config["model"], "model")
-    silent = Console(stderr=True, quiet=True)
-    return load_base(builder, data, Path(config["paths"]["cache_dir"]), silent), data
+    if isinstance(builder, Pretrained):
+        return builder.load()
+    cache = Path(config["paths"]["cache_dir"])
+    if verify(folder := cache / "bases" / digest) is None:
+        return replace(Pretrained(str(folder)).load(), digest=digest)
+    return load_base(builder, data_of(run_dir, record), cache, Console(stderr=True, quiet=True))
 
 
 def tuned_from(folder: Path, base: LanguageModel, record: Mapping[str, Any]) -> LanguageModel:
@@ -88,11 +102,15 @@ def tuned_from(folder: Path, base: LanguageModel, record: Mapping[str, Any]) -> 
             f"{folder}: the run's base is another by now ({base.origin}): its weights, its tokenizer or the code that "
             "made it have changed, and the adapter does not fit it"
         )
-    from peft import PeftModel
+    try:
+        from peft import PeftModel
+    except ImportError:
+        raise UserError(f"{folder}: needs the package peft; type: pip install 'truetune[lora]'") from None
     from transformers import AutoTokenizer
 
     from truetune.methods.adaptation import merged
 
     model: Any = PeftModel.from_pretrained(base.copy().model, str(folder))
-    tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
+    trusted = bool(record["config"]["model"].get("trust_remote_code"))
+    tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=trusted)
     return replace(base, model=merged(model).eval(), tokenizer=tokenizer)

@@ -26,6 +26,7 @@ class OwnWords:
     can judge, stay as well.
     """
 
+    conflicts: ClassVar[tuple[str, ...]] = ("relabel_unknown", "r_tuning")
     same_facts: ClassVar[bool] = True
 
     template: Text

@@ -38,18 +38,12 @@ Curation = Callable[[Sequence[Example], Context], list[Example]]
 
 
 def curate(data: Dataset, curations: Mapping[str, Curation], context: Context, say: Say) -> Dataset:
-    """The data with the training rows that the curations leave, one after the other.
-
-    The rows whose fit is followed change with them only where a curation says that they teach the `same_facts`.
-    """
-    rows, fit_groups = data.train, dict(data.fit_groups)
+    """The data with the training rows that the curations leave, one after the other."""
+    rows = data.train
     for name, curation in curations.items():
         before, rows = len(rows), curation(rows, context)
         say(f"{name}: {before} training rows, {len(rows)} after it")
-        if getattr(curation, "same_facts", False):
-            taught = {row.id: row for row in rows}
-            fit_groups = {key: [taught.get(row.id, row) for row in group] for key, group in fit_groups.items()}
-    return replace(data, train=rows, fit_groups=fit_groups)
+    return replace(data, train=rows)
 
 
 def _categories(name: str, context: Context) -> Mapping[str, str]:

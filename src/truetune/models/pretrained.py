@@ -72,7 +72,7 @@ class Pretrained:
         set_special_tokens(tokenizer)
         embeddings: Any = model.get_input_embeddings()
         check_vocabulary(tokenizer, embeddings.num_embeddings, self.named)
-        return LanguageModel(model.train(), tokenizer, self._digest(model), f"{self.name_or_path}")
+        return LanguageModel(model.train(), tokenizer, self._digest(), f"{self.name_or_path}")
 
     def _weights(self, say: Say, **options: Any) -> Any:
         from transformers import AutoModelForCausalLM
@@ -149,7 +149,7 @@ class Pretrained:
                 f"{self.named}: not a folder, and HF_HUB_OFFLINE forbids the hub; type the path of a local folder"
             )
 
-    def _digest(self, model: Any) -> str:
+    def _digest(self) -> str:
         """SHA-256 over the weights' bytes, so that a renamed folder is the same base and an edited one is not."""
         digest = sha256(f"{self.dtype}{self._storage() or ''}".encode())
         folder = Path(self.name_or_path)
@@ -159,7 +159,10 @@ class Pretrained:
                     while block := file.read(1 << 22):
                         digest.update(block)
         else:
-            digest.update(f"{self.name_or_path}@{getattr(model.config, '_commit_hash', self.revision)}".encode())
+            from transformers.utils.hub import cached_file, extract_commit_hash
+
+            file = cached_file(self.name_or_path, "config.json", revision=self.revision)
+            digest.update(f"{self.name_or_path}@{extract_commit_hash(file, None) or self.revision}".encode())
         return digest.hexdigest()
 
 
