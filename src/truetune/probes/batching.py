@@ -104,7 +104,8 @@ def cached(output: Any, times: int = 1) -> Any:
         return None
     if any(hasattr(layer, "update_conv_state") for layer in getattr(cache, "layers", ())):
         return None
-    cache.batch_repeat_interleave(times)
+    if times > 1:
+        cache.batch_repeat_interleave(times)
     return cache
 
 

@@ -139,13 +139,15 @@ def _decode(
     open_rows, stage = list(range(len(inputs["input_ids"]))), _stage(lm.model, prompts, how)
     tokens, log_probs = [list[int]() for _ in open_rows], [list[float]() for _ in open_rows]
     left_over = how.max_new_tokens
-    while open_rows and left_over:
+    while True:
         settings.max_new_tokens = min(stage, left_over)
         output, new, of_new = _generate(lm.model, inputs, settings, how)
         for place, row in enumerate(open_rows):
             tokens[row] += new[place].tolist()
             log_probs[row] += of_new[place].tolist()
         left = (~torch.isin(new, new.new_tensor(ends)).any(1)).nonzero().flatten()
+        if not len(left) or not (left_over := left_over - settings.max_new_tokens):
+            break
         cache: Any = cached(output)
         mask = torch.cat([inputs["attention_mask"], torch.ones_like(new)], dim=1)[left]
         inputs = {"input_ids": output.sequences[left], "attention_mask": mask}
@@ -154,7 +156,6 @@ def _decode(
         else:
             cache.batch_select_indices(left)
             inputs["past_key_values"] = cache
-        left_over -= settings.max_new_tokens
         open_rows = [open_rows[place] for place in left.tolist()]
     return [_answer(lm, *row, ends, lines) for row in zip(tokens, log_probs, strict=True)]
 
