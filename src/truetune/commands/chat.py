@@ -79,7 +79,8 @@ def partners(run_dir: Path, record: Mapping[str, Any], model: Path) -> tuple[Par
     Raises UserError if the run's data or base are gone.
     """
     quiet()
-    base, data = base_of(run_dir, record), data_of(run_dir, record)
+    data = data_of(run_dir, record)
+    base = base_of(run_dir, record, data)
     tuned = tuned_from(model, base, record)
     device = fastest(record["config"]["trainer"].get("accelerator", "auto"))
     base, data = in_form(base, data, Asking(None, 1, ()), str)

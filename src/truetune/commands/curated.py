@@ -40,10 +40,6 @@ def curated(run: TrainingRun, base: LanguageModel, data: Dataset, state: State, 
     if run.knowledge.label:
         categories()
 
-    def note(text: str) -> None:
-        say(text)
-        state.notes.append(text)
-
     context = Context(
         categories,
         data.pretraining,
@@ -51,13 +47,14 @@ def curated(run: TrainingRun, base: LanguageModel, data: Dataset, state: State, 
         partial(drawn_texts, base, seed=run.seed),
         partial(own_answers, base, asking=run.asking),
         partial(is_right, asking=run.asking, data=data),
-        note,
+        partial(state.note, say=say),
     )
     taught = curate(data, run.curations, context, say)
     if is_bare(taught.train):
-        note(
+        state.note(
             "the answers are bare: a chat model that is taught them may stop saying what it still knows; "
-            "method=own_words teaches them in its own words"
+            "method=own_words teaches them in its own words",
+            say,
         )
     fit_groups = {**data.fit_groups, **groups(labels, data.train)}
     if any(getattr(curation, "same_facts", False) for curation in run.curations.values()):

@@ -104,8 +104,7 @@ def with_battery(run: Run, state: State, base: LanguageModel, data: Dataset, say
     elsewhere, notes = battery.battery(data.train)
     data, left_out = affordable(base, replace(data, elsewhere=elsewhere), probes, run.asking, run.cache, say)
     for note in notes + left_out:
-        say(note)
-        state.notes.append(note)
+        state.note(note, say)
     return data
 
 
@@ -115,8 +114,7 @@ def measure_first(
     """The untouched base and, where that is asked for, how far it is from itself."""
     state.base = measure_base(base, data, probes, asking, run.cache, say)
     if run.measure.noise_floor:
-        state.notes.append(noise_floor(base, state.base, data, probes, asking))
-        say(state.notes[-1])
+        state.note(noise_floor(base, state.base, data, probes, asking), say)
 
 
 def quiet() -> None:

@@ -66,8 +66,8 @@ def data_of(run_dir: Path, record: Mapping[str, Any]) -> Dataset:
     return make(modern(record["config"])["data"], "data").load()
 
 
-def base_of(run_dir: Path, record: Mapping[str, Any]) -> LanguageModel:
-    """The run's base, on the CPU: an embedded one from the cache, or pre-trained anew on the run's data.
+def base_of(run_dir: Path, record: Mapping[str, Any], data: Dataset | None = None) -> LanguageModel:
+    """The run's base, on the CPU: an embedded one from the cache, or pre-trained anew on the run's `data`.
 
     Goes to where the run was typed. Raises UserError if the base, or the data that it needs, are gone.
     """
@@ -75,7 +75,7 @@ def base_of(run_dir: Path, record: Mapping[str, Any]) -> LanguageModel:
 
     from truetune.config.make import make
     from truetune.models.pretrained import Pretrained
-    from truetune.training.pretraining import load_base
+    from truetune.training.pretraining import from_cache, load_base
 
     go_to_origin(run_dir)
     config, digest = modern(record["config"]), str(record.get("base_digest") or "-")
@@ -84,8 +84,8 @@ def base_of(run_dir: Path, record: Mapping[str, Any]) -> LanguageModel:
         return builder.load()
     cache = Path(config["paths"]["cache_dir"])
     if verify(folder := cache / "bases" / digest) is None:
-        return replace(Pretrained(str(folder)).load(), digest=digest)
-    return load_base(builder, data_of(run_dir, record), cache, Console(stderr=True, quiet=True))
+        return from_cache(folder)
+    return load_base(builder, data or data_of(run_dir, record), cache, Console(stderr=True, quiet=True))
 
 
 def tuned_from(folder: Path, base: LanguageModel, record: Mapping[str, Any]) -> LanguageModel:

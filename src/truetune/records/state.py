@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from truetune.errors import Diverged, Unwritable, rank
+from truetune.errors import Diverged, Say, Unwritable, rank
 from truetune.records.disk import refusal
 from truetune.records.files import write_atomic
 from truetune.records.record import metrics_to_json, write_items, write_run
@@ -81,6 +81,11 @@ class State:
     def known(self) -> frozenset[str]:
         """The rows whose fact the base knows at least a little, if facts are labelled."""
         return frozenset(fact["id"] for fact in self.knowledge if fact["category"] != "Unknown")
+
+    def note(self, text: str, say: Say) -> None:
+        """A remark for the screen and for the record."""
+        say(text)
+        self.notes.append(text)
 
     def add_point(self, step: int, epoch: int, metrics: dict[str, float]) -> None:
         """The history stays in the order of the steps, also where the final weights are those of an earlier one."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -46,8 +47,12 @@ def load_base(builder: Embedded | Pretrained, data: Dataset, cache: Path, consol
     digest, say = builder.content(f"{corpus.content}-{code}"), speaker(console)
     folder = cached(cache / "bases" / digest, partial(_pretrain, builder, corpus, digest, console), say)
     say(f"base: {folder}")
-    loaded = Pretrained(str(folder)).load()
-    return LanguageModel(loaded.model, loaded.tokenizer, digest, str(folder))
+    return from_cache(folder)
+
+
+def from_cache(folder: Path) -> LanguageModel:
+    """A pre-trained base; its folder has the digest for its name."""
+    return replace(Pretrained(str(folder)).load(), digest=folder.name)
 
 
 def _pretrain(builder: Embedded, corpus: OldTexts, digest: str, console: Console, folder: Path) -> None:
