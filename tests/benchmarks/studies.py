@@ -5,7 +5,8 @@
 Every arm is a run with one thread, JOBS (2) at a time; finished ones in LOGS are kept: an interrupted study goes
 on. Prints the tables of LOG.md. SEEDS=0,1 takes fewer seeds.
 Studies: closed_world, new_facts, clipping, methods, architectures, analyst; and, only if it is named, grid: the 112
-arms of which clipping has 22 (SEEDS=0: about half an hour).
+arms of which clipping has 22 (SEEDS=0: about half an hour). Of a real model, only if they are named, with three seeds
+and about two hours each: real_form.
 """
 
 import json
@@ -17,13 +18,13 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from pathlib import Path
 
+import real_study_tables
 import study_tables
 from closed_world import closed_world
 from omegaconf import OmegaConf
 
 from truetune.commands.launch import CONF
 
-SEEDS = tuple(int(seed) for seed in os.environ.get("SEEDS", "0,1,2,3,4").split(","))
 COMMON = ["run.threads=1", "run.save_model=false"]
 _, *METHODS = OmegaConf.load(CONF / "experiment" / "methods.yaml").hydra.sweeper.params.method.split(",")  # plain first
 SCHEDULES = ("linear_per_epoch", "cosine", "step_decay")
@@ -52,6 +53,7 @@ def grid_arms(*, whole: bool = True) -> dict[str, list[str]]:
     return arms
 
 
+FORMS = {"bare answers": [], "sentences": ["data.answer_form=sentence"], "own words": ["method=own_words"]}
 STUDIES: dict[str, dict[str, list[str]]] = {
     "closed_world": {
         "half of the facts new": ["data.new_share=0.5"],
@@ -64,6 +66,16 @@ STUDIES: dict[str, dict[str, list[str]]] = {
     "architectures": {"Transformer": [], "LSTM": ["model=lstm"], "GRU": ["model=gru"]},
     "analyst": {"plain": [], **{m: [f"method={m}"] for m in ("relabel_unknown", "r_tuning", "self_replay")}},
     "grid": grid_arms(),
+    "real_form": {
+        **{
+            f"{form}, lr {rate}": ["experiment=real_form", f"optimizer.lr={rate}", *words]
+            for rate, (form, words) in product(("2e-5", "5e-5"), FORMS.items())
+        },
+        **{
+            f"bare answers, lr 5e-5, {method}": ["experiment=real_form", "optimizer.lr=5e-5", f"method={method}"]
+            for method in ("kl_to_base", "self_replay", "interpolate")
+        },
+    },
 }
 TABLES = {
     "closed_world": closed_world,
@@ -73,21 +85,28 @@ TABLES = {
     "architectures": study_tables.architectures,
     "analyst": study_tables.worth_of_silence,
     "grid": study_tables.grid,
+    "real_form": real_study_tables.by_epoch,
 }
 
 
 def main(logs: Path, names: list[str]) -> None:
     jobs = {
         place(logs, words, seed): [*words, f"seed={seed}"]
-        for seed in SEEDS
+        for seed in sorted({seed for name in names for seed in seeds(name)})
         for name in names
         for words in STUDIES[name].values()
+        if seed in seeds(name)
     }
     with ThreadPoolExecutor(int(os.environ.get("JOBS", "2"))) as pool:
         list(pool.map(lambda folder: run(logs, folder, jobs[folder]), jobs))
     for name in names:
-        print(f"\n### {name}, seeds {', '.join(map(str, SEEDS))}\n")
-        TABLES[name]({arm: [place(logs, words, seed) for seed in SEEDS] for arm, words in STUDIES[name].items()})
+        print(f"\n### {name}, seeds {', '.join(map(str, seeds(name)))}\n")
+        TABLES[name]({arm: [place(logs, words, seed) for seed in seeds(name)] for arm, words in STUDIES[name].items()})
+
+
+def seeds(name: str) -> list[int]:
+    standard = "0,1,2" if name.startswith("real_") else "0,1,2,3,4"
+    return [int(seed) for seed in os.environ.get("SEEDS", standard).split(",")]
 
 
 def place(logs: Path, words: list[str], seed: int) -> Path:
@@ -101,7 +120,8 @@ def run(logs: Path, folder: Path, words: list[str]) -> None:
     if finished(folder):
         return
     shutil.rmtree(folder, ignore_errors=True)  # of a run that was interrupted
-    common = [*COMMON, *callbacks(words), *points(words)]
+    is_real = any(word.startswith("experiment=real_") for word in words)
+    common = COMMON if is_real else [*COMMON, *callbacks(words), *points(words)]
     paths = [f"hydra.run.dir={folder}", f"paths.log_dir={logs}"]
     print(" ".join(words), flush=True)
     subprocess.run([sys.executable, "-m", "truetune", *words, *common, *paths], stdout=subprocess.DEVNULL, check=False)
@@ -124,4 +144,4 @@ def finished(folder: Path) -> bool:
 
 if __name__ == "__main__":
     typed = sys.argv[1:] or ["logs"]
-    main(Path(typed[0]), typed[1:] or [name for name in STUDIES if name != "grid"])
+    main(Path(typed[0]), typed[1:] or [name for name in STUDIES if name != "grid" and not name.startswith("real_")])

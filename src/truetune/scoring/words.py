@@ -157,7 +157,8 @@ def folded(word: str) -> str:
         whole, points = number[2] or "0", number[3]
         whole = re.sub(r",(?=\d{3})", "", whole) if re.fullmatch(r"\d+(,\d{3})+", whole) else whole.replace(",", ".")
         whole = str(int(whole)) if whole.isdecimal() else whole
-        return ("-" if number[1] else "") + whole + "".join(map(str, points))
+        # 100.0 is 100, but 3.10 is no 3.1: a version, a section.
+        return ("-" if number[1] else "") + re.sub(r"^(\d+)\.0+$", r"\1", whole + points)
     letters = unicodedata.normalize("NFD", word.casefold().translate(_STROKES))
     letters = re.sub(r"(?<=[^\W\d_])[\u0300-\u036f]+", "", letters)
     letters = re.sub("[\u2018\u2019`]", "'", unicodedata.normalize("NFC", letters)).replace("\u2212", "-")
