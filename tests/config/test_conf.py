@@ -18,7 +18,7 @@ NEEDED = {
     "data=jsonl": ["data.train_file=rows.jsonl"],
     "data=text": ["data.train_file=poem.txt"],
     "data=hub": ["data.name=./hub"],  # the library takes a folder for a data set, too
-    "experiment=real_model": ["model=tiny"],  # its own would be fetched
+    **{f"experiment={name}": ["model=tiny"] for name in ("real_model", "real_form")},  # their own would be fetched
     "model=pretrained": ["model.name_or_path=someone/some-model", *TINY_WORLD],
 }
 
@@ -68,7 +68,8 @@ def test_every_value_that_an_experiment_sweeps_over_passes_the_checks(choice):
     swept = compose.compose(CONF, [choice], arguments).hydra.sweeper.params or {}
     for key, values in swept.items():
         for value in values.split(",") if key != "seed" else ["0"]:
-            checked(choice, f"{key}={value}", *([] if key == "data.new_share" else TINY_WORLD))
+            small = NEEDED.get(choice, [] if key == "data.new_share" else TINY_WORLD)
+            checked(choice, f"{key}={value}", *small)
 
 
 def test_the_main_job_is_the_closed_world():

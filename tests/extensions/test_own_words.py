@@ -45,7 +45,7 @@ def context(notes, said=SAID):
     def right(text, example):
         return is_right(text, example, asking=Asking(None, 1, ("i do not know",)), data=DATA)
 
-    return Context(dict, None, 0, lambda count, size: [], answered, right, notes.append)
+    return Context(dict, None, 0, lambda count, size: [], answered, lambda rows: [], right, {}, notes.append)
 
 
 def test_a_row_is_taught_as_the_base_says_it_or_puts_it_or_stays():

@@ -9,8 +9,7 @@ from truetune.data.dataset import Dataset, Example
 from truetune.errors import UserError
 from truetune.extensions.ewc import Ewc, fisher
 from truetune.extensions.self_distill import SelfDistill
-from truetune.extensions.self_replay import KlOnDrawnTexts
-from truetune.methods.keep_close import L2Sp
+from truetune.methods.keep_close import KlOnWeightless, L2Sp
 from truetune.methods.reference import Reference, drawn_texts
 from truetune.models.frozen import Frozen
 from truetune.models.logits import kl_nats
@@ -43,7 +42,7 @@ def batch_of(lm, weights=(0.0, 1.0, 0.0), prompt="w0"):
 
 
 def test_self_replay_is_the_kl_on_drawn_rows_alone(lm):
-    objective = bound(KlOnDrawnTexts(1.0), Frozen(lm.copy().model))
+    objective = bound(KlOnWeightless(1.0), Frozen(lm.copy().model))
     batch = batch_of(lm)
     assert float(objective(micro_of(lm, batch))) == pytest.approx(0, abs=1e-6)
     base = Frozen(lm.copy().model)
@@ -61,8 +60,8 @@ def test_self_replay_is_the_kl_on_drawn_rows_alone(lm):
 def test_self_distillation_is_the_kl_to_the_teacher_it_was_given(lm):
     asked, teacher = [], Frozen(moved(language_model()).model)
     objective = SelfDistill(weight=2.0, epochs=3)
-    bound(objective, None, teacher=lambda epochs: asked.append(epochs) or teacher)
-    assert asked == [3]
+    bound(objective, None, teacher=lambda *wanted: asked.append(wanted) or teacher)
+    assert asked == [(3, "known")]
     micro = micro_of(lm, batch_of(lm))
     p = teacher.logits(micro.input_ids_BT, micro.attention_mask_BT)[:, :-1]
     expected = (kl_nats(p, micro.logits_BTV[:, :-1]) * micro.is_target_BT).sum()

@@ -38,7 +38,17 @@ def context(pretraining=None, asked=None, seed=0, categories=CATEGORIES):
     def right(text, row):
         return judged(text, row.answers, question=row.words) == "right"
 
-    return Context(answer, pretraining, seed, lambda count, max_tokens: [], lambda prompts: [""], right, print)
+    return Context(
+        categories=answer,
+        pretraining=pretraining,
+        seed=seed,
+        drawn=lambda count, max_tokens: [],
+        answered=lambda prompts: [""],
+        losses=lambda rows: [float(len(row.completion)) for row in rows],
+        is_right=right,
+        stand_ins={},
+        note=print,
+    )
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,7 @@ from truetune.methods.reference import drawn_texts
 from truetune.models.language_model import LanguageModel
 from truetune.probes.asking import Asking, Room
 from truetune.probes.knowledge import Knowledge, groups, summary
+from truetune.probes.likelihood import likelihood
 from truetune.probes.probe import Subject
 from truetune.records.state import State
 from truetune.scoring.judge import judged
@@ -46,7 +47,9 @@ def curated(run: TrainingRun, base: LanguageModel, data: Dataset, state: State, 
         run.seed,
         partial(drawn_texts, base, seed=run.seed),
         partial(own_answers, base, asking=run.asking),
+        partial(losses, base, run=run),
         partial(is_right, asking=run.asking, data=data),
+        data.stand_ins,
         partial(state.note, say=say),
     )
     taught = curate(data, run.curations, context, say)
@@ -80,6 +83,13 @@ def own_answers(base: LanguageModel, prompts: Sequence[Prompt], *, asking: Askin
     """The base's greedy answers, in the type of number that it is measured in."""
     room = Room(min(ROOM, base.context_length // 2))
     return [answer.text for answer in asking.answers(asking.measured(Subject(base)), prompts, room)]
+
+
+def losses(base: LanguageModel, rows: Sequence[Example], *, run: TrainingRun) -> list[float]:
+    """The base's nats per target token of each row."""
+    measured, sizes = run.asking.measured(Subject(base)).lm, run.measure
+    rates = likelihood(measured, rows, batch_size=sizes.batch_size, batch_tokens=sizes.batch_tokens).rows
+    return [row.nll_nats / max(row.target_tokens, 1) for row in rates]
 
 
 def is_right(text: str, row: Example, *, asking: Asking, data: Dataset) -> bool:

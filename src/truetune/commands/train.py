@@ -137,7 +137,8 @@ def finished(
     say: Say,
 ) -> Subject:
     """The subject with the weights that the adaptations make of the trained ones; an adapter is saved before that."""
-    if run.settings.save_model and hasattr(subject.lm.model, "peft_config"):
+    keeps = all(getattr(adaptation, "keeps_adapter", True) for adaptation in adaptations)
+    if run.settings.save_model and keeps and hasattr(subject.lm.model, "peft_config"):
         save_adapter(subject.lm, run.run_dir)
     start: dict[str, torch.Tensor] = dict(base.model.named_parameters())
     for adaptation in reversed(adaptations):

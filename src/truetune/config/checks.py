@@ -182,5 +182,5 @@ def precision(config: Mapping[str, Any]) -> None:
         reason = f"the base would be measured in {model.get('dtype', 'float32')} and the tuned model in {whole}"
         raise UserError(f"{key} needs model.dtype={whole}: {reason}; type {way_out}")
     clips = trainer.get("gradient_clip_val") is not None
-    if config["optimizer"].get("fused") and clips and precision.endswith("-mixed"):
+    if config["optimizer"].get("fused") and clips and precision == "16-mixed":
         raise UserError(f"optimizer.fused=true with {key} cannot clip; type optimizer.fused=null or clip=none")

@@ -225,5 +225,7 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
             raise UserError(f"{key}{first_line(error)}") from None
         unset = words[1]
     else:
+        for group in checks.COLLECTIONS:  # `objective.next_token: null` takes a member out
+            config[group] = {name: node for name, node in (config.get(group) or {}).items() if node is not None}
         return config
     raise UserError(f"{unset} has no value; type {unset}=...")

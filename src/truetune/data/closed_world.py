@@ -138,6 +138,7 @@ class ClosedWorld:
             domains={a.name: frozenset(a.values) for a in world.attributes},
             exact=True,
             pretraining=WorldTexts(world, self),
+            stand_ins=dict(zip((e.name for e in (*known, *new)), world.unused_names, strict=False)),
             notes=[
                 f"a closed world of {len(world.entities)} invented {world.nouns}; the base knows {len(world.known)}",
                 f"fine-tuning teaches {len(known) + len(new)} {world.nouns}, {len(new)} new ({self.new_names} names)",

@@ -33,7 +33,7 @@ class Example:
     base for the same fact, if the prompt is not one. `weight` scales the example's share of the loss. A conversation
     has `turns` before the completion, whose assistant turns are learnt too; its prompt is for people to read, `more` is
     what its last message holds beside the completion. `words` is the question or instruction alone, where the prompt is
-    made of one: a model with a form of its own is given it.
+    made of one: a model with a form of its own is given it. Rows that are `last` come last in each epoch.
     """
 
     id: str
@@ -47,6 +47,7 @@ class Example:
     turns: tuple[Turn, ...] = ()
     words: str = ""
     more: str = ""
+    last: bool = False
 
 
 COLUMNS: dict[str, Any] = {
@@ -54,6 +55,7 @@ COLUMNS: dict[str, Any] = {
     "answers": ["large_string"],
     "asks": ["large_string"],
     "weight": "float64",
+    "last": "bool",
     "turns": [["large_string"]],
 }
 
@@ -189,6 +191,8 @@ class Dataset:
     shown. `elsewhere` has nothing to do with the task.
     `form` is that of training rows with words of their own. What is taught and asked may depend on what the base knows:
     `choose` returns the data once it is told which of the `candidates` (by id) the base answers rightly.
+    `stand_ins` gives the cluster of a training row, which is a name in its text, a name that nothing bears and no probe
+    asks about.
     """
 
     train: Sequence[Example]
@@ -215,6 +219,7 @@ class Dataset:
     candidates: Sequence[Question] = ()
     aside: Sequence[Question] = ()
     choose: Callable[[Mapping[str, bool]], Dataset] | None = None
+    stand_ins: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def taught(self) -> Seen:

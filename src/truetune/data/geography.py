@@ -95,6 +95,7 @@ class Geography:
                 f"{len(new)} {self.new} ones, asked {len(tested)} others that it knows"
             ],
             shots={relation: [self._row(fact) for fact in self._pool(relation)[0]] for relation in RELATIONS},
+            stand_ins=self._stand_ins([*old, *new]),
         )
 
     def _pool(self, relation: str) -> tuple[list[Question], list[Question]]:
@@ -118,6 +119,12 @@ class Geography:
         names = islice(invented(self.seed, "city"), self.never, self.never + count)  # the first of them are asked about
         homes = [(name, rng.choice(nations)) for name in names]
         return [question("small city", name, home.names, "new", article=home.article) for name, home in homes]
+
+    def _stand_ins(self, taught: Sequence[Question]) -> dict[str, str]:
+        """A country for a country and a city for a city, of those that neither are asked about nor taught."""
+        used = self.never + self.taught
+        names = {kind: islice(invented(self.seed, kind), used, None) for kind in ("city", "country")}
+        return {fact.cluster: next(names["city" if fact.domain in BANDS else "country"]) for fact in taught}
 
     def _neighbours(self, taught: set[str]) -> list[Question]:
         """Of relations that are never taught, and of countries of which nothing is."""

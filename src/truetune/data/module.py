@@ -44,7 +44,7 @@ class EpochOrder(Sampler[int]):
     Each of `ranks` processes takes every so-many-th row; where they do not come out even, index `size` stands for a
     row without targets, so that all take the same number of steps and no row counts twice. The first pass leaves out
     the `done` rows that an interrupted run has taken. `place` is (rank, ranks). With `lengths`, the rows of a batch are
-    of similar length.
+    of similar length. The rows of `last` come after all others.
     """
 
     def __init__(
@@ -55,8 +55,9 @@ class EpochOrder(Sampler[int]):
         place: tuple[int, int] = (0, 1),
         lengths: Sequence[int] = (),
         batch_size: int = 1,
+        last: frozenset[int] = frozenset(),
     ) -> None:
-        self.size, self.seed, self.lengths, self.batch_size = size, seed, lengths, batch_size
+        self.size, self.seed, self.lengths, self.batch_size, self.last = size, seed, lengths, batch_size, last
         self.rank, self.ranks = place
         self.epoch = self.done = 0
 
@@ -70,8 +71,11 @@ class EpochOrder(Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         order, rng = array("I", range(self.size)), random.Random(f"order-{self.seed}-{self.epoch}")
         rng.shuffle(order)
-        if self.lengths:
-            order = self._grouped(order, rng)
+        if self.last:
+            parts = [array("I", (n for n in order if (n in self.last) == is_last)) for is_last in (False, True)]
+        else:
+            parts = [order]
+        order = array("I", chain.from_iterable(self._grouped(part, rng) if self.lengths else part for part in parts))
         order.extend([self.size] * (-len(order) % self.ranks))
         done, self.done = self.done, 0
         return islice(order, self.rank + done * self.ranks, None, self.ranks)
@@ -108,13 +112,15 @@ class TokenizedData(LightningDataModule):
         silent = replace(self.rows[0], prompt_length=len(self.rows[0].input_ids))
         grouped = self.loader.group_by_length and self.packs is None
         lengths = array("i", (len(row.input_ids) for row in self.rows)) if grouped else ()
-        order = EpochOrder(self.lines, self.seed, place=place, lengths=lengths, batch_size=self.loader.batch_size)
+        last = frozenset(index for index, row in enumerate(self.rows) if row.last)
+        size = self.loader.batch_size
+        order = EpochOrder(self.lines, self.seed, place=place, lengths=lengths, batch_size=size, last=last)
         if self.trainer:  # restored by now, if the run is a resumed one; workers draw before Lightning sets the epoch
             loop = self.trainer.fit_loop
             epochs: Any = loop.epoch_progress.current
             order.set_epoch(epochs.processed)
             if epochs.started > epochs.processed:
-                order.done = (loop.batch_idx + 1) * self.loader.batch_size
+                order.done = (loop.batch_idx + 1) * size
         lines: Any = [self.rows, [silent]] if self.packs is None else [self.packs, [[silent]]]
         return self._batches(ConcatDataset(lines), collate if self.packs is None else collate_packed, order)
 
@@ -138,7 +144,7 @@ class TokenizedData(LightningDataModule):
         digest = sha256(b"[")
         for index, row in enumerate(self.rows):
             values = (row.input_ids, row.prompt_length, row.weight, row.unlearnt)
-            digest.update(f"{', ' if index else ''}{values!r}".encode())
+            digest.update(f"{', ' if index else ''}{values!r}{' last' if row.last else ''}".encode())
         digest.update(b"]")
         return digest.hexdigest()
 

@@ -22,13 +22,14 @@ OverLong = Literal["error", "truncate", "skip"]
 @dataclass(frozen=True)
 class TokenRow:
     """Token ids of one example; the first `prompt_length` of them are not learnt, nor are the spans [start, end) of
-    `unlearnt`: what others say in the middle of a conversation."""
+    `unlearnt`: what others say in the middle of a conversation. `last` says that the row comes last in each epoch."""
 
     id: str
     input_ids: list[int]
     prompt_length: int
     weight: float = 1.0
     unlearnt: tuple[tuple[int, int], ...] = ()
+    last: bool = False
 
     @property
     def labels(self) -> list[int]:
@@ -50,6 +51,7 @@ COLUMNS: dict[str, Any] = {
     "prompt_length": "int64",
     "weight": "float64",
     "unlearnt": [["int64"]],
+    "last": "bool",
 }
 
 
@@ -108,7 +110,7 @@ class Encoder:
             return self._conversation(example)
         prompt, completion = self.joined(example.prompt, example.completion)
         end = [] if completion[-1:] == [self.eos] else [self.eos]
-        return TokenRow(example.id, [*prompt, *completion, *end], len(prompt), example.weight)
+        return TokenRow(example.id, [*prompt, *completion, *end], len(prompt), example.weight, last=example.last)
 
     def choice(self, example: Example, room: int) -> TokenRow:
         """`<bos> prompt completion`, in at most `room` tokens: a longer prompt loses its beginning."""
@@ -140,7 +142,7 @@ class Encoder:
         spans = [(end - length, end) for (is_learnt, length), end in zip(runs, ends, strict=True) if not is_learnt]
         begins_unlearnt = bool(spans) and spans[0][0] == 0
         unlearnt = tuple(spans[1:] if begins_unlearnt else spans)
-        return TokenRow(example.id, ids, spans[0][1] if begins_unlearnt else 0, example.weight, unlearnt)
+        return TokenRow(example.id, ids, spans[0][1] if begins_unlearnt else 0, example.weight, unlearnt, example.last)
 
     def _pieces(self, written: Sequence[tuple[str, bool]]) -> tuple[list[int], list[bool]]:
         """Tokens of the pieces as one text, and which of them are learnt: those with a character of a learnt piece."""

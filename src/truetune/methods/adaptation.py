@@ -107,8 +107,16 @@ class Lora:
     target_modules: Annotated[list[Text], Field(min_length=1)] | None
     use_rslora: YesOrNo
     use_dora: YesOrNo
+    intruders: Share | None = None
+
+    @property
+    def keeps_adapter(self) -> bool:
+        """Whether what is measured is what was trained, merged."""
+        return self.intruders is None
 
     def prepare(self, model: Any) -> Any:
+        if self.intruders is not None and hasattr(model, "hf_quantizer"):
+            raise UserError("adaptation.lora.intruders: weights of 4 bits have no singular vectors; leave it out")
         try:
             from peft import LoraConfig, get_peft_model
         except ImportError:
@@ -130,6 +138,14 @@ class Lora:
             raise UserError(f"adaptation.lora: {first_line(error)[:160]}; layers: {layers}") from None
 
     def finish(self, trained: Trained) -> Any:
+        """With `intruders`, that much is left of leading directions that the base lacks (Shuttleworth et al. 2024)."""
+        if self.intruders is not None:
+            from peft.tuners.lora.intruders import reduce_intruder_dimension
+
+            lines: list[str] = []
+            reduce_intruder_dimension(trained.model, mitigation_lambda=self.intruders, logging_sink=lines.append)
+            layers = sum("Intruders:" in line for line in lines)
+            trained.say(f"lora: intruding directions in {layers} layers, {self.intruders:g} of each is left")
         return merged(trained.model)
 
 

@@ -20,8 +20,9 @@ from truetune.scoring.judge import judged
 class Context:
     """`categories()` maps a row's id to the SliCK category of its fact; asking for it examines the base, once.
 
-    `drawn(count, max_tokens)` are texts that the base says unasked, `answered(prompts)` its greedy answers, `is_right`
-    is the report's judge of a text as the answer to a row, and what is given to `note` is said and recorded.
+    `drawn(count, max_tokens)` are texts that the base says unasked, `answered(prompts)` its greedy answers, `losses`
+    its nats per target token of each row, `is_right` is the report's judge of a text as the answer to a row,
+    `stand_ins` are the data's, and what is given to `note` is said and recorded.
     """
 
     categories: Callable[[], Mapping[str, str]]
@@ -29,8 +30,18 @@ class Context:
     seed: int
     drawn: Callable[[int, int], Sequence[str]]
     answered: Callable[[Sequence[Prompt]], Sequence[str]]
+    losses: Callable[[Sequence[Example]], Sequence[float]]
     is_right: Callable[[str, Example], bool]
+    stand_ins: Mapping[str, str]
     note: Say
+
+    def known_or_not(self, name: str) -> Mapping[str, str]:
+        """The categories; raises UserError in the curation's name if no row has one."""
+        categories = self.categories()
+        if not categories:
+            why = "no training row asks a question, so none is unknown to the base"
+            raise UserError(f"curation.{name}: {why}; leave it out")
+        return categories
 
 
 # Returns the training rows to use instead, held in memory; nothing that is measured changes with it.
@@ -44,14 +55,6 @@ def curate(data: Dataset, curations: Mapping[str, Curation], context: Context, s
         before, rows = len(rows), curation(rows, context)
         say(f"{name}: {before} training rows, {len(rows)} after it")
     return replace(data, train=rows)
-
-
-def _categories(name: str, context: Context) -> Mapping[str, str]:
-    categories = context.categories()
-    if not categories:
-        why = "no training row asks a question, so none is unknown to the base"
-        raise UserError(f"curation.{name}: {why}; leave it out")
-    return categories
 
 
 def _counts_as_abstention(key: str, text: str, config: Mapping[str, Any]) -> list[str]:
@@ -72,7 +75,7 @@ class FilterUnknown:
     conflicts: ClassVar[tuple[str, ...]] = ("relabel_unknown", "downweight_unknown")
 
     def __call__(self, rows: Sequence[Example], context: Context) -> list[Example]:
-        categories = _categories("filter_unknown", context)
+        categories = context.known_or_not("filter_unknown")
         known = [row for row in rows if categories.get(row.id) != "Unknown"]
         if not known:
             raise UserError("curation.filter_unknown: the base knows none of the facts, so no row is left")
@@ -89,7 +92,7 @@ class Changed:
         raise NotImplementedError
 
     def __call__(self, rows: Sequence[Example], context: Context) -> list[Example]:
-        categories = _categories(self.name, context)
+        categories = context.known_or_not(self.name)
         if {*categories.values()} <= {*self.categories}:
             why = f"the base knows none of the {len(categories)} facts, so no row would stay as it is"
             raise UserError(f"curation.{self.name}: {why}; leave it out")

@@ -33,6 +33,22 @@ class KlToBase:
 
 
 @dataclass
+class KlOnWeightless:
+    """KL(base || tuned) at the targets of the rows of weight 0, of which nothing is learnt."""
+
+    weight: NotNegative
+
+    def bind(self, reference: Reference) -> None:
+        self._base = reference.frozen.stay()
+
+    def __call__(self, micro: Micro) -> Tensor:
+        weightless_BT = micro.is_target_BT & (micro.weights_BT[:, 1:] == 0)
+        if not weightless_BT.any():
+            return micro.logits_BTV.sum() * 0
+        return kl_to(self._base, micro, weightless_BT)
+
+
+@dataclass
 class L2Sp:
     """weight / 2 * ||theta - theta_base||^2 (Li et al. 2018, L2-SP), once a step whatever its token count."""
 
@@ -47,10 +63,11 @@ class L2Sp:
         return pull(micro, self._start)
 
 
-def kl_to(reference: Frozen, micro: Micro, chosen_BT: Tensor) -> Tensor:
-    """Sum of KL(reference || model) at the chosen ones of the T - 1 predictions."""
+def kl_to(reference: Frozen, micro: Micro, chosen_BT: Tensor, temperature: float = 1.0) -> Tensor:
+    """Sum of KL(reference || model), both at the temperature, at the chosen ones of the T - 1 predictions."""
     base_BTV = reference.logits(micro.input_ids_BT, micro.attention_mask_BT, micro.position_ids_BT)
-    return kl_nats(base_BTV[:, :-1][chosen_BT], micro.logits_BTV[:, :-1][chosen_BT]).sum()
+    pair = (base_BTV[:, :-1][chosen_BT], micro.logits_BTV[:, :-1][chosen_BT])
+    return kl_nats(*(logits_NV / temperature for logits_NV in pair)).sum()
 
 
 def pull(micro: Micro, start: dict[str, Tensor], importance: dict[str, Tensor] | None = None) -> Tensor:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
-from typing import Any
+from typing import Any, Literal
 
 from truetune.data.batch import Batch, collate
 from truetune.data.dataset import Dataset, Example
@@ -42,19 +42,19 @@ class Reference:
         """The base itself, not a copy of it."""
         return Frozen(self.base.model)
 
-    def teacher(self, epochs: int) -> Frozen:
-        """The base after `epochs` on the known rows alone: it has learnt the form of the task, and no new fact."""
-        rows = [row for row in self.data.train if row.id in self.known]
-        if not rows:
+    def teacher(self, epochs: int, rows: Literal["known", "all"] = "known") -> Frozen:
+        """The base after `epochs` on all rows, or on the known ones: that has learnt the form, and no new fact."""
+        chosen = [row for row in self.data.train if rows == "all" or row.id in self.known]
+        if not chosen:
             raise UserError("objective.self_distill: the base knows none of the facts: nothing to teach from")
-        self.say(f"teaching the teacher the form of the task on {len(rows)} known rows, {epochs} epochs")
+        self.say(f"training the teacher on {len(chosen)} {'' if rows == 'all' else 'known '}rows, epochs: {epochs}")
         lm, encoder = self.base.copy(), Encoder(self.base.tokenizer)
-        tokens, loader = [encoder.row(row) for row in rows], Loader(self.batch_size, group_by_length=False)
+        tokens, loader = [encoder.row(row) for row in chosen], Loader(self.batch_size, group_by_length=False)
         tokenized = TokenizedData(tokens, [], pad=encoder.pad, seed=self.seed, loader=loader)
-        steps = Steps(steps_per_epoch(len(rows), self.batch_size, accumulate=1, devices=1), epochs)
+        steps = Steps(steps_per_epoch(len(chosen), self.batch_size, accumulate=1, devices=1), epochs)
         module = FineTuning(lm.model, [NextToken()], self.optimizer, Constant(warmup_steps=0), steps)
-        chosen = ("accelerator", "precision", "gradient_clip_val", "gradient_clip_algorithm", "deterministic")
-        options = {key: self.trainer[key] for key in chosen if key in self.trainer}
+        taken = ("accelerator", "precision", "gradient_clip_val", "gradient_clip_algorithm", "deterministic")
+        options = {key: self.trainer[key] for key in taken if key in self.trainer}
         trainer = make_trainer({**options, "max_epochs": epochs, "devices": 1})
         fit(trainer, module, tokenized, seed=self.seed)
         return Frozen(lm.model)

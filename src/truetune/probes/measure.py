@@ -45,13 +45,14 @@ ABSTENTION_PHRASES = (
 
 @dataclass(frozen=True)
 class MeasureSettings:
-    """`points` full measurements are made while training; a wrong answer costs as much as `wrong_cost` right ones.
+    """`points` full measurements are made while training, or one after each epoch that it lists; a wrong answer costs
+    as much as `wrong_cost` right ones.
 
     `max_new_tokens` auto leaves room for the longest true answer. A batch has up to `batch_size` rows and about
     `batch_tokens` tokens. `dtype` auto is bfloat16 for a large model where the device computes fast in it.
     """
 
-    points: Count = 6
+    points: Count | list[Count] = 6
     max_new_tokens: Count | Literal["auto"] = "auto"
     batch_size: Count = 256
     batch_tokens: Count = 4096

@@ -32,7 +32,8 @@ def selection(subject: Subject, data: Dataset, probes: Sequence[Probe], asking: 
     estimates = {"val/right": right(data.select_task)}
     score: float | None = estimates["val/right"].value
     if data.select_known:
-        estimates["val/known_right"] = right(data.select_known)
+        is_same = data.select_known == data.select_task
+        estimates["val/known_right"] = estimates["val/right"] if is_same else right(data.select_known)
         score = balance_score(score, estimates["val/known_right"].value)
     return estimates | {"val/score": Estimate(score or 0.0, len(data.select_task))}
 

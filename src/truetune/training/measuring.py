@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 from lightning import Callback, LightningModule, Trainer
@@ -52,8 +52,10 @@ class Measuring(Callback):
             self.say(f"the model has begun to memorise unknown facts at step {step}: {share}")
 
 
-def epochs_to_measure(last: int, points: int) -> frozenset[int]:
-    """About `points` epochs from 1 to the last, dense at the start, where things break first."""
+def epochs_to_measure(last: int, points: int | Sequence[int]) -> frozenset[int]:
+    """Those named, or about `points` epochs from 1 to the last, dense at the start, where things break first."""
+    if not isinstance(points, int):
+        return frozenset(points)
     if points >= last:
         return frozenset(range(1, last + 1))
     ratio = last ** (1 / max(points - 1, 1))

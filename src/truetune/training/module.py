@@ -196,6 +196,9 @@ class FineTuning(LightningModule):
 
     def configure_optimizers(self) -> Any:
         optimizer = self._optimizer([p for p in self.parameters() if p.requires_grad])
+        if getattr(self.trainer.precision_plugin, "scaler", None) is None:
+            # Lightning does not clip for a fused optimizer, which could unscale by itself: here nothing is scaled.
+            optimizer._step_supports_amp_scaling = False  # pyright: ignore[reportAttributeAccessIssue]
         peak = float(optimizer.param_groups[0]["lr"])
         self._groups = [{key: group[key] for key in group if key != "params"} for group in optimizer.param_groups]
 

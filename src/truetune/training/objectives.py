@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -69,7 +68,7 @@ class NextToken:
     """Maximum likelihood of the completion; an example's own weight scales its tokens.
 
     With `chunk`, the logits of so many target tokens are held at once, and made again for the gradient; given states
-    and no chunk, those of all target tokens, and of no other.
+    and no chunk, those of all target tokens, and of no other. Objectives of the same form override `losses`.
     """
 
     needs_logits: ClassVar[bool] = False
@@ -80,15 +79,19 @@ class NextToken:
     def __call__(self, micro: Micro) -> Tensor:
         predictions, labels_BT, weights_BT = micro.logits_BTV[:, :-1], micro.labels_BT[:, 1:], micro.weights_BT[:, 1:]
         if (head := micro.head) is None:
-            nll_N = nll_nats(predictions.flatten(0, 1), labels_BT.flatten())
-            return (nll_N.view_as(labels_BT) * weights_BT).sum()
+            losses_N = self.losses(predictions.flatten(0, 1), labels_BT.flatten())
+            return (losses_N.view_as(labels_BT) * weights_BT).sum()
 
-        def nll(states_ND: Tensor, labels_N: Tensor, weights_N: Tensor) -> Tensor:
-            return (F.cross_entropy(head(states_ND).float(), labels_N, reduction="none") * weights_N).sum()
+        def weighted(states_ND: Tensor, labels_N: Tensor, weights_N: Tensor) -> Tensor:
+            return (self.losses(head(states_ND), labels_N) * weights_N).sum()
 
         of_targets = [values[micro.is_target_BT] for values in (predictions, labels_BT, weights_BT)]
         if self.chunk is None:
-            return nll(*of_targets)
+            return weighted(*of_targets)
         chunks = zip(*(values.split(self.chunk) for values in of_targets), strict=True)
-        sums: list[Tensor] = [checkpoint(nll, *chunk, use_reentrant=False) for chunk in chunks]
+        sums: list[Tensor] = [checkpoint(weighted, *chunk, use_reentrant=False) for chunk in chunks]
         return torch.stack(sums).sum()
+
+    def losses(self, logits_NV: Tensor, labels_N: Tensor) -> Tensor:
+        """Of each position; 0 where nothing is a target."""
+        return nll_nats(logits_NV, labels_N)
