@@ -8,6 +8,7 @@ from fabricate import run_folder, sweep_folder
 
 from truetune.commands.report import render
 from truetune.errors import UserError
+from truetune.report.drift import drift_chart, rank_correlation
 from truetune.report.run import Run
 from truetune.report.sweeps import over_seeds, read_sweep, settings
 
@@ -183,3 +184,25 @@ def test_tables_show_only_what_varies(tmp_path: Path) -> None:
     assert any(">seed</th>" in heading for heading in headings)
     assert not any("log_dir" in heading or "max_epochs" in heading for heading in headings[1:-1])
     assert "trainer.max_epochs=3 in all" in page
+
+
+def test_drift_on_the_task_is_drawn_against_loss_with_its_rank_correlation(tmp_path: Path) -> None:
+    for number in range(8):
+        record = json.loads((run_folder(tmp_path / str(number)) / "run.json").read_text())
+        for name, value in (
+            ("task/kl_to_base_nats_per_token", number**2 / 10),
+            ("hallucination/lost_rate", number / 20),
+        ):
+            record["final"][name] = {"value": value, "n": 40, "low": None, "high": None}
+        record["config"]["seed"] = number
+        (tmp_path / str(number) / "run.json").write_text(json.dumps(record))
+    chart, correlation = drift_chart(read_sweep(tmp_path))
+    assert correlation is not None
+    assert (correlation.value, correlation.n) == (pytest.approx(1.0), 8)
+    assert chart.count("<circle") == 8
+    assert "Drift and loss" in render(tmp_path).read_text(encoding="utf-8")
+    assert drift_chart(read_sweep(tmp_path)[:5]) == ("", None)
+    reverse = rank_correlation([1, 2, 3, 4, 5, 6, 7], [7, 6, 5, 4, 3, 1, 2])
+    assert reverse.value == pytest.approx(-0.964, abs=1e-3)
+    assert reverse.high is not None
+    assert -1 <= (reverse.low or 0) <= reverse.value <= reverse.high < 0

@@ -100,16 +100,18 @@ def line_chart(
     return _figure(title, frame, Markup().join(parts))
 
 
-def scatter_chart(title: str, points: Sequence[Point], *, x_label: str, y_label: str) -> Markup:
-    """Error bars, the front joined by a line, and the untouched base at (0, 1) for reference."""
-    x_span = span([value for point in points for value in (point.x, *(point.x_ends or ()))] + [0.0], 0.06)
-    y_span = span([value for point in points for value in (point.y, *(point.y_ends or ()))] + [1.0], 0.08)
+def scatter_chart(
+    title: str, points: Sequence[Point], *, x_label: str, y_label: str, base: tuple[float, float] = (0.0, 1.0)
+) -> Markup:
+    """Error bars, the front joined by a line, and the untouched base for reference."""
+    x_span = span([value for point in points for value in (point.x, *(point.x_ends or ()))] + [base[0]], 0.06)
+    y_span = span([value for point in points for value in (point.y, *(point.y_ends or ()))] + [base[1]], 0.08)
     frame = Frame(600, 400, 46, 20, 36, 52, x_span, y_span)
     front = sorted((point.x, point.y) for point in points if point.front)
     parts = [frame.axes(x_label, y_label, ticks(*x_span), ticks(*y_span))]
     if len(front) > 1:
         parts.append(frame.polyline("front", front))
-    x0, y0 = frame.x(0.0), frame.y(1.0)
+    x0, y0 = frame.x(base[0]), frame.y(base[1])
     parts.append(PATH.format("reference", f"M{x0 - 5:.1f} {y0:.1f}h10m-5 -5v10"))
     parts.append(TEXT.format("tick", "start", x0 + 8, y0 - 7, "base"))
     dots: list[Markup] = []
@@ -120,10 +122,12 @@ def scatter_chart(title: str, points: Sequence[Point], *, x_label: str, y_label:
         if across or upright:
             parts.append(PATH.format(f"bar {shade}", across + upright))
         dots.append(DOT.format(f"dot {shade}", x, y, 5, f"{point.name}: {point.x:+.3f}, {point.y:.3f}"))
-    parts += [*dots, _names(frame, points)]  # dots over bars
+    parts += [*dots, _names(frame, points, (x0, y0))]  # dots over bars
     legend = Markup(
         '<ul class="legend"><li><i class="mark-s0"></i>on the frontier</li>'
         '<li><i class="mark-beaten"></i>behind it</li></ul>'
+        if front
+        else ""
     )
     return _figure(title, frame, Markup().join(parts), legend, style="wide")
 
@@ -174,14 +178,14 @@ def _end_labels(frame: Frame, series: Sequence[Series]) -> Markup:
     )
 
 
-def _names(frame: Frame, points: Sequence[Point]) -> Markup:
+def _names(frame: Frame, points: Sequence[Point], base: tuple[float, float]) -> Markup:
     """Beside each dot, in the first of four places that is free, at the size of a phone; the front chooses first."""
 
     def box(left: float, bottom: float, letters: int) -> tuple[float, float, float, float]:
         return left, left + LETTER * letters, bottom - 13, bottom + 3
 
     dots = [(frame.x(point.x), frame.y(point.y)) for point in points]
-    x0, y0 = frame.x(0.0), frame.y(1.0)
+    x0, y0 = base
     occupied = [*((x - 5, x + 5, y - 5, y + 5) for x, y in [*dots, (x0, y0)]), box(x0 + 8, y0 - 7, len("base"))]
     parts: list[Markup] = []
     for point, (x, y) in sorted(zip(points, dots, strict=True), key=lambda pair: not pair[0].front):

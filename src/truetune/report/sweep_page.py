@@ -8,6 +8,7 @@ from pathlib import Path
 from truetune.records.files import write_atomic
 from truetune.report.against import adjusted, columns, compared, pooled
 from truetune.report.charts import Point, scatter_chart
+from truetune.report.drift import drift_chart
 from truetune.report.page import write_page
 from truetune.report.summary import number
 from truetune.report.sweeps import (
@@ -53,6 +54,7 @@ def render(sweep_dir: Path) -> Path:
         verdict=_verdict(runs, placed, points, why_not),
         warning="",
         chart=chart if points else None,
+        drift=drift_chart(runs),
         why_not=why_not,
         over_seeds=over_seeds,
         fewest_seeds=FEWEST_SEEDS,

@@ -13,7 +13,7 @@ from truetune.records.record import metrics_from_json, read_run
 from truetune.records.run_folder import REPORT, TABLE, WORDS, noted
 from truetune.scoring.estimates import Estimate, mean_t_interval
 
-Quantity = Literal["gain", "kept", "made_up", "score"]
+Quantity = Literal["gain", "kept", "made_up", "score", "drift"]
 Overrides = tuple[tuple[str, str], ...]
 
 PLACES = ("paths.", "hydra.")  # keys of where a run is kept, not of what it does
@@ -66,6 +66,7 @@ class RecordedRun:
             "kept": final.get("balance/kept_share"),
             "made_up": final.get("hallucination/invented_rate"),
             "score": final.get("balance/score"),
+            "drift": final.get("task/kl_to_base_nats_per_token"),
         }
         lost = final.get("hallucination/lost_rate")
         if lost and math.isfinite(lost.value):
