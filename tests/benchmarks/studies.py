@@ -6,7 +6,7 @@ Every arm is a run with one thread, JOBS (2) at a time; finished ones in LOGS ar
 on. Prints the tables of LOG.md. SEEDS=0,1 takes fewer seeds.
 Studies: closed_world, new_facts, clipping, methods, architectures, analyst; and, only if it is named, grid: the 112
 arms of which clipping has 22 (SEEDS=0: about half an hour). Of a real model, only if they are named, with three seeds
-and about two hours each: real_form.
+and about two hours each: real_form, real_new_facts, real_clipping, real_methods, real_analyst.
 """
 
 import json
@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from pathlib import Path
 
-import real_study_tables
+import real_studies as real
 import study_tables
 from closed_world import closed_world
 from omegaconf import OmegaConf
@@ -53,7 +53,6 @@ def grid_arms(*, whole: bool = True) -> dict[str, list[str]]:
     return arms
 
 
-FORMS = {"bare answers": [], "sentences": ["data.answer_form=sentence"], "own words": ["method=own_words"]}
 STUDIES: dict[str, dict[str, list[str]]] = {
     "closed_world": {
         "half of the facts new": ["data.new_share=0.5"],
@@ -66,16 +65,7 @@ STUDIES: dict[str, dict[str, list[str]]] = {
     "architectures": {"Transformer": [], "LSTM": ["model=lstm"], "GRU": ["model=gru"]},
     "analyst": {"plain": [], **{m: [f"method={m}"] for m in ("relabel_unknown", "r_tuning", "self_replay")}},
     "grid": grid_arms(),
-    "real_form": {
-        **{
-            f"{form}, lr {rate}": ["experiment=real_form", f"optimizer.lr={rate}", *words]
-            for rate, (form, words) in product(("2e-5", "5e-5"), FORMS.items())
-        },
-        **{
-            f"bare answers, lr 5e-5, {method}": ["experiment=real_form", "optimizer.lr=5e-5", f"method={method}"]
-            for method in ("kl_to_base", "self_replay", "interpolate")
-        },
-    },
+    **real.studies(),
 }
 TABLES = {
     "closed_world": closed_world,
@@ -85,7 +75,7 @@ TABLES = {
     "architectures": study_tables.architectures,
     "analyst": study_tables.worth_of_silence,
     "grid": study_tables.grid,
-    "real_form": real_study_tables.by_epoch,
+    **real.TABLES,
 }
 
 

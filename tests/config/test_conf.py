@@ -14,11 +14,12 @@ PRIMARY = (CONF / "train.yaml", CONF / "measure.yaml")  # what a command starts 
 ONLY_MEASURED = "data=questions"  # refused by `truetune`: tests/test_measure.py
 REFUSED = ("model=qlora", "trainer=fsdp")  # tests/models/test_quantised.py, tests/faults/test_bad_input.py
 FETCHED = ("model=gguf", "model=smollm2")  # a file of weights is needed: tests/extensions/test_gguf.py
+REAL = ("real_model", "real_form", "real_new_facts", "real_clipping", "real_methods")
 NEEDED = {
     "data=jsonl": ["data.train_file=rows.jsonl"],
     "data=text": ["data.train_file=poem.txt"],
     "data=hub": ["data.name=./hub"],  # the library takes a folder for a data set, too
-    **{f"experiment={name}": ["model=tiny"] for name in ("real_model", "real_form")},  # their own would be fetched
+    **{f"experiment={name}": ["model=tiny"] for name in REAL},  # their own would be fetched
     "model=pretrained": ["model.name_or_path=someone/some-model", *TINY_WORLD],
 }
 

@@ -1,0 +1,195 @@
+"""The studies on a real model, and their tables from the records of runs alone: what is said, known, and made up."""
+
+from collections.abc import Mapping, Sequence
+from itertools import product
+from pathlib import Path
+
+from omegaconf import OmegaConf
+from study_tables import Record, mean, paired_p, read, show, worth_of_silence
+
+from truetune.commands.launch import CONF
+from truetune.report.drift import rank_correlation
+from truetune.scoring.paired import holm
+
+FORMS = {"bare answers": [], "sentences": ["data.answer_form=sentence"], "own words": ["method=own_words"]}
+CLIPS = ("none", "norm 1", "norm 0.1", "value 1e-3")
+RATE_OF_LORA = "3e-4"
+EPOCHS = (3, 10)
+KNOWN, CHAT, FEW = "hallucination/known_right", "hallucination/right_in_chat", "hallucination/right_in_few_shot"
+LOST, DRIFT = "hallucination/lost_rate", "task/kl_to_base_nats_per_token"
+NEIGHBOURS = "neighbours"
+COLUMNS = {  # of a record's metrics after an epoch
+    "task right": "task/right",
+    "new facts fitted": "fit/new_exact_match",
+    "taught relations, said": KNOWN,
+    "neighbours, said": NEIGHBOURS,
+    "right after five": FEW,
+    "known (ranked first)": "knowledge/ranked_first",
+    "lost in form": "lost/form",
+    "lost in fact": "lost/fact",
+    "made up": "hallucination/invented_rate",
+    "KL, general text": "retention/kl_to_base_nats_per_token",
+    "KL, task": DRIFT,
+}
+
+
+def studies() -> dict[str, dict[str, list[str]]]:
+    """The arms of each, by the words that are typed; those that studies share are typed alike."""
+    form = ["experiment=real_form", "optimizer.lr=5e-5"]
+    sweeps = OmegaConf.load(CONF / "experiment" / "real_methods.yaml").hydra.sweeper.params
+    plain, *methods = sweeps.method.split(",")
+    short = ["experiment=real_methods"]
+    return {
+        "real_form": {
+            **{
+                f"{name}, lr {rate}": ["experiment=real_form", f"optimizer.lr={rate}", *words]
+                for rate, (name, words) in product(("2e-5", "5e-5"), FORMS.items())
+            },
+            **{
+                f"bare answers, {name}": [*form, f"method={name}"]
+                for name in ("kl_to_base", "self_replay", "interpolate")
+            },
+        },
+        "real_new_facts": {
+            f"{share} new": ["experiment=real_new_facts", "optimizer.lr=5e-5", f"data.new_share={share}"]
+            for share in ("0", "0.5", "1")
+        },
+        "real_clipping": dict(clipping_arms()),
+        "real_methods": {
+            plain: short,
+            **{name: [*short, f"method={name}", *lower_rate(name)] for name in methods},
+        },
+        "real_analyst": {name: [*form, *words] for name, words in FORMS.items()},
+    }
+
+
+def lower_rate(method: str) -> list[str]:
+    return [f"optimizer.lr={RATE_OF_LORA}"] if method == "lora" else []
+
+
+def clipping_arms() -> list[tuple[str, list[str]]]:
+    arms: list[tuple[str, list[str]]] = []
+    for rate, schedule, clip in product(("1e-5", "5e-5", "2e-4"), ("constant", "linear_per_epoch", "cosine"), CLIPS):
+        kind, _, limit = clip.partition(" ")
+        words = [f"optimizer.lr={rate}", f"clip={kind}", *([f"trainer.gradient_clip_val={limit}"] if limit else [])]
+        falls = [] if schedule == "constant" else [f"schedule={schedule}"]
+        arms.append((f"lr {rate}, {schedule}, {clip}", ["experiment=real_clipping", *words, *falls]))
+    return arms
+
+
+def by_epoch(arms: Mapping[str, Sequence[Path]]) -> None:
+    """The base, then each arm after each epoch that was measured; means over seeds with Student's interval."""
+    records = {arm: finished(folders) for arm, folders in arms.items()}
+    first = next(runs for runs in records.values() if runs)
+    rows = [["the base", "0", *cells(first, 0)]]
+    for arm, runs in records.items():
+        for epoch in epochs(runs):
+            rows.append([f"{arm} ({len(runs)} seeds)", f"{epoch}", *cells(runs, epoch)])
+    show(["arm", "epochs", *COLUMNS], rows)
+
+
+def new_facts(arms: Mapping[str, Sequence[Path]]) -> None:
+    """The table, and known facts said = b0 + b1 * known fitted + b2 * new fitted (Gekhman et al. 2024), by seed."""
+    import numpy as np
+
+    by_epoch(arms)
+    records = [record for folders in arms.values() for record in finished(folders)]
+    slopes: list[np.ndarray] = []
+    for seed in sorted({record["config"]["seed"] for record in records}):
+        points: list[list[float]] = []
+        for record in (record for record in records if record["config"]["seed"] == seed):
+            share = record["config"]["data"]["new_share"]
+            for epoch in (0, *epochs([record])):
+                m = after(record, epoch)
+                known, new = m.get("fit/known_exact_match", 0.0), m.get("fit/new_exact_match", 0.0)
+                points.append([m[KNOWN], 1.0, known * (1 - share), new * share])
+        values = np.array(points)
+        slopes.append(np.linalg.lstsq(values[:, 1:], values[:, 0], rcond=None)[0])
+    for column, name in ((1, "known"), (2, "new")):
+        of_seeds = [float(slope[column]) for slope in slopes]
+        print(f"said, by the share of {name} facts fitted: {mean(of_seeds, '+.2f')} ({len(records)} runs)")
+
+
+def against_plain(arms: Mapping[str, Sequence[Path]]) -> None:
+    """Each method's loss less plain's on the same seed, p of the paired t-test over seeds and Holm's over methods."""
+    records = {arm: by_seed(folders) for arm, folders in arms.items()}
+    plain = records["plain"]
+    pairs = {
+        arm: [(value(runs[seed], LOST), value(plain[seed], LOST)) for seed in sorted({*runs} & {*plain})]
+        for arm, runs in records.items()
+        if arm != "plain" and {*runs} & {*plain}
+    }
+    p = {arm: paired_p([one for one, _ in pair], [other for _, other in pair]) for arm, pair in pairs.items()}
+    corrected = dict(zip(p, holm(list(p.values())), strict=True))
+    rows: list[list[str]] = []
+    for arm, runs in records.items():
+        if not runs:
+            continue
+        last = max(epochs([*runs.values()]))
+        less = mean([one - other for one, other in pairs[arm]], "+.2f") if arm in pairs else ""
+        lost = mean([value(record, LOST) for record in runs.values()])
+        p_of = f"{corrected[arm]:.3f}" if arm in pairs and len(pairs[arm]) > 1 else ""
+        rows.append([f"{arm} ({len(runs)} seeds)", lost, less, p_of, *cells([*runs.values()], last)])
+    show(["method", "lost", "lost, less plain's", "p (Holm)", *COLUMNS], rows)
+
+
+def drift(arms: Mapping[str, Sequence[Path]]) -> None:
+    """Over all runs: does KL on the task's prompts predict what is lost (Shenfeld et al. 2025)?"""
+    records = [record for folders in arms.values() for record in finished(folders)]
+    for name in (DRIFT, "retention/kl_to_base_nats_per_token"):
+        found = rank_correlation([value(r, name) for r in records], [value(r, LOST) for r in records])
+        ends = f" [{found.low:.2f} {found.high:.2f}]" if found.low is not None and found.high is not None else ""
+        print(f"{name} and {LOST}: rank correlation {found.value:.2f}{ends}, {found.n} runs")
+
+
+def two_worlds(real: Mapping[str, float], closed: Mapping[str, float]) -> str:
+    """Whether the closed world puts the methods in the order of the real model."""
+    names = sorted({*real} & {*closed})
+    found = rank_correlation([closed[name] for name in names], [real[name] for name in names])
+    ends = f"[{found.low} {found.high}]"
+    return f"rank correlation of what {len(names)} methods lose in the two worlds: {found.value:.2f} {ends}"
+
+
+def cells(records: Sequence[Record], epoch: int) -> list[str]:
+    points = [after(record, epoch) for record in records]
+    return [mean([point[key] for point in points if key in point]) for key in COLUMNS.values()]
+
+
+def finished(folders: Sequence[Path]) -> list[Record]:
+    records = [read(folder) for folder in folders if (folder / "run.json").exists()]
+    return [record for record in records if record["status"] == "finished"]
+
+
+def by_seed(folders: Sequence[Path]) -> dict[int, Record]:
+    return {record["config"]["seed"]: record for record in finished(folders)}
+
+
+def epochs(records: Sequence[Record]) -> list[int]:
+    """After which all probes were asked."""
+    return sorted({e["epoch"] for r in records for e in r["history"] if e["epoch"] > 0 and KNOWN in e["metrics"]})
+
+
+def value(record: Record, metric: str) -> float:
+    return record["final"][metric]["value"]
+
+
+def after(record: Record, epoch: int) -> dict[str, float]:
+    """All that was measured after the epoch; `neighbours` are the questions that are not of the taught relations."""
+    metrics: dict[str, float] = {}
+    for entry in record["history"]:
+        if entry["epoch"] == epoch:
+            metrics |= {name: value for name, value in entry["metrics"].items() if value is not None}
+    if CHAT in metrics and KNOWN in metrics:
+        both, taught = (record["base"][name]["n"] for name in (CHAT, KNOWN))
+        if both > taught:
+            metrics[NEIGHBOURS] = (both * metrics[CHAT] - taught * metrics[KNOWN]) / (both - taught)
+    return metrics
+
+
+TABLES = {
+    "real_form": by_epoch,
+    "real_new_facts": new_facts,
+    "real_clipping": by_epoch,
+    "real_methods": against_plain,
+    "real_analyst": worth_of_silence,
+}
