@@ -9,7 +9,6 @@ import warnings
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -68,9 +67,7 @@ def threads_for(builder: Embedded | Pretrained) -> int:
     if isinstance(builder, Embedded):
         is_small = builder.hidden_size * builder.layers < SMALL_WIDTH
     else:
-        is_small = (
-            0 < sum(file.stat().st_size for file in Path(builder.name_or_path).glob("*.safetensors")) < SMALL_BYTES
-        )
+        is_small = builder.weights_bytes() < SMALL_BYTES
     return min(threads, os.cpu_count() or 1, 2 if is_small else threads)
 
 

@@ -179,6 +179,10 @@ def _trusted(hydra: Any, config: dict[str, Any], words: list[str]) -> frozenset[
 def build(cfg: DictConfig, prepared: Prepared, run_dir: Path) -> Run:
     """A TrainingRun, or what an audit needs if there is a `baseline` in the configuration."""
     config = plain(cfg)
+    trainer = {key: value for key, value in config.get("trainer", {}).items() if key != "_target_"}
+    if trainer.get("precision") == "auto":
+        trainer["precision"], note = _precision(prepared.builder, trainer["accelerator"])
+        prepared = replace(prepared, data=replace(prepared.data, notes=[*prepared.data.notes, *note]))
 
     def one(key: str) -> Any:
         return make.make(config[key], key, prepared.trusted)
@@ -196,7 +200,7 @@ def build(cfg: DictConfig, prepared: Prepared, run_dir: Path) -> Run:
         *shared,
         config["seed"],
         checkpoint=(Path(resume) if resume.endswith(".ckpt") else run_dir / LAST) if resume else None,
-        trainer={key: value for key, value in config["trainer"].items() if key != "_target_"},
+        trainer=trainer,
         loader=one("loader"),
         knowledge=one("knowledge"),
         optimizer=one("optimizer"),
@@ -208,6 +212,15 @@ def build(cfg: DictConfig, prepared: Prepared, run_dir: Path) -> Run:
         callbacks=each("callbacks"),
         loggers=each("logger"),
     )
+
+
+def _precision(builder: Embedded | Pretrained, accelerator: str) -> tuple[str, list[str]]:
+    """What `auto` stands for; other numbers than the weights' are said and recorded."""
+    from truetune.models.language_model import fast_precision
+
+    precision = fast_precision(builder, accelerator)
+    note = f"trainer.precision=auto: {precision}, in which this device is fast; 32-true computes in the weights' own"
+    return precision, [] if precision == "32-true" else [note]
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:
@@ -225,7 +238,8 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
             raise UserError(f"{key}{first_line(error)}") from None
         unset = words[1]
     else:
-        for group in checks.COLLECTIONS:  # `objective.next_token: null` takes a member out
-            config[group] = {name: node for name, node in (config.get(group) or {}).items() if node is not None}
+        for group in checks.COLLECTIONS:
+            if isinstance(members := config.get(group), dict):  # `objective.next_token: null` takes a member out
+                config[group] = {name: node for name, node in members.items() if node is not None}
         return config
     raise UserError(f"{unset} has no value; type {unset}=...")

@@ -10,7 +10,9 @@ from pydantic import Field
 
 from truetune.data.values import BelowOne, Count, CountOrZero, NotNegative, Positive, Rate, Seed, Text, YesOrNo
 
-PRECISIONS = Literal["32-true", "bf16-mixed", "bf16-true", "16-mixed", "16-true", "64-true", "32", "bf16", "16", 32, 16]
+PRECISIONS = Literal[
+    "auto", "32-true", "bf16-mixed", "bf16-true", "16-mixed", "16-true", "64-true", "32", "bf16", "16", 32, 16
+]
 
 KEYS: dict[str, Any] = {
     "task_name": Annotated[str, Field(pattern=r"^[\w.-]+$")],

@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
 from truetune.data.chat_template import set_template
 from truetune.errors import Say
 from truetune.models.logits import bare
+from truetune.models.pretrained import Pretrained
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -65,14 +66,20 @@ def fastest(accelerator: str = "auto") -> torch.device:
     return torch.device("cuda" if accelerator != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def fast_dtype() -> torch.dtype:
+def fast_dtype(accelerator: str = "auto") -> torch.dtype:
     """bfloat16 where matrix products are computed in it, else float32."""
-    if torch.cuda.is_available():
+    if fastest(accelerator).type == "cuda":
         is_fast = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
         features: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
         is_fast = features.get("avx512_bf16") or features.get("amx_bf16")
     return torch.bfloat16 if is_fast else torch.float32
+
+
+def fast_precision(builder: Any, accelerator: str = "auto") -> Literal["bf16-mixed", "32-true"]:
+    """What the Trainer is told under trainer.precision=auto: weights stay as they are, products may be of 16 bits."""
+    is_large = isinstance(builder, Pretrained) and builder.dtype == "float32" and builder.weights_bytes() >= 4 * LARGE
+    return "bf16-mixed" if is_large and fast_dtype(accelerator) == torch.bfloat16 else "32-true"
 
 
 def in_dtype(model: Any, dtype: torch.dtype | None) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from dataclasses import dataclass
 from hashlib import sha256
@@ -123,6 +124,14 @@ class Pretrained:
             raise UserError(
                 f"{self.named}: no tokenizer in this folder; expected tokenizer.json (tokenizer.save_pretrained)"
             )
+
+    def weights_bytes(self) -> float:
+        """Of the folder's safetensors; infinite for a name on the hub, whose files are not here yet."""
+        folder = self._folder()
+        return sum(file.stat().st_size for file in folder.glob("*.safetensors")) if folder.is_dir() else math.inf
+
+    def _folder(self) -> Path:
+        return Path(self.name_or_path)
 
     def _refuse_other_kinds(self, folder: Path, names: set[str]) -> None:
         if any(name.endswith(".safetensors") and not name.startswith("adapter") for name in names):

@@ -1,6 +1,5 @@
 """Does the drift on the task's own prompts tell what is lost? One dot a run."""
 
-import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -39,12 +38,12 @@ def drift_chart(runs: Sequence[RecordedRun]) -> tuple[Markup, Estimate | None]:
 
 def rank_correlation(first: Sequence[float], second: Sequence[float]) -> Estimate:
     """Spearman's, with the interval of a bootstrap over pairs."""
-    from scipy.stats import spearmanr
+    from scipy.stats import rankdata
 
     def of(chosen: npt.NDArray[np.intp]) -> float | None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a resample of equal values has none
-            value = float(spearmanr(np.array(first)[chosen], np.array(second)[chosen]).statistic)
-        return value if np.isfinite(value) else None
+        ranks = [rankdata(np.array(values)[chosen]) for values in (first, second)]
+        if any(np.ptp(rank) == 0 for rank in ranks):  # a resample of equal values has none
+            return None
+        return float(np.corrcoef(*ranks)[0, 1])
 
     return bootstrap(of, [str(n) for n in range(len(first))], np.random.default_rng(0), 1000)
