@@ -44,7 +44,15 @@ Mandarin=Mandarin Chinese; World War 1=First World War=WWI=WW1; World War 2=Seco
 _GROUPS = [[name.strip() for name in group.split("=")] for group in _SAME.strip().replace("\n", ";").split(";")]
 _APART = frozenset(  # names that hold another name
     (
-        *("South Sudan", "Northern Ireland", "West Virginia", "Equatorial Guinea", "Papua New Guinea", "Guinea-Bissau"),
+        *(
+            "South Sudan",
+            "South Africa",
+            "Northern Ireland",
+            "West Virginia",
+            "Equatorial Guinea",
+            "Papua New Guinea",
+            "Guinea-Bissau",
+        ),
         *("American Samoa", "South America", "North America", "Latin America", "Central America", "Dominican Republic"),
         *(name for group in _GROUPS for name in group),
     )
