@@ -177,12 +177,7 @@ def test_a_roberta_made_a_decoder_is_one(tmp_path):
     assert Pretrained(str(folder)).load().model.config.is_decoder
 
 
-def test_a_gguf_file_or_an_adapter_says_what_to_type(tmp_path):
-    (tmp_path / "a").mkdir()
-    for name in ("adapter_config.json", "config.json"):
-        (tmp_path / "a" / name).write_text("{}")
-    (tmp_path / "a" / "adapter_model.safetensors").write_bytes(b"")
-    assert "an adapter without its base; truetune-export RUN FOLDER" in refusal(tmp_path / "a")
+def test_a_gguf_file_says_what_to_type(tmp_path):
     (tmp_path / "g").mkdir()
     (tmp_path / "g" / "m.gguf").write_bytes(b"GGUF")
     assert refusal(tmp_path / "g").endswith(f"holds a GGUF file; type model=gguf model.file={tmp_path}/g/m.gguf")

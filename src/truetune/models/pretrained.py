@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from truetune.data.values import Dtype, Text, YesOrNo
 from truetune.errors import Say, UserError, first_line
+from truetune.models.adapter import adapter_digest, check_adapter, is_adapter, last_checkpoint, with_adapter
 from truetune.models.whole import WRAPPERS, check_loaded, is_wrapped, refuse_architecture
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class Pretrained:
     revision: Text | None = None
     gradient_checkpointing: YesOrNo = False
     compile: YesOrNo = False  # of the forward pass in training
+    base: Text | None = None  # of an adapter, if not the one that its settings name
     called: str = "model"  # in messages
 
     @property
@@ -52,6 +54,12 @@ class Pretrained:
         from truetune.models.language_model import LanguageModel, set_special_tokens
 
         self.check_files()
+        folder = self._folder()
+        if str(folder) != self.name_or_path:
+            say(f"{self.named}: holds no model itself; {folder.name} is taken")
+            return replace(self, name_or_path=str(folder)).load(say)
+        if is_adapter(folder):
+            return self._adapted(folder, say)
         options: dict[str, Any] = {"trust_remote_code": self.trust_remote_code, "revision": self.revision}
         try:
             settings, _ = PretrainedConfig.get_config_dict(self.name_or_path, revision=self.revision)
@@ -75,6 +83,31 @@ class Pretrained:
         check_vocabulary(tokenizer, embeddings.num_embeddings, self.named)
         return LanguageModel(model.train(), tokenizer, self._digest(), f"{self.name_or_path}")
 
+    def _adapted(self, folder: Path, say: Say) -> LanguageModel:
+        """The base with the adapter in it, and the adapter's tokenizer if one lies beside it."""
+        from transformers import AutoTokenizer
+
+        from truetune.models.language_model import LanguageModel, set_special_tokens
+
+        lm = self._base(folder).load(say)
+        say(f"{self.named}: an adapter, merged into {lm.origin}")
+        model, tokenizer = with_adapter(lm.model, folder, self.named), lm.tokenizer
+        if (folder / "tokenizer_config.json").is_file():
+            tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=self.trust_remote_code)
+            set_special_tokens(tokenizer)
+        digest = adapter_digest(folder, lm.digest)
+        return LanguageModel(model.requires_grad_(True).train(), tokenizer, digest, f"{self.name_or_path}")
+
+    def _base(self, folder: Path) -> Pretrained:
+        base = self.base or check_adapter(folder, self.named)
+        if base is None:
+            raise UserError(f"{self.named}: the adapter's settings name no base; type model.base=FOLDER")
+        if self.base is None and not os.path.isdir(base) and (Path(base).is_absolute() or base.startswith(".")):
+            raise UserError(f"{self.named}: its base {base} is not here; type model.base=FOLDER")
+        # Code of a base that only the adapter's settings name was trusted by nobody.
+        trusted = self.trust_remote_code and self.base is not None
+        return replace(self, name_or_path=base, base=None, trust_remote_code=trusted)
+
     def _weights(self, say: Say, **options: Any) -> Any:
         from transformers import AutoModelForCausalLM
 
@@ -94,10 +127,18 @@ class Pretrained:
 
     def check_files(self) -> None:
         """What can be said of a folder without loading it: no torch."""
-        folder = Path(self.name_or_path)
+        folder = self._folder()
         if not os.path.isdir(folder):  # unlike pathlib's, it answers for a name that is too long
             self._check_name()
-            return
+        elif is_adapter(folder):
+            check_adapter(folder, self.named)
+            self._base(folder).check_files()
+        elif self.base is not None:
+            raise UserError(f"{self.named}: is no adapter; leave {self.called}.base out")
+        else:
+            self._check_folder(folder)
+
+    def _check_folder(self, folder: Path) -> None:
         names = {path.name for path in folder.iterdir()}
         self._refuse_other_kinds(folder, names)
         if "config.json" not in names:
@@ -128,21 +169,20 @@ class Pretrained:
     def weights_bytes(self) -> float:
         """Of the folder's safetensors; infinite for a name on the hub, whose files are not here yet."""
         folder = self._folder()
+        if folder.is_dir() and is_adapter(folder):
+            return self._base(folder).weights_bytes()
         return sum(file.stat().st_size for file in folder.glob("*.safetensors")) if folder.is_dir() else math.inf
 
     def _folder(self) -> Path:
-        return Path(self.name_or_path)
+        """With a model in it: of what a Trainer wrote its last checkpoint, if the rest holds none."""
+        folder = Path(self.name_or_path)
+        return last_checkpoint(folder) or folder
 
     def _refuse_other_kinds(self, folder: Path, names: set[str]) -> None:
         if any(name.endswith(".safetensors") and not name.startswith("adapter") for name in names):
             return
         if file := next((name for name in sorted(names) if name.endswith(".gguf")), None):
             raise UserError(f"{self.named}: holds a GGUF file; type model=gguf model.file={folder / file}")
-        if "adapter_config.json" in names:
-            raise UserError(
-                f"{self.named}: holds an adapter without its base; truetune-export RUN FOLDER writes the two as one "
-                "(a run's), or peft (merge_and_unload, save_pretrained); name the folder of that"
-            )
 
     def _check_name(self) -> None:
         if os.path.isfile(self.name_or_path):
