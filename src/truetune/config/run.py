@@ -216,9 +216,8 @@ def build(cfg: DictConfig, prepared: Prepared, run_dir: Path) -> Run:
 
 def _precision(builder: Embedded | Pretrained, accelerator: str) -> tuple[str, list[str]]:
     """What `auto` stands for; other numbers than the weights' are said and recorded."""
-    from truetune.models.language_model import fast_precision
-
-    precision = fast_precision(builder, accelerator)
+    fast_precision = getattr(builder, "fast_precision", None)  # our own models are small
+    precision = fast_precision(accelerator) if fast_precision else "32-true"
     note = f"trainer.precision=auto: {precision}, in which this device is fast; 32-true computes in the weights' own"
     return precision, [] if precision == "32-true" else [note]
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from truetune.data.chat_template import set_template
 from truetune.errors import Say
 from truetune.models.logits import bare
-from truetune.models.pretrained import Pretrained
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -74,12 +73,6 @@ def fast_dtype(accelerator: str = "auto") -> torch.dtype:
         features: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
         is_fast = features.get("avx512_bf16") or features.get("amx_bf16")
     return torch.bfloat16 if is_fast else torch.float32
-
-
-def fast_precision(builder: Any, accelerator: str = "auto") -> Literal["bf16-mixed", "32-true"]:
-    """What the Trainer is told under trainer.precision=auto: weights stay as they are, products may be of 16 bits."""
-    is_large = isinstance(builder, Pretrained) and builder.dtype == "float32" and builder.weights_bytes() >= 4 * LARGE
-    return "bf16-mixed" if is_large and fast_dtype(accelerator) == torch.bfloat16 else "32-true"
 
 
 def in_dtype(model: Any, dtype: torch.dtype | None) -> Any:

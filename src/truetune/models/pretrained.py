@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from truetune.data.values import Dtype, Text, YesOrNo
 from truetune.errors import Say, UserError, first_line
@@ -172,6 +172,15 @@ class Pretrained:
         if folder.is_dir() and is_adapter(folder):
             return self._base(folder).weights_bytes()
         return sum(file.stat().st_size for file in folder.glob("*.safetensors")) if folder.is_dir() else math.inf
+
+    def fast_precision(self, accelerator: str) -> Literal["bf16-mixed", "32-true"]:
+        """What trainer.precision=auto is: weights stay as they are, products of a large model may be of 16 bits."""
+        import torch
+
+        from truetune.models.language_model import LARGE, fast_dtype
+
+        is_large = self.dtype == "float32" and self.weights_bytes() >= 4 * LARGE
+        return "bf16-mixed" if is_large and fast_dtype(accelerator) == torch.bfloat16 else "32-true"
 
     def _folder(self) -> Path:
         """With a model in it: of what a Trainer wrote its last checkpoint, if the rest holds none."""
