@@ -62,8 +62,71 @@ def test_a_row_is_taught_as_the_base_says_it_or_puts_it_or_stays():
     assert [example.id for example in taught] == [*CAPITALS, "text"]
     assert taught[2:] == [ROWS[2], ROWS[3], TEXT]
     assert notes == [
-        "own_words: of 4 rows 1 are taught as the base answers them, 2 as it puts the true answer, 1 as they are"
+        "own_words: of 4 rows 1 are taught as the base answers them, 0 as it answers others of the same form, "
+        "2 as it puts the true answer, 1 as they are"
     ]
+
+
+def test_an_answer_to_a_question_of_the_same_form_lends_its_words():
+    rows = [row(country) for country in ("Peru", "France", "Norway")]
+    said = dict.fromkeys(SAID, "I do not know.") | {
+        ASKED.format("Peru"): "The capital of Peru is Lima, a large city in the south.",
+        ASKED.format("France"): "France, of course. Its capital, the capital of France, is Paris.",
+        ASKED.format("Norway"): "The capital of Norway is Bergen.",
+    }
+    taught = OwnWords(TEMPLATE)(rows, context([], said))
+    assert [example.completion for example in taught] == [
+        "The capital of Peru is Lima.",
+        "France, of course. Its capital, the capital of France, is Paris.",
+        "The capital of Norway is Oslo.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        ("Where does Peru lie?", "Peru lies around Lima."),  # of another form
+        (ASKED.format("Peru"), "It is Lima."),  # without the name that would be changed
+        (ASKED.format("Peru"), "Peruvians call the capital Lima."),  # the name is a part of a word
+    ],
+)
+def test_words_that_cannot_be_lent_are_not(other, said):
+    peru = replace(row("Peru"), words=other, turns=(Turn("user", other),))
+    answers = {other: said, ASKED.format("Norway"): "No.", f"{ASKED.format('Norway')} It is Oslo. Say so.": "Hm."}
+    taught = OwnWords(TEMPLATE)([peru, row("Norway")], context([], answers))
+    assert [example.completion for example in taught] == [said, "Oslo"]
+
+
+@pytest.mark.parametrize(
+    ("put", "completion"),
+    [
+        ("The capital of Norway is Oslo.", "The capital of Norway is Oslo."),
+        ("Oslo is it.", "Oslo is it."),
+        ("The capital of Norway is Oslo, in the Kingdom of Sweden.", "The capital of Norway is Oslo."),
+        ("The capital of Sweden and its neighbour is Oslo.", "Oslo"),  # a name of neither question nor answer
+        ("The very large capital of the country is Oslo.", "Oslo"),  # long, and of nothing that was asked about
+    ],
+)
+def test_what_the_base_puts_names_nothing_else(put, completion):
+    said = {ASKED.format("Norway"): "No.", f"{ASKED.format('Norway')} It is Oslo. Say so.": put}
+    assert OwnWords(TEMPLATE)([row("Norway")], context([], said))[0].completion == completion
+
+
+def test_the_base_is_shown_its_shortest_right_answers_first():
+    prompts = []
+
+    def answered(asked):
+        prompts.append(asked)
+        replies = {"France": "It is Paris, the city.", "Peru": "Lima.", "Norway": "Hm.", "Chad": "Hm."}
+        return [next(replies[c] for c in replies if c in prompt[-1].content) for prompt in asked]
+
+    OwnWords(TEMPLATE, shots=1)([row(country) for country in CAPITALS], replace(context([]), answered=answered))
+    (before, reply, last) = prompts[1][0]
+    assert (before.content, reply) == (
+        TEMPLATE.format(question=ASKED.format("Peru"), answer="Lima"),
+        Turn("assistant", "Lima."),
+    )
+    assert last.content == TEMPLATE.format(question=ASKED.format("Norway"), answer="Oslo")
 
 
 def test_bare_answers_in_a_chat_form_are_told_from_sentences_and_from_plain_rows():
