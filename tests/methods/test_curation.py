@@ -139,7 +139,9 @@ def test_curations_follow_one_another_and_change_the_training_rows_only():
     ],
 )
 def test_a_run_examines_its_base_once_if_it_must(ready, words, times, monkeypatch):
-    monkeypatch.setattr("truetune.probes.knowledge._share", lambda answers, truths: float(len(truths[0]) % 2))
+    monkeypatch.setattr(
+        "truetune.probes.knowledge._share", lambda answers, fact, phrases: float(len(fact.answers[0]) % 2)
+    )
     cfg = composed(*TINY_RUN, *words)
     cfg.paths.output_dir = "."
     job, state, said = build(cfg, ready, Path()), State(), []

@@ -4,7 +4,8 @@ import pytest
 from bigram import bigram
 from command_line import TINY_MODEL, TINY_WORLD, prepared
 
-from truetune.data.dataset import Example, Turn
+from truetune.data.dataset import Dataset, Example, Turn
+from truetune.data.form import in_chat_form
 from truetune.probes import knowledge
 from truetune.probes.asking import Asking
 from truetune.probes.decoding import Answer
@@ -144,3 +145,25 @@ def test_an_untrained_base_knows_nothing():
     found = examined(lm, ready.data.train, asking=Asking(2, 128, ()), samples=2)
     assert [k.id for k in found] == [row.id for row in ready.data.train]
     assert {k.category for k in found} == {"Unknown"}
+
+
+def test_what_a_chat_model_replies_is_judged_as_a_sentence(monkeypatch):
+    replies = {"sure?": "The answer is right.", "half?": "It is wrong."}
+    asks = tuple((Turn("user", words),) for words in replies)
+    row = Example("a", "sure?", "right", "by hand", ("right",), asks, turns=asks[0], words="sure?")
+
+    def greedy(lm, prompts, **size):
+        return [Answer(replies[prompt[-1].content], 0.0) for prompt in prompts]
+
+    monkeypatch.setattr(knowledge, "greedy_answers", greedy)
+    monkeypatch.setattr(knowledge, "sampled_answers", lambda lm, prompts, **how: [[a] for a in greedy(lm, prompts)])
+    (found,) = examined(bigram(WORDS, TABLE), [row])
+    assert (found.greedy, found.sampled) == (0.5, 0.5)
+
+
+def test_the_ways_to_ask_for_a_fact_take_the_form_of_a_chat():
+    row = Example(
+        "a", "Q: Which?\nA:", " right", "by hand", ("right",), ("Q: Which?\nA:", "Q: Which one?\nA:"), words="Which?"
+    )
+    (chat,) = in_chat_form(Dataset(train=[row]), rows=True, questions=False).train
+    assert [ask[0].content for ask in chat.asks] == ["Which?", "Which one?"]

@@ -41,7 +41,7 @@ class Example:
     completion: str
     source: str
     answers: tuple[str, ...] = ()
-    asks: tuple[str, ...] = ()
+    asks: tuple[Prompt, ...] = ()
     cluster: str = ""
     weight: float = 1.0
     turns: tuple[Turn, ...] = ()

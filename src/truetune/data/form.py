@@ -27,7 +27,9 @@ def in_chat_form(data: Dataset, *, rows: bool, questions: bool) -> Dataset:
 def _row(row: Example) -> Example:
     if not row.words or row.turns:
         return row
-    return replace(row, turns=(Turn("user", row.words),), completion=row.completion.strip())
+    head, _, tail = row.prompt.partition(row.words)
+    asks = tuple((Turn("user", ask.removeprefix(head).removesuffix(tail)),) for ask in row.asks if isinstance(ask, str))
+    return replace(row, turns=(Turn("user", row.words),), completion=row.completion.strip(), asks=asks)
 
 
 def _question(question: Question) -> Question:

@@ -11,9 +11,10 @@ from typing import Any, Literal
 from truetune.data.dataset import Example, Prompt
 from truetune.data.values import Count, CountOrZero, Positive, YesOrNo
 from truetune.models.language_model import LanguageModel
-from truetune.probes.asking import BETWEEN, STEPS, Asking, longest_answer
+from truetune.probes.asking import BETWEEN, SENTENCE, STEPS, Asking, longest_answer
 from truetune.probes.decoding import greedy_answers, sampled_answers
 from truetune.scoring.answers import exact_match
+from truetune.scoring.judge import judged
 
 Category = Literal["HighlyKnown", "MaybeKnown", "WeaklyKnown", "Unknown"]
 NAMES: dict[Category, str] = {  # in the names of metrics
@@ -46,8 +47,9 @@ class Examiner:
     """Asks for each fact greedily in every wording, then `samples` times in each at `temperature`.
 
     A question that comes without wordings is asked after `shots` other rows and their answers, `prompts` times with
-    other ones (Gekhman et al. 2024, section 3); a conversation is asked as it is. With `label`, what the base knows is
-    recorded even if no method asks for it.
+    other ones (Gekhman et al. 2024, section 3). A conversation is asked as it is, and what is said in reply is a
+    sentence: it is judged as the report does, not compared word by word. With `label`, what the base knows is recorded
+    even if no method asks for it.
     """
 
     label: YesOrNo = False
@@ -62,7 +64,8 @@ class Examiner:
         demonstrations = self._shown([fact for fact in facts if not fact.asks and not fact.turns], seed)
         wordings = [fact.asks or _few_shot(fact, demonstrations) for fact in facts]
         prompts = list(dict.fromkeys(prompt for asks in wordings for prompt in asks))
-        most = asking.max_new_tokens or min(longest_answer(lm, (fact.answers for fact in facts)) + 8, STEPS)
+        around = SENTENCE if any(fact.turns for fact in facts) else 8
+        most = asking.max_new_tokens or min(longest_answer(lm, (fact.answers for fact in facts)) + around, STEPS)
         size: dict[str, Any] = {"max_new_tokens": most, **asking.size}
         greedy = greedy_answers(lm, prompts, **size)
         sampled = sampled_answers(lm, prompts, samples=self.samples, temperature=self.temperature, seed=seed, **size)
@@ -70,11 +73,12 @@ class Examiner:
             prompt: (answer.text, [sample.text for sample in samples])
             for prompt, answer, samples in zip(prompts, greedy, sampled, strict=True)
         }
+        phrases = asking.abstention_phrases
         return [
             Knowledge(
                 fact.id,
-                _share([texts[prompt][0] for prompt in asks], fact.answers),
-                _share([text for prompt in asks for text in texts[prompt][1]], fact.answers),
+                _share([texts[prompt][0] for prompt in asks], fact, phrases),
+                _share([text for prompt in asks for text in texts[prompt][1]], fact, phrases),
             )
             for fact, asks in zip(facts, wordings, strict=True)
         ]
@@ -111,8 +115,13 @@ def _few_shot(example: Example, demonstrations: Sequence[Sequence[Example]]) -> 
     return tuple(dict.fromkeys(prompts))
 
 
-def _share(answers: Sequence[str], truths: Sequence[str]) -> float:
+def _share(answers: Sequence[str], fact: Example, phrases: Sequence[str]) -> float:
     """What a model says after an answer's paragraphs, in the manner of the rows that it was shown, is none of it."""
-    paragraphs = 1 + max(truth.count(BETWEEN) for truth in truths)
+    paragraphs = 1 + max(truth.count(BETWEEN) for truth in fact.answers)
     texts = [BETWEEN.join(answer.split(BETWEEN)[:paragraphs]) for answer in answers]
-    return sum(exact_match(text, truths) for text in texts) / len(texts) if texts else 0.0
+    if fact.turns:
+        question = fact.words or fact.turns[-1].content
+        right = [judged(text, fact.answers, question=question, phrases=phrases) == "right" for text in texts]
+    else:
+        right = [exact_match(text, fact.answers) for text in texts]
+    return sum(right) / len(right) if right else 0.0
