@@ -1,0 +1,65 @@
+"""Was a fact learnt, or the wording in which it was taught?"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from truetune.data.dataset import Dataset, Example, Prompt
+from truetune.data.values import Count
+from truetune.probes.asking import Asking
+from truetune.probes.likelihood import RowScore, likelihood
+from truetune.probes.probe import Subject
+from truetune.scoring.estimates import bootstraps
+from truetune.scoring.item import Measurement
+
+
+@dataclass(frozen=True)
+class Paraphrase:
+    """The loss on what is taught, behind the questions that are trained on and behind others for the same facts.
+
+    At most `rows` of the training rows that can be asked otherwise, in words that no row is trained on. A gap that
+    grows from the base to the tuned model was learnt with the wording. Losses are means over rows, in nats per token.
+    """
+
+    asking: Asking
+    rows: Count = 200
+    name: str = "paraphrase"
+
+    def measure(self, subject: Subject, data: Dataset) -> Measurement:
+        facts = [row for row in data.train if row.answers and row.asks]
+        trained = {_asked(row) for row in facts}
+        pairs = [(row, asked) for row in facts if (asked := _otherwise(row, trained))]
+        pairs = random.Random("paraphrase").sample(pairs, min(self.rows, len(pairs)))
+        if not pairs:
+            return Measurement()
+        taught = self._losses(subject, [row for row, _ in pairs])
+        other = self._losses(subject, [row for _, row in pairs])
+
+        def means(chosen: npt.NDArray[np.intp]) -> list[float | None]:
+            return [float(values[chosen].mean()) for values in (taught, other, other - taught)]
+
+        names = ("taught_nll_nats_per_token", "other_nll_nats_per_token", "gap_nats_per_token")
+        clusters = [row.cluster or row.id for row, _ in pairs]
+        estimates = bootstraps(means, clusters, np.random.default_rng(0), subject.resamples)
+        return Measurement({f"{self.name}/{name}": value for name, value in zip(names, estimates, strict=True)})
+
+    def _losses(self, subject: Subject, rows: Sequence[Example]) -> npt.NDArray[np.float64]:
+        scores: list[RowScore] = likelihood(subject.lm, rows, **self.asking.size).rows
+        return np.array([score.nll_nats / max(score.target_tokens, 1) for score in scores])
+
+
+def _asked(row: Example) -> Prompt:
+    return row.turns or row.prompt
+
+
+def _otherwise(row: Example, trained: set[Prompt]) -> Example | None:
+    """The row behind the first of its other wordings that nothing is trained on."""
+    for ask in row.asks:
+        if ask not in trained:
+            return replace(row, prompt=ask) if isinstance(ask, str) else replace(row, turns=ask)
+    return None
