@@ -132,6 +132,4 @@ def test_each_is_one_word():
     asft = config_of("method=asft")["objective"]
     assert [*asft] == ["dft", "kl_to_base"]
     assert asft["kl_to_base"]["weight"] == 0.1
-    snapshot = config_of("method=snapshot_kl")
-    assert (snapshot["objective"]["self_distill"]["rows"], snapshot["knowledge"]["label"]) == ("all", False)
     assert "contradict each other" in refused(*TINY_WORLD, "method=[dft,eaft]")

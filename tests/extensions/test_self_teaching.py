@@ -9,6 +9,7 @@ from truetune.data.dataset import Dataset, Example
 from truetune.errors import UserError
 from truetune.extensions.ewc import Ewc, fisher
 from truetune.extensions.self_distill import SelfDistill
+from truetune.extensions.snapshot_kl import SnapshotKl
 from truetune.methods.keep_close import KlOnWeightless, L2Sp
 from truetune.methods.reference import Reference, drawn_texts
 from truetune.models.frozen import Frozen
@@ -61,10 +62,23 @@ def test_self_distillation_is_the_kl_to_the_teacher_it_was_given(lm):
     asked, teacher = [], Frozen(moved(language_model()).model)
     objective = SelfDistill(weight=2.0, epochs=3)
     bound(objective, None, teacher=lambda *wanted: asked.append(wanted) or teacher)
-    assert asked == [(3, "known")]
+    assert asked == [(3,)]
     micro = micro_of(lm, batch_of(lm))
     p = teacher.logits(micro.input_ids_BT, micro.attention_mask_BT)[:, :-1]
     expected = (kl_nats(p, micro.logits_BTV[:, :-1]) * micro.is_target_BT).sum()
+    assert float(objective(micro)) == pytest.approx(float(expected), rel=1e-5)
+    assert float(expected) > 0
+
+
+def test_the_snapshot_is_held_at_a_temperature(lm):
+    asked, snapshot = [], Frozen(moved(language_model()).model)
+    objective = SnapshotKl(weight=1.0, epochs=1, temperature=0.5)
+    bound(objective, None, teacher=lambda *wanted: asked.append(wanted) or snapshot)
+    assert asked == [(1, "all")]
+    micro = micro_of(lm, batch_of(lm))
+    p = snapshot.logits(micro.input_ids_BT, micro.attention_mask_BT)[:, :-1]
+    log_p, log_q = (2 * p).log_softmax(-1), (2 * micro.logits_BTV[:, :-1]).log_softmax(-1)
+    expected = ((log_p.exp() * (log_p - log_q)).sum(-1) * micro.is_target_BT).sum()
     assert float(objective(micro)) == pytest.approx(float(expected), rel=1e-5)
     assert float(expected) > 0
 
