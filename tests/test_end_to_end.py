@@ -72,7 +72,16 @@ def events(first):
 
 def test_the_record_has_every_key_and_every_file_that_it_lists(first):
     record = first.record
-    more = {"memorising_unknown_since", "final_step", "stability", "changes", "fields_not_used", "notes", "base_digest"}
+    more = {
+        "memorising_unknown_since",
+        "final_step",
+        "stability",
+        "changes",
+        "fields_not_used",
+        "notes",
+        "base_digest",
+        "weights",
+    }
     assert set(record) == {*KEYS, *more}
     assert record["status"] == "finished"
     assert {"checkpoints/last.ckpt", "csv/metrics.csv", "model/model.safetensors"} < set(record["files"])

@@ -43,7 +43,12 @@ def test_interpolation_keeps_the_best_scored_point_of_the_line(best):
     def score():
         return -sum(float((p.detach() - expected[name]).norm()) for name, p in lm.model.named_parameters())
 
-    Interpolate([0.0, 0.25, 0.5, 1.0]).finish(Trained(lm.model, start, score, lambda _: None))
+    kept = {}
+    Interpolate([0.0, 0.25, 0.5, 1.0]).finish(Trained(lm.model, start, score, lambda _: None, kept.__setitem__))
+    assert kept["interpolation"]["alpha"] == [0.0, 0.25, 0.5, 1.0]
+    assert (
+        max(kept["interpolation"]["val/score"]) == kept["interpolation"]["val/score"][[0.0, 0.25, 0.5, 1.0].index(best)]
+    )
     torch.testing.assert_close(weights(lm.model), expected)
 
 

@@ -22,6 +22,7 @@ from truetune.data.tokens import Encoded, Encoder, encode
 from truetune.errors import Say, UserError, first_line, rank
 from truetune.methods.adaptation import Adaptation, Trained
 from truetune.methods.reference import Reference
+from truetune.models.change import change_by_layer
 from truetune.models.language_model import LanguageModel
 from truetune.models.logits import check_packing
 from truetune.models.pretrained import Pretrained
@@ -85,7 +86,7 @@ def train(run: TrainingRun, console: Console) -> dict[str, Any]:
             return {}  # rank 0 measures and writes
         tuned.to(trainer.strategy.root_device)  # a Trainer leaves it on the CPU
         step, epoch = take_weights(trainer, module, settings.final)
-        subject = finished(run, adaptations, subject, base, questions, say)
+        subject = finished(run, adaptations, subject, base, questions, state, say)
         with state.timed("measure"):
             state.final, state.final_step = measured_again(state.base, subject, questions), step
         state.add_point(step, epoch, values(state.final))
@@ -134,6 +135,7 @@ def finished(
     subject: Subject,
     base: LanguageModel,
     questions: Questions,
+    state: State,
     say: Say,
 ) -> Subject:
     """The subject with the weights that the adaptations make of the trained ones; an adapter is saved before that."""
@@ -143,8 +145,9 @@ def finished(
     start: dict[str, torch.Tensor] = dict(base.model.named_parameters())
     for adaptation in reversed(adaptations):
         score = partial(selection_score, subject, questions)
-        model = adaptation.finish(Trained(subject.lm.model, start, score, say))
+        model = adaptation.finish(Trained(subject.lm.model, start, score, say, state.weights.__setitem__))
         subject = replace(subject, lm=replace(subject.lm, model=model))
+    state.weights["change_by_layer"] = change_by_layer(start, subject.lm.model)
     return subject
 
 

@@ -19,12 +19,16 @@ from truetune.probes.selection import can_select
 
 @dataclass(frozen=True)
 class Trained:
-    """A model after training, the weights it started from, and `score()`: `val/score` of the model as it stands."""
+    """A model after training, the weights it started from, and `score()`: `val/score` of the model as it stands.
+
+    What is given to `keep`, by name, goes into run.json.
+    """
 
     model: Any
     start: dict[str, Tensor]
     score: Callable[[], float]
     say: Say
+    keep: Callable[[str, Any], None] = lambda name, value: None
 
 
 class Adaptation(Protocol):
@@ -90,6 +94,7 @@ class Interpolate:
             scores[alpha] = trained.score()
         best = max(scores, key=lambda alpha: scores[alpha])
         move(best)
+        trained.keep("interpolation", {"alpha": list(scores), "val/score": list(scores.values())})
         listing = ", ".join(f"{alpha:g}: {score:.3f}" for alpha, score in scores.items())
         trained.say(f"interpolation between base and tuned weights, val/score at alpha {listing}; {best:g} is kept")
         return trained.model

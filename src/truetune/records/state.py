@@ -65,6 +65,7 @@ class State:
     seconds: dict[str, float] = field(default_factory=dict)
     earlier: dict[str, float] = field(default_factory=dict)  # seconds of the sessions that a resumed run had before
     notes: list[str] = field(default_factory=list)  # on the data, and on what is left out
+    weights: dict[str, Any] = field(default_factory=dict)  # what is known of the change in them
     changes: list[dict[str, Any]] = field(default_factory=list)  # of the configuration, typed on resuming
     stability: StabilityReport | None = None  # None before training
     fields_not_used: Sequence[str] = ()  # of the rows read, those to which other tools give a meaning
@@ -149,6 +150,7 @@ class State:
             "history": self.history,
             "stability": {**stability.counts, "items": stability.most_common()} if stability else {},
             "notes": self.notes,
+            "weights": self.weights,
             "changes": self.changes,
             "fields_not_used": list(self.fields_not_used),
             "memorising_unknown_since": memorising_since(self.history, self.unknown_high),

@@ -136,6 +136,27 @@ def _curves(record: Mapping[str, Any]) -> Iterator[Markup]:
             series.append(Series(name, tuple(point for point in points if math.isfinite(point[1]))))
         if chart := line_chart(title, series, x_label="step", y_label=quantity, y_range=y_range):
             yield chart
+    yield from _of_weights(record.get("weights") or {})
+
+
+def _of_weights(weights: Mapping[str, Any]) -> Iterator[Markup]:
+    """Where the change sits, layer by layer, and the line of method=interpolate."""
+    layers = sorted((int(name), of) for name, of in weights.get("change_by_layer", {}).items() if name.isdigit())
+    for key, title, quantity in (
+        ("relative_norm", "Change of each layer", "norm of the change / of the weights"),
+        ("effective_rank", "Directions of the change", "effective rank, mean over matrices"),
+    ):
+        points = tuple((float(layer), of[key]) for layer, of in layers if key in of)
+        if len(points) > 1:
+            yield line_chart(title, [Series(quantity, points)], x_label="layer", y_label=quantity)
+    if line := weights.get("interpolation"):
+        points = tuple(zip(line["alpha"], line["val/score"], strict=True))
+        yield line_chart(
+            "From the base to the tuned weights",
+            [Series("val/score", points)],
+            x_label="part of the way",
+            y_label="score on the selection questions",
+        )
 
 
 def _regressions(pairs: Sequence[tuple[Item, Item]]) -> dict[str, Any]:
