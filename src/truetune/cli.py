@@ -103,15 +103,21 @@ def measure() -> None:
 @_guarded
 def report() -> None:
     """`truetune-report`: pages again, from what runs recorded."""
-    parser = _Parser(prog="truetune-report", description="(Re)make report.html, or frontier.html and sweep.csv.")
+    description = "(Re)make report.html, or frontier.html and sweep.csv; with gate.max.METRIC=... hold a run to limits."
+    parser = _Parser(prog="truetune-report", description=description)
     parser.add_argument("folders", nargs="+", metavar="RUN_OR_SWEEP_DIR")
-    folders = parser.parse_args().folders
-    from truetune.commands.report import render
+    words = parser.parse_args().folders
+    limits = [word for word in words if word.lstrip("+").startswith(("gate.", "gate="))]
+    folders = [Path(word) for word in words if word not in limits]
+    from truetune.commands.report import judge, render
 
     for folder in folders:
-        if not Path(folder).is_dir():
+        if not folder.is_dir():
             raise UserError(f"{folder}: no such folder; give a run folder (it holds run.json) or a sweep folder")
-        print(render(Path(folder)).absolute())
+    for folder in folders if not limits else ():
+        print(render(folder).absolute())
+    if limits:
+        judge(folders, limits)
 
 
 @_guarded

@@ -1,4 +1,6 @@
-"""The exit-code contract: 0 ok, 1 run-time failure, 2 bad usage or data, 3 diverged, 130 SIGINT, 143 SIGTERM."""
+"""The exit-code contract: 0 ok, 1 run-time failure, 2 bad usage or data, 3 diverged, 4 a limit of the gate is broken,
+5 one is undecided, 130 SIGINT, 143 SIGTERM.
+"""
 
 import os
 import signal
@@ -34,13 +36,25 @@ class Diverged(Exception):
     exit_code = 3
 
 
+class GateBroken(Exception):
+    """All was measured and recorded, and a limit of the gate is broken, exit code 4."""
+
+    exit_code = 4
+
+
+class GateUndecided(Exception):
+    """All was measured and recorded, but too few questions decide on a limit of the gate, exit code 5."""
+
+    exit_code = 5
+
+
 class RankFailed(Exception):
     """Another process of a distributed run has ended and said why, exit code 1."""
 
     exit_code = 1
 
 
-EXPECTED = (UserError, Unwritable, Diverged, RankFailed)
+EXPECTED = (UserError, Unwritable, Diverged, GateBroken, GateUndecided, RankFailed)
 
 
 # Which process this is, by words on its command line that others than its user add.

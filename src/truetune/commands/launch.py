@@ -35,6 +35,9 @@ def launch(command: Command, task: SweepTask | None = None) -> None:
     prepared = checked(sys.argv[1:], command)
     import hydra
 
+    from truetune.config.compose import opened
+
+    sys.argv[1:] = opened(sys.argv[1:])  # which Hydra reads
     if task is not None:
         os.environ.setdefault(FULL_ERROR, "1")  # else Hydra shows a sweeper's traceback itself, and leaves
     hydra.main(version_base="1.3", config_path=str(CONF), config_name=command)(
@@ -141,6 +144,10 @@ def _job(cfg: DictConfig, prepared: Prepared | None = None) -> None:
             from truetune.commands.measure import audit
 
             audit(run, console)
+        if rank() == 0 and run.gate.typed():
+            from truetune.commands.gate import judge
+
+            judge(run_dir, run.gate)
     except EXPECTED as error:
         logging.getLogger("truetune").info("error: %s", error)
         _leave(run_dir, say_error(error), in_one_line(error))

@@ -1,10 +1,13 @@
-"""Pages and tables made from what runs recorded; no model is ever touched."""
+"""Pages and tables made from what runs recorded, and limits held against it; no model is ever touched."""
 
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
+from truetune.errors import GateBroken, GateUndecided, UserError
 from truetune.records.files import LOCK, remove_torn
 from truetune.records.record import read_run
 from truetune.records.run_folder import RECORD
@@ -19,3 +22,29 @@ def render(folder: Path) -> Path:
     with suppress(Timeout, OSError), FileLock(folder / LOCK).acquire(timeout=0):
         remove_torn(folder)  # of a run that was killed while it wrote its record or its page
     return run_page.render(folder)
+
+
+def judge(folders: Sequence[Path], words: Sequence[str]) -> None:
+    """Each run by the limits typed, with the worst result of all as the exit code; raises as `gate.judge` does."""
+    from omegaconf import OmegaConf
+
+    from truetune.commands import gate
+    from truetune.commands.launch import CONF
+    from truetune.config import compose, make
+    from truetune.config.gate import Gate
+
+    for folder in folders:
+        read_run(folder)
+    cfg = compose.compose(CONF, list(words), compose.parse(list(words)), "measure")
+    node: Any = OmegaConf.to_container(cfg.gate, resolve=True)
+    limits: Gate = make.make(node, "gate")
+    if not folders or not limits.typed():
+        raise UserError("truetune-report RUN_DIR gate.max.lost_rate=0.05: a run and a limit are needed")
+    results: list[GateBroken | GateUndecided] = []
+    for folder in folders:
+        try:
+            gate.judge(folder, limits)
+        except (GateBroken, GateUndecided) as result:
+            results.append(result)
+    if results:
+        raise min(results, key=lambda result: result.exit_code)  # broken before undecided

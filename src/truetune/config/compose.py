@@ -117,11 +117,16 @@ def compose(conf: Path, overrides: list[str], arguments: argparse.Namespace, com
     setbase("1.3")
     try:
         Hydra.create_main_hydra2("truetune", _search_path(arguments, conf))
-        return hydra_compose(arguments.config_name or command, overrides, return_hydra_config=True)
+        return hydra_compose(arguments.config_name or command, opened(overrides), return_hydra_config=True)
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise UserError(_in_one_line(error, overrides, conf, command)) from None
     finally:
         GlobalHydra.instance().clear()
+
+
+def opened(words: Sequence[str]) -> list[str]:
+    """With the marks of Hydra by which a limit of the gate takes any metric; the gate itself knows which there are."""
+    return [f"++{word}" if word.startswith("gate.") else word for word in words]
 
 
 def _search_path(arguments: argparse.Namespace, conf: Path) -> ConfigSearchPath:

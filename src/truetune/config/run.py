@@ -18,6 +18,7 @@ from pydantic import Field
 
 from truetune.config import checks, make, secrets
 from truetune.config.checks import Command
+from truetune.config.gate import Gate
 from truetune.data.dataset import Dataset
 from truetune.data.values import CountOrZero, YesOrNo
 from truetune.errors import UserError, first_line
@@ -73,6 +74,7 @@ class Run:
     measure: MeasureSettings
     asking: Asking
     battery: Standard | None
+    gate: Gate
 
     def probes(self, asking: Asking | None = None) -> list[Probe]:
         """Asking as configured, or as a model turned out to be asked best."""
@@ -118,7 +120,8 @@ def prepare(cfg: DictConfig, command: Command = "train") -> Prepared:
     source, data = read_data(json.dumps(config["data"]), trusted, os.getcwd())
     objects: dict[str, Any] = {"data": source, "model": builder}
     trains = command == "train"
-    for key in ("run", "measure", "asking", *(("knowledge", "loader", "schedule") if trains else ())):
+    gate = ("gate",) if config.get("gate") else ()
+    for key in ("run", "measure", "asking", *gate, *(("knowledge", "loader", "schedule") if trains else ())):
         objects[key] = make.make(config[key], key, trusted)
     for group in ("probe", *(("objective", "curation", "adaptation", "decoding", "callbacks") if trains else ())):
         extra = {"asking": objects["measure"].asking(objects["asking"])} if group == "probe" else {}
@@ -192,7 +195,8 @@ def build(cfg: DictConfig, prepared: Prepared, run_dir: Path) -> Run:
 
     measure: MeasureSettings = one("measure")
     cache, asking = Path(config["paths"]["cache_dir"]), measure.asking(one("asking"))
-    shared = (config, prepared, run_dir, cache, one("run"), measure, asking, _battery(config, prepared))
+    gate = one("gate") if config.get("gate") else Gate()
+    shared = (config, prepared, run_dir, cache, one("run"), measure, asking, _battery(config, prepared), gate)
     if "baseline" in config:
         return Run(*shared)
     resume: str | None = config.get("resume")

@@ -34,7 +34,7 @@ class Questions:
     shown: CountOrZero = 5
 
     def check(self, config: Mapping[str, Any], data: Dataset) -> list[str]:
-        if "objective" in config:
+        if "trainer" in config:
             raise UserError(
                 "data=questions: nothing to train on; type truetune-measure, or data=jsonl data.train_file=..."
             )

@@ -29,7 +29,7 @@ class Quantised(Pretrained):
     double_quant: YesOrNo = True
 
     def check(self, config: Mapping[str, Any], data: Dataset) -> list[str]:
-        if "objective" in config and "lora" not in config["adaptation"]:
+        if "trainer" in config and "lora" not in config["adaptation"]:
             raise UserError("model=qlora: weights of 4 bits cannot be trained themselves; add method=lora")
         check_machine()
         return []

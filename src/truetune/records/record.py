@@ -70,6 +70,12 @@ def write_run(run_dir: Path, run: dict[str, Any]) -> None:
     write_atomic(run_dir / RECORD, _dumps(run, indent=1) + "\n")
 
 
+def files_of(run_dir: Path) -> list[str]:
+    """What `files` of run.json lists: relative paths, without locks and what is still being written."""
+    files = (path for path in run_dir.rglob("*") if path.is_file() and not path.name.startswith("."))
+    return sorted(str(path.relative_to(run_dir)) for path in files)
+
+
 def read_run(run_dir: Path) -> dict[str, Any]:
     """Metrics stay plain dictionaries: what is on disk is the contract."""
     path = run_dir / RECORD

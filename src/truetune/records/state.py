@@ -15,7 +15,7 @@ from typing import Any
 from truetune.errors import Diverged, Say, Unwritable, rank
 from truetune.records.disk import refusal
 from truetune.records.files import write_atomic
-from truetune.records.record import metrics_to_json, write_items, write_run
+from truetune.records.record import files_of, metrics_to_json, write_items, write_run
 from truetune.records.run_folder import LAST, items_file
 from truetune.records.versions import about
 from truetune.scoring.item import Measurement
@@ -159,6 +159,5 @@ class State:
 
     def write_record(self) -> None:
         """run.json alone, with the names of the files that are there now."""
-        files = (path for path in self.run_dir.rglob("*") if path.is_file() and not path.name.startswith("."))
-        self.record["files"] = sorted(str(path.relative_to(self.run_dir)) for path in files)
+        self.record["files"] = files_of(self.run_dir)
         write_run(self.run_dir, self.record)

@@ -6,6 +6,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from truetune.records.files import write_atomic
+from truetune.report.gate import allowed, measured, why
 from truetune.report.summary import change, interval, number, p_value
 
 # What a template prints is escaped, unless it is markup of a template's or a chart's own.
@@ -17,6 +18,7 @@ PAGES = Environment(
     lstrip_blocks=True,
 )
 PAGES.filters.update(number=number, interval=interval, p_value=p_value, change=change)
+PAGES.filters.update(allowed=allowed, measured=measured, why=why)  # of a limit of the gate
 
 
 def write_page(target: Path, template: str, **content: Any) -> Path:

@@ -82,6 +82,7 @@ def render(run_dir: Path) -> Path:
         ],
         verdict=verdict(record),
         warning=caution(record),
+        gate=record.get("gate"),
         compared=bool(record["base"]),
         rows=rows(record),
         too_few=too_few(rows(record)),

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
+Interval = tuple[float, float]
 
 CONFIDENCE = 0.95
 Z = 1.959963984540054  # the normal quantile at (1 + CONFIDENCE) / 2
@@ -85,6 +86,15 @@ def wilson(share: float, n: float) -> tuple[float, float]:
     half = Z * math.sqrt(share * (1 - share) / n + Z * Z / (4 * n * n)) / (1 + Z * Z / n)
     # Rounding alone moves the ends past the share at 0 and 1, where they are exact.
     return (0.0 if share == 0 else centre - half), (1.0 if share == 1 else centre + half)
+
+
+def effective_n(share: Estimate) -> float:
+    """The sample size that Wilson's interval of a share was made with: smaller than n where items are alike."""
+    if share.ends is None:
+        return share.n
+    (low, high), value = share.ends, share.value
+    product = (1 - value) ** 2 / ((1 - low) * (1 - high)) if value < 0.5 else value**2 / (low * high)
+    return Z * Z / (product - 1) if product > 1 else share.n
 
 
 def items_needed(estimate: Estimate) -> int | None:

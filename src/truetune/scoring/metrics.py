@@ -14,6 +14,7 @@ class Metric(NamedTuple):
     direction: Direction = ""
     definition: str = ""
     is_share: bool = False  # of questions: its interval narrows as more are asked
+    needs_base: bool = False  # there is nothing to measure where no base was
 
 
 # fmt: off
@@ -36,7 +37,7 @@ METRICS: dict[str, Metric] = {
         "Negative log-likelihood of the true answers to the task's questions, or of held-out texts."),
     "task/kl_to_base_nats_per_token": Metric("Task drift (KL), nats per token", "",
         "KL divergence of the base's predictions from the model's, on the task's true answers: it tells how much is "
-        "forgotten (Shenfeld et al. 2025)."),
+        "forgotten (Shenfeld et al. 2025).", needs_base=True),
     "fit/known_exact_match": Metric("Known training facts reproduced", "",
         "Training rows about facts that the base knew: share reproduced exactly."),
     "fit/new_exact_match": Metric("New training facts reproduced", "",
@@ -54,18 +55,20 @@ METRICS: dict[str, Metric] = {
         "Questions on facts that the base has read and the fine-tuning never mentions: share answered rightly.",
         is_share=True),
     "hallucination/lost_rate": Metric("Lost, of what the base knew", "lower",
-        "Share of what the base answered rightly that is so no longer: wrong now, or refused.", is_share=True),
+        "Share of what the base answered rightly that is so no longer: wrong now, or refused.",
+        is_share=True, needs_base=True),
     "lost/form": Metric("Lost in form: no longer said, still known", "lower",
         "Of what the base answered rightly: not answered rightly now, but still the likeliest of its kind or right in "
-        "another form of asking.", is_share=True),
+        "another form of asking.", is_share=True, needs_base=True),
     "lost/fact": Metric("Lost in fact: neither said nor known", "lower",
         "Of what the base answered rightly: neither answered rightly now, nor the likeliest of its kind, nor right in "
-        "another form of asking. With `lost/form` it adds up to the rate lost.", is_share=True),
+        "another form of asking. With `lost/form` it adds up to the rate lost.", is_share=True, needs_base=True),
     "gained/form": Metric("Gained in form: said now, known before", "higher",
         "Of what the base did not answer rightly: right now, and known to the base by its rank or another form.",
-        is_share=True),
+        is_share=True, needs_base=True),
     "gained/fact": Metric("Gained in fact: said now, not known before", "higher",
-        "Of what the base did not answer rightly: right now, and not known to the base in either way.", is_share=True),
+        "Of what the base did not answer rightly: right now, and not known to the base in either way.",
+        is_share=True, needs_base=True),
     "knowledge/ranked_first": Metric("Known: the true answer ranks first", "higher",
         "Questions of a kind: the true answer is the one of up to 20 values of its kind whose likelihood the question "
         "raises most (PMI, Holtzman et al. 2021).", is_share=True),
@@ -77,7 +80,7 @@ METRICS: dict[str, Metric] = {
     "hallucination/right_in_plain": Metric("Right, asked plainly", "higher",
         "Questions with a true answer, put as the prompt stands: share answered rightly.", is_share=True),
     "hallucination/over_refusal_rate": Metric("Refused, of what the base knew", "lower",
-        "Share of what the base answered rightly that is refused now.", is_share=True),
+        "Share of what the base answered rightly that is refused now.", is_share=True, needs_base=True),
     "hallucination/invented_rate": Metric("Made up, no answer exists", "lower",
         "Questions without a true answer: share that gets one all the same.", is_share=True),
     "hallucination/rate": Metric("Wrong, of all questions", "lower",
@@ -93,23 +96,24 @@ METRICS: dict[str, Metric] = {
     "retention/accuracy": Metric("General ability", "higher",
         "Share of exercises that need no facts that is answered rightly.", is_share=True),
     "retention/backward_transfer": Metric("Backward transfer", "higher",
-        "Accuracy now minus the base's, mean over the abilities."),
+        "Accuracy now minus the base's, mean over the abilities.", needs_base=True),
     "retention/nll_nats_per_token": Metric("General loss, nats per token", "lower",
         "Negative log-likelihood of held-out texts such as the base was trained on."),
     "retention/kl_to_base_nats_per_token": Metric("Drift (KL), nats per token", "lower",
-        "KL divergence of the base's predictions from the model's, on held-out texts or the task's true answers."),
+        "KL divergence of the base's predictions from the model's, on held-out texts or the task's true answers.",
+        needs_base=True),
     "elsewhere/known_right": Metric("Elsewhere: facts right", "higher",
         "Facts about countries and cities, asked beside any task: share answered rightly.",
         is_share=True),
     "elsewhere/lost_rate": Metric("Elsewhere: lost, of what the base knew", "lower",
         "Share of the facts that the base answered rightly which is so no longer: wrong now, or refused.",
-        is_share=True),
+        is_share=True, needs_base=True),
     "elsewhere/lost_form": Metric("Elsewhere: lost in form, still known", "lower",
         "Of those facts that the base answered rightly: not said now, but still the likeliest of their kind.",
-        is_share=True),
+        is_share=True, needs_base=True),
     "elsewhere/lost_fact": Metric("Elsewhere: lost in fact", "lower",
         "Of those facts that the base answered rightly: neither said now nor the likeliest of their kind.",
-        is_share=True),
+        is_share=True, needs_base=True),
     "elsewhere/made_up_rate": Metric("Elsewhere: made up, no such thing", "lower",
         "Questions about cities and countries that do not exist: share that gets an answer all the same.",
         is_share=True),
@@ -119,7 +123,7 @@ METRICS: dict[str, Metric] = {
     "elsewhere/nll_nats_per_token": Metric("Elsewhere: loss, nats per token", "lower",
         "Negative log-likelihood of general English: docstrings of Python's library."),
     "elsewhere/kl_to_base_nats_per_token": Metric("Elsewhere: drift (KL), nats per token", "lower",
-        "KL divergence of the base's predictions from the model's, on general English."),
+        "KL divergence of the base's predictions from the model's, on general English.", needs_base=True),
     "calibration/ece": Metric("Calibration error", "lower",
         "Expected gap between confidence (mean token probability) and the share that is right, of the answers given."),
     "calibration/brier": Metric("Confidence, Brier score", "lower",
@@ -172,11 +176,12 @@ METRICS: dict[str, Metric] = {
     "leakage/control_rate": Metric("The same behind another row's words", "",
         "The same next words, behind the words of another row: what is said anyway.", is_share=True),
     "balance/gained_share": Metric("Gained share of the headroom", "higher",
-        "What the task gained, as a share of what the base left to gain."),
+        "What the task gained, as a share of what the base left to gain.", needs_base=True),
     "balance/kept_share": Metric("Kept share of the known", "higher",
-        "Share of what the base answered rightly that is still right."),
+        "Share of what the base answered rightly that is still right.", needs_base=True),
     "balance/score": Metric("Balance score", "higher",
-        "Harmonic mean of the gained share and the kept share; 0 if nothing was gained or nothing kept."),
+        "Harmonic mean of the gained share and the kept share; 0 if nothing was gained or nothing kept.",
+        needs_base=True),
 }
 # fmt: on
 
