@@ -86,6 +86,16 @@ def test_an_own_model_and_own_data(tmp_path: Path) -> None:
     assert pictures(book) == 1
 
 
+@pytest.mark.skipif(not os.environ.get("TRUETUNE_LONG"), reason="ten minutes, and 93 MB: TRUETUNE_LONG=1")
+def test_a_real_model_from_base_to_verdict(tmp_path: Path) -> None:
+    words = "data.taught=16 data.known_test=16 data.neighbour=8 trainer.max_epochs=1"
+    book = executed(NOTEBOOKS[3], tmp_path, TRUETUNE_WORDS=words)
+    said = printed(book)
+    assert "own words: " in said
+    assert "lost/form" in said
+    assert pictures(book) == 1
+
+
 def test_without_a_run_the_notebook_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(Exception, match="run `truetune` first, or name the folder of your runs"):
         executed(NOTEBOOKS[0], tmp_path)
