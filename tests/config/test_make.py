@@ -86,7 +86,7 @@ def test_the_defaults_pass(config):
         ("trainer.accelerator", "cuba", "trainer.accelerator=cuba: should be 'auto', 'cpu', "),
         ("trainer.devices", 0, "trainer.devices=0: "),
         ("trainer.devices", [], "trainer.devices=[]: "),
-        ("trainer.precision", "8-true", "trainer.precision=8-true: should be '32-true', "),
+        ("trainer.precision", "8-true", "trainer.precision=8-true: should be 'auto', '32-true', "),
         ("trainer.deterministic", "yes", "trainer.deterministic=yes: "),
         ("trainer._target_", "torch.nn.Linear", "should be 'lightning.pytorch.Trainer'"),
         ("run.threads", 0, "should be greater than or equal to 1"),
