@@ -9,7 +9,7 @@ import weakref
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import chain, islice
+from itertools import chain, groupby, islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,7 +18,7 @@ from truetune.records.disk import writing
 T = TypeVar("T")
 # Rows, at about a kilobyte each. Fewer stay in a list: importing what writes Arrow takes longer than reading them.
 IN_MEMORY = 20_000
-AT_ONCE = 100  # rows written or read together; few, for a row may be 16 MB long
+AT_ONCE = 100  # rows of a block, written and read together; few, for a row may be 16 MB long
 HASHES = 2**14
 
 
@@ -32,37 +32,59 @@ def gathered(rows: Iterable[T], columns: Mapping[str, Any], make: Callable[[dict
     if len(few) < IN_MEMORY:
         return few
 
-    import datasets
-    from datasets.exceptions import DatasetGenerationError
+    import pyarrow as pa
 
-    def feature(kind: Any) -> Any:
-        return [feature(kind[0])] if isinstance(kind, list) else datasets.Value(kind)
-
-    def values() -> Iterator[dict[str, Any]]:
-        for row in chain(few, rows):
-            yield {name: getattr(row, name) for name in columns}
-
-    datasets.disable_progress_bars()
-    folder = tempfile.mkdtemp(prefix="truetune-rows-")
-    features: Any = datasets.Features({name: feature(kind) for name, kind in columns.items()})
-    with writing(Path(tempfile.gettempdir()) / "rows"):
-        try:
-            # The name of the folder as the fingerprint: otherwise the rows would be hashed first.
-            table: Any = datasets.Dataset.from_generator(
-                values, features, folder, fingerprint=Path(folder).name, writer_batch_size=AT_ONCE
-            )
-        except DatasetGenerationError as error:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise error.__cause__ or error from None
-    table.set_format("arrow")
-    weakref.finalize(table, _remove, folder, os.getpid())
-    return ArrowRows(table, make, array("I", range(len(table))))
+    schema = pa.schema([(name, _arrow_type(kind)) for name, kind in columns.items()])
+    path, everything, count = Path(tempfile.mkdtemp(prefix="truetune-rows-")) / "rows.arrow", chain(few, rows), 0
+    try:
+        with writing(path.parent.parent / "rows"), path.open("wb") as file, pa.ipc.new_file(file, schema) as writer:
+            while block := list(islice(everything, AT_ONCE)):
+                values = {name: [getattr(row, name) for row in block] for name in columns}
+                writer.write(pa.RecordBatch.from_pydict(values, schema=schema))
+                count += len(block)
+    except BaseException:
+        shutil.rmtree(path.parent, ignore_errors=True)
+        raise
+    table = Table(path)
+    weakref.finalize(table, _remove, path.parent, os.getpid())
+    return ArrowRows(table, make, array("I", range(count)))
 
 
-def _remove(folder: str, process: int) -> None:
+def _arrow_type(kind: Any) -> Any:
+    import pyarrow as pa
+
+    return pa.list_(_arrow_type(kind[0])) if isinstance(kind, list) else pa.type_for_alias(kind)
+
+
+def _remove(folder: Path, process: int) -> None:
     """A forked worker has the table too, and must not take it from the others."""
     if process == os.getpid():
         shutil.rmtree(folder, ignore_errors=True)
+
+
+class Table:
+    """A mapped Arrow file of blocks of AT_ONCE rows. Another process opens it anew by its path."""
+
+    def __init__(self, path: Path) -> None:
+        import pyarrow as pa
+
+        self.path = path
+        self._file = pa.ipc.open_file(pa.memory_map(str(path)))
+        self._block = self._file.get_batch(0).num_rows
+
+    def __reduce__(self) -> tuple[type[Table], tuple[Path]]:
+        return Table, (self.path,)
+
+    def rows(self, places: Sequence[int]) -> Iterator[dict[str, Any]]:
+        """The rows at those places, in their order; a run of neighbours is read together."""
+        for number, run in groupby(places, key=lambda place: place // self._block):
+            of_block = [place % self._block for place in run]
+            block = self._file.get_batch(number)
+            if of_block == list(range(of_block[0], of_block[0] + len(of_block))):
+                block = block.slice(of_block[0], len(of_block))
+            else:
+                block = block.take(of_block)
+            yield from block.to_pylist()
 
 
 class ArrowRows(Sequence[T]):
@@ -71,23 +93,19 @@ class ArrowRows(Sequence[T]):
     Worker processes map the same file.
     """
 
-    def __init__(self, table: Any, make: Callable[[dict[str, Any]], T], order: array[int]) -> None:
+    def __init__(self, table: Table, make: Callable[[dict[str, Any]], T], order: array[int]) -> None:
         self.table, self.make, self.order = table, make, order
 
     def __len__(self) -> int:
         return len(self.order)
 
     def __getitem__(self, index: Any) -> Any:
-        if not isinstance(index, slice):
-            return self.make(self.table[self.order[index]].to_pylist()[0])
-        places = self.order[index]
-        starts = range(0, len(places), AT_ONCE)
-        tables = (self.table[places[start : start + AT_ONCE].tolist()] for start in starts)
-        return [self.make(row) for table in tables for row in table.to_pylist()]
+        places = self.order[index] if isinstance(index, slice) else [self.order[index]]
+        rows = [self.make(row) for row in self.table.rows(places)]
+        return rows if isinstance(index, slice) else rows[0]
 
     def __iter__(self) -> Iterator[T]:
-        for start in range(0, len(self), AT_ONCE):
-            yield from self[start : start + AT_ONCE]
+        return map(self.make, self.table.rows(self.order))
 
 
 def chosen(rows: Sequence[T], places: Iterable[int]) -> Sequence[T]:
