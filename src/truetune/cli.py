@@ -144,8 +144,10 @@ def compare() -> None:
     words: list[str] = parser.parse_args().words
     outs = [word.removeprefix("out=") for word in words if word.startswith("out=")]
     logs = [Path(word) for word in words if not word.startswith("out=")]
-    if len(logs) != 2 or len(outs) > 1 or outs == [""]:
+    if len(logs) != 2:
         parser.error(f"two logs are compared, found {len(logs)}")
+    if len(outs) > 1 or "" in outs:
+        parser.error("out= names no folder" if "" in outs else "out is named twice")
     from truetune.commands.compare import compare
 
     print(compare(logs[0], logs[1], Path(outs[0]) if outs else None).absolute())

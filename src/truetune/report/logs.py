@@ -77,7 +77,8 @@ def _of_task(task: Task) -> Iterator[Comparison]:
         pairs = [pair for pair in task.pairs if name in pair.first.values and name in pair.second.values]
         if not pairs:
             continue
-        before, after = ([pair[side].values[name] for pair in pairs] for side in (1, 2))
+        before = [pair.first.values[name] for pair in pairs]
+        after = [pair.second.values[name] for pair in pairs]
         is_binary = {*before, *after} <= {0.0, 1.0}
         names = [pair.document for pair in pairs]
         direction = _direction(task, name, is_binary)
