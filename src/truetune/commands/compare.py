@@ -8,9 +8,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from truetune.data.logs.log import FILES
-from truetune.data.logs.pair import tasks
-from truetune.data.logs.read import read_logs
+from truetune.data.eval_logs.log import FILES
+from truetune.data.eval_logs.pair import tasks
+from truetune.data.eval_logs.read import read_logs
 from truetune.errors import UserError
 from truetune.report import logs_page
 from truetune.report.logs import comparisons, print_comparisons

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from truetune.data.logs.pair import Pair, Task
+from truetune.data.eval_logs.pair import Pair, Task
 from truetune.errors import UserError
 from truetune.report.summary import Change, MetricRow, change, number, p_value, print_rows
 from truetune.scoring.item import Item

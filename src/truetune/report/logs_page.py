@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from truetune import __version__
-from truetune.data.logs.log import Log
-from truetune.data.logs.pair import Task
+from truetune.data.eval_logs.log import Log
+from truetune.data.eval_logs.pair import Task
 from truetune.records.files import replacing, write_atomic
 from truetune.records.run_folder import REPORT
 from truetune.report.logs import Comparison, flips, items, verdict

@@ -6,8 +6,8 @@ import math
 import pytest
 from log_files import answer_row, choice_row, inspect_log, inspect_sample, lm_eval_log
 
-from truetune.data.logs.pair import tasks
-from truetune.data.logs.read import read_logs
+from truetune.data.eval_logs.pair import tasks
+from truetune.data.eval_logs.read import read_logs
 from truetune.errors import UserError
 
 
