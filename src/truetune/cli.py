@@ -135,6 +135,25 @@ def export() -> None:
 
 
 @_guarded
+def compare() -> None:
+    """`truetune-compare`: the per-sample logs that other tools wrote of two models."""
+    description = "Compare two models by the logs that lm_eval --log_samples or inspect_ai wrote of them, item by item."
+    usage, out = "truetune-compare A B [out=DIR]", "out=DIR names a new folder for the page (logs/compare/DATE_TIME)"
+    parser = _Parser(prog="truetune-compare", description=description, usage=usage, epilog=out)
+    parser.add_argument("words", nargs="+", metavar="A B", help="a log of each model, or a folder of its logs")
+    words: list[str] = parser.parse_args().words
+    outs = [word.removeprefix("out=") for word in words if word.startswith("out=")]
+    logs = [Path(word) for word in words if not word.startswith("out=")]
+    if len(logs) != 2:
+        parser.error(f"two logs are compared, found {len(logs)}")
+    if len(outs) > 1 or "" in outs:
+        parser.error("out= names no folder" if "" in outs else "out is named twice")
+    from truetune.commands.compare import compare
+
+    print(compare(logs[0], logs[1], Path(outs[0]) if outs else None).absolute())
+
+
+@_guarded
 def chat() -> None:
     """`truetune-chat`: a run's base and tuned model, asked the same."""
     parser = _Parser(prog="truetune-chat", description="Ask a run's base and its tuned model the same, side by side.")

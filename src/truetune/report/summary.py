@@ -1,7 +1,7 @@
 """Base, tuned and difference of every metric: the rows that the page, the model card and the terminal share."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from truetune.records.record import metrics_from_json
@@ -107,7 +107,26 @@ def too_few(rows: Sequence[MetricRow]) -> str:
 
 
 def print_table(record: Mapping[str, Any], console: "Console") -> None:
-    """The same rows in a terminal; below 120 columns only the difference has room for its interval."""
+    """The same rows in a terminal."""
+    table_rows = rows(record)
+    apart = [row for row in table_rows if row.metric.startswith(ELSEWHERE)]
+    parts = {"": table_rows}
+    if apart:
+        parts = {"On your rows": [row for row in table_rows if row not in apart], "Elsewhere": apart}
+    print_rows(parts, console, ("base", "tuned") if record["base"] else (), too_few(table_rows))
+
+
+def print_rows(
+    parts: Mapping[str, Sequence[MetricRow]],
+    console: "Console",
+    compared: Sequence[str],
+    remark: str = "",
+    more: Mapping[str, Callable[[MetricRow], str]] | None = None,
+) -> None:
+    """Rows below the headings of their parts, with the names of the two that are compared, or the value alone.
+
+    Below 120 columns only the difference has room for its interval. `more` are cells beside the difference.
+    """
     from rich.table import Table
     from rich.text import Text
 
@@ -117,22 +136,20 @@ def print_table(record: Mapping[str, Any], console: "Console") -> None:
         ends = interval(estimate, 2, signed=signed, between=" ") if with_interval else ""
         return number(estimate.value, 2, signed=signed) + (f" [{ends}]" if ends else "")
 
-    wide, compared = console.width >= 120, bool(record["base"])
-    caption = f"95 % intervals in brackets.{too_few(rows(record))}"
-    table = Table(box=None, padding=(0, 2 if wide else 1, 0, 0), caption=caption)
+    wide, more = console.width >= 120, more or {}
+    table = Table(box=None, padding=(0, 2 if wide else 1, 0, 0), caption=f"95 % intervals in brackets.{remark}")
     table.add_column("")
-    for heading in ("base", "tuned", "difference", "n") if compared else ("value", "n"):
+    for heading in (*compared, "difference", *more, "n") if compared else ("value", "n"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
     styles: dict[Change, str] = {"better": "green", "worse": "red"}
-    table_rows = rows(record)
-    apart = [row for row in table_rows if row.metric.startswith(ELSEWHERE)]
-    for row in [*(row for row in table_rows if row not in apart), *apart]:
-        if apart and row in (table_rows[0], apart[0]):
-            table.add_row(Text("Elsewhere" if row == apart[0] else "On your rows", style="bold"))
-        judged, measured = change(row), row.tuned or row.base
-        cells = [cell(row.base, wide), cell(row.tuned, wide or not compared), cell(row.difference, signed=True)]
-        cells = [row.label, *(cells if compared else cells[1:2]), f"{measured.n:,}" if measured else ""]
-        word = Text("unclear" if judged == "no clear change" else judged, style=styles.get(judged, ""))
-        table.add_row(*map(Text, cells), word)  # Text: brackets are no markup
+    for heading, part in parts.items():
+        if heading and part:
+            table.add_row(Text(heading, style="bold"))
+        for row in part:
+            judged, measured = change(row), row.tuned or row.base
+            cells = [cell(row.base, wide), cell(row.tuned, wide or not compared), cell(row.difference, signed=True)]
+            cells = [*cells, *(show(row) for show in more.values())] if compared else cells[1:2]
+            word = Text("unclear" if judged == "no clear change" else judged, style=styles.get(judged, ""))
+            table.add_row(*map(Text, [row.label, *cells, f"{measured.n:,}" if measured else ""]), word)
     console.print(table)

@@ -12,6 +12,8 @@ from truetune.scoring.estimates import (
     Estimate,
     Floats,
     gap_of_ratios,
+    paired_difference,
+    rate,
     ratio_difference,
     standard_error,
     sum_by_cluster,
@@ -86,6 +88,29 @@ def delta(base: Measurement, final: Measurement) -> dict[str, Estimate]:
                     difference = replace(of_items, value=difference.value)
             differences[name] = difference
     return differences
+
+
+def of_values(
+    before: Sequence[float], after: Sequence[float], names: Sequence[str]
+) -> tuple[Estimate, Estimate, Estimate]:
+    """Two means over the same items, whose clusters are `names`, and their difference with its p.
+
+    It is McNemar's where every value is 0 or 1, else that of swapping the two at random. Means that lie outside
+    [0, 1] get a bootstrap's interval, for they are no shares.
+    """
+    rng, first, second = np.random.default_rng(0), np.asarray(before, float), np.asarray(after, float)
+    values, zeros = np.concatenate([first, second]), np.zeros(len(first))
+    difference = paired_difference(before, after, names, rng)
+    if np.isin(values, (0, 1)).all():
+        p = flips_p(first, second, names)
+    else:
+        ones = np.ones(len(first))
+        p = swapped_p((first, ones), (second, ones), names, rng)
+    if values.min() >= 0 and values.max() <= 1:
+        means = [rate(before, names), rate(after, names)]
+    else:
+        means = [paired_difference(zeros.tolist(), side, names, rng) for side in (before, after)]
+    return means[0], means[1], replace(difference, p=p)
 
 
 def _difference_of_items(name: str, base: Sequence[Item], final: Sequence[Item]) -> Estimate | None:

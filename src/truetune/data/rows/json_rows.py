@@ -37,7 +37,7 @@ def lines(path: Path, reading: Reading) -> Iterator[Record]:
                 return
             source = f"{path}:{number}"
             if len(raw) <= MAX_LINE_BYTES:
-                yield Record(number, source, _line(raw, source, offset))
+                yield Record(number, source, _line(raw, source, offset, reading.constants))
             else:
                 content = BadRow(source, f"the line is over {MAX_LINE_BYTES} bytes; split the row into shorter ones")
                 yield Record(number, source, content)
@@ -47,14 +47,14 @@ def lines(path: Path, reading: Reading) -> Iterator[Record]:
             offset += len(raw)
 
 
-def _line(raw: bytes, source: str, offset: int) -> JsonObject | BadRow | None:
+def _line(raw: bytes, source: str, offset: int, constants: bool) -> JsonObject | BadRow | None:
     if offset == 0 and raw.startswith(BYTE_ORDER_MARK):
         raw, offset = raw[len(BYTE_ORDER_MARK) :], len(BYTE_ORDER_MARK)
     if not raw.strip():
         return None
     cut = "" if raw.endswith(b"\n") else "last line incomplete (is the file still being written?): "
     try:
-        value = _decode(raw.decode().rstrip("\r\n"))  # the decoder would count the line end as a line
+        value = _decode(raw.decode().rstrip("\r\n"), constants)  # the decoder would count the line end as a line
     except UnicodeDecodeError as error:
         return BadRow(source, (cut if error.reason == "unexpected end of data" else "") + not_utf8(error, offset))
     except json.JSONDecodeError as error:
@@ -78,12 +78,26 @@ def array(path: Path, reading: Reading) -> Iterator[Record]:
             yield from lines(path, reading)
             return
         hint = "; write an array, or one object per line" if error.msg == "Extra data" else ""
-        raise UserError(f"{path}:{error.lineno}:{error.colno}: malformed JSON: {error.msg}{hint}") from None
+        raise _malformed(str(path), error, hint) from None
     except ValueError as error:
         raise UserError(f"{path}: {error}") from None
     for number, element in enumerate(_elements(value, path, reading), start=1):
         source = f"{path}:row {number}"
         yield Record(number, source, _object(element, source))
+
+
+def whole(text: str, source: str) -> object:
+    """A text that is one value, with the constants that other tools write (NaN)."""
+    try:
+        return _decode(text, constants=True)
+    except json.JSONDecodeError as error:
+        raise _malformed(source, error) from None
+    except ValueError as error:
+        raise UserError(f"{source}: {error}") from None
+
+
+def _malformed(source: str, error: json.JSONDecodeError, hint: str = "") -> UserError:
+    return UserError(f"{source}:{error.lineno}:{error.colno}: malformed JSON: {error.msg}{hint}")
 
 
 def _elements(value: object, path: Path, reading: Reading) -> list[object]:
@@ -120,8 +134,11 @@ def _object(value: object, source: str) -> JsonObject | BadRow:
     return row
 
 
-def _decode(text: str) -> object:
-    """Stricter than the JSON module, which keeps the last of two equal keys, takes NaN, and says nothing of either."""
+def _decode(text: str, constants: bool = False) -> object:
+    """Stricter than the JSON module, which keeps the last of two equal keys, takes NaN, and says nothing of either.
+
+    With `constants` NaN and Infinity are taken here, too.
+    """
 
     def unique(pairs: list[tuple[str, object]]) -> JsonObject:
         row = dict(pairs)
@@ -131,10 +148,12 @@ def _decode(text: str) -> object:
             raise ValueError(f"field {named([twice])} occurs twice in one object; keep one of them")
         return row
 
-    def no_constant(constant: str) -> object:
+    def constant_of(constant: str) -> object:
+        if constants:
+            return float(constant)
         raise ValueError(f"{constant} is not JSON; write null or a number")
 
     try:
-        return json.loads(text, object_pairs_hook=unique, parse_constant=no_constant, parse_float=Number)
+        return json.loads(text, object_pairs_hook=unique, parse_constant=constant_of, parse_float=Number)
     except RecursionError:
         raise ValueError(TOO_DEEP) from None

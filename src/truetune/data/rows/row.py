@@ -47,6 +47,7 @@ class Reading:
     forms: dict[str, None] = field(default_factory=dict)
     unused: dict[str, None] = field(default_factory=dict)  # fields to which others give a meaning
     nulls: int = 0  # left out of lists of answers
+    constants: bool = False  # NaN and Infinity are read as numbers: other tools write them
 
     def choose(self, names: Iterable[str], path: Path) -> str:
         names = list(names)

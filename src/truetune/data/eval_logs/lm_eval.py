@@ -1,0 +1,157 @@
+"""lm-evaluation-harness: what `lm_eval --log_samples` writes, one JSON object for a document and a filter."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from itertools import count, takewhile
+from pathlib import Path
+from typing import Any
+
+from truetune.data.eval_logs.log import FILES, Log, Sample, digest, text_of
+from truetune.data.rows.json_rows import lines
+from truetune.data.rows.row import BadRow, Reading, named
+from truetune.errors import UserError
+
+NAME = re.compile(r"samples_(?P<task>.+)_(?P<date>\d{4}-\d\d-\d\dT[\d.-]+)$")
+NOT_METRICS = {
+    *("doc_id", "doc", "target", "arguments", "resps", "filtered_resps", "filter", "metrics"),
+    *("doc_hash", "prompt_hash", "target_hash"),
+}
+ABOUT = ("num_fewshot", "doc_to_text", "doc_to_choice", "description", "fewshot_delimiter", "target_delimiter")
+
+
+def read(path: Path) -> Log:
+    """Raises UserError with file and line for what is no such log, or only half of one."""
+    name = NAME.match(path.stem)
+    log = Log(name["task"] if name else path.stem.removeprefix("samples_"), path, path.absolute().parent.name)
+    if name:
+        _add_results(log, path.with_name(f"results_{name['date']}.json"))
+    for record in lines(path, Reading(constants=True)):
+        if isinstance(record.content, BadRow):
+            raise UserError(f"{record.content}; {FILES}")
+        if record.content is not None:
+            try:
+                log.samples.append(_sample(record.content, record.source, log))
+            except (AttributeError, IndexError, KeyError, TypeError) as error:
+                raise UserError(f"{record.source}: not a sample of lm_eval ({error!r}); {FILES}") from None
+    if not log.samples:
+        raise UserError(f"{path}: the log holds no documents; {FILES}")
+    return log
+
+
+def date(path: Path) -> str:
+    """When the log was written, as its name says."""
+    name = NAME.match(path.stem)
+    return name["date"] if name else ""
+
+
+def _add_results(log: Log, path: Path) -> None:
+    """Model, versions and directions from the results that lm_eval writes beside the samples, if they are there."""
+    try:
+        results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        config = results.get("configs", {}).get(log.task, {})
+        log.model = str(results.get("model_name") or log.model)
+        log.about = {key: text_of(config[key]) for key in ABOUT if config.get(key) is not None}
+        log.about |= {"version": text_of(results.get("versions", {}).get(log.task))}
+        log.about |= {"chat template": str(results.get("chat_template_sha"))[:12]}
+        log.higher_is_better = dict(results.get("higher_is_better", {}).get(log.task, {}))
+    except (OSError, ValueError, AttributeError, TypeError):
+        return  # the samples alone are enough
+
+
+def _sample(row: dict[str, Any], source: str, log: Log) -> Sample:
+    doc, doc_hash = row.get("doc"), row.get("doc_hash")
+    if doc is None and not doc_hash:
+        raise UserError(f"{source}: no document (doc or doc_hash), found the fields {named(list(row))}; {FILES}")
+    names = row.get("metrics")
+    names = [str(name) for name in names] if isinstance(names, list) else [n for n in row if n not in NOT_METRICS]
+    its_filter = str(row.get("filter") or "none")
+    values: dict[str, float] = {}
+    for name in names:
+        value = row.get(name)
+        if isinstance(value, (bool, int, float)):
+            if math.isfinite(value):
+                values[_named(name, its_filter)] = float(value)
+        elif value is not None:
+            log.no_numbers[name] = None
+    requests = _requests(row.get("arguments"))
+    prompts = [[part for part in request if not isinstance(part, dict)] for request in requests]
+    question, target, answer, judged = _shown(row, prompts)
+    responses = row.get("resps")
+    first = responses[0] if isinstance(responses, list) and responses else ""
+    response = "" if len(requests) > 1 else _said(first)
+    return Sample(
+        document="" if doc is None else digest(doc),
+        values=values,
+        question=question,
+        target=target,
+        answer=answer,
+        response="" if response == answer else response,
+        judged={_named(name, its_filter): text for name, text in judged.items()},
+        doc_hash=str(doc_hash or ""),
+        name=str(row.get("doc_id", "")),
+        filter=its_filter,
+        prompt=digest(prompts) if requests else str(row.get("prompt_hash") or ""),
+        settings=digest([[part for part in request if isinstance(part, dict)] for request in requests]),
+    )
+
+
+def _named(metric: str, its_filter: str) -> str:
+    """As lm_eval's own tables write it."""
+    return metric if its_filter == "none" else f"{metric},{its_filter}"
+
+
+def _requests(arguments: object) -> list[list[Any]]:
+    """What the model was asked, once for each choice: {"gen_args_0": {"arg_0": ...}}, or lists in older logs."""
+    if isinstance(arguments, dict):
+        keys = takewhile(arguments.__contains__, map("gen_args_{}".format, count()))
+        of_each: list[Any] = [arguments[key] for key in keys]
+        return [list(one.values()) if isinstance(one, dict) else [one] for one in of_each]
+    if isinstance(arguments, list):
+        return [list(one) if isinstance(one, list) else [one] for one in arguments]
+    return []
+
+
+def _shown(row: dict[str, Any], prompts: Sequence[Sequence[object]]) -> tuple[str, str, str, dict[str, str]]:
+    """Question, target and answer in words; of a multiple choice the text of the choices, where a number stands."""
+    target, responses = text_of(row.get("target")), row.get("filtered_resps")
+    responses = responses if isinstance(responses, list) else [responses]
+    texts = [[text_of(part) for part in prompt] for prompt in prompts]
+    question = texts[0][0] if texts and texts[0] else text_of(row.get("doc"))
+    likelihoods = [_likelihood(response) for response in responses]
+    pairs = [text for text in texts if len(text) == 2]
+    if len(responses) < 2 or len(pairs) < len(responses) or None in likelihoods:
+        return question, target, _said(responses[0] if responses else ""), {}
+    pairs = pairs[: len(responses)]
+    if pairs[0][0].strip():  # with acc_mutual_info each choice comes a second time, without its question
+        pairs = [pair for pair in pairs if pair[0].strip()]
+    varies = 1 if len({pair[1] for pair in pairs}) > 1 else 0  # winogrande's choices stand before what is rated
+    choices = [pair[varies].strip() for pair in pairs]
+    question = pairs[0][1 - varies]
+    of_choices = [value for value in likelihoods if value is not None][: len(choices)]
+    by_length = [value / max(1, len(choice)) for value, choice in zip(of_choices, choices, strict=True)]
+    likeliest = choices[max(range(len(choices)), key=of_choices.__getitem__)]
+    per_character = choices[max(range(len(choices)), key=by_length.__getitem__)]
+    if target.isdigit() and int(target) < len(choices):
+        target = choices[int(target)]
+    return question, target, likeliest, {"acc_norm": per_character}
+
+
+def _likelihood(response: object) -> float | None:
+    """The log-likelihood of a choice, which is logged with whether it is the likeliest continuation."""
+    if not isinstance(response, list) or len(response) != 2 or str(response[1]) not in ("True", "False"):
+        return None
+    try:
+        return float(response[0])
+    except (TypeError, ValueError):
+        return None
+
+
+def _said(response: object) -> str:
+    """A text, or the texts of all repeats."""
+    if isinstance(response, list):
+        return " | ".join(_said(one) for one in response)
+    return text_of(response)

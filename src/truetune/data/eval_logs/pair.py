@@ -1,0 +1,110 @@
+"""Two models' logs of one task: the same documents side by side, and what else differs between the logs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from operator import attrgetter
+from typing import NamedTuple
+
+from truetune.data.eval_logs.log import Log, Sample
+from truetune.data.rows.row import named
+from truetune.errors import UserError
+
+Key = Callable[[Sample], str]
+HASH, TEXT = attrgetter("doc_hash"), attrgetter("document")
+
+
+class Pair(NamedTuple):
+    """One document, or one repeat of it, as A and as B answered it; `document` is what they were paired by."""
+
+    document: str
+    first: Sample
+    second: Sample
+
+
+@dataclass
+class Task:
+    """The pairs of a task; a log holds each document once for each filter."""
+
+    name: str
+    first: Log
+    second: Log
+    pairs: list[Pair] = field(default_factory=list[Pair])
+    notes: list[str] = field(default_factory=list[str])
+
+
+def tasks(first: Mapping[str, Log], second: Mapping[str, Log]) -> tuple[list[Task], list[str]]:
+    """Every task that both have, and what there is to say of the others. Raises UserError if nothing can be paired.
+
+    If each has one task they are paired whatever they are called: a file may have been renamed.
+    """
+    names = [(name, name) for name in first if name in second]
+    if not names and len(first) == len(second) == 1:
+        names = [(next(iter(first)), next(iter(second)))]
+    if not names:
+        raise UserError(f"no task is in both: A has {named(list(first))}, B has {named(list(second))}")
+    paired = [_paired(first[one], second[other]) for one, other in names]
+    notes = [note for logs in (first, second) for log in logs.values() for note in log.notes]
+    for logs, others, name in ((first, second, "A"), (second, first, "B")):
+        alone = [task for task in logs if task not in others]
+        if alone and len(names) < len(logs):
+            notes.append(f"only {name} has a log of {named(alone)}; left out")
+    if not any(task.pairs for task in paired):
+        places = f"{paired[0].first.path} and {paired[0].second.path}"
+        raise UserError(f"{places}: no document is in both; are they logs of the same task and data?")
+    return paired, [*notes, *(note for task in paired for note in task.notes)]
+
+
+def _paired(first: Log, second: Log) -> Task:
+    task = Task(first.task, first, second)
+    if first.task != second.task:
+        task.notes.append(f"the task is called {first.task} in A and {second.task} in B")
+    both = (*first.samples, *second.samples)
+    with_hash, with_text = (all(map(key, both)) for key in (HASH, TEXT))
+    if with_hash:
+        task.pairs = _pairs(first.samples, second.samples, HASH)
+    if not task.pairs and with_text:
+        task.pairs = _pairs(first.samples, second.samples, TEXT)
+        if task.pairs and any(sample.doc_hash for sample in both):
+            why = "no doc_hash is in both" if with_hash else "one log has no doc_hash"
+            task.notes.append(f"{task.name}: {why}; paired by the documents' text")
+    task.notes += _differences(task)
+    return task
+
+
+def _pairs(first: Sequence[Sample], second: Sequence[Sample], key: Key) -> list[Pair]:
+    """A document that comes several times (repeats, or equal rows) is paired in the order of the logs."""
+    others: dict[tuple[str, str], list[Sample]] = {}
+    for sample in second:
+        others.setdefault((sample.filter, key(sample)), []).append(sample)
+    for samples in others.values():
+        samples.reverse()
+    pairs: list[Pair] = []
+    for sample in first:
+        if remaining := others.get((sample.filter, key(sample))):
+            pairs.append(Pair(key(sample), sample, remaining.pop()))
+    return pairs
+
+
+def _differences(task: Task) -> list[str]:
+    """What makes a difference that is not the model's."""
+    notes: list[str] = []
+    pairs, n = task.pairs, len(task.pairs)
+    for log, name in ((task.first, "A"), (task.second, "B")):
+        if alone := len(log.samples) - n:
+            notes.append(f"{task.name}: {alone:,} of {len(log.samples):,} samples are in {name} alone; left out")
+    for what, of in (("prompts", "prompt"), ("generation settings", "settings"), ("targets", "target")):
+        if unequal := sum(getattr(pair.first, of) != getattr(pair.second, of) for pair in pairs):
+            notes.append(f"{task.name}: the {what} differ between A and B in {unequal:,} of {n:,} samples")
+    one, other = task.first.about, task.second.about
+    for key in one.keys() & other.keys() if one and other else ():
+        if one[key] != other[key]:
+            notes.append(f"{task.name}: {key} is {_short(one[key])} in A and {_short(other[key])} in B")
+    for name in {**task.first.no_numbers, **task.second.no_numbers}:
+        notes.append(f"{task.name}: {name} is no number for each document; left out")
+    return notes
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,45 @@
+"""A log, or a folder of logs, to one log for each task."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from truetune.data.eval_logs import inspect_eval, lm_eval
+from truetune.data.eval_logs.log import FILES, Log
+from truetune.data.rows.row import named
+from truetune.errors import UserError
+
+OF_INSPECT = re.compile(r"\d{4}-\d\d-\d\dT.+\.(json|eval)")  # as it names its logs
+
+
+def read_logs(place: Path) -> dict[str, Log]:
+    """By task; of several logs of one task and model the newest. Raises UserError if there is none."""
+    if not place.is_dir():
+        log = _reader(place)(place)
+        return {log.task: log}
+    files = [path for path in sorted(place.rglob("*")) if _is_log(path)]
+    if not files:
+        raise UserError(f"{place}: the folder holds no logs; {FILES}")
+    logs: dict[str, Log] = {}
+    for path in sorted(files, key=lambda path: lm_eval.date(path) or path.name):  # the newest last
+        log = _reader(path)(path)
+        earlier = logs.get(log.task)
+        if earlier and earlier.model != log.model:
+            models = named([earlier.model, log.model])
+            raise UserError(f"{place}: holds logs of several models ({models}) for {log.task}; name one of them")
+        if earlier:
+            log.notes.append(f"{log.task}: {place} holds several logs; the newest is read, {path.name}")
+        logs[log.task] = log
+    return logs
+
+
+def _is_log(path: Path) -> bool:
+    return path.is_file() and (
+        (path.name.startswith("samples_") and path.suffix == ".jsonl") or bool(OF_INSPECT.fullmatch(path.name))
+    )
+
+
+def _reader(path: Path) -> Callable[[Path], Log]:
+    return inspect_eval.read if path.suffix in (".json", ".eval") else lm_eval.read
