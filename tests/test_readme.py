@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 from itertools import chain
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +12,8 @@ import torch
 from command_line import CONF, checked, keys_of_conf
 from test_structure import ORDER, PACKAGE
 
+from truetune.commands import launch
+from truetune.commands.several import expanded
 from truetune.config import compose
 from truetune.records import record
 from truetune.scoring.item import Item
@@ -87,6 +90,11 @@ def test_every_command_can_be_typed(line, tmp_path, monkeypatch):
     if command not in ("truetune", "truetune-measure"):
         options = [word for word in words if word.startswith("-")]
         assert [word for word in options if f'"{word}"' not in (PACKAGE / "cli.py").read_text(encoding="utf-8")] == []
+    elif "models=" in line or "-m model.name_or_path=" in line:
+        for name in ("A", "B", "C", "BASE", "out/checkpoint-2", "out/checkpoint-10"):
+            shutil.copytree(ROOT / "tests" / "old_runs" / "base", tmp_path / name)
+        (tmp_path / "FILE").write_text('{"question": "Who leads it?", "answers": ["Ann"]}\n')
+        launch.checked(expanded(words), "measure")
     elif any(word in line for word in STAND_FOR_SOMETHING):
         arguments = compose.parse(words)
         compose.compose(CONF, arguments.overrides, arguments, "measure" if command.endswith("measure") else "train")

@@ -73,8 +73,8 @@ def train() -> None:
     if started_by_rank_0(arguments.overrides):
         launch("train")
     elif folder := resume.sweep_folder(arguments):
-        if not sweep.resumed(folder, sweep.to_stderr).finish(sweep.to_stderr):
-            raise SystemExit(1)
+        if code := sweep.resumed(folder, sweep.to_stderr).finish(sweep.to_stderr):
+            raise SystemExit(code)
     else:
         sys.argv[1:] = with_data(resume.expanded(sys.argv[1:], arguments), "train")
         with tempfile.TemporaryDirectory(prefix="truetune.") if rank() else nullcontext() as aside:
@@ -89,15 +89,17 @@ def train() -> None:
 
 @_guarded
 def measure() -> None:
-    """`truetune-measure`: any model and, with a baseline, what it gained and lost against it."""
+    """`truetune-measure`: any model, or several, and what each gained and lost against a baseline."""
+    from truetune.commands import several
     from truetune.config import compose
     from truetune.records import versions
 
     versions.check()
-    sys.argv[1:] = with_data(sys.argv[1:], "measure")
+    sys.argv[1:] = several.expanded(with_data(sys.argv[1:], "measure"))
     if compose.is_sweep(compose.parse(sys.argv[1:])):
-        raise UserError("truetune-measure measures one model at a time; call it once for each, without -m")
-    launch("measure")
+        launch_sweep("measure")
+    else:
+        launch("measure")
 
 
 @_guarded

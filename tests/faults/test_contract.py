@@ -183,7 +183,7 @@ CASES = [
     # the other commands
     ("truetune-report", ["x" * 300], ["xxx: the name is too long"]),
     ("truetune-measure", [], ["model.name_or_path has no value"]),
-    ("truetune-measure", ["-m", "seed=0,1"], ["one model at a time"]),
+    ("truetune-measure", ["-m", "seed=0,1"], ["seed=0,1: models are compared on the same questions"]),
     ("truetune-measure", ["model.name_or_path=./missing"], ["model.name_or_path=./missing: no such folder"]),
     ("truetune-measure", ["optimizer.lr=1"], ["optimizer.lr: no such key (truetune-measure --cfg job"]),
     (

@@ -37,7 +37,8 @@ class ProcessLauncher(Launcher):
         from truetune.commands.sweep import Sweep
 
         task: Any = task_function  # a SweepTask
-        task.sweep = self.sweep = Sweep(Path(str(config.hydra.sweep.dir)), self.n_jobs, hidden=task.hidden)
+        folder = Path(str(config.hydra.sweep.dir))
+        task.sweep = self.sweep = Sweep(folder, self.n_jobs, hidden=task.hidden, command=task.command)
         self.config = config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:

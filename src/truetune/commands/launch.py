@@ -96,24 +96,24 @@ def check_folder(cfg: DictConfig, overrides: Sequence[str]) -> None:
         raise UserError(f"{parent.absolute()}: cannot write there ({reason}); choose another paths.log_dir") from None
 
 
-def launch_sweep() -> None:
-    """Exit code 1 unless every job finished. What a sweeper raises (no run of a search has ended) is the last line."""
+def launch_sweep(command: Command = "train") -> None:
+    """Exit code 0 only if every job finished. What a sweeper raises (no run of a search has ended) is the last line."""
     traceback = FULL_ERROR in os.environ
-    task = SweepTask(_job, hidden=frozenset() if traceback else frozenset([FULL_ERROR]))
+    task = SweepTask(_job, hidden=frozenset() if traceback else frozenset([FULL_ERROR]), command=command)
     problem: Exception | None = None
     try:
-        launch("train", task)
+        launch(command, task)
     except EXPECTED:
         raise
     except Exception as error:
         if traceback:
             raise
         problem = error
-    complete = task.sweep is None or task.sweep.finish(to_stderr)
+    code = task.sweep.finish(to_stderr) if task.sweep else 0
     if problem is not None:
         print(f"error: {in_one_line(problem).removeprefix('error: ')}", file=sys.stderr)
-    if problem is not None or not complete:
-        raise SystemExit(1)
+    if problem is not None or code:
+        raise SystemExit(1 if problem is not None else code)
 
 
 def _job(cfg: DictConfig, prepared: Prepared | None = None) -> None:

@@ -13,14 +13,21 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from truetune.errors import SWEEP_JOB, Say, UserError, first_line
+from truetune.errors import SWEEP_JOB, GateBroken, GateUndecided, Say, UserError, first_line
 from truetune.records.files import LOCK, in_use, owned, write_atomic
 from truetune.records.run_folder import LAST, LOG, RECORD, TABLE, go_to_origin, hydra_setting, record_if_any, status
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+    from truetune.config.checks import Command
+
 FULL_ERROR = "HYDRA_FULL_ERROR"
+GATED = (GateBroken.exit_code, GateUndecided.exit_code)  # all was measured
+STARTS: dict[Command, list[str]] = {
+    "train": ["-m", "truetune"],
+    "measure": ["-c", "import sys; from truetune.cli import measure; sys.argv[0] = 'truetune-measure'; measure()"],
+}
 
 
 @dataclass
@@ -32,6 +39,7 @@ class SweepJob:
     status: str = "waiting"
     error: str = ""
     seconds: float = 0.0
+    code: int = 0  # with which it ended
 
 
 @dataclass
@@ -42,6 +50,7 @@ class Sweep:
     n_jobs: int = 1
     jobs: list[SweepJob] = field(default_factory=list)
     hidden: frozenset[str] = frozenset()  # variables of this process that its jobs do not inherit
+    command: Command = "train"
 
     def run(self, overrides: Sequence[Sequence[str]], first: int, say: Say) -> None:
         """A failing job never stops the others; an interrupt stops all, children first."""
@@ -67,7 +76,7 @@ class Sweep:
                 raise UserError(f"{self.folder}: job {job.number} of the killed sweep still runs; wait for it to end")
         say(f"{len(self.jobs) - len(waiting)} of {len(self.jobs)} jobs have finished; the others go on")
         for job in waiting:
-            job.status, job.error = "waiting", ""
+            job.status, job.error, job.code = "waiting", "", 0
         self._work(waiting, say)
 
     def _work(self, waiting: list[SweepJob], say: Say) -> None:
@@ -115,7 +124,7 @@ class Sweep:
         self._write()
         with (folder / LOG).open("ab" if words[0].startswith("resume=") else "wb") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "truetune", *words],
+                [sys.executable, *STARTS[self.command], *words],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -125,7 +134,7 @@ class Sweep:
     def _end(self, job: SweepJob, code: int, seconds: float) -> str:
         """Notes down how a job ended; returns it in words."""
         log = self.folder / str(job.number) / LOG
-        job.seconds = round(seconds, 1)
+        job.seconds, job.code = round(seconds, 1), code
         job.status = "finished" if code == 0 else "failed"
         if code != 0:
             job.error = f"exit code {code}: {last_error(log)}"
@@ -134,21 +143,31 @@ class Sweep:
 
     def _write(self) -> None:
         rows: list[dict[str, Any]] = [asdict(job) for job in self.jobs]
-        write_atomic(self.folder / TABLE, json.dumps({"jobs": rows}, indent=1))
+        write_atomic(self.folder / TABLE, json.dumps({"command": self.command, "jobs": rows}, indent=1))
 
-    def finish(self, say: Say) -> bool:
-        """The frontier report, and every failure once more. Returns whether every job finished."""
-        from truetune.report import sweep_page
+    def finish(self, say: Say) -> int:
+        """The frontier report, and every failure once more. Returns the exit code: of jobs that the gate alone did not
+        let through the worst of theirs, and 1 if any other did not finish.
+        """
+        from rich.console import Console
+
+        from truetune.report import models_page, sweep_page
 
         failed = [job for job in self.jobs if job.status != "finished"]
         for job in failed:
             say(f"failed: job {job.number} ({self.varied(job)}): {job.error}")
-        say(f"{len(self.jobs) - len(failed)} of {len(self.jobs)} jobs finished")
-        if len(failed) < len(self.jobs):
+        gated = [job for job in failed if job.code in GATED]
+        ended = len(self.jobs) - len(failed) + len(gated)
+        held = f", {len(gated)} of them not let through by the gate" if gated else ""
+        say(f"{ended} of {len(self.jobs)} jobs finished{held}")
+        if ended:
             page = sweep_page.render(self.folder)
             say(f"table: {page.with_name('sweep.csv').absolute()}")
             say(f"frontier: {page.absolute()}")
-        return not failed
+            models_page.print_models(self.folder, Console())
+        if len(failed) > len(gated):
+            return 1
+        return min((job.code for job in self.jobs if job.code in GATED), default=0)
 
 
 @dataclass
@@ -161,6 +180,7 @@ class SweepTask:
 
     call: Callable[[DictConfig], None]
     hidden: frozenset[str]
+    command: Command = "train"
     sweep: Sweep | None = None
 
     def __call__(self, cfg: DictConfig) -> None:
@@ -170,8 +190,8 @@ class SweepTask:
 def resumed(folder: Path, say: Say) -> Sweep:
     """`truetune resume=SWEEP_DIR`, run from the folder that the sweep was typed in. Raises UserError."""
     try:
-        rows = json.loads((folder / TABLE).read_text(encoding="utf-8"))["jobs"]
-        jobs = [SweepJob(**row) for row in rows]
+        table = json.loads((folder / TABLE).read_text(encoding="utf-8"))
+        jobs = [SweepJob(**row) for row in table["jobs"]]
         n_jobs = int(hydra_setting(folder, "launcher.n_jobs") or 1)
         trials = int(hydra_setting(folder, "sweeper.n_trials") or 0)
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -182,14 +202,18 @@ def resumed(folder: Path, say: Say) -> Sweep:
             "others is typed again with hydra.sweeper.storage=sqlite:///study.db"
         )
     go_to_origin(folder)
-    sweep = Sweep(folder, n_jobs, jobs)
+    sweep = Sweep(folder, n_jobs, jobs, command=table.get("command", "train"))
     sweep.again(say)
     return sweep
 
 
 def quoted(folder: Path) -> str:
     """Hydra's grammar: a path may hold spaces, commas or quotes."""
-    return "'" + str(folder.absolute()).replace("\\", "\\\\").replace("'", "\\'") + "'"
+    return escaped(str(folder.absolute()))
+
+
+def escaped(text: str) -> str:
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def last_error(log: Path) -> str:

@@ -88,7 +88,7 @@ def check(
     read_data.cache_clear()  # files may have changed since they were read
     prepared: Prepared | None = None
     jobs, drawn = _jobs(arguments, conf)
-    for overrides in jobs[:MOST_JOBS_CHECKED]:
+    for overrides in jobs if command == "measure" else jobs[:MOST_JOBS_CHECKED]:
         cfg = compose(conf, overrides, arguments, command)
         check_hydra(cfg, overrides)
         if drawn and str(cfg.hydra.sweeper._target_).endswith(".BasicSweeper"):

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from truetune.records.files import write_atomic
+from truetune.report import models_page
 from truetune.report.against import adjusted, columns, compared, pooled
 from truetune.report.charts import Point, scatter_chart
 from truetune.report.drift import drift_chart
 from truetune.report.page import write_page
+from truetune.report.several import are_models
 from truetune.report.summary import number
 from truetune.report.sweeps import (
     FEWEST_SEEDS,
@@ -28,14 +30,18 @@ from truetune.report.sweeps import (
 )
 from truetune.scoring.balance import non_dominated
 
+PAGE = "frontier.html"
+
 
 def render(sweep_dir: Path) -> Path:
     """Writes sweep.csv and frontier.html in the sweep's folder and says where the page is."""
     runs = read_sweep(sweep_dir)
     sheet = io.StringIO()
-    lines = zip(tabulated(runs), columns(runs), strict=True)
-    csv.writer(sheet, lineterminator="\n").writerows([*line, *more] for line, more in lines)
+    lines = zip(tabulated(runs), columns(runs), models_page.columns(runs), strict=True)
+    csv.writer(sheet, lineterminator="\n").writerows([*line, *more, *choice] for line, more, choice in lines)
     write_atomic(sweep_dir / "sweep.csv", sheet.getvalue())
+    if are_models(runs):
+        return models_page.render(sweep_dir / PAGE, runs)
     keys, groups, comparisons = varied(runs), settings(runs), pooled(compared(runs))
     placed, why_not = comparable(runs)
     points = _points(runs, placed, is_compared=not why_not)
@@ -47,7 +53,7 @@ def render(sweep_dir: Path) -> Path:
         y_label="kept share of known facts",
     )
     return write_page(
-        sweep_dir / "frontier.html",
+        sweep_dir / PAGE,
         "sweep.html",
         title=f"sweep {sweep_dir.resolve().name}",
         facts=_facts(runs, placed, keys),

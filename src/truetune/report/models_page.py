@@ -1,0 +1,116 @@
+"""The page and the table of several models that were measured against one base."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from truetune.report.charts import Point, scatter_chart
+from truetune.report.page import write_page
+from truetune.report.several import Several, are_models, compare
+from truetune.report.summary import interval, number, p_value
+from truetune.report.sweeps import RecordedRun, read_sweep
+from truetune.scoring.balance import non_dominated
+from truetune.scoring.best import is_apart
+from truetune.scoring.estimates import Estimate
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+WIDE = 150  # columns from which on a table has room for its intervals
+
+
+def render(target: Path, runs: Sequence[RecordedRun]) -> Path:
+    """Gained against lost, the table of models, each against each; says where the page is."""
+    several = compare(runs)
+    points = _points(several)
+    baseline = next((run.record["config"]["baseline"]["name_or_path"] for run in runs if run.record), "")
+    asked = {estimate.n for model in several.models if (estimate := several.score_of(model))}
+    return write_page(
+        target,
+        "models.html",
+        title=f"models {target.resolve().parent.name}",
+        facts=[
+            f"{len(runs)} models",
+            f"base {baseline}",
+            *(f"{n:,} questions to each" for n in asked),
+            "all numbers: sweep.csv",
+        ],
+        verdict=several.verdict,
+        warning="",
+        several=several,
+        compared=[model for model in several.models if model.place is not None],
+        is_apart=is_apart,
+        chart=scatter_chart(
+            "Gained and kept, one dot per model",
+            points,
+            x_label="task gain, tuned − base share right",
+            y_label="kept share of known facts",
+        )
+        if points
+        else None,
+    )
+
+
+def columns(runs: Sequence[RecordedRun]) -> list[list[str]]:
+    """For sweep.csv: a heading, then a line a model; nothing in a sweep of trainings."""
+    if not are_models(runs):
+        return [[] for _ in range(len(runs) + 1)]
+    several = compare(runs)
+    lines = [
+        [*(f"{several.score}{part}" for part in ("", "/low", "/high")), "below_best", "below_best/p_holm", "choice"]
+    ]
+    for model in several.models:
+        score, gap = several.score_of(model), several.gap(model, several.best)
+        cells = [score and score.value, score and score.low, score and score.high, gap and gap.value, gap and gap.p]
+        lines.append([*("" if cell is None else repr(cell) for cell in cells), several.word(model)])
+    return lines
+
+
+def print_models(sweep_dir: Path, console: Console) -> None:
+    """The same table in a terminal, and which to keep; nothing of a sweep of trainings."""
+    from rich.table import Table
+    from rich.text import Text
+
+    runs = read_sweep(sweep_dir)
+    if not are_models(runs):
+        return
+    several = compare(runs)
+    wide = console.width >= WIDE
+    caption = f"{'95 % intervals in brackets; ' if wide else ''}p by Holm over all pairs."
+    table = Table(box=None, padding=(0, 2, 0, 0), caption=caption)
+    table.add_column("")
+    for heading in ("gained", "kept", "made up", several.score, "− best", "p"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    for model in several.models:
+        gap = several.gap(model, several.best)
+        gain, kept, made_up = (model.run.quantity(name) for name in ("gain", "kept", "made_up"))
+        cells = [_cell(gain, wide, signed=True), _cell(kept, wide), _cell(made_up, wide)]
+        cells += [_cell(several.score_of(model), wide), _cell(gap, wide, signed=True)]
+        chance = "" if gap is None or gap.p is None else p_value(gap.p)
+        style = "green" if several.tied and model == several.tied[0] else ""
+        table.add_row(*map(Text, (model.name, *cells, chance)), Text(several.word(model), style=style))
+    console.print(table)
+    console.print(Text(several.verdict), soft_wrap=True)
+
+
+def _cell(estimate: Estimate | None, with_interval: bool, *, signed: bool = False) -> str:
+    if estimate is None:
+        return ""
+    ends = interval(estimate, 2, signed=signed, between=" ") if with_interval else ""
+    return number(estimate.value, 2, signed=signed) + (f" [{ends}]" if ends else "")
+
+
+def _points(several: Several) -> list[Point]:
+    measured = [
+        (model.name, gain, kept)
+        for model in several.models
+        if (gain := model.run.quantity("gain")) and (kept := model.run.quantity("kept"))
+    ]
+    front = non_dominated([(gain.value, kept.value) for _, gain, kept in measured])
+    return [
+        Point(name, gain.value, kept.value, gain.ends, kept.ends, best)
+        for (name, gain, kept), best in zip(measured, front, strict=True)
+    ]
