@@ -201,6 +201,25 @@ def test_a_damaged_eval_file(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+ODD = [None, True, 3, -1.5, "", "x", [], [[]], [None, {}], {}, {"a": []}, [["1", "False"]] * 3]
+
+
+@pytest.mark.parametrize("odd", ODD, ids=str)
+@pytest.mark.parametrize(
+    ("name", "make", "write"), [("a.jsonl", choice_row, lm_eval_log), ("a.json", inspect_sample, inspect_log)]
+)
+def test_a_field_that_holds_anything_is_read_or_refused_in_one_line(tmp_path, name, make, write, odd):
+    """One field after another; what is refused names the file, and nothing else is ever raised."""
+    refused = []
+    for field in make(0, True):
+        log = write(tmp_path / name, [make(0, True), {**make(1, False), field: odd}])
+        try:
+            compare(log, log, tmp_path / f"{name} {field}")
+        except UserError as error:
+            refused.append(str(error))
+    assert [text for text in refused if not text.startswith(f"{log}:") or len(text.splitlines()) > 1] == []
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

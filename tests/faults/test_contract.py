@@ -15,7 +15,7 @@ from command_line import TINY_WORLD, complaint, typed
 from truetune import cli
 
 COMMANDS = {"truetune": cli.train, "truetune-measure": cli.measure, "truetune-report": cli.report}
-COMMANDS["truetune-export"] = cli.export
+COMMANDS |= {"truetune-export": cli.export, "truetune-compare": cli.compare}
 ROW = '{"prompt": "p", "completion": " c"}\n'
 RECORD = {"schema": 1, "truetune_version": "0.1.0", "status": "finished"}
 FILES = {
@@ -209,6 +209,10 @@ CASES = [
     ("truetune-report", ["other"], ["other/run.json is not the record"]),
     ("truetune-report", ["used"], ["used/run.json lacks"]),
     ("truetune-export", ["half"], ["out"]),
+    ("truetune-compare", ["half"], ["two logs are compared, found 1", "truetune-compare --help"]),
+    ("truetune-compare", ["good.jsonl", "cut.jsonl"], ["good.jsonl:1: no document (doc or doc_hash)", "--log_samples"]),
+    ("truetune-compare", ["used", "missing"], ["missing: there is no such log"]),
+    ("truetune-compare", ["half/run.json", "used/run.json"], ["half/run.json:1:14: malformed JSON"]),
     ("truetune-export", ["missing", "new"], ["missing/run.json does not exist"]),
     ("truetune-export", ["used", "new"], ["used/run.json lacks"]),
     ("truetune-export", ["newer", "new"], ["newer/run.json", "schema 99"]),

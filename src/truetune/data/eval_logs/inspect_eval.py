@@ -26,7 +26,7 @@ ABOUT = ("task_version", "task_args", "solver", "solver_args", "model_generate_c
 def read(path: Path) -> Log:
     """Raises UserError with file and place for what is no such log, or only half of one."""
     parts = _unzipped(path) if path.suffix == ".eval" else _of_json(path)
-    header = next(parts)
+    _, header = next(parts)
     about: Any = header.get("eval")
     if not isinstance(about, dict) or "task" not in about:
         raise UserError(f"{path}: no eval log of inspect_ai: it names no task (eval.task); {FILES}")
@@ -34,30 +34,36 @@ def read(path: Path) -> Log:
     log.about = {key: text_of(about[key]) for key in ABOUT if about.get(key)}
     if header.get("status") not in ("success", None):
         log.notes.append(f"{path.name}: its status is {header['status']}; what it holds is compared")
-    without = 0
-    for row in parts:
-        sample = _sample(row, log)
-        without += not sample.values and bool(row.get("error"))
+    without_score = 0
+    for source, row in parts:
+        try:
+            sample = _sample(row, log)
+        except (AttributeError, IndexError, KeyError, TypeError) as error:
+            raise UserError(f"{source}: not a sample of inspect_ai ({error!r}); {FILES}") from None
+        without_score += not sample.values and bool(row.get("error"))
         log.samples.append(sample)
     if not log.samples:
         raise UserError(f"{path}: the log holds no documents (samples); run inspect eval without --no-log-samples")
-    if without:
-        log.notes.append(f"{path.name}: {without} samples ended in an error and have no score; they are left out")
+    if without_score:
+        log.notes.append(f"{path.name}: {without_score} samples ended in an error and have no score; they are left out")
     return log
 
 
-def _of_json(path: Path) -> Iterator[dict[str, Any]]:
-    """The header, then the samples."""
+def _of_json(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The header, then the samples, each with its place."""
     log = whole(read_utf8(path), str(path))
     if not isinstance(log, dict):
         raise UserError(f"{path}: found {kind(log)}, expected an eval log of inspect_ai; {FILES}")
-    yield log
-    for number, sample in enumerate(log.get("samples") or [], start=1):
+    yield str(path), log
+    samples = log.get("samples") or []
+    if not isinstance(samples, list):
+        raise UserError(f"{path}: samples: found {kind(samples)}, expected a list; {FILES}")
+    for number, sample in enumerate(samples, start=1):
         yield _object(sample, f"{path}:sample {number}")
 
 
-def _unzipped(path: Path) -> Iterator[dict[str, Any]]:
-    """The header, then the samples, one at a time."""
+def _unzipped(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The header, then the samples, each with its place; one at a time is in memory."""
     with opened(path) as file:
         try:
             archive = ZipFile(file)
@@ -94,10 +100,10 @@ def _member(archive: ZipFile, member: ZipInfo, file: IO[bytes], source: str) -> 
         raise UserError(f"{source}: {not_utf8(error, 0)}") from None
 
 
-def _object(value: object, source: str) -> dict[str, Any]:
+def _object(value: object, source: str) -> tuple[str, dict[str, Any]]:
     if not isinstance(value, dict):
         raise UserError(f"{source}: found {kind(value)}, expected an object; {FILES}")
-    return value
+    return source, value
 
 
 def _sample(row: dict[str, Any], log: Log) -> Sample:

@@ -33,7 +33,10 @@ def read(path: Path) -> Log:
         if isinstance(record.content, BadRow):
             raise UserError(f"{record.content}; {FILES}")
         if record.content is not None:
-            log.samples.append(_sample(record.content, record.source, log))
+            try:
+                log.samples.append(_sample(record.content, record.source, log))
+            except (AttributeError, IndexError, KeyError, TypeError) as error:
+                raise UserError(f"{record.source}: not a sample of lm_eval ({error!r}); {FILES}") from None
     if not log.samples:
         raise UserError(f"{path}: the log holds no documents; {FILES}")
     return log
