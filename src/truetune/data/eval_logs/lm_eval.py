@@ -20,7 +20,10 @@ NOT_METRICS = {
     *("doc_id", "doc", "target", "arguments", "resps", "filtered_resps", "filter", "metrics"),
     *("doc_hash", "prompt_hash", "target_hash"),
 }
-ABOUT = ("num_fewshot", "doc_to_text", "doc_to_choice", "description", "fewshot_delimiter", "target_delimiter")
+ABOUT = (
+    *("num_fewshot", "doc_to_text", "doc_to_choice", "doc_to_target", "description", "fewshot_delimiter"),
+    *("target_delimiter", "filter_list", "metric_list", "generation_kwargs"),
+)
 
 
 def read(path: Path) -> Log:
