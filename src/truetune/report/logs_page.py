@@ -45,7 +45,11 @@ def write(out: Path, tasks: Sequence[Task], table: Sequence[Comparison], notes: 
             verdict=verdict(table),
             warning="",
             notes=notes,
-            facts=[created, f"truetune {__version__}"],
+            facts=[
+                *(f"{name.upper()}: {of['model']}" for name, of in sides.items()),
+                created,
+                f"truetune {__version__}",
+            ],
             table=table,
             files=[
                 (f"{name.upper()}: {side['model']}", path) for name, side in sides.items() for path in side["files"]
