@@ -51,9 +51,7 @@ def write(out: Path, tasks: Sequence[Task], table: Sequence[Comparison], notes: 
                 f"truetune {__version__}",
             ],
             table=table,
-            files=[
-                (f"{name.upper()}: {side['model']}", path) for name, side in sides.items() for path in side["files"]
-            ],
+            files=[(name.upper(), path) for name, of in sides.items() for path in of["files"]],
             sorts=list(_sorts(table)),
         )
     return out / REPORT
