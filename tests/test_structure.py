@@ -16,7 +16,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 NO_TORCH = (
     *("scoring", "scoring.answers", "scoring.estimates", "scoring.lost_and_kept", "scoring.balance", "scoring.rates"),
     *("data.world", "data.rows.read", "records.record", "records.disk", "records.files"),
-    *("config.compose", "config.run", "commands.report", "report.run", "cli"),
+    *("config.compose", "config.run", "commands.report", "commands.compare", "report.run", "cli"),
 )
 # Each may import from those to its right. The one way up is a `_target_` that a YAML names.
 ORDER = (

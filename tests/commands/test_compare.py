@@ -152,7 +152,11 @@ BAD = {
     "html.eval": ("<html>", "html.eval: not a whole .eval file (File is not a zip file)"),
     "folder/notes.txt": ("", "folder: the folder holds no logs; name a samples_TASK_DATE.jsonl"),
     "other.jsonl": (json.dumps(choice_row(7, True)) + "\n", "no document is in both"),
-    "lists.jsonl": (json.dumps(choice_row(0, True, acc=[1])) + "\n", "no metric has a number for the same document"),
+    "lists.jsonl": (
+        json.dumps(choice_row(0, True, acc=[1])) + "\n",
+        'is a number (metrics: "acc")',
+    ),
+    "em.jsonl": (json.dumps(choice_row(0, True, metrics=["em"], em=1)) + "\n", "no metric has a number for the same"),
 }
 
 

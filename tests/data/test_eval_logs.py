@@ -53,6 +53,16 @@ def test_choices_that_stand_before_what_is_rated_and_those_of_mutual_information
     assert (second.question, second.answer, second.target) == ("Is 1 a number?", "yes", "yes")
 
 
+def test_a_question_is_shown_without_the_examples_before_it_and_the_chat_template(tmp_path):
+    asked = "Context: a b c d e f\nQuestion: Who fell off the wall?"
+    row = answer_row(0, "x", doc={"passage": "a b c d e f", "question": "Who fell off the wall?", "answer": "Answer"})
+    row["arguments"]["gen_args_0"]["arg_0"] = (
+        f"<user>Question: Who fell off the wall?\nAnswer: B\n\n{asked}\nAnswer:<end>"
+    )
+    (sample,) = lm(tmp_path / "samples_t.jsonl", row)["t"].samples
+    assert sample.question == "a b c d e f\nQuestion: Who fell off the wall?"
+
+
 def test_each_filter_is_a_metric_of_its_own(tmp_path):
     rows = [answer_row(n, str(n), its_filter=f) for f in ("strict", "none") for n in range(3)]
     pairs, notes = paired(lm(tmp_path / "a.jsonl", *rows), lm(tmp_path / "b.jsonl", *rows))
@@ -191,3 +201,13 @@ def test_an_eval_that_did_not_end_and_samples_without_a_score_are_reported(tmp_p
         "m.json: its status is error; what it holds is compared",
         "m.json: 1 samples ended in an error and have no score; they are left out",
     ]
+
+
+def test_an_eval_of_which_every_sample_failed(tmp_path):
+    path = inspect_log(
+        tmp_path / "m.json", [inspect_sample(0, "C", scores=None, error={"message": "x"})], status="error"
+    )
+    with pytest.raises(
+        UserError, match=r"m\.json: no document has a metric that is a number \(m\.json: its status is error"
+    ):
+        read_logs(path)

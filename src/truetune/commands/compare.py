@@ -29,6 +29,8 @@ def compare(first: Path, second: Path, out: Path | None = None) -> Path:
     paired, notes = tasks(read_logs(first), read_logs(second))
     table = comparisons(paired)
     page = logs_page.write(out, paired, table, notes, f"{now:%Y-%m-%d %H:%M}")
+    for name, log in (("A", paired[0].first), ("B", paired[0].second)):
+        print(f"{name}: {log.model or log.path}")
     for note in notes:
         print(f"note: {note}")
     print_comparisons(table, Console())

@@ -45,11 +45,13 @@ def write(out: Path, tasks: Sequence[Task], table: Sequence[Comparison], notes: 
             verdict=verdict(table),
             warning="",
             notes=notes,
-            facts=[created, f"truetune {__version__}"],
-            table=table,
-            files=[
-                (f"{name.upper()}: {side['model']}", path) for name, side in sides.items() for path in side["files"]
+            facts=[
+                *(f"{name.upper()}: {of['model']}" for name, of in sides.items()),
+                created,
+                f"truetune {__version__}",
             ],
+            table=table,
+            files=[(name.upper(), path) for name, of in sides.items() for path in of["files"]],
             sorts=list(_sorts(table)),
         )
     return out / REPORT

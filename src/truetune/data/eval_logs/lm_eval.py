@@ -20,7 +20,12 @@ NOT_METRICS = {
     *("doc_id", "doc", "target", "arguments", "resps", "filtered_resps", "filter", "metrics"),
     *("doc_hash", "prompt_hash", "target_hash"),
 }
-ABOUT = ("num_fewshot", "doc_to_text", "doc_to_choice", "description", "fewshot_delimiter", "target_delimiter")
+ABOUT = (
+    *("num_fewshot", "doc_to_text", "doc_to_choice", "doc_to_target", "description", "fewshot_delimiter"),
+    *("target_delimiter", "filter_list", "metric_list", "generation_kwargs"),
+)
+
+SHORTEST = 10  # characters of a document's text that is looked for in the prompt: shorter ones stand there by chance
 
 
 def read(path: Path) -> Log:
@@ -120,7 +125,7 @@ def _shown(row: dict[str, Any], prompts: Sequence[Sequence[object]]) -> tuple[st
     target, responses = text_of(row.get("target")), row.get("filtered_resps")
     responses = responses if isinstance(responses, list) else [responses]
     texts = [[text_of(part) for part in prompt] for prompt in prompts]
-    question = texts[0][0] if texts and texts[0] else text_of(row.get("doc"))
+    question = _question(texts[0][0], row.get("doc")) if texts and texts[0] else text_of(row.get("doc"))
     likelihoods = [_likelihood(response) for response in responses]
     pairs = [text for text in texts if len(text) == 2]
     if len(responses) < 2 or len(pairs) < len(responses) or None in likelihoods:
@@ -130,7 +135,7 @@ def _shown(row: dict[str, Any], prompts: Sequence[Sequence[object]]) -> tuple[st
         pairs = [pair for pair in pairs if pair[0].strip()]
     varies = 1 if len({pair[1] for pair in pairs}) > 1 else 0  # winogrande's choices stand before what is rated
     choices = [pair[varies].strip() for pair in pairs]
-    question = pairs[0][1 - varies]
+    question = _question(pairs[0][1 - varies], row.get("doc"))
     of_choices = [value for value in likelihoods if value is not None][: len(choices)]
     by_length = [value / max(1, len(choice)) for value, choice in zip(of_choices, choices, strict=True)]
     likeliest = choices[max(range(len(choices)), key=of_choices.__getitem__)]
@@ -138,6 +143,14 @@ def _shown(row: dict[str, Any], prompts: Sequence[Sequence[object]]) -> tuple[st
     if target.isdigit() and int(target) < len(choices):
         target = choices[int(target)]
     return question, target, likeliest, {"acc_norm": per_character}
+
+
+def _question(prompt: str, doc: object) -> str:
+    """The part of the prompt that the document's own texts span: without examples before it and a chat template."""
+    values: list[object] = list(doc.values()) if isinstance(doc, dict) else [doc]
+    spans = [(prompt.rfind(text), len(text)) for text in values if isinstance(text, str) and len(text) >= SHORTEST]
+    spans = [(start, start + length) for start, length in spans if start >= 0]
+    return prompt[min(spans)[0] : max(end for _, end in spans)] if spans else prompt
 
 
 def _likelihood(response: object) -> float | None:

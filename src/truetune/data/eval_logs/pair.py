@@ -12,6 +12,7 @@ from truetune.data.rows.row import named
 from truetune.errors import UserError
 
 Key = Callable[[Sample], str]
+LONGEST = 100  # characters of two settings that are shown
 HASH, TEXT = attrgetter("doc_hash"), attrgetter("document")
 
 
@@ -97,14 +98,12 @@ def _differences(task: Task) -> list[str]:
     for what, of in (("prompts", "prompt"), ("generation settings", "settings"), ("targets", "target")):
         if unequal := sum(getattr(pair.first, of) != getattr(pair.second, of) for pair in pairs):
             notes.append(f"{task.name}: the {what} differ between A and B in {unequal:,} of {n:,} samples")
-    one, other = task.first.about, task.second.about
-    for key in one.keys() & other.keys() if one and other else ():
-        if one[key] != other[key]:
-            notes.append(f"{task.name}: {key} is {_short(one[key])} in A and {_short(other[key])} in B")
+    first, second = task.first.about, task.second.about
+    for key in first:
+        if first[key] != second.get(key, first[key]):
+            short = len(first[key]) + len(second[key]) <= LONGEST
+            what = f"is {first[key]} in A and {second[key]} in B" if short else "differs between A and B"
+            notes.append(f"{task.name}: {key} {what}")
     for name in {**task.first.no_numbers, **task.second.no_numbers}:
         notes.append(f"{task.name}: {name} is no number for each document; left out")
     return notes
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 60 else f"{text[:57]}..."

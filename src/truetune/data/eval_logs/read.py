@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 from truetune.data.eval_logs import inspect_eval, lm_eval
@@ -17,14 +16,14 @@ OF_INSPECT = re.compile(r"\d{4}-\d\d-\d\dT.+\.(json|eval)")  # as it names its l
 def read_logs(place: Path) -> dict[str, Log]:
     """By task; of several logs of one task and model the newest. Raises UserError if there is none."""
     if not place.is_dir():
-        log = _reader(place)(place)
+        log = _read(place)
         return {log.task: log}
     files = [path for path in sorted(place.rglob("*")) if _is_log(path)]
     if not files:
         raise UserError(f"{place}: the folder holds no logs; {FILES}")
     logs: dict[str, Log] = {}
     for path in sorted(files, key=lambda path: lm_eval.date(path) or path.name):  # the newest last
-        log = _reader(path)(path)
+        log = _read(path)
         earlier = logs.get(log.task)
         if earlier and earlier.model != log.model:
             models = named([earlier.model, log.model])
@@ -41,5 +40,9 @@ def _is_log(path: Path) -> bool:
     )
 
 
-def _reader(path: Path) -> Callable[[Path], Log]:
-    return inspect_eval.read if path.suffix in (".json", ".eval") else lm_eval.read
+def _read(path: Path) -> Log:
+    log = inspect_eval.read(path) if path.suffix in (".json", ".eval") else lm_eval.read(path)
+    if not any(sample.values for sample in log.samples):
+        why = "; ".join(log.notes) or f"metrics: {named([*log.no_numbers])}"
+        raise UserError(f"{path}: no document has a metric that is a number ({why})")
+    return log
