@@ -66,7 +66,7 @@ def test_every_alpha_is_scored_as_the_model_will_answer(tmp_path, monkeypatch):
         truetune.commands.train, "selection", lambda *given: asked.append(given[0].decoding) or measured(*given)
     )
     ran(tmp_path / "run", "method=[interpolate,dola]", "adaptation.interpolate.alphas=[0,0.5,1]")
-    assert [type(decoding) for decoding in asked] == [Dola] * 4, "three alphas, and the chosen one"
+    assert [type(decoding) for decoding in asked] == [Dola] * 5, "the epoch, three alphas, and the chosen one"
 
 
 def test_the_frontier_is_kept(folder):

@@ -231,13 +231,18 @@ def test_the_balance_weighs_gain_against_loss(before, after):
 
 
 def test_selection_asks_its_own_questions(before):
-    found = selection(Subject(before), DATA, PROBES, ASKING)
+    def estimates(data):
+        selected = selection(Subject(before), data, PROBES, ASKING)
+        assert selected is not None
+        return selected.estimates()
+
+    found = estimates(DATA)
     assert found["val/right"].value == 0.5
     assert found["val/known_right"].value == 1
     assert 0.5 < found["val/score"].value < 1
-    assert selection(Subject(before), replace(DATA, select_known=[]), PROBES, ASKING)["val/score"].value == 0.5
-    assert selection(Subject(before), replace(DATA, select_task=[]), PROBES, ASKING) == {}
-    assert selection(Subject(before), DATA, [Retention(ASKING)], ASKING) == {}
+    assert estimates(replace(DATA, select_known=[]))["val/score"].value == 0.5
+    assert selection(Subject(before), replace(DATA, select_task=[]), PROBES, ASKING) is None
+    assert selection(Subject(before), DATA, [Retention(ASKING)], ASKING) is None
 
 
 def test_measuring_twice_gives_the_same():

@@ -32,9 +32,11 @@ from truetune.probes.baseline import held_out_digest
 from truetune.probes.measure import compare, follow, measure, values
 from truetune.probes.probe import Probe, Subject
 from truetune.probes.selection import selection
-from truetune.records.run_folder import ADAPTER, MODEL
+from truetune.records.run_folder import ADAPTER, LAST, MODEL
 from truetune.records.state import State
 from truetune.scoring.item import Measurement
+from truetune.scoring.selected import Selected
+from truetune.training.earliest_best import EarliestBest
 from truetune.training.fit import add_callbacks, best_checkpoint, fit, make_trainer, show_profile, take_weights
 from truetune.training.measuring import Measuring, epochs_to_measure
 from truetune.training.module import FineTuning
@@ -47,7 +49,8 @@ from truetune.training.stability import Stability
 from truetune.training.step_log import StepLog
 from truetune.training.tensorboard import log_final
 
-Probing = Callable[[bool], dict[str, float]]  # all probes, or the cheap questions only
+# All probes, or the cheap questions only; and the selection questions.
+Probing = tuple[Callable[[bool], dict[str, float]], Callable[[], Selected | None]]
 Questions = tuple[Dataset, list[Probe], Asking]  # what is asked, by which probes, how
 
 
@@ -73,8 +76,8 @@ def train(run: TrainingRun, console: Console) -> dict[str, Any]:
         with state.timed("prepare"):
             module = fine_tuning(run, tuned, rows, reference, stability, trainer)
         subject = Subject(tuned, reference.frozen, run.decoding)
-        probe = partial(follow, subject, *questions, state.base)
-        watch(run, trainer, state, stability, probe, module.steps, say)
+        asked = partial(follow, subject, *questions, state.base), partial(selection, subject, *questions)
+        watch(run, trainer, state, stability, asked, module.steps, say)
         progress = ProgressLine(console, plan(run, rows, module.steps), module.steps.total)
         resumable = Resumable(state, f"{rows.digest()} {tuned.digest} {held_out_digest(data)}", say)
         add_callbacks(trainer, last=[progress, resumable])  # after all that goes into a checkpoint
@@ -161,7 +164,9 @@ def keep(run: TrainingRun, adaptations: Sequence[Adaptation], lm: LanguageModel)
 
 
 def selection_score(subject: Subject, questions: Questions) -> float:
-    return selection(subject, *questions)["val/score"].value
+    selected = selection(subject, *questions)
+    assert selected is not None, "an adaptation that is scored needs selection questions"
+    return selected.estimates()["val/score"].value
 
 
 def tokenized(run: TrainingRun, data: Dataset, tuned: LanguageModel, say: Say) -> TokenizedData:
@@ -212,16 +217,18 @@ def plan(run: TrainingRun, rows: TokenizedData, steps: Steps) -> str:
 
 
 def watch(
-    run: TrainingRun, trainer: Trainer, state: State, guard: Stability, probe: Probing, steps: Steps, say: Say
+    run: TrainingRun, trainer: Trainer, state: State, guard: Stability, asked: Probing, steps: Steps, say: Say
 ) -> None:
     """Begins the history and the curves; what logs and measures comes before the configuration's own callbacks."""
     timed, last = partial(state.timed, "measure_while_training"), steps.passes if steps.total < ENDLESS else 1 << 10
     epochs = epochs_to_measure(last, run.measure.points) - {last}
-    measuring = Measuring(epochs, probe, state.history, state.unknown_high, say, timed)
+    probe, select = asked
+    measuring = Measuring(epochs, probe, state.history, state.unknown_high, say, timed, select)
     state.stability = guard.report
     state.add_point(0, 0, values(compare(state.base, state.base)))
     log = StepLog(state.history, guard.report, run.trainer.get("log_every_n_steps"))
-    add_callbacks(trainer, first=[guard, measuring, log])
+    kept = EarliestBest(run.run_dir / LAST.parent, measuring, say)
+    add_callbacks(trainer, first=[guard, measuring, log, *([kept] if run.settings.final == "earliest_best" else [])])
     for logger in trainer.loggers if run.checkpoint is None else ():
         logger.log_metrics(state.history[0]["metrics"], 0)
 
@@ -229,4 +236,5 @@ def watch(
 def measured_again(base: Measurement, subject: Subject, questions: Questions) -> Measurement:
     """The tuned model compared with the base, and its score on the selection questions."""
     final = compare(base, measure(subject, *questions))
-    return replace(final, metrics=final.metrics | selection(subject, *questions))
+    selected = selection(subject, *questions)
+    return replace(final, metrics=final.metrics | (selected.estimates() if selected else {}))

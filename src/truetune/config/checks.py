@@ -77,6 +77,7 @@ def together(config: Mapping[str, Any], data: Dataset, objects: Mapping[str, Any
         return notes
     for rule in (searched, trainer, precision):
         rule(config)
+    final(config, data)
     # Long texts become as many rows as the tokenizer says, and a curation may add some.
     more = any(getattr(each, "adds_rows", False) for each in objects.values())
     more = more or any(not example.prompt for example in data.train)
@@ -91,6 +92,15 @@ def searched(config: Mapping[str, Any]) -> None:
     for name in [metric] if isinstance(metric, str) else metric:
         if ours and name not in known and not name.startswith("fit/"):  # whose groups are the data's
             raise UserError(f"optimized_metric={name}: no such metric{near(name, known)}")
+
+
+def final(config: Mapping[str, Any], data: Dataset) -> None:
+    """A loss has no questions by which one epoch could be told from another."""
+    from truetune.probes.selection import can_select
+
+    if config["run"].get("final") == "earliest_best" and not can_select(config, data):
+        what = "this data source, with these probes, has no selection questions"
+        raise UserError(f"run.final=earliest_best: {what}; type run.final=best")
 
 
 PACKAGES_OF_LOGGERS = {"WandbLogger": "wandb", "MLFlowLogger": "mlflow", "CometLogger": "comet_ml"}

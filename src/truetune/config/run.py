@@ -46,7 +46,7 @@ class RunSettings:
 
     threads: Annotated[int, Field(ge=1, le=1024, strict=True)] | None = None
     on_nonfinite: Literal["stop", "skip_step"] = "stop"
-    final: Literal["last", "best"] = "last"
+    final: Literal["last", "best", "earliest_best"] = "last"
     save_model: YesOrNo = True
     merge: YesOrNo = False
     preview: CountOrZero = 0

@@ -20,7 +20,6 @@ from truetune.probes.asking import Asking, AskingSettings
 from truetune.probes.batching import together
 from truetune.probes.likelihood import likelihood
 from truetune.probes.probe import Probe, Subject
-from truetune.probes.selection import selection
 from truetune.scoring.answers import normalise
 from truetune.scoring.balance import balance_score, gained_share_of_headroom
 from truetune.scoring.estimates import Estimate, rate
@@ -140,15 +139,14 @@ def fit(subject: Subject, data: Dataset, asking: Asking) -> dict[str, Estimate]:
 def follow(
     subject: Subject, data: Dataset, probes: Sequence[Probe], asking: Asking, base: Measurement, full: bool
 ) -> dict[str, float]:
-    """After an epoch: the fit of the facts and the selection score; if `full`, every probe."""
+    """After an epoch: the fit of the facts; if `full`, every probe."""
     subject = asking.measured(subject if full else replace(subject, base=None))  # only a full one asks the base
-    chosen = {name: estimate.value for name, estimate in selection(subject, data, probes, asking).items()}
     if full:
         probes = [probe for probe in probes if not only_at_ends(probe)]
         measurement = compare(base, measure(replace(subject, resamples=0), data, probes, asking))
     else:
         measurement = Measurement(fit(subject, data, asking))
-    return chosen | values(measurement)
+    return values(measurement)
 
 
 def only_at_ends(probe: Any) -> bool:

@@ -87,6 +87,7 @@ def render(run_dir: Path) -> Path:
         rows=rows(record),
         too_few=too_few(rows(record)),
         curves=list(_curves(record)),
+        remarks=[(entry, remark["text"]) for entry in record["history"] for remark in entry.get("remarks", ())],
         confidence=confidence_of(run_dir, wrong_cost, recorded if probed.get("wrong_cost") == wrong_cost else {})
         if has_outcomes
         else None,

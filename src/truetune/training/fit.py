@@ -17,6 +17,7 @@ from truetune.errors import RankFailed, Say, UserError
 from truetune.training.checkpoints import AtomicCheckpointIO
 from truetune.training.module import FineTuning
 
+Final = Literal["last", "best", "earliest_best"]  # which weights a run ends with
 PROFILE = "profile"  # the table of trainer.profiler is written to fit-profile.txt
 SECONDS_TO_END = 10
 BACKENDS = ("gloo", "NCCL")  # whose errors say no more than that a connection is lost
@@ -126,10 +127,15 @@ def best_checkpoint(trainer: Trainer) -> ModelCheckpoint:
     return callback
 
 
-def take_weights(trainer: Trainer, module: FineTuning, final: Literal["last", "best"]) -> tuple[int, int]:
-    """Optimizer steps and epochs behind the weights that the run ends with: the last, or those of the checkpoint that
-    its ModelCheckpoint calls best, which are loaded.
+def take_weights(trainer: Trainer, module: FineTuning, final: Final) -> tuple[int, int]:
+    """Optimizer steps and epochs behind the weights that the run ends with: the last, those that a callback has chosen,
+    or those of the checkpoint that its ModelCheckpoint calls best; they are loaded.
     """
+    callbacks: list[Any] = trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]
+    for chosen in (callback.chosen() for callback in callbacks if hasattr(callback, "chosen")):
+        if chosen is not None:
+            _load(module, chosen.path)
+            return chosen.step, chosen.epochs
     if final == "last":
         # Early stopping and a resumed fit leave the trainer's `current_epoch` behind.
         progress: Any = trainer.fit_loop.epoch_progress.current
@@ -137,7 +143,12 @@ def take_weights(trainer: Trainer, module: FineTuning, final: Literal["last", "b
     path = best_checkpoint(trainer).best_model_path
     if not path:
         raise UserError("run.final=best: the ModelCheckpoint among the callbacks has written nothing")
+    stored = _load(module, Path(path))
+    return stored["global_step"], stored["epoch"] + 1
+
+
+def _load(module: FineTuning, path: Path) -> dict[str, Any]:
     stored = AtomicCheckpointIO().load_checkpoint(path, map_location="cpu")
     module.on_load_checkpoint(stored)
     module.load_state_dict(stored["state_dict"], strict=False)
-    return stored["global_step"], stored["epoch"] + 1
+    return stored

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 
 from truetune.errors import Say
 from truetune.scoring.memorising import memorising_since
+from truetune.scoring.selected import Selected
 from truetune.training.module import FineTuning
 from truetune.training.step_log import History, write
 
@@ -28,15 +30,22 @@ class Measuring(Callback):
         base_high: float | None = None,
         say: Say = print,
         timed: Callable[[], AbstractContextManager[None]] = nullcontext,
+        select: Callable[[], Selected | None] = lambda: None,
     ) -> None:
-        """`base_high` bounds the base's share of unknown facts; `say` is told of the epoch that leaves it behind."""
-        self.epochs, self.probe, self.history = epochs, probe, history
+        """`base_high` bounds the base's share of unknown facts; `say` is told of the epoch that leaves it behind.
+
+        `select` asks the selection questions; `selected` is what it said after the last epoch.
+        """
+        self.epochs, self.probe, self.history, self.select = epochs, probe, history, select
+        self.selected: Selected | None = None
         self.base_high, self.say, self.timed = base_high, say, timed
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         epoch, step = trainer.current_epoch + 1, trainer.global_step
         with self.timed():
-            metrics = self.probe(epoch in self.epochs)
+            self.selected = self.select()
+            estimates = self.selected.estimates() if self.selected else {}
+            metrics = {name: estimate.value for name, estimate in estimates.items()} | self.probe(epoch in self.epochs)
         loss = trainer.callback_metrics.get("val/loss")
         if loss is not None:
             metrics["val/loss"] = float(loss)
@@ -50,6 +59,12 @@ class Measuring(Callback):
         if since and since["step"] == step:
             share = f"{since['share']:.2f} of them are reproduced"
             self.say(f"the model has begun to memorise unknown facts at step {step}: {share}")
+
+
+def remark(history: History, step: int, by: str, text: str, **more: Any) -> None:
+    """Notes something down at a step's point of the history, where the report shows it; a checkpoint keeps it."""
+    point = next(entry for entry in reversed(history) if entry["step"] == step)
+    point.setdefault("remarks", []).append({"by": by, "text": text, **more})
 
 
 def epochs_to_measure(last: int, points: int | Sequence[int]) -> frozenset[int]:
