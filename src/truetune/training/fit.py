@@ -14,8 +14,10 @@ from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from torch.utils.data import DataLoader
 
 from truetune.errors import RankFailed, Say, UserError
+from truetune.models.sharding import is_sharded
 from truetune.training.checkpoints import AtomicCheckpointIO
 from truetune.training.module import FineTuning
+from truetune.training.sharded import NAME, Sharded, load_whole
 
 PROFILE = "profile"  # the table of trainer.profiler is written to fit-profile.txt
 SECONDS_TO_END = 10
@@ -31,6 +33,9 @@ def make_trainer(
     """Raises UserError for what Lightning refuses: an unknown argument, a device that is not there."""
     ours = ("use_distributed_sampler", "enable_progress_bar", "enable_model_summary")
     options: dict[str, Any] = {**dict.fromkeys(ours, False), **arguments}
+    if options.get("strategy") == NAME:
+        # Weights that are put together in inference mode could not be trained.
+        options |= {"strategy": Sharded(), "inference_mode": False}
     try:
         trainer = Trainer(
             callbacks=list(callbacks),
@@ -137,7 +142,10 @@ def take_weights(trainer: Trainer, module: FineTuning, final: Literal["last", "b
     path = best_checkpoint(trainer).best_model_path
     if not path:
         raise UserError("run.final=best: the ModelCheckpoint among the callbacks has written nothing")
-    stored = AtomicCheckpointIO().load_checkpoint(path, map_location="cpu")
+    if is_sharded(module.model):  # of which no process could hold the whole
+        stored: dict[str, Any] = trainer.strategy.load_checkpoint(path, weights_only=True)
+    else:
+        stored = load_whole(Path(path))
     module.on_load_checkpoint(stored)
     module.load_state_dict(stored["state_dict"], strict=False)
     return stored["global_step"], stored["epoch"] + 1
