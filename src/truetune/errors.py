@@ -75,6 +75,20 @@ def rank() -> int:
     return int(os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or os.environ.get("LOCAL_RANK") or 0)
 
 
+_in_step = 1
+
+
+def work_in_step(ranks: int) -> None:
+    """From here on `ranks` processes do the same, long before a fit: each asks a model that no one of them has."""
+    global _in_step
+    _in_step = ranks
+
+
+def in_step() -> int:
+    """How many processes do the same as this one."""
+    return _in_step
+
+
 def gathered(mine: Any, ranks: int) -> list[Any]:
     """What each of `ranks` processes brought, in their order, on every one of them."""
     values = [mine] * ranks

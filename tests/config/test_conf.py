@@ -12,7 +12,7 @@ from truetune.records.record import leaves
 FILES = sorted(CONF.rglob("*.yaml"))
 PRIMARY = (CONF / "train.yaml", CONF / "measure.yaml")  # what a command starts from; all else is a choice
 ONLY_MEASURED = "data=questions"  # refused by `truetune`: tests/test_measure.py
-REFUSED = ("model=qlora", "trainer=fsdp")  # tests/models/test_quantised.py, tests/faults/test_bad_input.py
+REFUSED = ("model=qlora",)  # tests/models/test_quantised.py
 FETCHED = ("model=gguf", "model=smollm2")  # a file of weights is needed: tests/extensions/test_gguf.py
 REAL = ("real_model", "real_form", "real_new_facts", "real_clipping", "real_methods")
 NEEDED = {

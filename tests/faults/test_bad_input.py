@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from command_line import TINY_RUN, TINY_WORLD, checked, complaint, composed, config_of, refusal, refused, typed
+from command_line import TINY_RUN, TINY_WORLD, checked, complaint, composed, prepared, refusal, refused, typed
 from faults.tiny import ran
 from filelock import FileLock
 from rich.console import Console
@@ -458,15 +458,16 @@ def test_where_a_plus_adds_a_key_it_is_offered_and_only_there(folder):
         assert "adds one" not in refusal(word)
 
 
-@pytest.mark.parametrize("strategy", ["fsdp", "deepspeed_stage_2"])
-def test_a_model_in_pieces_is_refused_with_the_reason(strategy):
+@pytest.mark.parametrize("strategy", ["fsdp_cpu_offload", "deepspeed_stage_2", "model_parallel"])
+def test_other_strategies_that_cut_a_model_up_are_refused_and_name_the_one_that_works(strategy):
     said = refused(f"+trainer.strategy={strategy}")
-    assert said.startswith(f"trainer.strategy={strategy}: the probes ask a whole model")
-    assert "trainer=ddp" in said
+    assert said.startswith(f"trainer.strategy={strategy}: the one strategy here that cuts a model up is fsdp")
+    assert said.endswith("type trainer=fsdp")
 
 
-def test_fsdp_is_a_choice_that_is_refused_and_that_lightning_knows():
-    from lightning.pytorch.strategies import FSDPStrategy, StrategyRegistry
-
-    assert refused("trainer=fsdp").startswith("trainer.strategy=fsdp: the probes ask a whole model")
-    assert isinstance(StrategyRegistry.get(config_of("trainer=fsdp")["trainer"]["strategy"]), FSDPStrategy)
+@pytest.mark.parametrize("method", ["l2_sp", "ewc", "seat"])
+def test_what_needs_whole_weights_is_refused_with_fsdp(method):
+    assert "needs whole weights while training, and trainer=fsdp cuts them up" in refused(
+        "trainer=fsdp", f"method={method}"
+    )
+    prepared("trainer=ddp", f"method={method}")

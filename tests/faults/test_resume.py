@@ -25,6 +25,7 @@ from truetune.commands import launch, resume
 from truetune.config import compose
 from truetune.data.module import TokenizedData
 from truetune.errors import UserError
+from truetune.models.sharding import whole
 from truetune.models.tokenizers import word_level
 from truetune.records.run_folder import LAST
 from truetune.records.state import State
@@ -265,7 +266,7 @@ def fitted(
         made = ended.code
     assert signal.getsignal(signal.SIGTERM) == before
     steps = [(e["step"], e["epoch"], without_speed(e["metrics"])) for e in history]
-    return made, draw.seen, [p.detach() for p in module.parameters()], steps
+    return made, draw.seen, [whole(p.detach()) for p in module.parameters()], steps
 
 
 @pytest.mark.parametrize(("accumulate", "workers"), [(1, 0), (3, 0), (3, 2)])
@@ -286,28 +287,32 @@ def test_a_signal_at_any_batch_changes_nothing(tmp_path, accumulate, workers):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-@pytest.mark.parametrize(("last", "accumulate"), [(2, 1), (4, 1), (5, 2)])
-def test_each_of_two_processes_goes_on_with_its_own_random_state(tmp_path, last, accumulate):
+@pytest.mark.parametrize(
+    ("last", "accumulate", "strategy"), [(2, 1, "ddp"), (4, 1, "ddp"), (5, 2, "ddp"), (5, 2, "fsdp")]
+)
+def test_each_of_two_processes_goes_on_with_its_own_random_state(tmp_path, last, accumulate, strategy):
     """Four batches an epoch each; the signal reaches one of the two."""
 
     def work(folder, checkpoint=None, last=None):
         mine = last if os.environ["RANK"] == "1" else None
-        options = {"accumulate": accumulate, "trainer": {"strategy": "ddp", "devices": 2}}
+        options = {"accumulate": accumulate, "trainer": {"strategy": strategy, "devices": 2}}
         return fitted(folder, mine, checkpoint=checkpoint, **options)[1:]
 
     run, end = tmp_path / "run", LAST
-    whole = two_ranks(tmp_path, lambda: work(tmp_path / "whole"))
+    straight = two_ranks(tmp_path, lambda: work(tmp_path / "whole"))
     first = two_ranks(tmp_path, lambda: work(run, last=last))
     rest = two_ranks(tmp_path, lambda: work(run, checkpoint=run / end))
-    assert [len(seen) for seen, _, _ in whole] == [12, 12]
-    assert whole[0][0][0][1:] != whole[1][0][0][1:]
-    for one, other, (seen, weights, history) in zip(first, rest, whole, strict=True):
+    assert [len(seen) for seen, _, _ in straight] == [12, 12]
+    assert straight[0][0][0][1:] != straight[1][0][0][1:]
+    for one, other, (seen, weights, history) in zip(first, rest, straight, strict=True):
         assert 0 <= len(one[0]) - last < 2
         assert one[0] + other[0] == seen
         assert all(torch.equal(a, b) for a, b in zip(other[1], weights, strict=True))
         assert other[2] == history
-    with pytest.raises(UserError, match="this run was made by 2 processes, not 1; use as many again"):
-        fitted(run, checkpoint=run / end)
+    alone = {"strategy": strategy, "devices": 1} if strategy == "fsdp" else {}
+    (refusal,) = two_ranks(tmp_path, lambda: fitted(run, checkpoint=run / end, trainer=alone), ranks=1)
+    assert refusal.startswith("UserError: ")
+    assert refusal.endswith("this run was made by 2 processes, not 1; use as many again")
 
 
 @pytest.mark.parametrize("warning", [signal.SIGUSR1, signal.SIGUSR2])

@@ -21,10 +21,11 @@ from truetune.data.dataset import Dataset
 from truetune.errors import Diverged, Say, rank
 from truetune.models.language_model import LanguageModel
 from truetune.models.pretrained import Pretrained
+from truetune.models.sharding import is_sharded
 from truetune.models.tiny import Embedded
 from truetune.probes.asking import Asking
 from truetune.probes.baseline import affordable, measure_base
-from truetune.probes.measure import noise_floor, only_at_ends
+from truetune.probes.measure import noise_floor, only_at_ends, without_drift
 from truetune.probes.probe import Probe
 from truetune.records.files import IN_USE, owned, remove_torn
 from truetune.records.state import State
@@ -110,6 +111,8 @@ def measure_first(
 ) -> None:
     """The untouched base and, where that is asked for, how far it is from itself."""
     state.base = measure_base(base, data, probes, asking, run.cache, say)
+    if is_sharded(base.model):  # the tuned model has no base beside it to drift from
+        state.base = without_drift(state.base)
     if run.measure.noise_floor:
         state.note(noise_floor(base, state.base, data, probes, asking), say)
 

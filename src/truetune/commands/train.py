@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -13,26 +12,26 @@ from lightning import Trainer, seed_everything
 from rich.console import Console
 
 from truetune.commands.curated import curated
+from truetune.commands.ending import Questions, finished, keep, put_together
+from truetune.commands.pieces import read_in_pieces, start
 from truetune.commands.session import begin, measure_first, recording, with_battery
-from truetune.commands.tuned import save_adapter, save_model
 from truetune.config.run import TrainingRun
 from truetune.data.dataset import Dataset
 from truetune.data.module import TokenizedData
 from truetune.data.tokens import Encoded, Encoder, encode
 from truetune.errors import Say, UserError, first_line, rank
-from truetune.methods.adaptation import Adaptation, Trained
+from truetune.methods.adaptation import Adaptation
 from truetune.methods.reference import Reference
-from truetune.models.change import change_by_layer
 from truetune.models.language_model import LanguageModel
 from truetune.models.logits import check_packing
 from truetune.models.pretrained import Pretrained
-from truetune.probes.asking import Asking
+from truetune.models.sharding import is_sharded
 from truetune.probes.base_knows import adapted_to
 from truetune.probes.baseline import held_out_digest
 from truetune.probes.measure import compare, follow, measure, values
-from truetune.probes.probe import Probe, Subject
+from truetune.probes.probe import Subject
 from truetune.probes.selection import selection
-from truetune.records.run_folder import ADAPTER, LAST, MODEL
+from truetune.records.run_folder import LAST
 from truetune.records.state import State
 from truetune.scoring.item import Measurement
 from truetune.scoring.selected import Selected
@@ -45,13 +44,13 @@ from truetune.training.preview import preview
 from truetune.training.progress import ProgressLine
 from truetune.training.resumable import Resumable
 from truetune.training.schedules import ENDLESS, Steps, steps_per_epoch
+from truetune.training.sharded import NAME
 from truetune.training.stability import Stability
 from truetune.training.step_log import StepLog
 from truetune.training.tensorboard import log_final
 
 # All probes, or the cheap questions only; and the selection questions.
 Probing = tuple[Callable[[bool], dict[str, float]], Callable[[], Selected | None]]
-Questions = tuple[Dataset, list[Probe], Asking]  # what is asked, by which probes, how
 
 
 def train(run: TrainingRun, console: Console) -> dict[str, Any]:
@@ -61,43 +60,50 @@ def train(run: TrainingRun, console: Console) -> dict[str, Any]:
     refuse_what_cannot_be_made(run, trainer)  # before the base is pre-trained
     with recording(run, say) as state:
         with state.timed("base"):
-            base, data = untouched(run, trainer.strategy.root_device, state, console, say)
+            base, data = untouched(run, trainer, state, console, say)
         with state.timed("curate"):
             data = curated(run, base, data, state, say)
         with state.timed("prepare"):
             tuned, adaptations = adapted(run, base)
+            if in_pieces := not base.is_read:  # then the base is what the tuned model is before its first step
+                base = tuned = read_in_pieces(tuned, trainer)
             rows = tokenized(run, data, tuned, say)
             preview(rows.rows[: settings.preview] if rank() == 0 else [], tuned.tokenizer, console)
         with state.timed("measure"):  # takes long: by now a row or a layer that does not fit has been refused
             questions = (with_battery(run, state, base, data, say), probes, run.asking)
             measure_first(run, state, base, *questions, say)
         reference = Reference(base, data, state.known, run.loader.batch_size, run.seed, run.optimizer, run.trainer, say)
-        stability = Stability(settings.on_nonfinite, say)
         with state.timed("prepare"):
+            stability = Stability(settings.on_nonfinite, say)
             module = fine_tuning(run, tuned, rows, reference, stability, trainer)
-        subject = Subject(tuned, reference.frozen, run.decoding)
+        subject = to_be_followed(run, tuned, reference)
         asked = partial(follow, subject, *questions, state.base), partial(selection, subject, *questions)
         watch(run, trainer, state, stability, asked, module.steps, say)
         progress = ProgressLine(console, plan(run, rows, module.steps), module.steps.total)
         resumable = Resumable(state, f"{rows.digest()} {tuned.digest} {held_out_digest(data)}", say)
         add_callbacks(trainer, last=[progress, resumable])  # after all that goes into a checkpoint
-        reference.frozen.rest()
         with state.timed("fine_tune"):
             fit(trainer, module, rows, seed=run.seed, checkpoint=run.checkpoint)
-        show_profile(run.run_dir, say)
-        if not trainer.is_global_zero:
+            show_profile(run.run_dir, say)
+        tuned = tuned if in_pieces else put_together(tuned, module, trainer, lambda: adapted(run, base.cpu())[0])
+        if not (trainer.is_global_zero or in_pieces):
             return {}  # rank 0 measures and writes
-        tuned.to(trainer.strategy.root_device)  # a Trainer leaves it on the CPU
+        subject = replace(subject, lm=tuned.to(trainer.strategy.root_device))  # a Trainer leaves it on the CPU
         step, epoch = take_weights(trainer, module, settings.final)
         subject = finished(run, adaptations, subject, base, questions, state, say)
         with state.timed("measure"):
             state.final, state.final_step = measured_again(state.base, subject, questions), step
         state.add_point(step, epoch, values(state.final))
         keep(run, adaptations, subject.lm)
-        log_final(trainer.loggers, run.run_dir, state.config, state.base, state.final, trainer.global_step)
+        loggers = trainer.loggers if trainer.is_global_zero else []
+        log_final(loggers, run.run_dir, state.config, state.base, state.final, trainer.global_step)
+    say_where_curves_are(run, say)
+    return state.record
+
+
+def say_where_curves_are(run: TrainingRun, say: Say) -> None:
     if "tensorboard" in (run.config.get("logger") or {}):
         say(f"curves: tensorboard --logdir {run.run_dir}")
-    return state.record
 
 
 def refuse_what_cannot_be_made(run: TrainingRun, trainer: Trainer) -> None:
@@ -111,10 +117,12 @@ def refuse_what_cannot_be_made(run: TrainingRun, trainer: Trainer) -> None:
 
 
 def untouched(
-    run: TrainingRun, device: torch.device, state: State, console: Console, say: Say
+    run: TrainingRun, trainer: Trainer, state: State, console: Console, say: Say
 ) -> tuple[LanguageModel, Dataset]:
     """The base, on the device that the Trainer trains on, and the data in its form."""
-    base = load_base(run.prepared.builder, run.prepared.data, run.cache, console).to(device)
+    if getattr(run.prepared.builder, "init", "") == "meta":
+        start(trainer)
+    base = load_base(run.prepared.builder, run.prepared.data, run.cache, console).to(trainer.strategy.root_device)
     state.base_digest = base.digest
     return adapted_to(base, run.prepared.data, run.asking, run.cache, say)
 
@@ -122,6 +130,8 @@ def untouched(
 def adapted(run: TrainingRun, base: LanguageModel) -> tuple[LanguageModel, list[Adaptation]]:
     """A copy of the base to be trained, and what decides which of its weights may move."""
     tuned, adaptations = base.copy(), run.adaptations
+    if run.trainer.get("strategy") == NAME:
+        tuned.cpu()  # from where its layers go to the devices one by one
     seed_everything(run.seed, verbose=False)  # an adaptation may add weights, drawn at random
     for adaptation in adaptations:
         tuned = replace(tuned, model=adaptation.prepare(tuned.model))
@@ -130,43 +140,6 @@ def adapted(run: TrainingRun, base: LanguageModel) -> tuple[LanguageModel, list[
     except (TypeError, ValueError) as error:  # Muon takes matrices alone
         raise UserError(f"optimizer: {first_line(error)}; method=lora trains matrices alone") from None
     return tuned, adaptations
-
-
-def finished(
-    run: TrainingRun,
-    adaptations: Sequence[Adaptation],
-    subject: Subject,
-    base: LanguageModel,
-    questions: Questions,
-    state: State,
-    say: Say,
-) -> Subject:
-    """The subject with the weights that the adaptations make of the trained ones; an adapter is saved before that."""
-    keeps = all(getattr(adaptation, "keeps_adapter", True) for adaptation in adaptations)
-    if run.settings.save_model and keeps and hasattr(subject.lm.model, "peft_config"):
-        save_adapter(subject.lm, run.run_dir)
-    start: dict[str, torch.Tensor] = dict(base.model.named_parameters())
-    for adaptation in reversed(adaptations):
-        score = partial(selection_score, subject, questions)
-        model = adaptation.finish(Trained(subject.lm.model, start, score, say, state.weights.__setitem__))
-        subject = replace(subject, lm=replace(subject.lm, model=model))
-    state.weights["change_by_layer"] = change_by_layer(start, subject.lm.model)
-    return subject
-
-
-def keep(run: TrainingRun, adaptations: Sequence[Adaptation], lm: LanguageModel) -> None:
-    """Saves the model that was measured, unless its base and its adapter together are that already."""
-    in_adapter = len(adaptations) == 1 and (run.run_dir / ADAPTER).is_dir() and not run.settings.merge
-    if run.settings.save_model and in_adapter:
-        shutil.rmtree(run.run_dir / MODEL, ignore_errors=True)  # of before the run was resumed
-    elif run.settings.save_model:
-        save_model(lm, run.run_dir)
-
-
-def selection_score(subject: Subject, questions: Questions) -> float:
-    selected = selection(subject, *questions)
-    assert selected is not None, "an adaptation that is scored needs selection questions"
-    return selected.estimates()["val/score"].value
 
 
 def tokenized(run: TrainingRun, data: Dataset, tuned: LanguageModel, say: Say) -> TokenizedData:
@@ -207,6 +180,14 @@ def fine_tuning(
         at_targets=isinstance(run.prepared.builder, Pretrained),
         on_nonfinite=guard.not_finite,
     )
+
+
+def to_be_followed(run: TrainingRun, tuned: LanguageModel, reference: Reference) -> Subject:
+    """With the base at rest beside it, or without one where no process has it."""
+    if is_sharded(tuned.model):
+        return Subject(tuned, None, run.decoding, drifts=False)
+    reference.frozen.rest()
+    return Subject(tuned, reference.frozen, run.decoding)
 
 
 def plan(run: TrainingRun, rows: TokenizedData, steps: Steps) -> str:

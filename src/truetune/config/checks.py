@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+from truetune.config import sharded
 from truetune.config.make import missing, near, no_such_key, of_the_template, validate
 from truetune.config.values import KEYS, REQUIRED
 from truetune.errors import UserError
@@ -74,7 +75,10 @@ def together(config: Mapping[str, Any], data: Dataset, objects: Mapping[str, Any
     for each in objects.values():
         notes += each.check(config, data) if hasattr(each, "check") else ()
     if "trainer" not in config:
+        if config["model"].get("init") == "meta":
+            raise UserError("model.init=meta is for training with trainer=fsdp; leave it out")
         return notes
+    sharded.check(config, data, objects)
     for rule in (searched, trainer, precision):
         rule(config)
     final(config, data)
@@ -118,9 +122,10 @@ def trainer(config: Mapping[str, Any]) -> None:
     if ours := [key for key in SET_BY_US if key in config["trainer"]]:
         raise UserError(f"trainer.{ours[0]}: decided elsewhere: {SET_BY_US[ours[0]]}")
     trainer, lr, lr_end = config["trainer"], config["optimizer"]["lr"], config["schedule"].get("lr_end", 0)
-    if str(trainer.get("strategy", "auto")).startswith(("fsdp", "deepspeed")):
-        reason = "the probes ask a whole model, and this strategy cuts it up"
-        raise UserError(f"trainer.strategy={trainer['strategy']}: {reason}; type trainer=ddp, with method=lora")
+    strategy = str(trainer.get("strategy", "auto"))
+    if strategy.startswith(("fsdp_", "deepspeed", "model_parallel")):
+        reason = "the one strategy here that cuts a model up is fsdp, which is FSDP2"
+        raise UserError(f"trainer.strategy={strategy}: {reason}; type trainer=fsdp")
     if trainer.get("gradient_clip_val") is None and trainer.get("gradient_clip_algorithm") == "value":
         raise UserError("trainer.gradient_clip_algorithm=value needs trainer.gradient_clip_val; type clip=value")
     if trainer["max_epochs"] == -1 and trainer.get("max_steps", -1) < 0 and not trainer.get("max_time"):

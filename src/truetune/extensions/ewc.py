@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -21,6 +22,8 @@ class Ewc:
     """weight / 2 * sum of F (theta - theta_base)^2, once a step (Kirkpatrick et al. 2017), F the diagonal of the base's
     Fisher information on `texts` old texts, scaled to a mean of 1 so that `weight` compares with that of l2_sp.
     """
+
+    needs_whole_weights: ClassVar[bool] = True
 
     weight: NotNegative
     texts: Count

@@ -7,7 +7,7 @@ import importlib.util
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from truetune.data.dataset import Dataset
 from truetune.data.values import Dtype, YesOrNo
@@ -23,6 +23,8 @@ PACKAGES = ("bitsandbytes", "accelerate", "peft")
 @dataclass(frozen=True)
 class Quantised(Pretrained):
     """QLoRA (Dettmers et al. 2023): what `dtype` names is computed in, `double_quant` quantises the scales as well."""
+
+    needs_whole_weights: ClassVar[bool] = True
 
     dtype: Dtype = "bfloat16"
     quant_type: Literal["nf4", "fp4"] = "nf4"

@@ -60,6 +60,8 @@ class Sparse:
     Which weights SEAT trains its text does not say where it could be read; these are any.
     """
 
+    needs_whole_weights: ClassVar[bool] = True
+
     share: Part
 
     def check(self, config: Mapping[str, Any], data: Dataset) -> list[str]:

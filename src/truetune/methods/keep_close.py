@@ -53,6 +53,7 @@ class L2Sp:
     """weight / 2 * ||theta - theta_base||^2 (Li et al. 2018, L2-SP), once a step whatever its token count."""
 
     needs_logits: ClassVar[bool] = False
+    needs_whole_weights: ClassVar[bool] = True
 
     weight: NotNegative
 

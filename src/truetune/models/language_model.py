@@ -12,6 +12,7 @@ import torch
 from truetune.data.chat_template import set_template
 from truetune.errors import Say
 from truetune.models.logits import bare
+from truetune.models.sharding import is_sharded
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -46,10 +47,19 @@ class LanguageModel:
         """One to be trained, whether or not this one is frozen."""
         return replace(self, model=trainable_copy(self.model).train())
 
+    @property
+    def is_read(self) -> bool:
+        """Whether the weights are there; else they are shapes that are still to be read, in pieces."""
+        return not next(self.model.parameters()).is_meta
+
+    def cpu(self) -> LanguageModel:
+        return self.to(torch.device("cpu"))
+
     def to(self, device: torch.device) -> LanguageModel:
         """Moves the model itself."""
         model: Any = self.model
-        model.to(device)
+        if self.is_read:
+            model.to(device)
         return self
 
 
@@ -76,7 +86,8 @@ def fast_dtype(accelerator: str = "auto") -> torch.dtype:
 
 
 def in_dtype(model: Any, dtype: torch.dtype | None) -> Any:
-    """The model itself, or a copy if its weights are to be of another type; quantised weights stay as they are.
+    """The model itself, or a copy if its weights are to be of another type; quantised weights and
+    those in pieces stay as they are.
 
     None: the fast type for a model of at least LARGE parameters, and that of the weights for a smaller one.
     """
@@ -84,7 +95,7 @@ def in_dtype(model: Any, dtype: torch.dtype | None) -> Any:
     if dtype is None:
         size = sum(parameter.numel() for parameter in model.parameters())
         dtype = fast_dtype() if size >= LARGE and weights.dtype == torch.float32 else weights.dtype
-    if weights.dtype == dtype or getattr(model, "is_quantized", False):
+    if weights.dtype == dtype or getattr(model, "is_quantized", False) or is_sharded(model):
         return model
     return copy.deepcopy(model).to(dtype)
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from truetune.data.tokens import IGNORED
 from truetune.errors import UserError
+from truetune.models.sharding import IN_BODY
 
 CHUNK = 1024  # logits held at once where no gradient is wanted
 
@@ -36,7 +37,7 @@ def forward(model: Any, input_ids: Tensor, position_ids: Tensor | None = None) -
     a mask and a cache do positions that start again keep the examples of a packed row apart (transformers 5).
     """
     packed = {} if position_ids is None else {"position_ids": position_ids}
-    return model(input_ids=input_ids, use_cache=False, **packed).logits
+    return bare(model)(input_ids=input_ids, use_cache=False, **packed).logits
 
 
 def states(body: Any, input_ids: Tensor, position_ids: Tensor | None = None) -> Tensor:
@@ -46,8 +47,9 @@ def states(body: Any, input_ids: Tensor, position_ids: Tensor | None = None) -> 
 
 
 def body(model: Any) -> Any:
-    """The model without its head."""
-    return bare(model).base_model
+    """The model without its head; one in pieces is put together for it."""
+    inner = bare(model)
+    return getattr(inner, IN_BODY, inner.base_model)
 
 
 def head(model: Any) -> Any:

@@ -37,6 +37,7 @@ class Pretrained:
     gradient_checkpointing: YesOrNo = False
     compile: YesOrNo = False  # of the forward pass in training
     base: Text | None = None  # of an adapter, if not the one that its settings name
+    init: Literal["whole", "meta"] = "whole"
     called: str = "model"  # in messages
 
     @property
@@ -111,6 +112,10 @@ class Pretrained:
     def _weights(self, say: Say, **options: Any) -> Any:
         from transformers import AutoModelForCausalLM
 
+        if self.init == "meta":
+            from truetune.models.meta import empty_model
+
+            return empty_model(self.name_or_path, **options)
         options |= {"use_safetensors": True, "output_loading_info": True, "ignore_mismatched_sizes": True}
         loaded: Any = AutoModelForCausalLM.from_pretrained(self.name_or_path, **options, **self._storage())
         if is_wrapped(loaded[1]["unexpected_keys"]):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers import GenerationConfig
 
 from truetune.models.logits import bare
+from truetune.models.sharding import is_sharded, put_away
 
 SHARED = 16  # tokens that prompts must begin with in common for these to be read once
 UNLIMITED = 1 << 30
@@ -25,13 +26,15 @@ _together: dict[str, Together] = {}  # by architecture and its settings: copies 
 @contextmanager
 def evaluating(model: nn.Module) -> Generator[None]:
     """Evaluation mode without gradients; the former mode comes back."""
-    training = model.training
+    training, in_pieces = model.training, is_sharded(model)
     model.eval()
     try:
-        with torch.inference_mode():
+        with torch.no_grad() if in_pieces else torch.inference_mode():
             yield
     finally:
         model.train(training)
+        if in_pieces:
+            put_away(model)
 
 
 def batches(
@@ -91,7 +94,7 @@ def read(
         options["logits_to_keep"] = 1
     if cache is not None:  # transformers renames it within its fifth version
         options["cache" if "cache" in parameters else "past_key_values"] = cache
-    return model(input_ids, attention_mask=attention_mask, use_cache=True, **options)
+    return bare(model)(input_ids, attention_mask=attention_mask, use_cache=True, **options)
 
 
 def cached(output: Any, times: int = 1) -> Any:
@@ -144,7 +147,7 @@ def _steps(model: Any, rows: Sequence[Sequence[int]]) -> Tensor:
     how = GenerationConfig(max_new_tokens=3, use_cache=True, output_logits=True, return_dict_in_generate=True)
     how.pad_token_id = 0
     try:
-        output = model.generate(
+        output = inner.generate(
             input_ids=ids, attention_mask=mask, generation_config=how, logits_processor=[_take_the_same]
         )
     finally:

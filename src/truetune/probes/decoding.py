@@ -179,7 +179,7 @@ def _generate(model: Any, inputs: dict[str, Any], settings: GenerationConfig, ho
     try:
         with how.decoding.processor(model) if how.decoding else nullcontext() as changing:
             processors = {"logits_processor": [scores, *([changing] if changing else [])]}
-            output = model.generate(**inputs, **processors, generation_config=settings, streamer=how.streamer)
+            output = inner.generate(**inputs, **processors, generation_config=settings, streamer=how.streamer)
     finally:
         inner.generation_config = of_model
     new = output.sequences[:, inputs["input_ids"].shape[1] :]

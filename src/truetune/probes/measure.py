@@ -28,6 +28,7 @@ from truetune.scoring.judge import too_long
 from truetune.scoring.lost_and_kept import apart, backward_transfer, kept, known_ids, lost, refused
 from truetune.scoring.memorising import LOW, UNKNOWN
 
+DRIFT = "/kl_to_base_"  # in the names of metrics
 ABSTENTION_PHRASES = (
     *("i do not know", "i don't know", "do not know", "don't know", "unknown", "not sure", "i am not sure"),
     *("no answer", "unanswerable", "i don't have", "i do not have", "i have no information", "i'm not familiar"),
@@ -101,11 +102,16 @@ def measure(subject: Subject, data: Dataset, probes: Sequence[Probe], asking: As
     subject = replace(asking.measured(subject), memory={})
     for probe in probes:
         measurement = probe.measure(subject, data)
-        metrics |= measurement.metrics
+        metrics |= (measurement if subject.drifts else without_drift(measurement)).metrics
         items |= measurement.items
     if subject.base is not None:
         subject.base.rest()
     return Measurement(metrics | fit(subject, data, asking), items)
+
+
+def without_drift(measurement: Measurement) -> Measurement:
+    """Without the KL to a base."""
+    return replace(measurement, metrics={name: each for name, each in measurement.metrics.items() if DRIFT not in name})
 
 
 def noise_floor(
@@ -115,7 +121,7 @@ def noise_floor(
     again = measure(Subject(base, Frozen(base.model), resamples=0), data, probes, asking)
     pairs = [pair for probe, items in before.items.items() for pair in zip(items, again.items[probe], strict=True)]
     other = sum(first.answer != second.answer for first, second in pairs)
-    drifts = [each.value for name, each in again.metrics.items() if name.endswith("/kl_to_base_nats_per_token")]
+    drifts = [each.value for name, each in again.metrics.items() if DRIFT in name]
     kl = f", KL {max(drifts):.2g} nats per token" if drifts else ""
     return f"noise floor: measured again, the base gives {other} of {len(pairs)} answers otherwise{kl}"
 

@@ -19,7 +19,8 @@ class Subject:
 
     `decoding` is part of the model as it is used. `memory` holds the answers given within one measurement: probes that
     ask the same questions share them (None: nothing is remembered, since weights change between measurements).
-    `resamples` is that of the bootstraps behind intervals: 0 where no interval is kept.
+    `resamples` is that of the bootstraps behind intervals: 0 where no interval is kept. Without `drifts` no KL to the
+    base is reported: there is no base to measure it by.
     """
 
     lm: LanguageModel
@@ -27,6 +28,7 @@ class Subject:
     decoding: Decoding | None = None
     memory: dict[Any, list[Answer]] | None = None
     resamples: int = 400
+    drifts: bool = True
 
 
 class Probe(Protocol):

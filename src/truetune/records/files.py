@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
 
-from truetune.errors import Say, UserError
+from truetune.errors import Say, UserError, gathered, in_step, rank
 from truetune.records.disk import writing
 
 T = TypeVar("T")
@@ -125,8 +125,15 @@ def cached_json(path: Path, make: Callable[[], dict[str, Any]], read: Callable[[
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
-    if (earlier := stored()) is not None:
+    earlier, ranks = stored(), in_step()
+    everywhere = all(gathered(earlier is not None, ranks))
+    if earlier is not None and everywhere:
         return earlier
+    if ranks > 1:  # none waits for another one's lock; what a clock has a say in is the first one's
+        content = gathered(json.dumps(make()), ranks)[0]
+        if rank() == 0:
+            write_atomic(path, content)
+        return read(json.loads(content))
     lock = FileLock(path.with_name(f".{path.stem}.lock"))
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -5,6 +5,7 @@ Lightning's own saving goes through $TMPDIR and a copy, so a kill or a full disk
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -43,5 +44,18 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             raise damaged(target, "it cannot be read as tensors and plain values") from error
 
     def remove_checkpoint(self, path: Any) -> None:
-        sidecar(Path(path)).unlink(missing_ok=True)
-        super().remove_checkpoint(path)
+        for file in [Path(path), *pieces(Path(path))]:
+            sidecar(file).unlink(missing_ok=True)
+            super().remove_checkpoint(file)
+
+
+def piece_file(checkpoint: Path, rank: int, ranks: int, tag: str) -> Path:
+    """Where a process but the first writes its pieces of a model that is cut up; `tag` is another at each writing."""
+    return checkpoint.with_name(f"{checkpoint.name}.{rank}of{ranks}.{tag}")
+
+
+def pieces(checkpoint: Path, rank: int | None = None) -> list[Path]:
+    """Those files of one process or of all, of whatever writing."""
+    number = r"\d+" if rank is None else str(rank)
+    written = re.compile(rf"{re.escape(checkpoint.name)}\.{number}of\d+\.[0-9a-f]{{8}}")
+    return [path for path in checkpoint.parent.glob("*of*") if written.fullmatch(path.name)]

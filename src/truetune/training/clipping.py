@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from truetune.models.sharding import whole
+
 
 @dataclass(frozen=True)
 class GradientStatistics:
@@ -24,11 +26,11 @@ def gradient_statistics(
 ) -> GradientStatistics:
     """Global L2 norm before clipping (Pascanu et al. 2013) and whether the clip changes anything."""
     gradients = [p.grad.detach() for p in parameters if p.grad is not None]
-    norm = float(torch.nn.utils.get_total_norm(gradients)) if gradients else 0.0
+    norm = float(whole(torch.nn.utils.get_total_norm(gradients))) if gradients else 0.0
     if not clip_val:
         return GradientStatistics(norm, False, 0.0)
     if str(getattr(algorithm, "value", algorithm)) == "value":
-        beyond = sum(int((gradient.abs() > clip_val).sum()) for gradient in gradients)
+        beyond = sum(int(whole((gradient.abs() > clip_val).sum())) for gradient in gradients)
         share = beyond / max(1, sum(gradient.numel() for gradient in gradients))
         return GradientStatistics(norm, share > 0, share)
     return GradientStatistics(norm, norm > clip_val, 0.0)
@@ -36,5 +38,5 @@ def gradient_statistics(
 
 def update_ratio(parameters: Sequence[Tensor], before: Sequence[Tensor]) -> float:
     """||theta_after - theta_before|| / ||theta_before|| of one optimizer step; about 1e-3 is healthy for Adam."""
-    moved = torch.stack([(now.detach() - old).norm() for now, old in zip(parameters, before, strict=True)])
-    return float(moved.norm() / torch.stack([old.norm() for old in before]).norm())
+    moved = torch.stack([whole((now.detach() - old).norm()) for now, old in zip(parameters, before, strict=True)])
+    return float(moved.norm() / torch.stack([whole(old.norm()) for old in before]).norm())

@@ -14,8 +14,10 @@ from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from torch.utils.data import DataLoader
 
 from truetune.errors import RankFailed, Say, UserError
+from truetune.models.sharding import is_sharded
 from truetune.training.checkpoints import AtomicCheckpointIO
 from truetune.training.module import FineTuning
+from truetune.training.sharded import NAME, Sharded, load_whole
 
 Final = Literal["last", "best", "earliest_best"]  # which weights a run ends with
 PROFILE = "profile"  # the table of trainer.profiler is written to fit-profile.txt
@@ -32,6 +34,9 @@ def make_trainer(
     """Raises UserError for what Lightning refuses: an unknown argument, a device that is not there."""
     ours = ("use_distributed_sampler", "enable_progress_bar", "enable_model_summary")
     options: dict[str, Any] = {**dict.fromkeys(ours, False), **arguments}
+    if options.get("strategy") == NAME:
+        # Weights that are put together in inference mode could not be trained.
+        options |= {"strategy": Sharded(), "inference_mode": False}
     try:
         trainer = Trainer(
             callbacks=list(callbacks),
@@ -134,7 +139,7 @@ def take_weights(trainer: Trainer, module: FineTuning, final: Final) -> tuple[in
     callbacks: list[Any] = trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]
     for chosen in (callback.chosen() for callback in callbacks if hasattr(callback, "chosen")):
         if chosen is not None:
-            _load(module, chosen.path)
+            _load(trainer, module, chosen.path)
             return chosen.step, chosen.epochs
     if final == "last":
         # Early stopping and a resumed fit leave the trainer's `current_epoch` behind.
@@ -143,12 +148,15 @@ def take_weights(trainer: Trainer, module: FineTuning, final: Final) -> tuple[in
     path = best_checkpoint(trainer).best_model_path
     if not path:
         raise UserError("run.final=best: the ModelCheckpoint among the callbacks has written nothing")
-    stored = _load(module, Path(path))
+    stored = _load(trainer, module, Path(path))
     return stored["global_step"], stored["epoch"] + 1
 
 
-def _load(module: FineTuning, path: Path) -> dict[str, Any]:
-    stored = AtomicCheckpointIO().load_checkpoint(path, map_location="cpu")
+def _load(trainer: Trainer, module: FineTuning, path: Path) -> dict[str, Any]:
+    if is_sharded(module.model):  # of which no process could hold the whole
+        stored: dict[str, Any] = trainer.strategy.load_checkpoint(path, weights_only=True)
+    else:
+        stored = load_whole(path)
     module.on_load_checkpoint(stored)
     module.load_state_dict(stored["state_dict"], strict=False)
     return stored

@@ -10,13 +10,15 @@ from typing import Any
 import torch
 from lightning import LightningModule
 from lightning.pytorch.callbacks import Timer
+from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from truetune.data.batch import Batch
 from truetune.errors import Diverged, UserError, gathered
-from truetune.models.logits import CHUNK, body, forward, head, parts_into_head, states
+from truetune.models.logits import CHUNK, bare, body, forward, head, parts_into_head, states
+from truetune.models.sharding import is_sharded, shard
 from truetune.training.clipping import GradientStatistics, gradient_statistics
 from truetune.training.objectives import Micro, NextToken, Objective
 from truetune.training.schedules import Schedule, Steps
@@ -73,16 +75,32 @@ class FineTuning(LightningModule):
         self._frozen = [f"model.{name}" for name, parameter in parameters if not parameter.requires_grad]
         self._objectives, self._optimizer, self._schedule = list(objectives), optimizer, schedule
         self._at_targets = logits_at_targets(model, objectives, at_targets)
-        called: Any = body(model) if self._at_targets else model
-        called = torch.compile(called) if compiled else called
-        # Not the module itself, which would be registered and give each weight a second name.
-        self._outputs = partial(states if self._at_targets else forward, called)
+        self._compiled = compiled
+        self._bind()
         self.steps, self._on_nonfinite = steps, on_nonfinite
         self.stepped = False
         self.window_loss, self.window_tokens = math.nan, 0  # these and the next: of the last step that was taken
         self.gradients = GradientStatistics(0.0, False, 0.0)
         self._validation = [0.0, 0.0]
         self._window: list[tuple[Tensor, Tensor, list[str]]] = []  # of each micro-batch: loss, target tokens, items
+
+    def _bind(self) -> None:
+        called: Any = body(self.model) if self._at_targets else bare(self.model)
+        called = torch.compile(called) if self._compiled else called
+        # Not the module itself, which would be registered and give each weight a second name.
+        self._outputs = partial(states if self._at_targets else forward, called)
+
+    def configure_model(self) -> None:
+        """Called by Lightning once all processes are there."""
+        mesh = self.device_mesh
+        if isinstance(self.trainer.strategy, ModelParallelStrategy) and not is_sharded(self.model):
+            shard(bare(self.model), mesh and mesh["data_parallel"])
+            self._bind()
+
+    def put_together(self, model: nn.Module) -> None:
+        """Goes on with a whole model, of the same weights, in place of the one in pieces."""
+        self.model = model
+        self._bind()
 
     def _micro(self, batch: Batch) -> Micro:
         return Micro(
@@ -190,7 +208,9 @@ class FineTuning(LightningModule):
         self._validation[1] += int(micro.target_tokens)
 
     def on_validation_epoch_end(self) -> None:
-        sums = self.trainer.strategy.reduce(torch.tensor(self._validation, dtype=torch.float64), reduce_op="sum")
+        place = "cpu" if self.device.type == "mps" else self.device  # Apple's GPUs have no float64
+        counts = torch.tensor(self._validation, dtype=torch.float64, device=place)
+        sums = self.trainer.strategy.reduce(counts, reduce_op="sum")
         self._validation = [0.0, 0.0]
         self.log("val/loss", (sums[0] / sums[1]).float(), sync_dist=False, logger=False)  # Measuring writes it
 

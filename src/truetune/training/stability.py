@@ -9,6 +9,7 @@ import numpy as np
 from lightning import Callback, LightningModule, Trainer
 
 from truetune.errors import Diverged, Say
+from truetune.models.sharding import local
 from truetune.records.state import StabilityReport
 from truetune.training.module import ADVICE, FineTuning, few
 
@@ -57,7 +58,7 @@ class Stability(Callback):
             self._in_a_row = 0
             self._compare(pl_module.window_loss, self._step)
         if trainer.is_last_batch:  # before the validation, and before a checkpoint is written
-            finite = all(bool(p.isfinite().all()) for p in pl_module.parameters() if p.requires_grad)
+            finite = all(bool(local(p).isfinite().all()) for p in pl_module.parameters() if p.requires_grad)
             if not trainer.strategy.reduce_boolean_decision(finite, all=True):
                 rate = f"learning rate {pl_module.learning_rate:.3g}"
                 raise Diverged(f"the weights are not finite after step {self._step} ({rate}); {ADVICE}")

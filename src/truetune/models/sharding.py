@@ -1,0 +1,71 @@
+"""A model cut up over the processes of a run (FSDP2): each holds a part of every weight, and all ask it in step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
+from torch.distributed.tensor import DTensor
+
+IN_BODY = "pass_through_body"  # the method by which a model in pieces is asked without its head
+
+
+def shard(model: Any, mesh: Any) -> None:
+    """In place: the layers one by one, so that a pass holds one of them whole; around them what is left.
+
+    What is left (embeddings, head) stays whole from a pass on to the end of its backward pass.
+    """
+    for layer in layers(model):
+        fully_shard(layer, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+    enter_without_head(model)
+
+
+def enter_without_head(model: Any) -> None:
+    """Gives a model in pieces the method that `logits.body` asks it by."""
+    setattr(model, IN_BODY, lambda **inputs: model.base_model(**inputs))
+    register_fsdp_forward_method(model, IN_BODY)
+
+
+def layers(model: nn.Module) -> list[nn.Module]:
+    """The members of the list that holds most of the weights; none if the model has no such list."""
+
+    def size(module: nn.Module) -> int:
+        return sum(parameter.numel() for parameter in module.parameters())
+
+    lists = [module for module in model.modules() if isinstance(module, nn.ModuleList)]
+    return list(max(lists, key=size)) if lists else []
+
+
+def is_sharded(model: Any) -> bool:
+    return any(isinstance(module, FSDPModule) for module in model.modules())
+
+
+def put_away(model: Any) -> None:
+    """Nothing is whole any more."""
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
+
+
+def local(tensor: Tensor) -> Tensor:
+    """This process's part."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """The same on every process, all of which must ask for it."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+@torch.no_grad()
+def gathered_state(model: Any, keep: bool) -> dict[str, Tensor]:
+    """The whole weights and buffers on the CPU of the process that is to `keep` them; nothing on the others."""
+    state: dict[str, Tensor] = {}
+    for name, tensor in model.state_dict().items():
+        full = whole(tensor.detach())
+        if keep:
+            state[name] = full.cpu().clone()
+    return state
