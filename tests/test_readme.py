@@ -29,7 +29,7 @@ TEXTS = {page.relative_to(ROOT).as_posix(): page.read_text(encoding="utf-8") for
 # What "write your own" makes up; the classes are made and called below.
 MADE_UP = {"my_package/schedules.py", "conf/schedule/inverse.yaml", "conf/objective/entropy.yaml"}
 MADE_UP |= {"conf/probe/verbosity.yaml", "schedule=inverse", "objective=entropy", "probe=verbosity"}
-STAND_FOR_SOMETHING = ("/path/to", "RUN_DIR", "SWEEP_DIR", "TUNED", "owner/name")
+STAND_FOR_SOMETHING = ("/path/to", "model=endpoint", "RUN_DIR", "SWEEP_DIR", "TUNED", "owner/name")
 
 
 def blocks(language):
@@ -108,7 +108,9 @@ def test_every_key_exists():
     keys = {key for piece in chain.from_iterable(CODE.values()) for key in re.findall(names, piece)}
     keys = {key for key in keys if key.rpartition(".")[2] not in ("json", "py", "yaml", "parquet", "jsonl", "md")}
     assert len(keys) > 30
-    assert {key for key in keys if not any(f"{known}.".startswith(f"{key}.") for known in keys_of_conf())} == set()
+    every = keys_of_conf()
+    every |= {f"baseline.{key.removeprefix('model.')}" for key in every if key.startswith("model.")}
+    assert {key for key in keys if not any(f"{known}.".startswith(f"{key}.") for known in every)} == set()
 
 
 def test_every_choice_exists():

@@ -191,7 +191,7 @@ def test_refusals_name_the_key(tmp_path, monkeypatch):
     assert "baseline.name_or_pth: no such key; did you mean " in refused("baseline.name_or_pth=x")
     assert refused("optimizer.lr=1").startswith("optimizer.lr: no such key (truetune-measure --cfg job")
     assert "data.probe_fle: no such key" in refused(model, "data=questions", "data.probe_file=x", "+data.probe_fle=x")
-    assert refused("model=tiny").startswith("model: only model=pretrained, smollm2 and gguf have weights")
+    assert refused("model=tiny").startswith("model: is made by a run, so that there is nothing to measure")
     assert refused(model, "probe=[]").startswith("probe: nothing is chosen; type probe=... (truetune-measure --help")
     (tmp_path / "asked.jsonl").write_text('{"question": "Who?", "answers": ["Ann"]}\n')
     assert "truetune-measure" in refusal("data=questions", "data.probe_file=asked.jsonl")
@@ -215,14 +215,15 @@ print(json.dumps([codes, [name for name in ("torch", "lightning", "transformers"
 
 def test_nothing_heavy_is_imported_and_nothing_made_before_a_mistake_is_said(tmp_path):
     lines = [["--help"], ["--cfg", "job"], ["-m", "model.name_or_path=a,b"], ["seeed=1"], ["model.name_or_path=./none"]]
+    lines.append(["model=endpoint", "model.url=http://127.0.0.1:9/v1", "model.name=x"])
     done = subprocess.run(
         [sys.executable, "-c", LOADED, json.dumps(lines)], cwd=tmp_path, check=True, capture_output=True, text=True
     )
     first, *printed, last = done.stdout.splitlines()
     assert first.startswith("truetune-measure - ask any causal language model")
     assert "baseline:" in printed
-    assert json.loads(last) == [[0, 0, 2, 2, 2], []]
-    assert [line[:7] for line in done.stderr.splitlines()] == ["error: "] * 3
+    assert json.loads(last) == [[0, 0, 2, 2, 2, 2], []]
+    assert [line[:7] for line in done.stderr.splitlines()] == ["error: "] * 4
     assert list(tmp_path.iterdir()) == []
 
 

@@ -62,7 +62,7 @@ def finished(
     for adaptation in reversed(adaptations):
         score = partial(selection_score, subject, questions)
         model = adaptation.finish(Trained(subject.lm.model, start, score, say, state.weights.__setitem__))
-        subject = replace(subject, lm=replace(subject.lm, model=model))
+        subject = replace(subject, respondent=replace(subject.lm, model=model))
     state.weights["change_by_layer"] = change_by_layer(start, subject.lm.model)
     return subject
 

@@ -14,29 +14,32 @@ from truetune.data.tokens import Encoder, TokenRow
 from truetune.errors import Say
 from truetune.models.frozen import Frozen
 from truetune.models.language_model import LanguageModel, fastest, with_template
+from truetune.probes.asking import Asking
 from truetune.probes.base_knows import adapted_to
 from truetune.probes.measure import compare, measure, notes
-from truetune.probes.probe import Subject, true_answers
+from truetune.probes.probe import Probe, Subject, true_answers
+from truetune.probes.respondent import Respondent
 from truetune.scoring.item import Measurement
 
-DRIFT = "kl_to_base_nats_per_token"
+DRIFT, PER_TOKEN, FIT = "kl_to_base_nats_per_token", "nats_per_token", "fit/"
+Cut = tuple[list[TokenRow], tuple[int, int]]
 
 
 def audit(run: Run, console: Console) -> dict[str, Any]:
     """Measures a model, after its baseline if there is one; returns what run.json holds."""
     say, data, baseline = begin(run, console), run.prepared.data, run.prepared.baseline
     asking, reference = run.asking, None
-    rows: list[TokenRow] = []
-    shape = (0, 0)
+    before: Cut | None = None
     with recording(run, say) as state:
         if baseline is not None:
             with state.timed("base"):
                 base, data = adapted_to(load(baseline, say), data, asking, run.cache, say)
                 asking = asking.fixed(base, data)  # both are asked in the form of the first
-                probes = run.probes(asking)
+                probes = probes_of(run, asking)
                 data = with_battery(run, state, base, data, say)
                 measure_first(run, state, base, data, probes, asking, say)
-                reference, (rows, shape) = Frozen(base.model), cut(base, data)
+                before = cut(base, data)
+                reference = Frozen(base.model) if isinstance(base, LanguageModel) else None
                 del base  # two models are held at once, not three
         with state.timed("measure"):
             lm = load(run.prepared.builder, say)
@@ -44,38 +47,35 @@ def audit(run: Run, console: Console) -> dict[str, Any]:
                 # Nothing is taught: the questions are all of them, not those that this model knows.
                 lm, data = adapted_to(lm, replace(data, choose=None), asking, run.cache, say)
                 data = with_battery(run, state, lm, data, say)
-            elif data.has_conversations:
+            elif data.has_conversations and isinstance(lm, LanguageModel):
                 lm = with_template(lm, data.chat_template, say)
-            probes = run.probes(asking)
-            lm_rows, lm_shape = cut(lm, data)
-            left_out = ""
-            if baseline is None:
-                left_out = DRIFT
-                for note in notes(lm, data, probes, asking):
-                    say(note)
-            elif rows != lm_rows:
-                left_out = "nats_per_token"
-                say(
-                    "the two models cut texts into different tokens: losses per token are left out, they do not compare"
-                )
-            elif shape != lm_shape:
-                left_out = DRIFT
-                say("the two models differ in vocabulary or context size: the drift (KL) is left out")
+            probes = probes_of(run, asking)
+            for note in notes(lm, data, probes, asking) if baseline is None else ():
+                say(note)
+            left_out = (DRIFT,) if baseline is None else not_compared(before, cut(lm, data), say)
             say(f"measuring {lm.origin}")
             final = measure(Subject(lm, None if left_out else reference), data, probes, asking)
-            if left_out:
-                state.base, final = without(state.base, left_out), without(final, left_out)
-            state.final = compare(state.base, final)
+            state.base, state.final = without(state.base, left_out), without(final, left_out)
+            state.final = compare(state.base, state.final)
     return state.record
 
 
-def load(builder: Any, say: Say) -> LanguageModel:
-    lm: LanguageModel = builder.load(say)
-    return lm.to(fastest())
+def load(builder: Any, say: Say) -> Respondent:
+    lm: Respondent = builder.load(say)
+    return lm.to(fastest()) if isinstance(lm, LanguageModel) else lm
 
 
-def cut(lm: LanguageModel, data: Dataset) -> tuple[list[TokenRow], tuple[int, int]]:
+def probes_of(run: Run, asking: Asking) -> list[Probe]:
+    """Those that both models can be measured by."""
+    builders = (run.prepared.builder, run.prepared.baseline)
+    have_weights = all(getattr(builder, "has_weights", True) for builder in builders)
+    return [probe for probe in run.probes(asking) if have_weights or not getattr(probe, "needs_weights", False)]
+
+
+def cut(lm: Respondent, data: Dataset) -> Cut | None:
     """All that a loss per token is measured on, as this model's tokenizer cuts it; vocabulary and context size."""
+    if not isinstance(lm, LanguageModel):
+        return None
     encoder = Encoder(lm.tokenizer)
     elsewhere = data.elsewhere.texts if data.elsewhere else ()
     rows = [encoder.row(text) for text in (*data.texts, *data.task_texts, *true_answers(data.task), *elsewhere)]
@@ -83,6 +83,19 @@ def cut(lm: LanguageModel, data: Dataset) -> tuple[list[TokenRow], tuple[int, in
     return rows, (vocabulary, lm.context_length)
 
 
-def without(measurement: Measurement, ending: str) -> Measurement:
-    metrics = {name: value for name, value in measurement.metrics.items() if not name.endswith(ending)}
+def not_compared(before: Cut | None, after: Cut | None, say: Say) -> tuple[str, ...]:
+    """Parts of the names of metrics that two models do not share."""
+    if before is None or after is None:  # which the model that is served has said of itself
+        return (PER_TOKEN, FIT)
+    if before[0] != after[0]:
+        say("the two models cut texts into different tokens: losses per token are left out, they do not compare")
+        return (PER_TOKEN,)
+    if before[1] != after[1]:
+        say("the two models differ in vocabulary or context size: the drift (KL) is left out")
+        return (DRIFT,)
+    return ()
+
+
+def without(measurement: Measurement, parts: tuple[str, ...]) -> Measurement:
+    metrics = {name: value for name, value in measurement.metrics.items() if not any(part in name for part in parts)}
     return Measurement(metrics, measurement.items)

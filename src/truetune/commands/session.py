@@ -19,7 +19,6 @@ from truetune.config import secrets
 from truetune.config.run import Run
 from truetune.data.dataset import Dataset
 from truetune.errors import Diverged, Say, rank
-from truetune.models.language_model import LanguageModel
 from truetune.models.pretrained import Pretrained
 from truetune.models.sharding import is_sharded
 from truetune.models.tiny import Embedded
@@ -27,6 +26,7 @@ from truetune.probes.asking import Asking
 from truetune.probes.baseline import affordable, measure_base
 from truetune.probes.measure import noise_floor, only_at_ends, without_drift
 from truetune.probes.probe import Probe
+from truetune.probes.respondent import Respondent
 from truetune.records.files import IN_USE, owned, remove_torn
 from truetune.records.state import State
 from truetune.records.versions import command_line
@@ -94,7 +94,7 @@ def recording(run: Run, say: Say) -> Generator[State]:
         say(f"report: {page.absolute()}")
 
 
-def with_battery(run: Run, state: State, base: LanguageModel, data: Dataset, say: Say) -> Dataset:
+def with_battery(run: Run, state: State, base: Respondent, data: Dataset, say: Say) -> Dataset:
     """The data with what is asked elsewhere, as much as there is time for; what is left out is said and recorded."""
     battery, probes = run.battery, run.probes()
     if battery is None or not any(map(only_at_ends, probes)):
@@ -107,11 +107,11 @@ def with_battery(run: Run, state: State, base: LanguageModel, data: Dataset, say
 
 
 def measure_first(
-    run: Run, state: State, base: LanguageModel, data: Dataset, probes: Sequence[Probe], asking: Asking, say: Say
+    run: Run, state: State, base: Respondent, data: Dataset, probes: Sequence[Probe], asking: Asking, say: Say
 ) -> None:
     """The untouched base and, where that is asked for, how far it is from itself."""
     state.base = measure_base(base, data, probes, asking, run.cache, say)
-    if is_sharded(base.model):  # the tuned model has no base beside it to drift from
+    if isinstance(base, LanguageModel) and is_sharded(base.model):  # nothing is beside the tuned one to drift from
         state.base = without_drift(state.base)
     if run.measure.noise_floor:
         state.note(noise_floor(base, state.base, data, probes, asking), say)

@@ -88,7 +88,7 @@ def train(run: TrainingRun, console: Console) -> dict[str, Any]:
         tuned = tuned if in_pieces else put_together(tuned, module, trainer, lambda: adapted(run, base.cpu())[0])
         if not (trainer.is_global_zero or in_pieces):
             return {}  # rank 0 measures and writes
-        subject = replace(subject, lm=tuned.to(trainer.strategy.root_device))  # a Trainer leaves it on the CPU
+        subject = replace(subject, respondent=tuned.to(trainer.strategy.root_device))  # a Trainer leaves it on the CPU
         step, epoch = take_weights(trainer, module, settings.final)
         subject = finished(run, adaptations, subject, base, questions, state, say)
         with state.timed("measure"):

@@ -61,9 +61,14 @@ def keys(config: Mapping[str, Any], command: Command, words: Sequence[str] = ())
         group, _, name = key.rpartition(".")
         if command == "train" and name not in (config[group] if group else config):
             raise UserError(missing(key))
-    if command == "measure" and not {"name_or_path", "file"} & config["model"].keys():
-        raise UserError("model: only model=pretrained, smollm2 and gguf have weights to measure; leave model=... out")
+    if command == "measure" and "pretraining" in config["model"]:
+        raise UserError("model: is made by a run, so that there is nothing to measure yet; leave model=... out")
     return notes
+
+
+def has_baseline(config: Mapping[str, Any]) -> bool:
+    """Whether an audit compares; a model that is not named by `name_or_path` was chosen on purpose."""
+    return config["baseline"].get("name_or_path", "") is not None
 
 
 def together(config: Mapping[str, Any], data: Dataset, objects: Mapping[str, Any]) -> list[str]:

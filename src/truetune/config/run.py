@@ -112,13 +112,15 @@ def prepare(cfg: DictConfig, command: Command = "train") -> Prepared:
     # The model's folder and the data are looked at before the first class that imports torch, which takes seconds.
     builder: Any = make.make(config["model"], "model", trusted)
     models = [builder]
-    if command == "measure" and config["baseline"]["name_or_path"] is not None:
+    if command == "measure" and checks.has_baseline(config):
         models.append(make.make(config["baseline"], "baseline", trusted, called="baseline"))
     for model in models:
+        if command == "train" and not getattr(model, "has_weights", True):
+            raise UserError(f"{model.named}: only answers, and training needs weights; truetune-measure measures it")
         if hasattr(model, "check_files"):
             model.check_files()
     source, data = read_data(json.dumps(config["data"]), trusted, os.getcwd())
-    objects: dict[str, Any] = {"data": source, "model": builder}
+    objects: dict[str, Any] = {"data": source, "model": builder, **({"baseline": models[1]} if models[1:] else {})}
     trains = command == "train"
     gate = ("gate",) if config.get("gate") else ()
     for key in ("run", "measure", "asking", *gate, *(("knowledge", "loader", "schedule") if trains else ())):

@@ -14,6 +14,7 @@ KEY = re.compile(
     r"(^|[._])((api|auth|access|hf|hub|private|secret)_?(key|token)|token|secret|password|passwd|credentials?)$", re.I
 )
 VALUE = re.compile(r"\b(hf_|sk-|ghp_|github_pat_|xox[abp]-|AKIA)[\w-]{16,}")
+NAMED = re.compile(r"\bapi_key_variable'?\s*:\s*'?(\w+)")  # by a setting of ours
 FROM_ENVIRONMENT = re.compile(r"\$\{\s*oc\.env\s*:\s*(\w+)")
 SHORTEST = 8  # characters; a shorter value would be found in innocent words
 
@@ -37,7 +38,8 @@ def refuse(overrides: Sequence[str]) -> None:
 
 def note(text: str) -> None:
     """Of an unresolved configuration: the variables that it reads are secrets from here on, but for our own."""
-    _named.update(name for name in FROM_ENVIRONMENT.findall(text) if not name.startswith("TRUETUNE_"))
+    names = FROM_ENVIRONMENT.findall(text) + NAMED.findall(text)
+    _named.update(name for name in names if not name.startswith("TRUETUNE_"))
 
 
 def hide(value: Any) -> Any:

@@ -6,6 +6,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
+from typing import ClassVar
 
 from truetune.data.dataset import Dataset, Example
 from truetune.data.values import Count
@@ -25,6 +26,8 @@ class Leakage:
 
     The control is the same words behind the beginning of another row: what any model would say.
     """
+
+    needs_weights: ClassVar[bool] = True
 
     asking: Asking
     rows: Count = 200

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import ClassVar
 
 from truetune.data.dataset import Dataset, Example, Question, continued
 from truetune.data.tokens import Encoder
@@ -26,6 +27,8 @@ class MultipleChoice:
     As published, an answer's tokens alone are counted, not the end after them. A question that is too long for the
     context loses its beginning.
     """
+
+    needs_weights: ClassVar[bool] = True
 
     asking: Asking
     name: str = "multiple_choice"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,8 @@ class Paraphrase:
     At most `rows` of the training rows that can be asked otherwise, in words that no row is trained on. A gap that
     grows from the base to the tuned model was learnt with the wording. Losses are means over rows, in nats per token.
     """
+
+    needs_weights: ClassVar[bool] = True
 
     asking: Asking
     rows: Count = 200

@@ -7,7 +7,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -44,6 +44,8 @@ class Sampling:
 
     `same` says whether two answers mean the same. The items' confidence is the agreement.
     """
+
+    needs_weights: ClassVar[bool] = True
 
     asking: Asking
     samples: Count

@@ -34,7 +34,7 @@ class Selective:
 
     def measure(self, subject: Subject, data: Dataset) -> Measurement:
         items = self.asking.ask(subject, data.hallucination, data)
-        if not items:
+        if not any(item.confidence is not None for item in items):
             return Measurement()
         entities, outcomes = np.array(clusters(items)), np.array([item.outcome for item in items])
         sure = np.array([item.confidence or 0.0 for item in items])

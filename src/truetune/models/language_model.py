@@ -43,6 +43,14 @@ class LanguageModel:
         more: list[int] = [] if ids is None else torch.as_tensor(ids).flatten().tolist()
         return sorted({int(self.tokenizer.eos_token_id), *more})  # pyright: ignore[reportArgumentType]
 
+    @property
+    def has_chat_form(self) -> bool:
+        return bool(self.tokenizer.chat_template)
+
+    def tokens(self, text: str) -> int:
+        """How many tokens of an answer the text is."""
+        return len(self.tokenizer(text, add_special_tokens=False).input_ids)
+
     def copy(self) -> LanguageModel:
         """One to be trained, whether or not this one is frozen."""
         return replace(self, model=trainable_copy(self.model).train())

@@ -15,7 +15,8 @@ from truetune.data.values import Count
 from truetune.errors import UserError
 from truetune.models.language_model import LanguageModel, in_dtype
 from truetune.probes.batching import UNLIMITED
-from truetune.probes.decoding import Answer, greedy_answers
+from truetune.probes.decoding import greedy_answers
+from truetune.probes.respondent import Answer
 from truetune.scoring.answers import end_in_numbers, key
 from truetune.scoring.item import Item
 from truetune.scoring.judge import judged, too_long
@@ -25,6 +26,7 @@ from truetune.scoring.words import stands_in
 
 if TYPE_CHECKING:
     from truetune.probes.probe import Subject
+    from truetune.probes.respondent import Respondent
 
 BETWEEN = "\n\n"
 Form = Literal["auto", "chat", "few_shot", "plain"]
@@ -68,14 +70,16 @@ class Asking:
         """Of batches, as arguments."""
         return {"batch_size": self.batch_size, "batch_tokens": self.batch_tokens}
 
-    def fixed(self, lm: LanguageModel, data: Dataset) -> Asking:
+    def fixed(self, lm: Respondent, data: Dataset) -> Asking:
         """The same with the forms that `auto` stands for with this model."""
         return replace(self, how=replace(self.how, forms=[resolved(form, lm, data) for form in self.how.forms]))
 
     def measured(self, subject: Subject) -> Subject:
         """The subject in the type of number that it is measured in."""
+        if not subject.has_weights:
+            return subject
         lm = replace(subject.lm, model=in_dtype(subject.lm.model, self.dtype))
-        return replace(subject, lm=lm, base=subject.base and subject.base.in_dtype(self.dtype))
+        return replace(subject, respondent=lm, base=subject.base and subject.base.in_dtype(self.dtype))
 
     def ask(self, subject: Subject, questions: Sequence[Question], data: Dataset) -> list[Item]:
         """Items in the questions' order; `kind` lacks `lost`, which needs the base's items (see `compare`).
@@ -84,7 +88,7 @@ class Asking:
         """
         if not questions:
             return []
-        forms: list[Form] = [resolved(form, subject.lm, data) for form in self.how.forms]
+        forms: list[Form] = [resolved(form, subject.respondent, data) for form in self.how.forms]
         first, *others = forms
         items = self._items(subject, questions, data, first)
         places = [place for place, q in enumerate(questions) if q.words and q.answers and not q.rule]
@@ -97,7 +101,7 @@ class Asking:
 
     def _items(self, subject: Subject, questions: Sequence[Question], data: Dataset, form: Form) -> list[Item]:
         prompts = [self.prompt(question, form, data) for question in questions]
-        answers = self.answers(subject, prompts, self.room(subject.lm, questions, form))
+        answers = self.answers(subject, prompts, self.room(subject.respondent, questions, form))
         domains = {name: frozenset(map(key, values)) for name, values in data.domains.items()}
         items: list[Item] = []
         for question, answer in zip(questions, answers, strict=True):
@@ -117,7 +121,7 @@ class Asking:
                 answers=question.answers,
                 answer=answer.text,
                 outcome=outcome,
-                confidence=round(answer.confidence, 6),
+                confidence=None if answer.confidence is None else round(answer.confidence, 6),
                 population=question.population,
                 cluster=question.cluster,
                 domain=question.domain,
@@ -132,8 +136,12 @@ class Asking:
     def answers(self, subject: Subject, prompts: Sequence[Prompt], room: Room) -> list[Answer]:
         memory, asked = {} if subject.memory is None else subject.memory, (tuple(prompts), room)
         if asked not in memory:
-            how: dict[str, Any] = {"max_new_tokens": room.tokens, "one_line": room.one_line, **self.size}
-            memory[asked] = greedy_answers(subject.lm, prompts, decoding=subject.decoding, **how)
+            how: dict[str, Any] = {"max_new_tokens": room.tokens, "one_line": room.one_line}
+            if isinstance(subject.respondent, LanguageModel):
+                how |= {"decoding": subject.decoding, **self.size}
+                memory[asked] = greedy_answers(subject.respondent, prompts, **how)
+            else:
+                memory[asked] = subject.respondent.answers(prompts, **how)
         return memory[asked]
 
     def prompt(self, question: Question, form: Form, data: Dataset) -> Prompt:
@@ -154,7 +162,7 @@ class Asking:
         examples = (f"{row.prompt}{row.completion}" for row in others[: self.how.shots])
         return BETWEEN.join([*examples, question.question])
 
-    def room(self, lm: LanguageModel, questions: Sequence[Question], form: Form) -> Room:
+    def room(self, lm: Respondent, questions: Sequence[Question], form: Form) -> Room:
         """Tokens for an answer: `auto` leaves room for the longest true one and the words around it."""
         chosen = [question for question in questions if question.words]
         one_line = form == "few_shot" and len(chosen) == len(questions)
@@ -167,7 +175,7 @@ class Asking:
         rules = 64 if any(question.rule for question in questions) else 0
         return Room(min(max(longest + around, rules), STEPS, lm.context_length // 2), one_line)
 
-    def notes(self, lm: LanguageModel, questions: Sequence[Question], data: Dataset) -> list[str]:
+    def notes(self, lm: Respondent, questions: Sequence[Question], data: Dataset) -> list[str]:
         """On the form of asking, on questions that the context has no room for, and on true answers longer than any."""
         notes: list[str] = []
         form = resolved(self.how.forms[0], lm, data)
@@ -178,8 +186,10 @@ class Asking:
             form_words = words.get(form, "as they stand") if free else "as they stand"
             notes.append(f"{len(questions)} questions are asked {form_words}; answers have up to {room.tokens} tokens")
         limit = lm.context_length - room.tokens
-        encoder = Encoder(lm.tokenizer)
-        long = [q for q in questions if len(encoder.prompt(self.prompt(q, form, data))) > limit]
+        long: list[Question] = []
+        if isinstance(lm, LanguageModel):  # of another, nobody knows how large the context is
+            encoder = Encoder(lm.tokenizer)
+            long = [q for q in questions if len(encoder.prompt(self.prompt(q, form, data))) > limit]
         if long:
             notes.append(
                 f"{len(long)} questions are over the {limit} tokens that the context of {lm.context_length} leaves "
@@ -192,7 +202,7 @@ class Asking:
                 "(token F1, ROUGE-L, nearer to a true than to a false one), not whether it is right"
             )
         # Of several true answers the shortest is enough; its end token is not counted.
-        needed = [min(len(encoder.text(each.completion(answer))) for answer in each.answers) for each in answerable]
+        needed = [min(lm.tokens(each.completion(answer)) for answer in each.answers) for each in answerable]
         cut = [question for question, tokens in zip(answerable, needed, strict=True) if tokens > room.tokens]
         if cut:
             notes.append(
@@ -202,18 +212,17 @@ class Asking:
         return notes
 
 
-def resolved(form: Form, lm: LanguageModel, data: Dataset) -> Form:
+def resolved(form: Form, lm: Respondent, data: Dataset) -> Form:
     """What `auto` is for this model; a chat form that the model lacks is refused."""
-    has_template = bool(lm.tokenizer.chat_template)
-    if form == "chat" and not has_template:
+    if form == "chat" and not lm.has_chat_form:
         raise UserError(f"asking=chat: {lm.origin} has no chat template; type asking=few_shot or asking=plain")
     if form != "auto":
         return form
     has_room = lm.context_length >= ROOM_FOR_SHOTS
-    return "chat" if has_template else "few_shot" if data.shots and has_room else "plain"
+    return "chat" if lm.has_chat_form else "few_shot" if data.shots and has_room else "plain"
 
 
-def longest_answer(lm: LanguageModel, answers: Iterable[Sequence[str]]) -> int:
+def longest_answer(lm: Respondent, answers: Iterable[Sequence[str]]) -> int:
     """Tokens of the longest of the first true answers, the end token included; 0 without any."""
     firsts = {aliases[0] for aliases in answers}
-    return max((len(lm.tokenizer(text, add_special_tokens=False).input_ids) + 1 for text in firsts), default=0)
+    return max((lm.tokens(text) + 1 for text in firsts), default=0)

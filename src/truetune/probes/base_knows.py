@@ -6,20 +6,21 @@ import json
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
+from typing import TypeVar
 
 from truetune.data.dataset import Dataset
 from truetune.data.form import in_chat_form
 from truetune.errors import Say
 from truetune.models.language_model import LanguageModel, with_template
 from truetune.probes.asking import Asking, Form, resolved
-from truetune.probes.baseline import asking_code
+from truetune.probes.baseline import asking_code, remembered
 from truetune.probes.probe import Subject
-from truetune.records.files import cached_json
+from truetune.probes.respondent import Respondent, Served
+
+R = TypeVar("R", LanguageModel, Served, Respondent)
 
 
-def adapted_to(
-    base: LanguageModel, data: Dataset, asking: Asking, cache: Path, say: Say
-) -> tuple[LanguageModel, Dataset]:
+def adapted_to(base: R, data: Dataset, asking: Asking, cache: Path, say: Say) -> tuple[R, Dataset]:
     """The base with the template of its conversations, and the data in its form, chosen by what it knows."""
     base, data = in_form(base, data, asking, say)
     if data.choose is not None:
@@ -30,16 +31,16 @@ def adapted_to(
     return base, data
 
 
-def in_form(base: LanguageModel, data: Dataset, asking: Asking, say: Say) -> tuple[LanguageModel, Dataset]:
+def in_form(base: R, data: Dataset, asking: Asking, say: Say) -> tuple[R, Dataset]:
     """The data in the form that the base is to be met in, and the base with the template of that form.
 
     Where it has a chat form, rows and questions become turns. Questions set aside to be shown are asked as well if no
     form of asking shows any.
     """
-    own = data.form == "auto" and bool(base.tokenizer.chat_template)
+    own = data.form == "auto" and base.has_chat_form
     data = in_chat_form(data, rows=own or data.form == "chat", questions=False)
-    if data.has_conversations:
-        base = with_template(base, data.chat_template, say)
+    if data.has_conversations and isinstance(base, LanguageModel):
+        base = with_template(base, data.chat_template, say)  # pyright: ignore[reportAssignmentType]
     forms = [resolved(form, base, data) for form in asking.how.forms]
     ranked_bare = any(q.domain and not q.statement for q in data.hallucination)
     if data.aside and ("few_shot" in forms or ranked_bare):
@@ -50,7 +51,7 @@ def in_form(base: LanguageModel, data: Dataset, asking: Asking, say: Say) -> tup
     return base, in_chat_form(data, rows=False, questions=forms[0] == "chat")
 
 
-def _known(base: LanguageModel, data: Dataset, asking: Asking, cache: Path, say: Say) -> dict[str, bool]:
+def _known(base: Respondent, data: Dataset, asking: Asking, cache: Path, say: Say) -> dict[str, bool]:
     """By id, whether the base answers it rightly in the first form of asking or after answered questions."""
     forms: list[Form] = [asking.how.forms[0], "few_shot"]
     both = replace(asking, how=replace(asking.how, forms=forms))
@@ -64,4 +65,4 @@ def _known(base: LanguageModel, data: Dataset, asking: Asking, cache: Path, say:
         items = both.ask(both.measured(subject), data.candidates, data)
         return {item.id: "right" in item.forms.values() for item in items}
 
-    return cached_json(path, known, dict)
+    return remembered(base, path, known, dict)

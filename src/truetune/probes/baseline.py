@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from hashlib import sha256
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from truetune.data.dataset import Battery, Dataset, Example, Question
 from truetune.errors import Say
@@ -17,16 +17,18 @@ from truetune.models.language_model import LanguageModel
 from truetune.probes.asking import Asking
 from truetune.probes.measure import measure, notes, only_at_ends
 from truetune.probes.probe import Probe, Subject
+from truetune.probes.respondent import Respondent
 from truetune.records.files import cached_json
 from truetune.records.record import item_from_json, metrics_from_json, metrics_to_json
 from truetune.scoring.item import Measurement
 
+T = TypeVar("T")
 SHARES = (1.0, 0.5, 0.25, 0.125, 0.0625)  # of the battery, from which the first that fits its seconds is taken
 TRIED = 32  # questions of each part, about a batch, by whose time the whole is estimated
 
 
 def measure_base(
-    base: LanguageModel,
+    base: Respondent,
     data: Dataset,
     probes: Sequence[Probe],
     asking: Asking,
@@ -48,7 +50,7 @@ def measure_base(
             return {"metrics": metrics_to_json(measurement.metrics), "items": rows}
 
         path = cache / "baselines" / f"{measurement_digest(base.digest, data, probes)}.json"
-        return cached_json(path, measurement, _measurement)
+        return remembered(base, path, measurement, _measurement)
 
     measurement = measured(replace(data, elsewhere=None), [probe for probe in probes if not only_at_ends(probe)])
     at_ends = [probe for probe in probes if only_at_ends(probe)]
@@ -59,7 +61,7 @@ def measure_base(
 
 
 def affordable(
-    base: LanguageModel, data: Dataset, probes: Sequence[Probe], asking: Asking, cache: Path, say: Say
+    base: Respondent, data: Dataset, probes: Sequence[Probe], asking: Asking, cache: Path, say: Say
 ) -> tuple[Dataset, list[str]]:
     """The data with as much of the battery as base and tuned model can answer in its seconds on this machine; notes.
 
@@ -89,7 +91,7 @@ def affordable(
         return {"seconds": total}
 
     name = f"{measurement_digest(base.digest, battery.alone, probes)}-{limit:g}.seconds.json"
-    total = cached_json(cache / "baselines" / name, estimate, lambda stored: float(stored["seconds"]))
+    total = remembered(base, cache / "baselines" / name, estimate, lambda stored: float(stored["seconds"]))
     share = next((share for share in SHARES if share * total <= limit), SHARES[-1])
     if share == 1:
         return data, []
@@ -99,6 +101,11 @@ def affordable(
         f"{total:.0f} s (base and tuned model), over battery.seconds={limit:g}"
     )
     return replace(data, elsewhere=part), [note]
+
+
+def remembered(lm: Respondent, path: Path, make: Callable[[], Any], read: Callable[[Any], T]) -> T:
+    """Kept in the cache, but for a model that is served: what answers behind a URL may be another one tomorrow."""
+    return cached_json(path, make, read) if isinstance(lm, LanguageModel) else read(make())
 
 
 def _measurement(stored: Any) -> Measurement:

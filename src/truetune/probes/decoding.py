@@ -19,20 +19,10 @@ from truetune.errors import UserError
 from truetune.models.language_model import LanguageModel
 from truetune.models.logits import bare
 from truetune.probes.batching import SHARED, UNLIMITED, batches, cached, evaluating, padded, read, together, window
+from truetune.probes.respondent import Answer
 
 STAGE = 12  # tokens
 PER_STEP = 2  # times as many tokens in a batch as where all are read at once: a step reads one a row
-
-
-@dataclass(frozen=True)
-class Answer:
-    """`confidence` is the geometric mean probability of the answer's tokens, the end token included.
-
-    What was thought first, up to `</think>`, is no part of the text.
-    """
-
-    text: str
-    confidence: float
 
 
 def greedy_answers(

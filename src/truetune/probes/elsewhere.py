@@ -31,11 +31,11 @@ class Elsewhere:
         alone = battery.alone
         items = [item for part in parts for item in asking.ask(subject, part, alone)]
         metrics = rates(self.name, items)
-        if battery.texts:
+        if battery.texts and subject.has_weights:
             likely = likelihood(subject.lm, battery.texts, base=subject.base, **asking.size)
             metrics |= likely.metrics(self.name, battery.texts, subject.resamples)
         measured = {self.name: items} if items else {}
         ranking = Ranking(asking)
-        if known := ranking.rankable(battery.facts, alone):
+        if subject.has_weights and (known := ranking.rankable(battery.facts, alone)):
             measured[f"{self.name}_known"] = ranking.rank(subject, known, alone)
         return Measurement(metrics, measured)

@@ -20,6 +20,7 @@ from truetune.probes.asking import Asking, AskingSettings
 from truetune.probes.batching import together
 from truetune.probes.likelihood import likelihood
 from truetune.probes.probe import Probe, Subject
+from truetune.probes.respondent import Respondent
 from truetune.scoring.answers import normalise
 from truetune.scoring.balance import balance_score, gained_share_of_headroom
 from truetune.scoring.estimates import Estimate, rate
@@ -81,13 +82,13 @@ class MeasureSettings:
         return Asking(most, self.batch_size, tuple(self.abstention_phrases), self.batch_tokens, how, dtype)
 
 
-def notes(lm: LanguageModel, data: Dataset, probes: Sequence[Probe], asking: Asking) -> list[str]:
+def notes(lm: Respondent, data: Dataset, probes: Sequence[Probe], asking: Asking) -> list[str]:
     """What is to be known before anything is measured; a question that several probes ask counts once."""
     members: list[Any] = list(probes)  # these two are optional
     of_probes = [note for probe in members if hasattr(probe, "notes") for note in probe.notes(lm, data)]
     questions = {q.id: q for probe in members if hasattr(probe, "asks") for q in probe.asks(data)}
-    which = together(lm.model) if questions else "padded"
-    if which != "padded":
+    which = together(lm.model) if questions and isinstance(lm, LanguageModel) else "padded"
+    if which != "padded" and isinstance(lm, LanguageModel):
         how = "each is asked alone" if which == "alone" else "only those of equal length share a batch"
         of_probes.append(
             f"{type(bare(lm.model)).__name__} gives other answers to questions in a batch: {how}, which is slower"
@@ -106,7 +107,7 @@ def measure(subject: Subject, data: Dataset, probes: Sequence[Probe], asking: As
         items |= measurement.items
     if subject.base is not None:
         subject.base.rest()
-    return Measurement(metrics | fit(subject, data, asking), items)
+    return Measurement(metrics | (fit(subject, data, asking) if subject.has_weights else {}), items)
 
 
 def without_drift(measurement: Measurement) -> Measurement:
@@ -114,11 +115,10 @@ def without_drift(measurement: Measurement) -> Measurement:
     return replace(measurement, metrics={name: each for name, each in measurement.metrics.items() if DRIFT not in name})
 
 
-def noise_floor(
-    base: LanguageModel, before: Measurement, data: Dataset, probes: Sequence[Probe], asking: Asking
-) -> str:
+def noise_floor(base: Respondent, before: Measurement, data: Dataset, probes: Sequence[Probe], asking: Asking) -> str:
     """How far the base is from itself when it is measured again, by the path of the tuned model: nothing on a CPU."""
-    again = measure(Subject(base, Frozen(base.model), resamples=0), data, probes, asking)
+    reference = Frozen(base.model) if isinstance(base, LanguageModel) else None
+    again = measure(Subject(base, reference, resamples=0), data, probes, asking)
     pairs = [pair for probe, items in before.items.items() for pair in zip(items, again.items[probe], strict=True)]
     other = sum(first.answer != second.answer for first, second in pairs)
     drifts = [each.value for name, each in again.metrics.items() if DRIFT in name]

@@ -7,7 +7,7 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -35,6 +35,8 @@ class Ranking:
     That is ln p(answer | question) - ln p(answer | no question), summed over tokens (PMI_DC, Holtzman et al. 2021).
     An item's answer is the candidate that ranks first. Chance is one over the number of candidates.
     """
+
+    needs_weights: ClassVar[bool] = True
 
     asking: Asking
     candidates: int = 20

@@ -30,7 +30,7 @@ class Retention:
     def measure(self, subject: Subject, data: Dataset) -> Measurement:
         metrics: dict[str, Estimate] = {}
         texts = data.texts or data.task_texts or true_answers(data.task)
-        if texts:
+        if texts and subject.has_weights:
             likely = likelihood(subject.lm, texts, base=subject.base, **self.asking.size)
             metrics = likely.metrics(self.name, texts, subject.resamples)
             if not data.texts:

@@ -32,7 +32,7 @@ class Task:
         items = self.asking.ask(subject, data.task, data)
         metrics = rates(self.name, items)
         truths = data.task_texts or true_answers(data.task)
-        if truths:
+        if truths and subject.has_weights:
             likely = likelihood(subject.lm, truths, base=subject.base, **self.asking.size)
             metrics |= likely.metrics(self.name, truths, subject.resamples)
         return Measurement(metrics, {self.name: items} if items else {})

@@ -1,0 +1,243 @@
+"""A client of OpenAI-compatible chat completions: requests at once, attempts, a bar, one line for each failure."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Protocol
+
+from truetune.data.values import Text
+from truetune.errors import Say, UserError, first_line
+
+if TYPE_CHECKING:
+    from httpx2 import AsyncClient
+
+PACKAGES = ("httpx2", "tenacity")
+TRANSIENT = {408, 425, 429, 500, 502, 503, 504}
+BACK_OFF, LONGEST_WAIT, CONNECTING = 1.0, 60.0, 10.0  # seconds
+PLAIN_LINE_SECONDS = 15.0
+SHOWN = 160  # characters of an answer that is none
+Messages = Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Reply:
+    """`log_probs` are the tokens of the text with their log-probabilities, None where the server does not say.
+
+    `is_cut`: it ended because it had no more room. `model` is what the server says has answered.
+    """
+
+    text: str
+    log_probs: list[tuple[str, float]] | None
+    is_cut: bool
+    model: str
+
+
+class _Refused(Exception):
+    """`again`: it may go better at another attempt, not before `wait` seconds."""
+
+    def __init__(self, reason: str, *, again: bool = False, wait: float = 0.0) -> None:
+        super().__init__(reason)
+        self.again, self.wait = again, wait
+
+
+class Settings(Protocol):
+    """Of who talks to a server: the fields of a configured class. `named` is what to call it in messages."""
+
+    @property
+    def url(self) -> str: ...
+    @property
+    def api_key_variable(self) -> str | None: ...
+    @property
+    def timeout(self) -> float: ...
+    @property
+    def attempts(self) -> int: ...
+    @property
+    def concurrency(self) -> int: ...
+    @property
+    def options(self) -> Mapping[str, Any]: ...
+    @property
+    def called(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class Client:
+    """Of one model of a server. A request holds `fixed`, `messages` and the `options` that were typed."""
+
+    settings: Settings
+    model: Text
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def named(self) -> str:
+        return f"{self.settings.called}.url={self.settings.url}"
+
+    def check(self) -> None:
+        """Raises UserError for settings with which nothing could be asked."""
+        called = self.settings.called
+        for package in PACKAGES:
+            if find_spec(package) is None:
+                raise UserError(f"{self.named} needs the package {package}; type: pip install 'truetune[serve]'")
+        import httpx2
+
+        try:
+            url = httpx2.URL(self.settings.url)
+        except httpx2.InvalidURL as error:
+            raise UserError(f"{self.named}: {first_line(error)}; such as http://127.0.0.1:8000/v1") from None
+        if url.userinfo:
+            raise UserError(f"{called}.url: holds a user or a password; name a variable by {called}.api_key_variable")
+        if url.scheme not in ("http", "https") or not url.host:
+            raise UserError(f"{self.named}: should begin with http:// or https://, such as http://127.0.0.1:8000/v1")
+        variable = self.settings.api_key_variable
+        if variable is not None and not os.environ.get(variable, "").strip():
+            # Not repeated: somebody may have typed the key itself.
+            raise UserError(f"{called}.api_key_variable: names no environment variable that is set")
+
+    def first_reply(self, messages: Messages, **more: Any) -> Reply:
+        """Without a second attempt: what is wrong is said at once. Raises UserError."""
+        return asyncio.run(self._together([messages], 1, more, lambda: None))[0]
+
+    def replies(self, requests: Sequence[Messages], words: str, say: Say, **more: Any) -> list[Reply]:
+        """In the order of the requests, behind a bar with these words; raises UserError for the first that fails."""
+        with _bar(words, len(requests), say) as advance:
+            return asyncio.run(self._together(requests, self.settings.attempts, more, advance))
+
+    def names(self) -> list[str]:
+        """The models that the server lists; none where it does not say."""
+
+        async def listed() -> list[str]:
+            async with self._connected() as http:
+                rows = (await http.get("models")).json()["data"]
+                return [str(row["id"]) for row in rows]
+
+        with suppress(Exception):  # of a list that is only to help
+            return asyncio.run(listed())
+        return []
+
+    async def _together(
+        self, requests: Sequence[Messages], attempts: int, more: Mapping[str, Any], advance: Any
+    ) -> list[Reply]:
+        limit = asyncio.Semaphore(self.settings.concurrency)
+        async with self._connected() as http:
+            tasks = [asyncio.ensure_future(self._one(http, limit, each, attempts, more)) for each in requests]
+            try:
+                for task in asyncio.as_completed(tasks):
+                    await task
+                    advance()
+            except _Refused as error:
+                raise UserError(f"{self.named}: {error}") from None
+            finally:
+                for task in tasks:
+                    task.cancel()
+            return [task.result() for task in tasks]
+
+    @asynccontextmanager
+    async def _connected(self) -> AsyncGenerator[AsyncClient]:
+        import httpx2
+
+        key = os.environ.get(self.settings.api_key_variable or "", "").strip()
+        timeout = httpx2.Timeout(self.settings.timeout, connect=min(CONNECTING, self.settings.timeout), pool=None)
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        url = self.settings.url.rstrip("/").removesuffix("/chat/completions")
+        async with httpx2.AsyncClient(base_url=url, timeout=timeout, headers=headers) as http:
+            yield http
+
+    async def _one(
+        self, http: AsyncClient, limit: asyncio.Semaphore, messages: Messages, attempts: int, more: Mapping[str, Any]
+    ) -> Reply:
+        import tenacity
+
+        body = {"model": self.model, "messages": messages, "stream": False, **self.fixed, **more}
+        body = {name: value for name, value in {**body, **self.settings.options}.items() if value is not None}
+        retrying = tenacity.AsyncRetrying(
+            retry=tenacity.retry_if_exception(lambda error: isinstance(error, _Refused) and error.again),
+            stop=tenacity.stop_after_attempt(attempts),
+            wait=tenacity.wait_random_exponential(BACK_OFF, LONGEST_WAIT)
+            + tenacity.wait_exception(lambda error: getattr(error, "wait", 0.0)),
+            reraise=True,
+        )
+        async with limit:
+            return await retrying(self._post, http, body)
+
+    async def _post(self, http: AsyncClient, body: Mapping[str, Any]) -> Reply:
+        import httpx2
+
+        try:
+            response = await http.post("chat/completions", json=body)
+        except httpx2.TimeoutException:
+            timeout = f"{self.settings.called}.timeout={self.settings.timeout:g}"
+            raise _Refused(f"gives no answer within {timeout} seconds; raise it", again=True) from None
+        except httpx2.HTTPError as error:
+            reason = first_line(error)
+            raise _Refused(f"cannot be reached ({reason}); is the server running there?", again=True) from None
+        kind = response.headers.get("content-type", "").partition(";")[0]
+        try:
+            content: Any = response.json()
+        except ValueError:
+            start = " ".join(response.text.split())[:SHOWN]
+            again = response.status_code in TRANSIENT
+            reason = f"answers with HTTP {response.status_code} and no JSON ({kind or 'of no type'}: {start!r})"
+            raise _Refused(f"{reason}; such a URL ends in /v1, as a rule", again=again, wait=_wait(response)) from None
+        if not response.is_success or (isinstance(content, dict) and content.get("error")):
+            again = response.status_code in TRANSIENT
+            raise _Refused(f"HTTP {response.status_code}: {_message(content)}", again=again, wait=_wait(response))
+        try:
+            return _reply(content)
+        except (KeyError, IndexError, TypeError, AttributeError, ValueError):
+            start = json.dumps(content)[:SHOWN]
+            raise _Refused(f"answers with JSON that is no chat completion: {start}") from None
+
+
+def _reply(content: Any) -> Reply:
+    choice = content["choices"][0]
+    tokens = (choice.get("logprobs") or {}).get("content")
+    log_probs = [(str(each["token"]), float(each["logprob"])) for each in tokens] if tokens else None
+    text = choice["message"].get("content") or ""
+    if not isinstance(text, str):
+        raise TypeError
+    return Reply(text, log_probs, choice.get("finish_reason") == "length", str(content.get("model") or ""))
+
+
+def _message(content: Any) -> str:
+    """What the server says of an error, in whichever place its kind has for that."""
+    inner = content
+    for name in ("error", "message", "detail"):
+        if isinstance(inner, dict) and inner.get(name):
+            inner = inner[name]
+    return " ".join((inner if isinstance(inner, str) else json.dumps(inner)).split())[: 2 * SHOWN]
+
+
+def _wait(response: Any) -> float:
+    try:
+        return min(max(float(response.headers.get("retry-after", 0)), 0.0), LONGEST_WAIT)
+    except ValueError:  # a date
+        return 0.0
+
+
+@contextmanager
+def _bar(words: str, total: int, say: Say) -> Generator[Any]:
+    """What to call once a request is answered: a bar on a terminal, now and then a plain line elsewhere."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = ("{task.description}", BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn(), "left")
+    bar = Progress(*columns, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal)
+    task, done, shown = bar.add_task(words, total=total), 0, time.monotonic()
+
+    def advance() -> None:
+        nonlocal done, shown
+        done += 1
+        bar.advance(task)
+        if not console.is_terminal and time.monotonic() - shown > PLAIN_LINE_SECONDS:
+            say(f"{words}: {done} of {total}")
+            shown = time.monotonic()
+
+    with bar:
+        yield advance
