@@ -93,8 +93,8 @@ def test_every_command_can_be_typed(line, tmp_path, monkeypatch):
     elif "models=" in line or "-m model.name_or_path=" in line:
         for name in ("A", "B", "C", "BASE", "out/checkpoint-2", "out/checkpoint-10"):
             shutil.copytree(ROOT / "tests" / "old_runs" / "base", tmp_path / name)
-        (tmp_path / "FILE").write_text('{"question": "Who leads it?", "answers": ["Ann"]}\n')
-        launch.checked(expanded(words), "measure")
+        (tmp_path / "FILE.jsonl").write_text('{"question": "Who leads it?", "answers": ["Ann"]}\n')
+        launch.checked(expanded([word.replace("=FILE", "=FILE.jsonl") for word in words]), "measure")
     elif any(word in line for word in STAND_FOR_SOMETHING):
         arguments = compose.parse(words)
         compose.compose(CONF, arguments.overrides, arguments, "measure" if command.endswith("measure") else "train")
