@@ -19,6 +19,7 @@ from truetune.config import secrets
 from truetune.config.run import Run
 from truetune.data.dataset import Dataset
 from truetune.errors import Diverged, Say, rank
+from truetune.models.language_model import LanguageModel
 from truetune.models.pretrained import Pretrained
 from truetune.models.sharding import is_sharded
 from truetune.models.tiny import Embedded
