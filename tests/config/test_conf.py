@@ -15,7 +15,7 @@ PRIMARY = (CONF / "train.yaml", CONF / "measure.yaml")  # what a command starts 
 ONLY_MEASURED = ("data=questions", "model=endpoint", "baseline=pretrained", "baseline=endpoint")
 REFUSED = ("model=qlora",)  # tests/models/test_quantised.py
 FETCHED = ("model=gguf", "model=smollm2")  # a file of weights is needed: tests/extensions/test_gguf.py
-REAL = ("real_model", "real_form", "real_new_facts", "real_clipping", "real_methods")
+REAL = ("gentle", "real_model", "real_form", "real_new_facts", "real_clipping", "real_methods")
 NEEDED = {
     "data=jsonl": ["data.train_file=rows.jsonl"],
     "data=text": ["data.train_file=poem.txt"],
