@@ -13,7 +13,7 @@ from lightning import Trainer, seed_everything
 from rich.console import Console
 
 from truetune.commands.curated import curated
-from truetune.commands.session import begin, measure_first, recording, with_battery
+from truetune.commands.session import begin, judge_answers, measure_first, recording, with_battery
 from truetune.commands.tuned import save_adapter, save_model
 from truetune.config.run import TrainingRun
 from truetune.data.dataset import Dataset
@@ -91,6 +91,7 @@ def train(run: TrainingRun, console: Console) -> dict[str, Any]:
             state.final, state.final_step = measured_again(state.base, subject, questions), step
         state.add_point(step, epoch, values(state.final))
         keep(run, adaptations, subject.lm)
+        judge_answers(run, state, say)
         log_final(trainer.loggers, run.run_dir, state.config, state.base, state.final, trainer.global_step)
     if "tensorboard" in (run.config.get("logger") or {}):
         say(f"curves: tensorboard --logdir {run.run_dir}")
