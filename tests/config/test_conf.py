@@ -14,7 +14,8 @@ PRIMARY = (CONF / "train.yaml", CONF / "measure.yaml")  # what a command starts 
 # Refused by `truetune`: tests/commands/test_measure.py, tests/extensions/test_endpoint.py
 ONLY_MEASURED = ("data=questions", "model=endpoint", "baseline=pretrained", "baseline=endpoint")
 REFUSED = ("model=qlora",)  # tests/models/test_quantised.py
-FETCHED = ("model=gguf", "model=smollm2")  # a file of weights is needed: tests/extensions/test_gguf.py
+# A file of weights or a server is needed: tests/extensions/test_gguf.py, tests/extensions/test_pairwise.py
+FETCHED = ("model=gguf", "model=smollm2", "judging=pairwise")
 REAL = ("gentle", "real_model", "real_form", "real_new_facts", "real_clipping", "real_methods")
 NEEDED = {
     "data=jsonl": ["data.train_file=rows.jsonl"],

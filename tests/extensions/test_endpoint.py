@@ -82,6 +82,9 @@ def test_two_endpoints_are_compared_by_their_answers(tmp_path):
     assert {item.confidence for item in read_items(tmp_path / "audit/items/task.base.jsonl")} == {0.5}
     assert [name for name in {**before, **after} if name.endswith("nats_per_token")] == []
     assert "knowledge/ranked_first" not in before
+    assert not [
+        name for name in {**before, **after} if name.startswith("calibration/")
+    ]  # of one no confidence is known
     body = next(body for body in base.requests if question(body) == ROWS[0]["question"])
     assert body["messages"] == [{"role": "user", "content": ROWS[0]["question"]}]
     assert (body["temperature"], body["model"], body["logprobs"], body["stream"]) == (0, "stand-in", True, False)

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from truetune.commands.session import begin, measure_first, recording, with_battery
+from truetune.commands.session import begin, judge_answers, measure_first, recording, with_battery
 from truetune.config.run import Run
 from truetune.data.dataset import Dataset
 from truetune.data.tokens import Encoder, TokenRow
@@ -22,6 +22,7 @@ from truetune.probes.respondent import Respondent
 from truetune.scoring.item import Measurement
 
 DRIFT, PER_TOKEN, FIT = "kl_to_base_nats_per_token", "nats_per_token", "fit/"
+OF_CONFIDENCE = ("calibration/", "selective/")
 Cut = tuple[list[TokenRow], tuple[int, int]]
 
 
@@ -55,8 +56,10 @@ def audit(run: Run, console: Console) -> dict[str, Any]:
             left_out = (DRIFT,) if baseline is None else not_compared(before, cut(lm, data), say)
             say(f"measuring {lm.origin}")
             final = measure(Subject(lm, None if left_out else reference), data, probes, asking)
+            left_out += () if has_confidence(final) else OF_CONFIDENCE
             state.base, state.final = without(state.base, left_out), without(final, left_out)
             state.final = compare(state.base, state.final)
+        judge_answers(run, state, say)
     return state.record
 
 
@@ -94,6 +97,10 @@ def not_compared(before: Cut | None, after: Cut | None, say: Say) -> tuple[str, 
         say("the two models differ in vocabulary or context size: the drift (KL) is left out")
         return (DRIFT,)
     return ()
+
+
+def has_confidence(measurement: Measurement) -> bool:
+    return any(item.confidence is not None for items in measurement.items.values() for item in items)
 
 
 def without(measurement: Measurement, parts: tuple[str, ...]) -> Measurement:

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -116,6 +117,14 @@ def measure_first(
         state.base = without_drift(state.base)
     if run.measure.noise_floor:
         state.note(noise_floor(base, state.base, data, probes, asking), say)
+
+
+def judge_answers(run: Run, state: State, say: Say) -> None:
+    """Last, and on what is recorded by then: a judge that fails costs nothing but its verdicts."""
+    if run.judging is not None:
+        with state.timed("judge"):
+            metrics, state.verdicts = run.judging.judge(state.base, state.final, partial(state.note, say=say))
+            state.final = replace(state.final, metrics=state.final.metrics | metrics)
 
 
 def quiet() -> None:

@@ -14,7 +14,7 @@ from rich.console import Console
 from truetune.commands.curated import curated
 from truetune.commands.ending import Questions, finished, keep, put_together
 from truetune.commands.pieces import read_in_pieces, start
-from truetune.commands.session import begin, measure_first, recording, with_battery
+from truetune.commands.session import begin, judge_answers, measure_first, recording, with_battery
 from truetune.config.run import TrainingRun
 from truetune.data.dataset import Dataset
 from truetune.data.module import TokenizedData
@@ -95,6 +95,8 @@ def train(run: TrainingRun, console: Console) -> dict[str, Any]:
             state.final, state.final_step = measured_again(state.base, subject, questions), step
         state.add_point(step, epoch, values(state.final))
         keep(run, adaptations, subject.lm)
+        if trainer.is_global_zero:
+            judge_answers(run, state, say)
         loggers = trainer.loggers if trainer.is_global_zero else []
         log_final(loggers, run.run_dir, state.config, state.base, state.final, trainer.global_step)
     say_where_curves_are(run, say)

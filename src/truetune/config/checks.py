@@ -39,7 +39,7 @@ def keys(config: Mapping[str, Any], command: Command, words: Sequence[str] = ())
     notes: list[str] = []
     if command == "train" and "baseline" in config:
         raise UserError("baseline: a run measures its own base; truetune-measure compares any two models")
-    groups = {*NEEDED["train"], *NEEDED["measure"], *COLLECTIONS, "battery", "gate"}
+    groups = {*NEEDED["train"], *NEEDED["measure"], *COLLECTIONS, "battery", "gate", "judging"}
     top = sorted({key.partition(".")[0] for key in KEYS} | groups)
     for key, value in config.items():
         if key not in top and (key not in added or of_the_template(key, value)):

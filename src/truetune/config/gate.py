@@ -21,7 +21,7 @@ Limits = Mapping[str, Finite | Mapping[str, Finite | None] | None]
 BOUNDS: tuple[Bound, ...] = ("max", "min", "max_drop")
 MAIN = {"task": "task/right"}
 ELSEWHERE = "elsewhere/"  # asked beside the rows: what is asked of the rows themselves comes first
-COMPUTED = ("fit", "lost", "gained", "balance")  # from the training rows, or from what several probes answered
+COMPUTED = ("fit", "lost", "gained", "balance", "pairwise")  # from training rows, or from what several probes answered
 
 
 @dataclass(frozen=True)

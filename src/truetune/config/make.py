@@ -5,9 +5,11 @@ from __future__ import annotations
 import difflib
 import inspect
 import json
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import is_dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any, get_type_hints
 
 from hydra._internal.utils import _locate  # pyright: ignore[reportPrivateUsage]
@@ -104,6 +106,25 @@ def check_allowed(node: Any, key: str, trusted: Collection[str] = ()) -> None:
                 f"{at}._target_={target}: not allowed; classes come from {', '.join(ALLOWED_PACKAGES)}, "
                 f"or are named in a file of conf/; +allow=[{package}] allows that package"
             )
+
+
+def trusted_classes(hydra: Any, config: dict[str, Any], words: list[str]) -> frozenset[str]:
+    """Beside our own classes: packages allowed by `+allow=[...]`, and classes that files of the user's conf/ name.
+
+    What stands before `resume=` was read from a run folder, which anyone may have made: it allows nothing.
+    """
+    packages = {str(node["_target_"]).partition(".")[0] for _, node in nodes(config, "")}
+    if packages <= {*ALLOWED_PACKAGES} or hydra is None:
+        return frozenset()
+    resumed = [at for at, word in enumerate(words) if word.startswith("resume=") and word != "resume=null"]
+    typed = words[resumed[-1] + 1 :] if resumed else words
+    allowed: list[str] = config.get("allow") or []
+    trusted = set(allowed if any(word.lstrip("+").startswith("allow=") for word in typed) else ())
+    for source in hydra.runtime.config_sources:
+        if source.schema == "file" and not (resumed and source.provider == "hydra.searchpath in command-line"):
+            for file in Path(source.path).rglob("*.yaml"):
+                trusted.update(re.findall(r"_target_:\s*[\"']?([\w.]+)", file.read_text(encoding="utf-8")))
+    return frozenset(trusted)
 
 
 def _class(word: str, target: str, trusted: Collection[str]) -> type:

@@ -75,6 +75,7 @@ class Run:
     asking: Asking
     battery: Standard | None
     gate: Gate
+    judging: Any  # compares the base's answers with the tuned model's, if anything does
 
     def probes(self, asking: Asking | None = None) -> list[Probe]:
         """Asking as configured, or as a model turned out to be asked best."""
@@ -107,7 +108,7 @@ def prepare(cfg: DictConfig, command: Command = "train") -> Prepared:
     hydra = _hydra(cfg)
     words = [] if hydra is None else [str(word) for word in hydra.overrides.task]  # as typed
     own = checks.keys(config, command, words)
-    trusted = _trusted(hydra, config, words)
+    trusted = make.trusted_classes(hydra, config, words)
     make.check_allowed(config, "", trusted)
     # The model's folder and the data are looked at before the first class that imports torch, which takes seconds.
     builder: Any = make.make(config["model"], "model", trusted)
@@ -122,8 +123,8 @@ def prepare(cfg: DictConfig, command: Command = "train") -> Prepared:
     source, data = read_data(json.dumps(config["data"]), trusted, os.getcwd())
     objects: dict[str, Any] = {"data": source, "model": builder, **({"baseline": models[1]} if models[1:] else {})}
     trains = command == "train"
-    gate = ("gate",) if config.get("gate") else ()
-    for key in ("run", "measure", "asking", *gate, *(("knowledge", "loader", "schedule") if trains else ())):
+    optional = [key for key in ("gate", "judging") if config.get(key)]
+    for key in ("run", "measure", "asking", *optional, *(("knowledge", "loader", "schedule") if trains else ())):
         objects[key] = make.make(config[key], key, trusted)
     for group in ("probe", *(("objective", "curation", "adaptation", "decoding", "callbacks") if trains else ())):
         extra = {"asking": objects["measure"].asking(objects["asking"])} if group == "probe" else {}
@@ -162,25 +163,6 @@ def _hydra(cfg: DictConfig) -> Any:
     return cfg.hydra if "hydra" in cfg else HydraConfig.get() if HydraConfig.initialized() else None
 
 
-def _trusted(hydra: Any, config: dict[str, Any], words: list[str]) -> frozenset[str]:
-    """Beside our own classes: packages allowed by `+allow=[...]`, and classes that files of the user's conf/ name.
-
-    What stands before `resume=` was read from a run folder, which anyone may have made: it allows nothing.
-    """
-    packages = {str(node["_target_"]).partition(".")[0] for _, node in make.nodes(config, "")}
-    if packages <= {*make.ALLOWED_PACKAGES} or hydra is None:
-        return frozenset()
-    resumed = [at for at, word in enumerate(words) if word.startswith("resume=") and word != "resume=null"]
-    typed = words[resumed[-1] + 1 :] if resumed else words
-    allowed: list[str] = config.get("allow") or []
-    trusted = set(allowed if any(word.lstrip("+").startswith("allow=") for word in typed) else ())
-    for source in hydra.runtime.config_sources:
-        if source.schema == "file" and not (resumed and source.provider == "hydra.searchpath in command-line"):
-            for file in Path(source.path).rglob("*.yaml"):
-                trusted.update(re.findall(r"_target_:\s*[\"']?([\w.]+)", file.read_text(encoding="utf-8")))
-    return frozenset(trusted)
-
-
 def build(cfg: DictConfig, prepared: Prepared, run_dir: Path) -> Run:
     """A TrainingRun, or what an audit needs if there is a `baseline` in the configuration."""
     config = plain(cfg)
@@ -198,7 +180,8 @@ def build(cfg: DictConfig, prepared: Prepared, run_dir: Path) -> Run:
     measure: MeasureSettings = one("measure")
     cache, asking = Path(config["paths"]["cache_dir"]), measure.asking(one("asking"))
     gate = one("gate") if config.get("gate") else Gate()
-    shared = (config, prepared, run_dir, cache, one("run"), measure, asking, _battery(config, prepared), gate)
+    judging = one("judging") if config.get("judging") else None
+    shared = (config, prepared, run_dir, cache, one("run"), measure, asking, _battery(config, prepared), gate, judging)
     if "baseline" in config:
         return Run(*shared)
     resume: str | None = config.get("resume")

@@ -65,6 +65,7 @@ class State:
     seconds: dict[str, float] = field(default_factory=dict)
     earlier: dict[str, float] = field(default_factory=dict)  # seconds of the sessions that a resumed run had before
     notes: list[str] = field(default_factory=list)  # on the data, and on what is left out
+    verdicts: list[dict[str, Any]] = field(default_factory=list)  # of a judge, one row a pair of answers
     weights: dict[str, Any] = field(default_factory=dict)  # what is known of the change in them
     changes: list[dict[str, Any]] = field(default_factory=list)  # of the configuration, typed on resuming
     stability: StabilityReport | None = None  # None before training
@@ -135,9 +136,10 @@ class State:
         for when, measurement in (("base", self.base), ("final", self.final)):
             for probe, items in measurement.items.items():
                 write_items(items_file(self.run_dir, probe, when), items)
-        if self.knowledge:
-            rows = "".join(json.dumps(row) + "\n" for row in self.knowledge)
-            write_atomic(self.run_dir / "items" / "knowledge.jsonl", rows)
+        for name, rows in (("knowledge", self.knowledge), ("verdicts", self.verdicts)):
+            if rows:
+                text = "".join(json.dumps(row) + "\n" for row in rows)
+                write_atomic(self.run_dir / "items" / f"{name}.jsonl", text)
         stability = self.stability
         self.record = {
             **about(self.command, self.config, self.started, self.spent()),

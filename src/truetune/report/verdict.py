@@ -46,6 +46,9 @@ def caution(record: Mapping[str, Any]) -> str:
             f"The base itself answers only {number(known, 2)} of the known questions (at least {UNFIT_BELOW} is "
             "needed): too little to lose for a verdict on forgetting."
         )
+    by_order = (record["final"].get("pairwise/decided_by_order") or {}).get("value")
+    if by_order is not None and "pairwise/win_rate" not in record["final"]:
+        sentences.append(f"The judge is unfit: the order decides {number(by_order, 2)} of the pairs (see the notes).")
     return " ".join(sentences)
 
 

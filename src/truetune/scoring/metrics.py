@@ -175,6 +175,13 @@ METRICS: dict[str, Metric] = {
         "before them.", is_share=True),
     "leakage/control_rate": Metric("The same behind another row's words", "",
         "The same next words, behind the words of another row: what is said anyway.", is_share=True),
+    "pairwise/win_rate": Metric("Preferred to the base, by a judge", "higher",
+        "Held-out questions: share of the tuned model's answers that a served judge prefers to the base's, each pair "
+        "seen in both orders; a tie, and a pair whose order decided, count one half, so 0.5 is no difference.",
+        is_share=True, needs_base=True),
+    "pairwise/decided_by_order": Metric("Pairs in which the order decided", "",
+        "The same pairs: share for which the judge prefers whatever stands at one place. Above a third it is unfit and "
+        "there is no win rate.", is_share=True, needs_base=True),
     "balance/gained_share": Metric("Gained share of the headroom", "higher",
         "What the task gained, as a share of what the base left to gain.", needs_base=True),
     "balance/kept_share": Metric("Kept share of the known", "higher",
