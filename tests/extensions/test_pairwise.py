@@ -4,6 +4,7 @@ import json
 import re
 
 import pytest
+from command_line import TINY_RUN, typed
 from rich.console import Console
 from stand_in import Raw, question, stand_in
 from test_endpoint import ASKING, ROWS, audited, endpoint, forgetful, knowing, refused
@@ -119,6 +120,18 @@ def test_a_judge_that_fails_costs_nothing_but_its_verdicts(tmp_path):
     assert record["status"] == "failed"
     assert record["final"]["task/right"]["value"] == pytest.approx(7 / 13)
     print_table(record, Console(quiet=True))
+
+
+def test_a_run_is_judged_as_an_audit_is(tmp_path):
+    with stand_in(prefers_longer) as judge:
+        judging = ["judging=pairwise", f"judging.url={judge.url}", "judging.model=j", "judging.prompts=6"]
+        words = ["trainer.max_epochs=3", "optimizer.lr=0.02", "hydra.run.dir=run", *judging]
+        done = typed(*TINY_RUN, *words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    final = read_run(tmp_path / "run")["final"]
+    rows = [json.loads(line) for line in (tmp_path / "run/items/verdicts.jsonl").read_text().splitlines()]
+    assert final["pairwise/win_rate"]["n"] == len(rows) == 6
+    assert len(judge.requests) == 1 + 2 * sum(row["base"] != row["tuned"] for row in rows) > 1
 
 
 def test_it_is_never_on_by_default_and_bad_settings_are_one_line():

@@ -91,7 +91,7 @@ class Pairwise:
 
     def _request(self, before: Item, after: Item, base_first: bool) -> list[dict[str, Any]]:
         first, second = (before, after) if base_first else (after, before)
-        texts = dict(zip(PLACES, (before.question, first.answer, second.answer), strict=True))
+        texts: dict[str, str] = dict(zip(PLACES, (before.question, first.answer, second.answer), strict=True))
         # In one go: an answer may hold such a place itself.
         content = re.sub("|".join(map(re.escape, PLACES)), lambda match: texts[match[0]], self.instructions)
         return [{"role": "user", "content": content}]
