@@ -121,7 +121,7 @@ def measure_first(
 
 def judge_answers(run: Run, state: State, say: Say) -> None:
     """Last, and on what is recorded by then: a judge that fails costs nothing but its verdicts."""
-    if run.judging is not None:
+    if run.judging is not None and rank() == 0:
         with state.timed("judge"):
             metrics, state.verdicts = run.judging.judge(state.base, state.final, partial(state.note, say=say))
             state.final = replace(state.final, metrics=state.final.metrics | metrics)

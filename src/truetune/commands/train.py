@@ -33,7 +33,6 @@ from truetune.probes.probe import Subject
 from truetune.probes.selection import selection
 from truetune.records.run_folder import LAST
 from truetune.records.state import State
-from truetune.scoring.item import Measurement
 from truetune.scoring.selected import Selected
 from truetune.training.earliest_best import EarliestBest
 from truetune.training.fit import add_callbacks, best_checkpoint, fit, make_trainer, show_profile, take_weights
@@ -91,14 +90,10 @@ def train(run: TrainingRun, console: Console) -> dict[str, Any]:
         subject = replace(subject, respondent=tuned.to(trainer.strategy.root_device))  # a Trainer leaves it on the CPU
         step, epoch = take_weights(trainer, module, settings.final)
         subject = finished(run, adaptations, subject, base, questions, state, say)
-        with state.timed("measure"):
-            state.final, state.final_step = measured_again(state.base, subject, questions), step
-        state.add_point(step, epoch, values(state.final))
+        measure_again(state, subject, questions, step, epoch)
         keep(run, adaptations, subject.lm)
-        if trainer.is_global_zero:
-            judge_answers(run, state, say)
-        loggers = trainer.loggers if trainer.is_global_zero else []
-        log_final(loggers, run.run_dir, state.config, state.base, state.final, trainer.global_step)
+        judge_answers(run, state, say)
+        log_final(trainer, run.run_dir, state.config, state.base, state.final)
     say_where_curves_are(run, say)
     return state.record
 
@@ -216,8 +211,10 @@ def watch(
         logger.log_metrics(state.history[0]["metrics"], 0)
 
 
-def measured_again(base: Measurement, subject: Subject, questions: Questions) -> Measurement:
+def measure_again(state: State, subject: Subject, questions: Questions, step: int, epoch: int) -> None:
     """The tuned model compared with the base, and its score on the selection questions."""
-    final = compare(base, measure(subject, *questions))
-    selected = selection(subject, *questions)
-    return replace(final, metrics=final.metrics | (selected.estimates() if selected else {}))
+    with state.timed("measure"):
+        final, selected = compare(state.base, measure(subject, *questions)), selection(subject, *questions)
+    state.final = replace(final, metrics=final.metrics | (selected.estimates() if selected else {}))
+    state.final_step = step
+    state.add_point(step, epoch, values(state.final))

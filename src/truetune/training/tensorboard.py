@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from lightning import Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from truetune.errors import UserError
@@ -41,10 +42,9 @@ def hyper_parameters(folder: Path, config: Mapping[str, Any]) -> dict[str, int |
     return {key: value if isinstance(value, (int, float, str)) else str(value) for key, value in chosen.items()}
 
 
-def log_final(
-    loggers: Sequence[Any], folder: Path, config: Mapping[str, Any], base: Measurement, final: Measurement, step: int
-) -> None:
+def log_final(trainer: Trainer, folder: Path, config: Mapping[str, Any], base: Measurement, final: Measurement) -> None:
     """Lightning's own call writes hyper-parameters before there are metrics, so its HPARAMS tab stays empty."""
+    loggers, step = trainer.loggers if trainer.is_global_zero else [], trainer.global_step
     scalars = {f"baseline/{name}": e.value for name, e in base.metrics.items()}
     scalars |= {f"delta/{name}": e.value for name, e in delta(base, final).items()}
     names = sorted(final.metrics, key=lambda name: (name != "balance/score", not name.startswith("balance/")))
