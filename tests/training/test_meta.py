@@ -31,6 +31,7 @@ WORDS = (
     *("model=pretrained", "model.name_or_path=base", "data=jsonl", "data.train_file=rows.jsonl", "battery=none"),
     *("data.validation_rows=5", "data.probe_questions=10", "trainer.max_epochs=2", "optimizer.lr=1e-2"),
     *("optimizer.eps=1e-4", "run.threads=1", "measure.points=2", "measure.max_new_tokens=3"),
+    "run.final=best",
 )
 META = ("model.init=meta", "trainer=fsdp", "trainer.accelerator=cpu", "trainer.devices=2", "loader.batch_size=5")
 
