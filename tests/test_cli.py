@@ -86,7 +86,7 @@ def test_nothing_heavy_is_imported_before_a_mistake_is_said(folder, words, code)
             ["optimizer=adam"],
             ["optimizer=adam: no such choice; did you mean adamw?", "may be adafactor, adamw, muon, sgd"],
         ),
-        (["model=lora"], ["model=lora: no such choice; type method=lora; model may be gguf"]),
+        (["model=lora"], ["model=lora: no such choice; type method=lora; model may be endpoint, gguf"]),
         (["clip=nope"], ["clip=nope: no such choice; did you mean none?; clip may be none, norm, value"]),
         (["data/world=compani"], ["data/world=compani: no such choice; did you mean companies?"]),
         (["experiment=reference"], ["experiment=reference: no such choice", "did you mean reference_defaults?"]),

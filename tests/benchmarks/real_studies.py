@@ -60,6 +60,11 @@ def studies() -> dict[str, dict[str, list[str]]]:
             **{name: [*short, f"method={name}", *lower_rate(name)] for name in methods},
         },
         "real_analyst": {name: [*form, *words] for name, words in FORMS.items()},
+        "real_gentle": {
+            "bare answers": form,
+            "sentences": [*form, *FORMS["sentences"]],
+            "gentle": ["experiment=gentle"],
+        },
     }
 
 
@@ -191,5 +196,6 @@ TABLES = {
     "real_new_facts": new_facts,
     "real_clipping": by_epoch,
     "real_methods": against_plain,
+    "real_gentle": by_epoch,
     "real_analyst": worth_of_silence,
 }

@@ -6,7 +6,7 @@ Every arm is a run with one thread, JOBS (2) at a time; finished ones in LOGS ar
 on. Prints the tables of LOG.md. SEEDS=0,1 takes fewer seeds.
 Studies: closed_world, new_facts, clipping, methods, architectures, analyst; and, only if it is named, grid: the 112
 arms of which clipping has 22 (SEEDS=0: about half an hour). Of a real model, only if they are named, with three seeds
-and about two hours each: real_form, real_new_facts, real_clipping, real_methods, real_analyst.
+and one to two hours each: real_form, real_new_facts, real_clipping, real_methods, real_analyst, real_gentle.
 """
 
 import json

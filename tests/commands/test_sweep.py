@@ -302,7 +302,7 @@ def test_a_sweep_of_failures_alone_exits_with_1_and_says_so(folder):
     script = "import truetune.commands.sweep as s; j = s.Sweep(s.Path('sweep')); "
     script += "j.run([['clip=a'], ['clip=b']], 0, print); print(j.finish(print))"
     result = typed("-c", script, cwd=folder, command=os.path.basename(sys.executable))
-    assert result.stdout.splitlines()[-2:] == ["0 of 2 jobs finished", "False"]
+    assert result.stdout.splitlines()[-2:] == ["0 of 2 jobs finished", "1"]
     assert [line.split(": exit")[0] for line in result.stdout.splitlines() if line.startswith("failed")] == [
         "failed: job 0 (clip=a)",
         "failed: job 1 (clip=b)",

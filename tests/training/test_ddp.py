@@ -61,6 +61,7 @@ def test_two_processes_and_one_end_at_the_same_weights(folder, words):
         assert here["metrics"] == pytest.approx(there["metrics"], rel=1e-3, abs=1e-4)
 
 
+@pytest.mark.skipif(not os.environ.get("TRUETUNE_LONG"), reason="long: TRUETUNE_LONG=1")
 def test_a_run_in_pieces_that_goes_on_ends_in_the_same_bytes(folder):
     """After `test_two_processes_and_one_end_at_the_same_weights`, whose run was not interrupted."""
     first = [*WORDS, "loader.batch_size=5", *FSDP, "trainer.max_epochs=1", "hydra.run.dir=again"]
