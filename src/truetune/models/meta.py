@@ -11,10 +11,9 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
-from torch.distributed.fsdp import fully_shard
 
 from truetune.errors import UserError
-from truetune.models.sharding import enter_without_head, layers
+from truetune.models.sharding import shard
 
 Owners = dict[Tensor, list[tuple[nn.Module, str, str]]]  # of each weight, tied or not: module, name in it, full name
 
@@ -54,10 +53,7 @@ def fill_and_shard(model: Any, folder: Path, mesh: Any, device: torch.device) ->
         for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
             owners.setdefault(parameter, []).append((module, name, f"{prefix}.{name}".lstrip(".")))
     files = files_of(owners, folder)
-    for module in [*layers(model), model]:
-        fill(module, owners, files, device)
-        fully_shard(module, mesh=mesh)
-    enter_without_head(model)
+    shard(model, mesh, first=lambda part: fill(part, owners, files, device))
 
 
 def files_of(owners: Owners, folder: Path) -> dict[str, Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,19 +13,15 @@ from torch.distributed.tensor import DTensor
 IN_BODY = "pass_through_body"  # the method by which a model in pieces is asked without its head
 
 
-def shard(model: Any, mesh: Any) -> None:
+def shard(model: Any, mesh: Any, first: Callable[[nn.Module], None] = lambda part: None) -> None:
     """In place: the layers one by one, so that a pass holds one of them whole; around them what is left.
 
-    What is left (embeddings, head) stays whole from a pass on to the end of its backward pass.
+    What is left (embeddings, head) stays whole from a pass on to the end of its backward pass. `first` is done with
+    each part before it is cut up.
     """
-    for layer in layers(model):
-        fully_shard(layer, mesh=mesh)
-    fully_shard(model, mesh=mesh)
-    enter_without_head(model)
-
-
-def enter_without_head(model: Any) -> None:
-    """Gives a model in pieces the method that `logits.body` asks it by."""
+    for part in [*layers(model), model]:
+        first(part)
+        fully_shard(part, mesh=mesh)
     setattr(model, IN_BODY, lambda **inputs: model.base_model(**inputs))
     register_fsdp_forward_method(model, IN_BODY)
 
