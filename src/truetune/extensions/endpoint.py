@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from truetune.data.dataset import Dataset, Prompt
-from truetune.data.values import Count, Positive, Text
+from truetune.data.values import Text
 from truetune.errors import Say, UserError
-from truetune.models.chat_completions import Client, Reply
+from truetune.models.chat_completions import Client, Reply, Server
 
 if TYPE_CHECKING:
     from truetune.probes.respondent import Answer
@@ -25,25 +25,12 @@ NO_CONFIDENCE = ("calibration", "selective")
 
 
 @dataclass(frozen=True)
-class Endpoint:
-    """`name` is what the server calls the model. The key is read from an environment variable, of which only the name
-    is configured. A request is tried `attempts` times; `options` are added to it, and those that are null taken out.
-    """
+class Endpoint(Server):
+    """`name` is what the server calls the model."""
 
     has_weights: ClassVar[bool] = False
 
-    url: Text
     name: Text
-    api_key_variable: Text | None = None
-    timeout: Positive = 120.0
-    attempts: Count = 5
-    concurrency: Count = 4
-    options: Mapping[str, Any] = field(default_factory=dict[str, Any], hash=False)
-    called: str = "model"  # in messages
-
-    @property
-    def named(self) -> str:
-        return f"{self.called}.url={self.url}"
 
     def weights_bytes(self) -> float:
         return math.inf  # as of any model that nobody has looked at

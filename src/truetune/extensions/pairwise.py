@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from truetune.data.dataset import Dataset
-from truetune.data.values import Count, Positive, Text
+from truetune.data.values import Count, Text
 from truetune.errors import Say, UserError
-from truetune.models.chat_completions import Client, Reply
+from truetune.models.chat_completions import Client, Reply, Server
 from truetune.scoring.estimates import Estimate, rate
 from truetune.scoring.item import Item, Measurement
 from truetune.scoring.lost_and_kept import join
@@ -26,22 +26,16 @@ SCORES: dict[Winner, float] = {"base": 0.0, "tie": 0.5, "tuned": 1.0}
 
 
 @dataclass(frozen=True)
-class Pairwise:
+class Pairwise(Server):
     """Of at most `prompts` held-out questions of the task, each pair of answers is shown in both orders, put into the
     `instructions`. Answers that are the same, word by word, are a tie that nobody is asked about.
     """
 
-    url: Text
     model: Text
     instructions: Text
     prompts: Count = 200
     max_tokens: Count = 512
-    api_key_variable: Text | None = None
-    timeout: Positive = 120.0
-    attempts: Count = 5
-    concurrency: Count = 4
-    options: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    called: str = "judging"  # in messages
+    called: str = field(default="judging", kw_only=True)
 
     def check(self, config: Mapping[str, Any], data: Dataset) -> list[str]:
         """Asks for a first word, so that a judge that cannot be asked is refused before anything is measured."""

@@ -8,11 +8,11 @@ import os
 import time
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from truetune.data.values import Text
+from truetune.data.values import Count, Positive, Text
 from truetune.errors import Say, UserError, first_line
 
 if TYPE_CHECKING:
@@ -47,54 +47,51 @@ class _Refused(Exception):
         self.again, self.wait = again, wait
 
 
-class Settings(Protocol):
-    """Of who talks to a server: the fields of a configured class. `named` is what to call it in messages."""
+@dataclass(frozen=True)
+class Server:
+    """Where requests go, and how. The key is read from an environment variable, of which only the name is configured.
+    A request is tried `attempts` times; `options` are added to it, and those that are null taken out.
+    """
+
+    url: Text
+    _: KW_ONLY
+    api_key_variable: Text | None = None
+    timeout: Positive = 120.0
+    attempts: Count = 5
+    concurrency: Count = 4
+    options: Mapping[str, Any] = field(default_factory=dict[str, Any], hash=False)
+    called: str = "model"  # in messages
 
     @property
-    def url(self) -> str: ...
-    @property
-    def api_key_variable(self) -> str | None: ...
-    @property
-    def timeout(self) -> float: ...
-    @property
-    def attempts(self) -> int: ...
-    @property
-    def concurrency(self) -> int: ...
-    @property
-    def options(self) -> Mapping[str, Any]: ...
-    @property
-    def called(self) -> str: ...
+    def named(self) -> str:
+        return f"{self.called}.url={self.url}"
 
 
 @dataclass(frozen=True)
 class Client:
     """Of one model of a server. A request holds `fixed`, `messages` and the `options` that were typed."""
 
-    settings: Settings
+    settings: Server
     model: Text
     fixed: Mapping[str, Any] = field(default_factory=dict)
 
-    @property
-    def named(self) -> str:
-        return f"{self.settings.called}.url={self.settings.url}"
-
     def check(self) -> None:
         """Raises UserError for settings with which nothing could be asked."""
-        called = self.settings.called
+        server, called = self.settings, self.settings.called
         for package in PACKAGES:
             if find_spec(package) is None:
-                raise UserError(f"{self.named} needs the package {package}; type: pip install 'truetune[serve]'")
+                raise UserError(f"{server.named} needs the package {package}; type: pip install 'truetune[serve]'")
         import httpx2
 
         try:
-            url = httpx2.URL(self.settings.url)
+            url = httpx2.URL(server.url)
         except httpx2.InvalidURL as error:
-            raise UserError(f"{self.named}: {first_line(error)}; such as http://127.0.0.1:8000/v1") from None
+            raise UserError(f"{server.named}: {first_line(error)}; such as http://127.0.0.1:8000/v1") from None
         if url.userinfo:
             raise UserError(f"{called}.url: holds a user or a password; name a variable by {called}.api_key_variable")
         if url.scheme not in ("http", "https") or not url.host:
-            raise UserError(f"{self.named}: should begin with http:// or https://, such as http://127.0.0.1:8000/v1")
-        variable = self.settings.api_key_variable
+            raise UserError(f"{server.named}: should begin with http:// or https://, such as http://127.0.0.1:8000/v1")
+        variable = server.api_key_variable
         if variable is not None and not os.environ.get(variable, "").strip():
             # Not repeated: somebody may have typed the key itself.
             raise UserError(f"{called}.api_key_variable: names no environment variable that is set")
@@ -131,7 +128,7 @@ class Client:
                     await task
                     advance()
             except _Refused as error:
-                raise UserError(f"{self.named}: {error}") from None
+                raise UserError(f"{self.settings.named}: {error}") from None
             finally:
                 for task in tasks:
                     task.cancel()
