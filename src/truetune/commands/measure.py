@@ -16,12 +16,12 @@ from truetune.models.frozen import Frozen
 from truetune.models.language_model import LanguageModel, fastest, with_template
 from truetune.probes.asking import Asking
 from truetune.probes.base_knows import adapted_to
-from truetune.probes.measure import compare, measure, notes
+from truetune.probes.measure import DRIFT, compare, measure, notes, without
 from truetune.probes.probe import Probe, Subject, true_answers
 from truetune.probes.respondent import Respondent
 from truetune.scoring.item import Measurement
 
-DRIFT, PER_TOKEN, FIT = "kl_to_base_nats_per_token", "nats_per_token", "fit/"
+PER_TOKEN, FIT = "nats_per_token", "fit/"
 OF_CONFIDENCE = ("calibration/", "selective/")
 Cut = tuple[list[TokenRow], tuple[int, int]]
 
@@ -57,7 +57,7 @@ def audit(run: Run, console: Console) -> dict[str, Any]:
             say(f"measuring {lm.origin}")
             final = measure(Subject(lm, None if left_out else reference), data, probes, asking)
             left_out += () if has_confidence(final) else OF_CONFIDENCE
-            state.base, state.final = without(state.base, left_out), without(final, left_out)
+            state.base, state.final = without(state.base, *left_out), without(final, *left_out)
             state.final = compare(state.base, state.final)
         judge_answers(run, state, say)
     return state.record
@@ -101,8 +101,3 @@ def not_compared(before: Cut | None, after: Cut | None, say: Say) -> tuple[str, 
 
 def has_confidence(measurement: Measurement) -> bool:
     return any(item.confidence is not None for items in measurement.items.values() for item in items)
-
-
-def without(measurement: Measurement, parts: tuple[str, ...]) -> Measurement:
-    metrics = {name: value for name, value in measurement.metrics.items() if not any(part in name for part in parts)}
-    return Measurement(metrics, measurement.items)

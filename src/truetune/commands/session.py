@@ -26,7 +26,7 @@ from truetune.models.sharding import is_sharded
 from truetune.models.tiny import Embedded
 from truetune.probes.asking import Asking
 from truetune.probes.baseline import affordable, measure_base
-from truetune.probes.measure import noise_floor, only_at_ends, without_drift
+from truetune.probes.measure import DRIFT, noise_floor, only_at_ends, without
 from truetune.probes.probe import Probe
 from truetune.probes.respondent import Respondent
 from truetune.records.files import IN_USE, owned, remove_torn
@@ -114,7 +114,7 @@ def measure_first(
     """The untouched base and, where that is asked for, how far it is from itself."""
     state.base = measure_base(base, data, probes, asking, run.cache, say)
     if isinstance(base, LanguageModel) and is_sharded(base.model):  # nothing is beside the tuned one to drift from
-        state.base = without_drift(state.base)
+        state.base = without(state.base, DRIFT)
     if run.measure.noise_floor:
         state.note(noise_floor(base, state.base, data, probes, asking), say)
 

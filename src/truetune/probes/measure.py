@@ -29,7 +29,7 @@ from truetune.scoring.judge import too_long
 from truetune.scoring.lost_and_kept import apart, backward_transfer, kept, known_ids, lost, refused
 from truetune.scoring.memorising import LOW, UNKNOWN
 
-DRIFT = "/kl_to_base_"  # in the names of metrics
+DRIFT = "kl_to_base_nats_per_token"  # in the names of metrics
 ABSTENTION_PHRASES = (
     *("i do not know", "i don't know", "do not know", "don't know", "unknown", "not sure", "i am not sure"),
     *("no answer", "unanswerable", "i don't have", "i do not have", "i have no information", "i'm not familiar"),
@@ -103,16 +103,17 @@ def measure(subject: Subject, data: Dataset, probes: Sequence[Probe], asking: As
     subject = replace(asking.measured(subject), memory={})
     for probe in probes:
         measurement = probe.measure(subject, data)
-        metrics |= (measurement if subject.drifts else without_drift(measurement)).metrics
+        metrics |= (measurement if subject.drifts else without(measurement, DRIFT)).metrics
         items |= measurement.items
     if subject.base is not None:
         subject.base.rest()
     return Measurement(metrics | (fit(subject, data, asking) if subject.has_weights else {}), items)
 
 
-def without_drift(measurement: Measurement) -> Measurement:
-    """Without the KL to a base."""
-    return replace(measurement, metrics={name: each for name, each in measurement.metrics.items() if DRIFT not in name})
+def without(measurement: Measurement, *parts: str) -> Measurement:
+    """Without the metrics that have one of these parts in their names."""
+    metrics = {name: each for name, each in measurement.metrics.items() if not any(part in name for part in parts)}
+    return replace(measurement, metrics=metrics)
 
 
 def noise_floor(base: Respondent, before: Measurement, data: Dataset, probes: Sequence[Probe], asking: Asking) -> str:
