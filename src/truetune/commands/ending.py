@@ -81,4 +81,4 @@ def keep(run: TrainingRun, adaptations: Sequence[Adaptation], lm: LanguageModel)
 def selection_score(subject: Subject, questions: Questions) -> float:
     selected = selection(subject, *questions)
     assert selected is not None, "an adaptation that is scored needs selection questions"
-    return selected.estimates()["val/score"].value
+    return selected.score

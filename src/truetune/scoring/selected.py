@@ -10,9 +10,9 @@ import numpy as np
 
 from truetune.scoring.balance import balance_score
 from truetune.scoring.best import Hits, Standings, is_apart, standings
-from truetune.scoring.estimates import Estimate, paired_difference, rate
+from truetune.scoring.estimates import Estimate, rate
 from truetune.scoring.item import Item
-from truetune.scoring.paired import flips_p
+from truetune.scoring.paired import of_values
 from truetune.scoring.rates import clusters, met
 
 # Each is decided as the metric that the run reports in the end of other questions.
@@ -53,18 +53,21 @@ class Selected:
             score = balance_score(score, estimates["val/known_right"].value)
         return estimates | {"val/score": Estimate(score or 0.0, len(self.task))}
 
+    @property
+    def score(self) -> float:
+        return self.estimates()["val/score"].value
+
     def against(self, base: Selected) -> dict[str, tuple[Estimate, Estimate]]:
         """Each with its interval, and how much more it is than the base's on the same questions."""
-        values, score = self.estimates(), _standings(base, self)
+        score = _standings(base, self)
         pairs = {"val/score": (score.scores[1], score.gap(0, 1))}
         for name, before, after, entities in (
             ("val/right", base.task, self.task, self.task_clusters),
             ("val/known_right", base.known, self.known, self.known_clusters),
         ):
             if after:
-                change = paired_difference(before, after, entities, np.random.default_rng(0))
-                p = flips_p(np.array(before), np.array(after), entities)
-                pairs[name] = values[name], Estimate(change.value, change.n, change.low, change.high, p)
+                _, now, change = of_values(before, after, entities)
+                pairs[name] = now, change
         kept = [
             (now, entity) for was, now, entity in zip(base.known, self.known, self.known_clusters, strict=True) if was
         ]

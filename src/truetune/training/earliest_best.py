@@ -45,18 +45,16 @@ class EarliestBest(Callback):
     @property
     def best(self) -> int:
         """The epoch with the highest score, of equal ones the first."""
-        return max(self.answers, key=self.score)
-
-    def score(self, epoch: int) -> float:
-        return self.answers[epoch].estimates()["val/score"].value
+        return max(self.answers, key=lambda epoch: self.answers[epoch].score)
 
     def chosen(self) -> Chosen | None:
         """Says which it is, and why; None before the first epoch's end."""
         if not self.answers:
             return None
         (epoch, *others), best = list(self.answers), self.best
-        why = f"it cannot be told from the best, {self.score(best):.3f} after epoch {best}" if others else "the best"
-        text = f"the weights after epoch {epoch} are taken, val/score {self.score(epoch):.3f}: {why}"
+        taken, highest = self.answers[epoch].score, self.answers[best].score
+        why = f"it cannot be told from the best, {highest:.3f} after epoch {best}" if others else "the best"
+        text = f"the weights after epoch {epoch} are taken, val/score {taken:.3f}: {why}"
         remark(self.measuring.history, self.steps[epoch], "run.final=earliest_best", text)
         self.say(text)
         return Chosen(self.kept.path(epoch), self.steps[epoch], epoch)
