@@ -21,9 +21,8 @@ if TYPE_CHECKING:
 WIDE = 150  # columns from which on a table has room for its intervals
 
 
-def render(target: Path, runs: Sequence[RecordedRun]) -> Path:
+def render(target: Path, runs: Sequence[RecordedRun], several: Several) -> Path:
     """Gained against lost, the table of models, each against each; says where the page is."""
-    several = compare(runs)
     points = _points(several)
     baseline = next((run.record["config"]["baseline"]["name_or_path"] for run in runs if run.record), "")
     asked = {estimate.n for model in several.models if (estimate := several.score_of(model))}
@@ -53,11 +52,8 @@ def render(target: Path, runs: Sequence[RecordedRun]) -> Path:
     )
 
 
-def columns(runs: Sequence[RecordedRun]) -> list[list[str]]:
-    """For sweep.csv: a heading, then a line a model; nothing in a sweep of trainings."""
-    if not are_models(runs):
-        return [[] for _ in range(len(runs) + 1)]
-    several = compare(runs)
+def columns(several: Several) -> list[list[str]]:
+    """For sweep.csv: a heading, then a line a model."""
     lines = [
         [*(f"{several.score}{part}" for part in ("", "/low", "/high")), "below_best", "below_best/p_holm", "choice"]
     ]

@@ -11,7 +11,7 @@ from truetune.report.against import adjusted, columns, compared, pooled
 from truetune.report.charts import Point, scatter_chart
 from truetune.report.drift import drift_chart
 from truetune.report.page import write_page
-from truetune.report.several import are_models
+from truetune.report.several import are_models, compare
 from truetune.report.summary import number
 from truetune.report.sweeps import (
     FEWEST_SEEDS,
@@ -37,11 +37,13 @@ def render(sweep_dir: Path) -> Path:
     """Writes sweep.csv and frontier.html in the sweep's folder and says where the page is."""
     runs = read_sweep(sweep_dir)
     sheet = io.StringIO()
-    lines = zip(tabulated(runs), columns(runs), models_page.columns(runs), strict=True)
+    several = compare(runs) if are_models(runs) else None
+    choices = models_page.columns(several) if several else [[]] * (len(runs) + 1)
+    lines = zip(tabulated(runs), columns(runs), choices, strict=True)
     csv.writer(sheet, lineterminator="\n").writerows([*line, *more, *choice] for line, more, choice in lines)
     write_atomic(sweep_dir / "sweep.csv", sheet.getvalue())
-    if are_models(runs):
-        return models_page.render(sweep_dir / PAGE, runs)
+    if several:
+        return models_page.render(sweep_dir / PAGE, runs, several)
     keys, groups, comparisons = varied(runs), settings(runs), pooled(compared(runs))
     placed, why_not = comparable(runs)
     points = _points(runs, placed, is_compared=not why_not)
