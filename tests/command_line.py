@@ -52,6 +52,20 @@ def checked(*words):
     return launch.checked(list(words))
 
 
+def audit_here(folder, name, *words):
+    """What truetune-measure records, made in this process."""
+    from rich.console import Console
+
+    from truetune.commands.measure import audit
+
+    words = [*words, f"paths.log_dir={folder / 'logs'}"]
+    cfg = compose.compose(CONF, words, compose.parse(words), "measure")
+    prepared = build.prepare(cfg, "measure")
+    cfg.paths.output_dir = str(folder / name)
+    (folder / name).mkdir()
+    return audit(build.build(cfg, prepared, folder / name), Console(quiet=True))
+
+
 def keys_of_conf():
     """Leaf keys as the files have them, under the place that each file is put in."""
     found = set()

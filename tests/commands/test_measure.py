@@ -6,12 +6,11 @@ import sys
 from types import SimpleNamespace
 
 import pytest
-from command_line import CONF, TINY_RUN, TINY_WORLD, complaint, refusal, typed
+from command_line import CONF, TINY_RUN, TINY_WORLD, audit_here, complaint, refusal, typed
 from omegaconf import OmegaConf
 
 from truetune.commands import launch
 from truetune.config import compose
-from truetune.config.run import build, prepare
 from truetune.data.questions import Questions
 from truetune.errors import UserError
 from truetune.records.record import read_items, read_run
@@ -100,17 +99,7 @@ def test_a_model_against_itself_has_lost_nothing_and_against_its_base_all(made):
 
 
 def audited(folder, run_dir, *words):
-    """As the command does, in this process."""
-    from rich.console import Console
-
-    from truetune.commands.measure import audit
-
-    words = [*ASKING, *words, f"paths.log_dir={folder / 'logs'}"]
-    cfg = compose.compose(CONF, words, compose.parse(words), "measure")
-    prepared = prepare(cfg, "measure")
-    cfg.paths.output_dir = str(folder / run_dir)
-    (folder / run_dir).mkdir()
-    return audit(build(cfg, prepared, folder / run_dir), Console(quiet=True))
+    return audit_here(folder, run_dir, *ASKING, *words)
 
 
 def test_without_a_baseline_there_is_nothing_to_compare(made, capsys):

@@ -10,16 +10,14 @@ import time
 from contextlib import suppress
 
 import pytest
-from command_line import CONF, complaint, typed
-from rich.console import Console
+from command_line import CONF, audit_here, complaint, typed
 from stand_in import Raw, Said, question, stand_in
 from training.small import language_model
 
 from truetune.commands import launch
-from truetune.commands.measure import audit
 from truetune.config import compose
 from truetune.config.make import make
-from truetune.config.run import build, plain, prepare
+from truetune.config.run import plain
 from truetune.data.dataset import Dataset, Turn
 from truetune.errors import UserError
 from truetune.extensions.endpoint import Endpoint, first_word, messages
@@ -36,6 +34,11 @@ ASKING = ("data=questions", "data.probe_file=rows.jsonl", "battery=none", "run.t
 
 @pytest.fixture(autouse=True)
 def _rows(tmp_path, monkeypatch):
+    go_to_rows(tmp_path, monkeypatch)
+
+
+def go_to_rows(tmp_path, monkeypatch):
+    """The folder with the questions, before any server was asked; attempts follow each other at once."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(chat_completions, "BACK_OFF", 0.01)
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
@@ -56,12 +59,7 @@ def forgetful(body):
 
 
 def audited(tmp_path, name, *words):
-    words = [*ASKING, *words, f"paths.log_dir={tmp_path / 'logs'}"]
-    cfg = compose.compose(CONF, words, compose.parse(words), "measure")
-    prepared = prepare(cfg, "measure")
-    cfg.paths.output_dir = str(tmp_path / name)
-    (tmp_path / name).mkdir()
-    return audit(build(cfg, prepared, tmp_path / name), Console(quiet=True))
+    return audit_here(tmp_path, name, *ASKING, *words)
 
 
 def endpoint(server, called="model", name="stand-in"):

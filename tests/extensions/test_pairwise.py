@@ -7,12 +7,10 @@ import pytest
 from command_line import TINY_RUN, typed
 from rich.console import Console
 from stand_in import Raw, question, stand_in
-from test_endpoint import ASKING, ROWS, audited, endpoint, forgetful, knowing, refused
+from test_endpoint import ASKING, ROWS, audited, endpoint, forgetful, go_to_rows, knowing, refused
 
 from truetune.commands import launch
-from truetune.extensions.endpoint import first_word
 from truetune.extensions.pairwise import letter, outcome, score
-from truetune.models import chat_completions
 from truetune.records.record import read_run
 from truetune.report.run_page import render
 from truetune.report.summary import print_table
@@ -20,10 +18,7 @@ from truetune.report.summary import print_table
 
 @pytest.fixture(autouse=True)
 def _rows(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(chat_completions, "BACK_OFF", 0.01)
-    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
-    first_word.cache_clear()
+    go_to_rows(tmp_path, monkeypatch)
 
 
 def answers(body):
