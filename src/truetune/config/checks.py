@@ -66,11 +66,6 @@ def keys(config: Mapping[str, Any], command: Command, words: Sequence[str] = ())
     return notes
 
 
-def has_baseline(config: Mapping[str, Any]) -> bool:
-    """Whether an audit compares; a model that is not named by `name_or_path` was chosen on purpose."""
-    return config["baseline"].get("name_or_path", "") is not None
-
-
 def together(config: Mapping[str, Any], data: Dataset, objects: Mapping[str, Any]) -> list[str]:
     """What the configured objects have against each other, and the rules below; returns notes."""
     names, notes = {name for group in COLLECTIONS for name in config.get(group) or {}}, list[str]()

@@ -6,11 +6,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from truetune.config.checks import has_baseline
 from truetune.config.make import near
 from truetune.data.values import Finite
 from truetune.errors import UserError
-from truetune.records.record import leaves
+from truetune.records.record import has_base, leaves
 from truetune.scoring.gate import Bound, Limit
 from truetune.scoring.metrics import METRICS, metric
 
@@ -45,11 +44,10 @@ class Gate:
     def check(self, config: Mapping[str, Any], data: Dataset) -> list[str]:
         """What can be said before anything is measured. A user's own probe may bring metrics of any name."""
         ours = all(str(node["_target_"]).startswith("truetune.") for node in config["probe"].values())
-        has_base = "baseline" not in config or has_baseline(config)
         limits = self.limits() if ours else []
         for limit in limits:
             needs_base = limit.bound == "max_drop" or metric(limit.metric).needs_base
-            if needs_base and not has_base:
+            if needs_base and not has_base(config):
                 raise UserError(
                     f"{_key(limit)}: is measured against a base, and there is none; type baseline.name_or_path=..."
                 )

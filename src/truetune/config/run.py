@@ -22,6 +22,7 @@ from truetune.config.gate import Gate
 from truetune.data.dataset import Dataset
 from truetune.data.values import CountOrZero, YesOrNo
 from truetune.errors import UserError, first_line
+from truetune.records.record import has_base
 from truetune.records.run_folder import LAST
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ def prepare(cfg: DictConfig, command: Command = "train") -> Prepared:
     # The model's folder and the data are looked at before the first class that imports torch, which takes seconds.
     builder: Any = make.make(config["model"], "model", trusted)
     models = [builder]
-    if command == "measure" and checks.has_baseline(config):
+    if command == "measure" and has_base(config):
         models.append(make.make(config["baseline"], "baseline", trusted, called="baseline"))
     for model in models:
         if command == "train" and not getattr(model, "has_weights", True):

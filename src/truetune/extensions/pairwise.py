@@ -12,6 +12,7 @@ from truetune.data.dataset import Dataset
 from truetune.data.values import Count, Text
 from truetune.errors import Say, UserError
 from truetune.models.chat_completions import Client, Reply, Server
+from truetune.records.record import has_base
 from truetune.scoring.estimates import Estimate, rate
 from truetune.scoring.item import Item, Measurement
 from truetune.scoring.lost_and_kept import join
@@ -41,7 +42,7 @@ class Pairwise(Server):
         """Asks for a first word, so that a judge that cannot be asked is refused before anything is measured."""
         if missing := [place for place in PLACES if place not in self.instructions]:
             raise UserError(f"judging.instructions: lacks {', '.join(missing)}, where the text is put in")
-        if config.get("baseline", {}).get("name_or_path", "") is None:
+        if not has_base(config):
             raise UserError("judging: compares answers with those of a base; type baseline.name_or_path=...")
         if "task" not in config["probe"] or not data.task:
             reason = "are no held-out questions" if "task" in config["probe"] else "is no probe=task"

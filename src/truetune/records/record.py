@@ -105,6 +105,11 @@ def metrics_from_json(block: dict[str, Any]) -> dict[str, Estimate]:
     return {name: Estimate.from_json(row) for name, row in block.items()}
 
 
+def has_base(config: Mapping[str, Any]) -> bool:
+    """Whether anything is compared: a run has its own base, and an audit one unless its baseline has no path."""
+    return config.get("baseline", {}).get("name_or_path", "") is not None
+
+
 def leaves(config: Mapping[str, Any], prefix: str = "", *, empty: bool = False) -> Iterator[tuple[str, Any]]:
     """Every key with a value; a list is a value, a mapping is not, or only an `empty` one."""
     for name, value in config.items():
