@@ -5,11 +5,14 @@ from itertools import product
 from pathlib import Path
 
 from omegaconf import OmegaConf
-from study_tables import Record, mean, paired_p, read, show, worth_of_silence
+from study_tables import Record, mean, read, show, worth_of_silence
 
 from truetune.commands.launch import CONF
+from truetune.records.record import read_items
 from truetune.report.drift import rank_correlation
-from truetune.scoring.paired import holm
+from truetune.scoring.estimates import Estimate
+from truetune.scoring.lost_and_kept import join
+from truetune.scoring.paired import holm, of_values
 
 FORMS = {"bare answers": [], "sentences": ["data.answer_form=sentence"], "own words": ["method=own_words"]}
 CLIPS = ("none", "norm 1", "norm 0.1", "value 1e-3")
@@ -116,26 +119,44 @@ def new_facts(arms: Mapping[str, Sequence[Path]]) -> None:
 
 
 def against_plain(arms: Mapping[str, Sequence[Path]]) -> None:
-    """Each method's loss less plain's on the same seed, p of the paired t-test over seeds and Holm's over methods."""
-    records = {arm: by_seed(folders) for arm, folders in arms.items()}
-    plain = records["plain"]
-    pairs = {
-        arm: [(value(runs[seed], LOST), value(plain[seed], LOST)) for seed in sorted({*runs} & {*plain})]
-        for arm, runs in records.items()
-        if arm != "plain" and {*runs} & {*plain}
-    }
-    p = {arm: paired_p([one for one, _ in pair], [other for _, other in pair]) for arm, pair in pairs.items()}
-    corrected = dict(zip(p, holm(list(p.values())), strict=True))
+    """Each method's loss beside plain's on the same questions, with p of their flips and Holm's over methods.
+
+    Three seeds say little by themselves, so the difference is one over all questions that a base had right: its
+    interval and p hold for these seeds' draws of facts, an entity that several seeds drew counting once.
+    """
+    folders = {arm: {read(folder)["config"]["seed"]: folder for folder in of} for arm, of in present(arms).items()}
+    flips = {arm: against(folders["plain"], of) for arm, of in folders.items() if arm != "plain"}
+    corrected = dict(zip(flips, holm([one.p or 0.0 for one in flips.values()]), strict=True))
     rows: list[list[str]] = []
-    for arm, runs in records.items():
-        if not runs:
-            continue
-        last = max(epochs([*runs.values()]))
-        less = mean([one - other for one, other in pairs[arm]], "+.2f") if arm in pairs else ""
-        lost = mean([value(record, LOST) for record in runs.values()])
-        p_of = f"{corrected[arm]:.3f}" if arm in pairs and len(pairs[arm]) > 1 else ""
-        rows.append([f"{arm} ({len(runs)} seeds)", lost, less, p_of, *cells([*runs.values()], last)])
+    for arm, of in folders.items():
+        records = [read(folder) for folder in of.values()]
+        lost, last = mean([value(record, LOST) for record in records]), max(epochs(records))
+        less = f"{flips[arm].value:+.2f} [{flips[arm].low:+.2f} {flips[arm].high:+.2f}]" if arm in flips else ""
+        p_of = f"{corrected[arm]:.3f}" if arm in flips else ""
+        rows.append([f"{arm} ({len(of)} seeds)", lost, less, p_of, *cells(records, last)])
     show(["method", "lost", "lost, less plain's", "p (Holm)", *COLUMNS], rows)
+
+
+def against(plain: Mapping[int, Path], method: Mapping[int, Path]) -> Estimate:
+    """The share lost with a method, less that without, of the questions that the base had right, over common seeds."""
+    sides: tuple[list[float], list[float], list[str]] = ([], [], [])
+    for seed in sorted({*plain} & {*method}):
+        base, without, with_it = (
+            read_items(folder / "items" / f"hallucination.{when}.jsonl")
+            for folder, when in ((plain[seed], "base"), (plain[seed], "final"), (method[seed], "final"))
+        )
+        for (before, one), (_, other) in zip(join(base, without), join(base, with_it), strict=True):
+            if before.outcome == "right":
+                sides[0].append(float(one.outcome != "right"))
+                sides[1].append(float(other.outcome != "right"))
+                sides[2].append(before.cluster or before.id)
+    return of_values(*sides)[2]
+
+
+def present(arms: Mapping[str, Sequence[Path]]) -> dict[str, list[Path]]:
+    """The folders of finished runs, of arms that have any."""
+    found = {arm: [folder for folder in folders if finished([folder])] for arm, folders in arms.items()}
+    return {arm: folders for arm, folders in found.items() if folders}
 
 
 def drift(arms: Mapping[str, Sequence[Path]]) -> None:
@@ -163,10 +184,6 @@ def cells(records: Sequence[Record], epoch: int) -> list[str]:
 def finished(folders: Sequence[Path]) -> list[Record]:
     records = [read(folder) for folder in folders if (folder / "run.json").exists()]
     return [record for record in records if record["status"] == "finished"]
-
-
-def by_seed(folders: Sequence[Path]) -> dict[int, Record]:
-    return {record["config"]["seed"]: record for record in finished(folders)}
 
 
 def epochs(records: Sequence[Record]) -> list[int]:

@@ -12,7 +12,7 @@ from truetune.records.record import leaves
 FILES = sorted(CONF.rglob("*.yaml"))
 PRIMARY = (CONF / "train.yaml", CONF / "measure.yaml")  # what a command starts from; all else is a choice
 # Refused by `truetune`: tests/commands/test_measure.py, tests/extensions/test_endpoint.py
-ONLY_MEASURED = ("data=questions", "model=endpoint", "baseline=pretrained", "baseline=endpoint")
+ONLY_MEASURED = ("data=questions", "model=endpoint", "baseline=pretrained", "baseline=endpoint", "baseline=gguf")
 REFUSED = ("model=qlora",)  # tests/models/test_quantised.py
 # A file of weights or a server is needed: tests/extensions/test_gguf.py, tests/extensions/test_pairwise.py
 FETCHED = ("model=gguf", "model=smollm2", "judging=pairwise")

