@@ -6,9 +6,11 @@ Minutes long, so only with TRUETUNE_LONG=1.
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import psutil
@@ -91,6 +93,41 @@ def test_jobs_of_two_processes_train_what_each_was_told(tmp_path, monkeypatch):
     assert runs[1]["final"] == read_run(tmp_path / "alone" / "0")["final"]
     assert runs[0]["final"] != runs[1]["final"]
     assert [run["config"]["optimizer"]["lr"] for run in runs] == [1e-3, 1e-2]
+
+
+NODE = ("--nnodes", "2", "--nproc-per-node", "1", "--rdzv-backend", "c10d", "--no-python")
+TWO_NODES = ("trainer=ddp_sim", "trainer.devices=1", "trainer.num_nodes=2", "trainer.max_epochs=40")
+
+
+def on_two_nodes(folder, *words):
+    """A launcher for each, in a process group of its own, as two machines have it."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        place = f"127.0.0.1:{free.getsockname()[1]}"
+    launcher, truetune = (Path(sys.executable).with_name(name) for name in ("torchrun", "truetune"))
+    command = [launcher, *NODE, "--rdzv-id", "test", "--rdzv-endpoint", place, truetune, *words]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    return [subprocess.Popen(command, cwd=folder, start_new_session=True, **quiet) for _ in range(2)]
+
+
+def test_a_run_on_two_machines_goes_on_after_one_was_lost(tmp_path):
+    def run(name, *words):
+        return on_two_nodes(tmp_path, *(words or [*TINY_RUN, *TWO_NODES, f"hydra.run.dir={name}"]))
+
+    assert [node.wait(300) for node in run("whole")] == [0, 0]
+    first, other = run("cut")
+    while not (tmp_path / "cut" / "checkpoints" / "last.ckpt").exists():
+        assert first.poll() is None
+        time.sleep(0.05)
+    os.killpg(other.pid, signal.SIGKILL)
+    assert first.wait(300) != 0
+    assert read_run(tmp_path / "cut")["status"] != "finished"
+    assert [node.wait(300) for node in run("cut", "resume=cut")] == [0, 0]
+    whole, cut = (read_run(tmp_path / name) for name in ("whole", "cut"))
+    for record in (whole, cut):
+        for point in record["history"]:
+            point["metrics"].pop("train/target_tokens_per_second", None)
+    assert (cut["status"], cut["final"], cut["history"]) == ("finished", whole["final"], whole["history"])
 
 
 def test_processes_that_torchrun_starts_share_one_folder_and_resume_it(tmp_path):
