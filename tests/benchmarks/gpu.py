@@ -6,14 +6,20 @@ python tests/benchmarks/gpu.py --tiny     the same code in miniature; with --dev
 Utilisation is 6 FLOPs a parameter and token, and 12 a layer, width and token of its own example, against the matrix
 product rate that this run measures itself (goal: at least half). On a CUDA device flex attention keeps examples apart:
 no mask in memory. A tiny model's loss should be a CPU's to 1e-3, the norm at clipping that of unscaled gradients.
+`runs` are whole ones as a user types them, one epoch each: target tokens a second of the last step, what
+trainer.precision=auto was, or the error. `bf16_to_fp32` is how much faster products are in bf16.
 """
 
 import argparse
 import importlib.util
 import json
+import random
+import subprocess
+import sys
 import tempfile
 import time
 from functools import partial
+from pathlib import Path
 from unittest.mock import patch
 
 import torch
@@ -34,6 +40,15 @@ SIZES = {  # hidden, intermediate, layers, heads, vocabulary, row length, exampl
     "tiny": (64, 128, 2, 4, 512, 64, 4, 2, 128),
 }
 STEPS, WARM_UP = 10, 3
+WORDS = [f"w{number}" for number in range(200)]
+RUNS = {
+    "plain": [],
+    "packed": ["loader.packing=true"],
+    "compiled": ["model.compile=true"],
+    "fsdp": ["trainer=fsdp", "trainer.devices=1"],
+    "lora": ["method=lora"],
+    "qlora": ["model=qlora", "method=lora"],
+}
 
 
 def synchronize(device):
@@ -147,6 +162,38 @@ def trl_tokens_per_second(sizes, device, folder):
     return STEPS * rows * length / (marks[-1] - marks[WARM_UP - 1])
 
 
+def run_as_typed(sizes, device, folder, kinds):
+    """By kind, what a run of the command recorded: the base is a random model, the rows are random words."""
+    from truetune.models.tokenizers import word_level
+
+    *shape, vocabulary, length, examples, rows, _ = sizes
+    model_of(*shape, vocabulary, length).save_pretrained(folder / "base")
+    word_level(WORDS).save_pretrained(folder / "base")
+    rng = random.Random(0)
+    drawn = [rng.choices(WORDS, k=length // examples - 2) for _ in range(64)]
+    lines = [json.dumps({"prompt": first, "completion": " ".join(others)}) for first, *others in drawn]
+    (folder / "rows.jsonl").write_text("\n".join(lines))
+    accelerator = "gpu" if device.type == "cuda" else device.type
+    common = [f"model.name_or_path={folder / 'base'}", "data=jsonl", f"data.train_file={folder / 'rows.jsonl'}"]
+    common += ["data.probe_questions=4", "battery=none", "probe=task", "callbacks=none", "measure.points=1"]
+    common += [f"loader.batch_size={rows}", "run.save_model=false", "trainer.max_epochs=1"]
+    results = {}
+    for kind in kinds:
+        words = ["model=pretrained", *common, f"trainer.accelerator={accelerator}", *RUNS[kind]]
+        run = folder / kind
+        command = [sys.executable, "-m", "truetune", *words, f"hydra.run.dir={run}", f"paths.log_dir={folder}"]
+        ended = subprocess.run(command, capture_output=True, text=True, check=False)
+        if ended.returncode:
+            results[kind] = {"error": ended.stderr.strip().splitlines()[-1]}
+            continue
+        record = json.loads((run / "run.json").read_text())
+        name = "train/target_tokens_per_second"
+        rates = [point["metrics"][name] for point in record["history"] if name in point["metrics"]]
+        precision = next((note for note in record["notes"] if note.startswith("trainer.precision")), "32-true")
+        results[kind] = {"target_tokens_per_second": rates[-1], "precision": precision}
+    return results
+
+
 def loss_differs(device):
     """|loss on the device - loss on the CPU| of a tiny model in fp32."""
     *shape, vocabulary, length, examples, rows, _ = SIZES["tiny"]
@@ -180,6 +227,7 @@ def main(words=None):
     parser.add_argument("--tiny", action="store_true")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--no-compile", dest="compiled", action="store_false")
+    parser.add_argument("--runs", nargs="*", choices=RUNS, default=list(RUNS))
     given = parser.parse_args(words)
     device = torch.device(given.device)
     if device.type == "cuda" and not torch.cuda.is_available():
@@ -189,7 +237,10 @@ def main(words=None):
     found = throughput(sizes, device, given.compiled)
     seen, true = norms_at_clipping(device)
     found |= {"loss_differs": loss_differs(device), "norm_at_clipping": seen, "norm": true}
+    rates = [matmul_rate(sizes[-1], dtype, device) for dtype in (torch.bfloat16, torch.float32)]
+    found["bf16_to_fp32"] = rates[0] / rates[1]
     with tempfile.TemporaryDirectory() as folder:
+        found["runs"] = run_as_typed(sizes, device, Path(folder), given.runs)
         found["trl_tokens_per_second"] = trl_tokens_per_second(sizes, device, folder)
     print(json.dumps(found, indent=1))
     return found

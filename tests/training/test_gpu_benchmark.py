@@ -24,11 +24,14 @@ def test_without_a_device_it_says_so(gpu, monkeypatch, capsys):
 
 
 def test_it_runs_in_miniature(gpu):
-    found = gpu.main(["--tiny", "--device", "cpu", "--no-compile"])
+    found = gpu.main(["--tiny", "--device", "cpu", "--no-compile", "--runs", "fsdp", "qlora"])
     assert found["tokens_per_second"] > 0
     assert found["utilisation"] > 0
     assert found["loss_differs"] == 0
     assert found["norm_at_clipping"] == pytest.approx(found["norm"], rel=0.02), "scaled, it is 4,096 times as large"
+    assert found["bf16_to_fp32"] > 0
+    assert found["runs"]["fsdp"]["target_tokens_per_second"] > 0
+    assert found["runs"]["qlora"]["error"].startswith("error: model=qlora")
 
 
 def test_the_packed_examples_do_not_see_each_other(gpu):
