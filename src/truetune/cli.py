@@ -15,7 +15,7 @@ from functools import wraps
 from pathlib import Path
 from typing import NoReturn
 
-from truetune.commands.launch import launch, launch_sweep, say_error, with_data
+from truetune.commands.launch import launch, launch_sweep, resume_sweep, say_error, with_data
 from truetune.errors import EXPECTED, RANK_OF_A_RUN, TERMINATED, UserError, rank, started_by_rank_0
 
 SPINS = "3000"  # of a waiting thread; libgomp's 300,000 make two runs at once 20 times as slow, 0 one alone 1.3 times
@@ -64,7 +64,7 @@ def _guarded(main: Callable[[], None]) -> Callable[[], NoReturn]:
 @_guarded
 def train() -> None:
     """`truetune`: a run, or with -m a sweep."""
-    from truetune.commands import resume, sweep
+    from truetune.commands import resume
     from truetune.config import compose
     from truetune.records import versions
 
@@ -73,8 +73,7 @@ def train() -> None:
     if started_by_rank_0(arguments.overrides):
         launch("train")
     elif folder := resume.sweep_folder(arguments):
-        if code := sweep.resumed(folder, sweep.to_stderr).finish(sweep.to_stderr):
-            raise SystemExit(code)
+        resume_sweep(folder)
     else:
         sys.argv[1:] = with_data(resume.expanded(sys.argv[1:], arguments), "train")
         with tempfile.TemporaryDirectory(prefix="truetune.") if rank() else nullcontext() as aside:

@@ -4,6 +4,7 @@ import csv
 import importlib.util
 import json
 import os
+import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -391,6 +392,31 @@ def test_a_cluster_runs_the_jobs(folder):
     page = typed("cluster", cwd=folder, command="truetune-report")
     assert page.stdout.strip() == str(folder / "cluster" / "frontier.html")
     assert len((folder / "cluster" / "sweep.csv").read_text().splitlines()) == 3
+
+
+@pytest.mark.skipif(not os.environ.get("TRUETUNE_LONG"), reason="long: TRUETUNE_LONG=1")
+def test_a_clusters_sweep_goes_on(folder):
+    """As after a kill: one job has finished, one has a checkpoint but no record of an end, one had just begun."""
+    pytest.importorskip("submitit")
+    words = ["-m", "hydra/launcher=submitit_local", "hydra.sweep.dir=cluster", "seed=0,1,2", *TINY_RUN]
+    result = typed(*words, "trainer.max_epochs=2", cwd=folder)
+    assert result.returncode == 0, result.stderr
+    sweep = folder / "cluster"
+    before = [(sweep / name / "run.json").read_bytes() for name in "012"]
+    for name in "12":
+        (sweep / name / "run.json").unlink()
+    shutil.rmtree(sweep / "2" / "checkpoints")
+    (sweep / "2" / "left.txt").write_text("from before")
+    again = typed("resume=cluster", cwd=folder)
+    assert again.returncode == 0, again.stderr
+    after = [(sweep / name / "run.json").read_bytes() for name in "012"]
+    assert after[0] == before[0]
+    for first, second in zip(before, after, strict=True):
+        assert json.loads(first)["final"] == json.loads(second)["final"]
+    assert "resume=" in (sweep / "1" / ".hydra" / "overrides.yaml").read_text()
+    assert not (sweep / "2" / "left.txt").exists()
+    third = typed("resume=cluster", "optimizer.lr=1", cwd=folder)
+    assert "a sweep is resumed as it was typed" in third.stderr
 
 
 @pytest.mark.skipif(not os.environ.get("TRUETUNE_LONG"), reason="long: TRUETUNE_LONG=1")

@@ -9,12 +9,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from truetune.commands.resume import check_unchanged
-from truetune.commands.sweep import FULL_ERROR, SweepTask, to_stderr
+from truetune.commands.resume import check_unchanged, cluster_words, take_part
+from truetune.commands.sweep import FULL_ERROR, SweepTask, resumed, to_stderr
 from truetune.config import secrets
 from truetune.errors import EXPECTED, UserError, first_line, rank
 from truetune.records.files import LOCK, in_use
-from truetune.records.run_folder import HYDRA, RECORD
+from truetune.records.run_folder import HYDRA, RECORD, TABLE
 
 if TYPE_CHECKING:
     from logging import LogRecord
@@ -116,6 +116,15 @@ def launch_sweep(command: Command = "train") -> None:
         raise SystemExit(1 if problem is not None else code)
 
 
+def resume_sweep(folder: Path) -> None:
+    """`truetune resume=SWEEP_DIR`: here, or as jobs of the cluster that ran it."""
+    if not (folder / TABLE).is_file():
+        sys.argv[1:] = cluster_words(folder, CONF)
+        launch_sweep()
+    elif code := resumed(folder, to_stderr).finish(to_stderr):
+        raise SystemExit(code)
+
+
 def _job(cfg: DictConfig, prepared: Prepared | None = None) -> None:
     """What Hydra calls once the run folder exists."""
     import logging
@@ -126,6 +135,8 @@ def _job(cfg: DictConfig, prepared: Prepared | None = None) -> None:
     from truetune.config.run import TrainingRun, build, prepare
 
     run_dir = Path(HydraConfig.get().runtime.output_dir)
+    if _in_a_clusters_sweep() and cfg.get("resume") and not take_part(cfg, run_dir):
+        return
     for handler in logging.getLogger().handlers:
         handler.addFilter(_without_secrets)
     try:
@@ -162,14 +173,19 @@ def _without_secrets(record: LogRecord) -> bool:
 
 def _leave(run_dir: Path, code: Any, why: str) -> None:
     """A cluster's job (by submitit) must raise an error: of one that leaves, who waits for it hears nothing."""
-    from hydra.core.hydra_config import HydraConfig
     from hydra.errors import CompactHydraException
-    from hydra.types import RunMode
 
-    if "SUBMITIT_EXECUTOR" not in os.environ or HydraConfig.get().mode != RunMode.MULTIRUN:
+    if not _in_a_clusters_sweep():
         raise SystemExit(code)
     if code:  # ranks over 0 leave with 0
         raise CompactHydraException(f"error: {run_dir}: exit code {code}: {why}")
+
+
+def _in_a_clusters_sweep() -> bool:
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    return "SUBMITIT_EXECUTOR" in os.environ and HydraConfig.get().mode == RunMode.MULTIRUN
 
 
 def in_one_line(error: Exception) -> str:

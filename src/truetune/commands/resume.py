@@ -6,15 +6,27 @@ What stands behind `resume=` was typed for this session, and may differ from wha
 from __future__ import annotations
 
 import argparse
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from truetune.commands.sweep import quoted
-from truetune.errors import UserError
+from truetune.errors import UserError, rank
 from truetune.records.files import check_digest
 from truetune.records.record import changes
-from truetune.records.run_folder import CONFIGURATION, LAST, TABLE, WORDS, go_to_origin, noted, status
+from truetune.records.run_folder import (
+    CONFIGURATION,
+    HYDRA,
+    LAST,
+    SETTINGS,
+    TABLE,
+    WORDS,
+    go_to_origin,
+    hydra_setting,
+    noted,
+    status,
+)
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -35,11 +47,45 @@ def sweep_folder(arguments: argparse.Namespace) -> Path | None:
     """The folder that is to be resumed, if it is a sweep's."""
     request, beside = _request(arguments)
     folder = Path(request.partition("=")[2]).absolute()
-    if not request or not (folder / TABLE).is_file():
+    if not request or not ((folder / TABLE).is_file() or _of_a_cluster(folder)):
         return None
     if beside:
         raise UserError(f"a sweep is resumed as it was typed; resume one of its jobs to change {_key(beside[0])}")
     return folder
+
+
+def _of_a_cluster(folder: Path) -> bool:
+    """Whether submitit started the jobs, each of which then goes on by itself."""
+    return (folder / SETTINGS).is_file() and "submitit" in str(hydra_setting(folder, "launcher._target_"))
+
+
+def cluster_words(folder: Path, conf: Path) -> list[str]:
+    """What starts a cluster's sweep again in its folder; `resume=` is the sweep's own, for each job to take its part.
+
+    Raises UserError if a file of `conf` has changed since a job with a checkpoint started.
+    """
+    from truetune.config import compose
+
+    words = [*hydra_setting(folder, "overrides.hydra"), *hydra_setting(folder, "overrides.task")]
+    go_to_origin(folder)
+    for run in (path.parents[1] for path in sorted(folder.glob(f"*/{LAST}"))):
+        of_job = [word for word in map(str, noted(run, WORDS)) if _key(word) != "resume"]
+        of_job.append(f"resume={quoted(run)}")
+        check_unchanged(compose.compose(conf, of_job, compose.parse(of_job)), run, of_job)
+    own = ("hydra.mode", "hydra.sweep.dir", "resume")
+    place = quoted(folder)
+    return ["-m", *(word for word in words if _key(word) not in own), f"hydra.sweep.dir={place}", f"resume={place}"]
+
+
+def take_part(cfg: DictConfig, run_dir: Path) -> bool:
+    """Of a cluster's sweep that goes on: whether this job has work to do, and `cfg.resume` for it alone."""
+    if status(run_dir) == "finished":
+        return False
+    cfg.resume = str(run_dir.absolute()) if (run_dir / LAST).is_file() else None
+    for path in run_dir.iterdir() if cfg.resume is None and rank() == 0 else ():
+        if path.name != HYDRA.parent.name:  # it ended before its first checkpoint
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return True
 
 
 def _request(arguments: argparse.Namespace) -> tuple[str, list[str]]:

@@ -96,7 +96,7 @@ def check(
             raise UserError(f"{drawn[0]}: {problem}")
         if arguments.cfg:
             return None
-        if many and cfg.get("resume"):
+        if many and cfg.get("resume") not in (None, cfg.hydra.sweep.dir):  # its own: a cluster's sweep goes on
             raise UserError("resume takes up a single run; leave -m out")
         if check_folder and not many and rank() == 0:  # the other ranks work in the folder of rank 0
             check_folder(cfg, overrides)
