@@ -15,7 +15,6 @@ from truetune.scoring.lost_and_kept import join
 from truetune.scoring.paired import holm, of_values
 
 FORMS = {"bare answers": [], "sentences": ["data.answer_form=sentence"], "own words": ["method=own_words"]}
-CLIPS = ("none", "norm 1", "norm 0.1", "value 1e-3")
 RATE_OF_LORA = "3e-4"
 EPOCHS = (3, 10)
 KNOWN, CHAT, FEW = "hallucination/known_right", "hallucination/right_in_chat", "hallucination/right_in_few_shot"
@@ -76,8 +75,16 @@ def lower_rate(method: str) -> list[str]:
 
 
 def clipping_arms() -> list[tuple[str, list[str]]]:
+    """The first is what the others are compared with. Of the grid those in which one thing differs from it, or two."""
+    grid = [
+        *(("5e-5", "constant", clip) for clip in ("norm 1", "none", "norm 0.1", "value 1e-3")),
+        *(("5e-5", schedule, "norm 1") for schedule in ("linear_per_epoch", "cosine")),
+        *(("2e-4", "constant", clip) for clip in ("norm 1", "none", "norm 0.1")),
+        ("2e-4", "linear_per_epoch", "norm 1"),
+        ("1e-5", "constant", "norm 1"),
+    ]
     arms: list[tuple[str, list[str]]] = []
-    for rate, schedule, clip in product(("1e-5", "5e-5", "2e-4"), ("constant", "linear_per_epoch", "cosine"), CLIPS):
+    for rate, schedule, clip in grid:
         kind, _, limit = clip.partition(" ")
         words = [f"optimizer.lr={rate}", f"clip={kind}", *([f"trainer.gradient_clip_val={limit}"] if limit else [])]
         falls = [] if schedule == "constant" else [f"schedule={schedule}"]
@@ -118,14 +125,15 @@ def new_facts(arms: Mapping[str, Sequence[Path]]) -> None:
         print(f"said, by the share of {name} facts fitted: {mean(of_seeds, '+.2f')} ({len(records)} runs)")
 
 
-def against_plain(arms: Mapping[str, Sequence[Path]]) -> None:
-    """Each method's loss beside plain's on the same questions, with p of their flips and Holm's over methods.
+def against_first(arms: Mapping[str, Sequence[Path]]) -> None:
+    """Each arm's loss beside that of the first on the same questions, with p of their flips and Holm's over arms.
 
     Three seeds say little by themselves, so the difference is one over all questions that a base had right: its
     interval and p hold for these seeds' draws of facts, an entity that several seeds drew counting once.
     """
     folders = {arm: {read(folder)["config"]["seed"]: folder for folder in of} for arm, of in present(arms).items()}
-    flips = {arm: against(folders["plain"], of) for arm, of in folders.items() if arm != "plain"}
+    first, *others = folders
+    flips = {arm: against(folders[first], folders[arm]) for arm in others}
     corrected = dict(zip(flips, holm([one.p or 0.0 for one in flips.values()]), strict=True))
     rows: list[list[str]] = []
     for arm, of in folders.items():
@@ -134,21 +142,21 @@ def against_plain(arms: Mapping[str, Sequence[Path]]) -> None:
         less = f"{flips[arm].value:+.2f} [{flips[arm].low:+.2f} {flips[arm].high:+.2f}]" if arm in flips else ""
         p_of = f"{corrected[arm]:.3f}" if arm in flips else ""
         rows.append([f"{arm} ({len(of)} seeds)", lost, less, p_of, *cells(records, last)])
-    show(["method", "lost", "lost, less plain's", "p (Holm)", *COLUMNS], rows)
+    show(["arm", "lost", f"lost, less that of {first}", "p (Holm)", *COLUMNS], rows)
 
 
-def against(plain: Mapping[int, Path], method: Mapping[int, Path]) -> Estimate:
-    """The share lost with a method, less that without, of the questions that the base had right, over common seeds."""
+def against(first: Mapping[int, Path], other: Mapping[int, Path]) -> Estimate:
+    """The share lost in the other arm, less that in the first, of what the base had right, over the seeds of both."""
     sides: tuple[list[float], list[float], list[str]] = ([], [], [])
-    for seed in sorted({*plain} & {*method}):
-        base, without, with_it = (
+    for seed in sorted({*first} & {*other}):
+        base, one, two = (
             read_items(folder / "items" / f"hallucination.{when}.jsonl")
-            for folder, when in ((plain[seed], "base"), (plain[seed], "final"), (method[seed], "final"))
+            for folder, when in ((first[seed], "base"), (first[seed], "final"), (other[seed], "final"))
         )
-        for (before, one), (_, other) in zip(join(base, without), join(base, with_it), strict=True):
+        for (before, with_first), (_, with_other) in zip(join(base, one), join(base, two), strict=True):
             if before.outcome == "right":
-                sides[0].append(float(one.outcome != "right"))
-                sides[1].append(float(other.outcome != "right"))
+                sides[0].append(float(with_first.outcome != "right"))
+                sides[1].append(float(with_other.outcome != "right"))
                 sides[2].append(before.cluster or before.id)
     return of_values(*sides)[2]
 
@@ -211,8 +219,8 @@ def after(record: Record, epoch: int) -> dict[str, float]:
 TABLES = {
     "real_form": by_epoch,
     "real_new_facts": new_facts,
-    "real_clipping": by_epoch,
-    "real_methods": against_plain,
+    "real_clipping": against_first,
+    "real_methods": against_first,
     "real_gentle": by_epoch,
     "real_analyst": worth_of_silence,
 }
