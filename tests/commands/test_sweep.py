@@ -19,6 +19,7 @@ from truetune.commands import launch
 from truetune.commands.sweep import Sweep, SweepJob, SweepTask, last_error, quoted, resumed
 from truetune.config import compose
 from truetune.errors import UserError
+from truetune.records.files import LOCK
 from truetune.records.record import KEYS
 from truetune.records.run_folder import LOG
 
@@ -407,6 +408,11 @@ def test_a_clusters_sweep_goes_on(folder):
         (sweep / name / "run.json").unlink()
     shutil.rmtree(sweep / "2" / "checkpoints")
     (sweep / "2" / "left.txt").write_text("from before")
+    lines = (sweep / "2" / "truetune.log").read_text().splitlines()
+    with FileLock(sweep / "2" / LOCK):
+        refused = typed("resume=cluster", cwd=folder)
+    assert refused.returncode == 2
+    assert "job 2 of the killed sweep still runs" in refused.stderr
     again = typed("resume=cluster", cwd=folder)
     assert again.returncode == 0, again.stderr
     after = [(sweep / name / "run.json").read_bytes() for name in "012"]
@@ -415,6 +421,10 @@ def test_a_clusters_sweep_goes_on(folder):
         assert json.loads(first)["final"] == json.loads(second)["final"]
     assert "resume=" in (sweep / "1" / ".hydra" / "overrides.yaml").read_text()
     assert not (sweep / "2" / "left.txt").exists()
+    assert len((sweep / "2" / "truetune.log").read_text().splitlines()) > len(lines)
+    audits = sweep / "multirun.yaml"
+    audits.write_text(audits.read_text().replace("config_name: train", "config_name: measure"))
+    assert "audits that a cluster made are not resumed" in typed("resume=cluster", cwd=folder).stderr
     third = typed("resume=cluster", "optimizer.lr=1", cwd=folder)
     assert "a sweep is resumed as it was typed" in third.stderr
 

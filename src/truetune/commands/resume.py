@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from truetune.commands.sweep import quoted
+from truetune.commands.sweep import quoted, refuse_running
 from truetune.errors import UserError, rank
 from truetune.records.files import check_digest
 from truetune.records.record import changes
@@ -62,19 +62,24 @@ def _of_a_cluster(folder: Path) -> bool:
 def cluster_words(folder: Path, conf: Path) -> list[str]:
     """What starts a cluster's sweep again in its folder; `resume=` is the sweep's own, for each job to take its part.
 
-    Raises UserError if a file of `conf` has changed since a job with a checkpoint started.
+    Raises UserError if a job still runs, or could not go on by itself: a file of `conf` has changed since it started.
     """
     from truetune.config import compose
 
-    words = [*hydra_setting(folder, "overrides.hydra"), *hydra_setting(folder, "overrides.task")]
+    if hydra_setting(folder, "job.config_name") != "train":
+        raise UserError(f"{folder}: audits that a cluster made are not resumed; type that sweep again")
+    waiting = [path.parents[1] for path in sorted(folder.glob(f"*/{WORDS}")) if status(path.parents[1]) != "finished"]
+    refuse_running(folder, [run.name for run in waiting])
+    for run in waiting:
+        if (run / LAST).is_file():
+            request = [f"resume={run}"]
+            words = expanded(request, compose.parse(request))
+            check_unchanged(compose.compose(conf, words, compose.parse(words)), run, words)
     go_to_origin(folder)
-    for run in (path.parents[1] for path in sorted(folder.glob(f"*/{LAST}"))):
-        of_job = [word for word in map(str, noted(run, WORDS)) if _key(word) != "resume"]
-        of_job.append(f"resume={quoted(run)}")
-        check_unchanged(compose.compose(conf, of_job, compose.parse(of_job)), run, of_job)
+    typed, place = hydra_setting(folder, "overrides"), quoted(folder)
     own = ("hydra.mode", "hydra.sweep.dir", "resume")
-    place = quoted(folder)
-    return ["-m", *(word for word in words if _key(word) not in own), f"hydra.sweep.dir={place}", f"resume={place}"]
+    words = [word for word in [*typed.hydra, *typed.task] if _key(word) not in own]
+    return ["-m", *words, f"hydra.sweep.dir={place}", f"resume={place}"]
 
 
 def take_part(cfg: DictConfig, run_dir: Path) -> bool:
@@ -82,9 +87,12 @@ def take_part(cfg: DictConfig, run_dir: Path) -> bool:
     if status(run_dir) == "finished":
         return False
     cfg.resume = str(run_dir.absolute()) if (run_dir / LAST).is_file() else None
-    for path in run_dir.iterdir() if cfg.resume is None and rank() == 0 else ():
-        if path.name != HYDRA.parent.name:  # it ended before its first checkpoint
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    if cfg.resume is None and rank() == 0:  # it ended before its first checkpoint, and what it left goes
+        for path in run_dir.iterdir():
+            if path.is_file() and path.suffix != ".log":  # the log is written to already
+                path.unlink()
+            elif path.is_dir() and path.name != HYDRA.parent.name:
+                shutil.rmtree(path)
     return True
 
 

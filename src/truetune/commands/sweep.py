@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,9 +71,7 @@ class Sweep:
         if not waiting:
             self._write()  # one may have ended by itself, after its sweep was killed
             raise UserError(f"{self.folder}: all {len(self.jobs)} jobs have finished; there is nothing to resume")
-        for job in waiting:
-            if in_use(self.folder / str(job.number) / LOCK):
-                raise UserError(f"{self.folder}: job {job.number} of the killed sweep still runs; wait for it to end")
+        refuse_running(self.folder, [str(job.number) for job in waiting])
         say(f"{len(self.jobs) - len(waiting)} of {len(self.jobs)} jobs have finished; the others go on")
         for job in waiting:
             job.status, job.error, job.code = "waiting", "", 0
@@ -205,6 +203,13 @@ def resumed(folder: Path, say: Say) -> Sweep:
     sweep = Sweep(folder, n_jobs, jobs, command=table.get("command", "train"))
     sweep.again(say)
     return sweep
+
+
+def refuse_running(folder: Path, numbers: Iterable[str]) -> None:
+    """Raises UserError if one of the jobs still runs, though its sweep was killed."""
+    for number in numbers:
+        if in_use(folder / number / LOCK):
+            raise UserError(f"{folder}: job {number} of the killed sweep still runs; wait for it to end")
 
 
 def quoted(folder: Path) -> str:
