@@ -237,8 +237,7 @@ def main(words=None):
     found = throughput(sizes, device, given.compiled)
     seen, true = norms_at_clipping(device)
     found |= {"loss_differs": loss_differs(device), "norm_at_clipping": seen, "norm": true}
-    rates = [matmul_rate(sizes[-1], dtype, device) for dtype in (torch.bfloat16, torch.float32)]
-    found["bf16_to_fp32"] = rates[0] / rates[1]
+    found["bf16_to_fp32"] = found["matmul_flops_per_second"] / matmul_rate(sizes[-1], torch.float32, device)
     with tempfile.TemporaryDirectory() as folder:
         found["runs"] = run_as_typed(sizes, device, Path(folder), given.runs)
         found["trl_tokens_per_second"] = trl_tokens_per_second(sizes, device, folder)

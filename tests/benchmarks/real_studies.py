@@ -9,10 +9,12 @@ from study_tables import Record, mean, read, show, worth_of_silence
 
 from truetune.commands.launch import CONF
 from truetune.records.record import read_items
+from truetune.records.run_folder import items_file
 from truetune.report.drift import rank_correlation
 from truetune.scoring.estimates import Estimate
 from truetune.scoring.lost_and_kept import join
 from truetune.scoring.paired import holm, of_values
+from truetune.scoring.rates import clusters
 
 FORMS = {"bare answers": [], "sentences": ["data.answer_form=sentence"], "own words": ["method=own_words"]}
 RATE_OF_LORA = "3e-4"
@@ -134,7 +136,7 @@ def against_first(arms: Mapping[str, Sequence[Path]]) -> None:
     folders = {arm: {read(folder)["config"]["seed"]: folder for folder in of} for arm, of in present(arms).items()}
     first, *others = folders
     flips = {arm: against(folders[first], folders[arm]) for arm in others}
-    corrected = dict(zip(flips, holm([one.p or 0.0 for one in flips.values()]), strict=True))
+    corrected = dict(zip(flips, holm([1.0 if one.p is None else one.p for one in flips.values()]), strict=True))
     rows: list[list[str]] = []
     for arm, of in folders.items():
         records = [read(folder) for folder in of.values()]
@@ -147,18 +149,15 @@ def against_first(arms: Mapping[str, Sequence[Path]]) -> None:
 
 def against(first: Mapping[int, Path], other: Mapping[int, Path]) -> Estimate:
     """The share lost in the other arm, less that in the first, of what the base had right, over the seeds of both."""
-    sides: tuple[list[float], list[float], list[str]] = ([], [], [])
+    losses: tuple[list[float], list[float]] = ([], [])
+    names: list[str] = []
     for seed in sorted({*first} & {*other}):
-        base, one, two = (
-            read_items(folder / "items" / f"hallucination.{when}.jsonl")
-            for folder, when in ((first[seed], "base"), (first[seed], "final"), (other[seed], "final"))
-        )
-        for (before, with_first), (_, with_other) in zip(join(base, one), join(base, two), strict=True):
-            if before.outcome == "right":
-                sides[0].append(float(with_first.outcome != "right"))
-                sides[1].append(float(with_other.outcome != "right"))
-                sides[2].append(before.cluster or before.id)
-    return of_values(*sides)[2]
+        base = read_items(items_file(first[seed], "hallucination", "base"))
+        names += clusters([item for item in base if item.outcome == "right"])
+        for lost, folder in zip(losses, (first[seed], other[seed]), strict=True):
+            pairs = join(base, read_items(items_file(folder, "hallucination", "final")))
+            lost += [float(now.outcome != "right") for before, now in pairs if before.outcome == "right"]
+    return of_values(*losses, names)[2]
 
 
 def present(arms: Mapping[str, Sequence[Path]]) -> dict[str, list[Path]]:

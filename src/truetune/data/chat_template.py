@@ -126,8 +126,9 @@ def turn_spans(
     for index, (role, content, more) in enumerate(turns):
         if role != "assistant":
             continue
-        prompt, is_text = _render(tokenizer, turns[:index], True), index + 1 == len(turns) and not ask
-        whole = text if is_text else _render(tokenizer, turns[: index + 1], False)
+        prompt = _render(tokenizer, turns[:index], True)
+        ends_text = index + 1 == len(turns) and not ask
+        whole = text if ends_text else _render(tokenizer, turns[: index + 1], False)
         if more and not text.startswith(prompt):
             prompt = _render(tokenizer, turns[:index], True, thinking=True)
         if text.startswith(prompt) and text.startswith(whole):

@@ -196,19 +196,16 @@ class Pretrained:
         if any(name.endswith(".safetensors") and not name.startswith("adapter") for name in names):
             return
         if file := next((name for name in sorted(names) if name.endswith(".gguf")), None):
-            raise UserError(
-                f"{self.named}: holds a GGUF file; type {self.called}=gguf {self.called}.file={folder / file}"
-            )
+            raise UserError(f"{self.named}: holds a GGUF file; type {self._as_gguf(folder / file)}")
+
+    def _as_gguf(self, file: Path) -> str:
+        return f"{self.called}=gguf {self.called}.file={file}"
 
     def _check_name(self) -> None:
         if os.path.isfile(self.name_or_path):
             path = Path(self.name_or_path)
-            is_gguf = path.suffix == ".gguf"
-            way_out = (
-                f"{self.called}=gguf {self.called}.file={path}"
-                if is_gguf
-                else f"{self.called}.name_or_path={path.parent}"
-            )
+            folder = f"{self.called}.name_or_path={path.parent}"
+            way_out = self._as_gguf(path) if path.suffix == ".gguf" else folder
             raise UserError(f"{self.named}: is a file, not a folder; type {way_out}")
         looks_like_path = self.name_or_path.startswith((".", "/", "~")) or self.name_or_path.count("/") != 1
         if looks_like_path and "/" in self.name_or_path:
