@@ -119,14 +119,14 @@ def run(path):
     data = Files(0, path, None, None, 200, 64, "Question: {question}\nAnswer:", "error").load()
     peaks["prepare"] = held.grown()
 
+    from truetune.data.encode import encode
     from truetune.data.module import Loader, TokenizedData
-    from truetune.data.tokens import Encoder, encode
+    from truetune.data.tokens import Encoder
     from truetune.models.tokenizers import word_level
 
     encoder = Encoder(word_level([f"w{n}" for n in range(500)]))
     rows = encode(encoder, data.train, 256, "error").rows
     tokenized = TokenizedData(rows, [], pad=0, seed=0, loader=Loader(32))
-    tokenized.digest()
     assert "w1" not in data.taught
     assert sum(len(batch["ids"]) for batch in tokenized.train_dataloader()) == len(data.train)
     peaks["all, with torch"] = held.grown()

@@ -62,6 +62,7 @@ def test_plain_transformers_loads_it_and_it_answers_as_the_runs_model(finished, 
     assert names(out) == ["README.md", "config.json", "generation_config.json", *names_of_the_rest()]
 
 
+@pytest.mark.slow
 def test_onnxruntime_gives_the_same_logits_whatever_the_shape(finished, lm, tmp_path):
     import onnxruntime
     import torch

@@ -167,6 +167,7 @@ def test_no_limit_is_set_by_default():
     assert Gate(**{key: value for key, value in composed().gate.items() if key != "_target_"}).typed() == []
 
 
+@pytest.mark.slow
 def test_a_run_and_an_audit_are_held_to_their_limits(tmp_path):
     """Nothing is lost where a limit turns out not to have been measured: this run's rows have no wrong choices."""
     words = [*TINY_RUN, "hydra.run.dir=run", "gate.max.hallucination.invented_rate=0.01", "gate.undecided=fail"]

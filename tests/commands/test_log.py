@@ -4,6 +4,7 @@ import logging
 import re
 import warnings
 
+import pytest
 from command_line import TINY_RUN, typed
 
 from truetune.commands import session
@@ -11,6 +12,7 @@ from truetune.commands import session
 LINE = re.compile(r"^\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}\]\[truetune\]\[INFO\] - ")
 
 
+@pytest.mark.slow
 def test_what_the_screen_said_stands_in_the_log(folder):
     words = ("run.preview=1", "+trainer.profiler=simple", "+trainer.max_steps=2", "hydra.run.dir=run")
     result = typed(*TINY_RUN, *words, cwd=folder)

@@ -69,6 +69,7 @@ def test_an_audit_reads_as_one(made):
     assert len([line for line in made.said.stderr.splitlines() if "measuring" in line]) == 2
 
 
+@pytest.mark.slow
 def test_a_model_against_itself_has_lost_nothing_and_against_its_base_all(made):
     """Its own answers are the true ones, so that there is something to lose; one question has no answer."""
     answered = [item for item in read_items(made.folder / "audit/items/hallucination.base.jsonl") if item.answer]

@@ -91,6 +91,7 @@ def test_more_models_than_a_sweep_checks_are_all_looked_at(folder, monkeypatch):
     assert "out/checkpoint-11: no config.json" in refusal("models=glob(out/checkpoint-*)", BASE)
 
 
+@pytest.mark.slow
 def test_models_are_measured_on_the_same_questions_and_their_base_once(tmp_path):
     """A tiny base, itself and a run's model; the gate's exit code is the worst of theirs."""
     shutil.copytree(OLD_RUNS / "base", tmp_path / "base")

@@ -311,6 +311,7 @@ def test_a_sweep_of_failures_alone_exits_with_1_and_says_so(folder):
     ]
 
 
+@pytest.mark.slow
 def test_a_search_is_told_the_metrics_of_each_run(folder):
     """Optuna draws two trials; the sweep's own record and page are there as after any sweep."""
     words = ["-m", "hparams_search=optuna", "hydra.sweeper.n_trials=2", "hydra.launcher.n_jobs=2"]
@@ -355,6 +356,7 @@ def test_a_run_that_answered_nothing_does_not_end_the_search(tmp_path, monkeypat
     assert launcher.values(4, name) == 0.5
 
 
+@pytest.mark.slow
 def test_a_search_by_what_its_runs_do_not_measure_ends_after_the_first(folder):
     words = ["-m", "hparams_search=optuna", "hydra.sweeper.n_trials=3", "hydra.sweep.dir=blind"]
     result = typed(*words, "optimized_metric=[val/score,sampling/self_agreement]", *TINY_RUN, cwd=folder)
@@ -365,6 +367,7 @@ def test_a_search_by_what_its_runs_do_not_measure_ends_after_the_first(folder):
     assert [job["status"] for job in read(folder / "blind")] == ["finished"]
 
 
+@pytest.mark.slow
 def test_a_search_by_one_metric_goes_on_with_other_draws(folder):
     words = ["hparams_search=optuna", "optimized_metric=val/score", "hydra.sweeper.direction=maximize"]
     words = ["-m", *words, "hydra.sweeper.n_trials=1", "hydra.sweeper.storage=sqlite:///study.db", *TINY_RUN]
@@ -375,6 +378,7 @@ def test_a_search_by_one_metric_goes_on_with_other_draws(folder):
     assert longer.returncode == 0, longer.stderr
 
 
+@pytest.mark.slow
 def test_a_search_in_which_no_run_ends_is_said_in_one_line(folder):
     words = ["-m", "hparams_search=optuna", "optimized_metric=val/score", "hydra.sweeper.direction=maximize"]
     result = typed(*words, "hydra.sweeper.n_trials=1", *TINY_RUN, "optimizer.lr=1e30", "clip=none", cwd=folder)

@@ -65,6 +65,7 @@ def test_every_file_composes_and_passes_the_checks(choice):
     assert len(prepared.data.train) > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("choice", [choice for choice in choices() if choice.startswith("experiment=")])
 def test_every_value_that_an_experiment_sweeps_over_passes_the_checks(choice):
     arguments = compose.parse([choice])

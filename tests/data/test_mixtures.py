@@ -108,13 +108,17 @@ def test_columns_are_those_of_all_three_files(tmp_path):
 SENTENCE = "the quick brown fox jumps over the lazy dog near the old river bank today"
 
 
+def near(splits, train):
+    return near_duplicates(splits, enumerate(train))
+
+
 def test_prompts_that_share_most_of_their_words_are_found_and_others_are_not():
     train = ["something else entirely", SENTENCE.replace("today", "tonight"), SENTENCE.upper() + "  "]
-    assert near_duplicates([[SENTENCE, "nothing like it"], [train[0]]], train) == [{0: 1}, {0: 0}]
-    assert near_duplicates([["Who wrote book 17?"]], ["Who wrote book 18?"]) == [{}]
-    assert near_duplicates([["ab"]], ["AB", "b"]) == [{0: 0}]
-    assert near_duplicates([[]], train) == [{}]
-    assert near_duplicates([[SENTENCE]], []) == [{}]
+    assert near([[SENTENCE, "nothing like it"], [train[0]]], train) == [{0: 1}, {0: 0}]
+    assert near([["Who wrote book 17?"]], ["Who wrote book 18?"]) == [{}]
+    assert near([["ab"]], ["AB", "b"]) == [{0: 0}]
+    assert near([[]], train) == [{}]
+    assert near([[SENTENCE]], []) == [{}]
 
 
 def test_the_similarity_is_that_of_the_sets_of_three_word_runs():
@@ -128,14 +132,12 @@ def test_the_similarity_is_that_of_the_sets_of_three_word_runs():
         shorter = " ".join(words[cut:])
         one, other = runs(SENTENCE), runs(shorter)
         similar = len(one & other) / len(one | other)
-        assert (near_duplicates([[SENTENCE]], [shorter]) == [{0: 0}]) == (similar >= 0.7)
+        assert (near([[SENTENCE]], [shorter]) == [{0: 0}]) == (similar >= 0.7)
 
 
 def test_a_template_that_all_prompts_share_finds_nothing():
     held_out = [f"Answer the question with one word only please: {i}" for i in range(40)]
-    assert near_duplicates([held_out], [f"Answer the question with one word only please: x{i}" for i in range(40)]) == [
-        {}
-    ]
+    assert near([held_out], [f"Answer the question with one word only please: x{i}" for i in range(40)]) == [{}]
 
 
 def test_near_duplicates_over_a_split_are_said_with_their_number(tmp_path):

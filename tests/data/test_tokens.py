@@ -12,8 +12,9 @@ from transformers import PreTrainedTokenizerFast
 
 from truetune.data.batch import collate
 from truetune.data.dataset import Example, Turn
+from truetune.data.encode import encode
 from truetune.data.module import EpochOrder, TokenizedData
-from truetune.data.tokens import IGNORED, Encoder, encode
+from truetune.data.tokens import IGNORED, Encoder
 from truetune.errors import UserError
 from truetune.models.language_model import set_special_tokens
 from truetune.models.tokenizers import byte_bpe, word_level

@@ -197,6 +197,7 @@ def test_a_wheel_at_hand_is_checked_as_well(small, tmp_path):
         Gguf(**options, sha256=digest).check_files()
 
 
+@pytest.mark.slow
 def test_it_is_trained_measured_resumed_and_talked_to(small, tmp_path):
     rows = "".join(f'{{"question": "What is {n}?", "answers": ["{n}{n}"]}}\n' for n in range(30))
     (tmp_path / "rows.jsonl").write_text(rows)

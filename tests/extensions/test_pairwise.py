@@ -117,6 +117,7 @@ def test_a_judge_that_fails_costs_nothing_but_its_verdicts(tmp_path):
     print_table(record, Console(quiet=True))
 
 
+@pytest.mark.slow
 def test_a_run_is_judged_as_an_audit_is(tmp_path):
     with stand_in(prefers_longer) as judge:
         judging = ["judging=pairwise", f"judging.url={judge.url}", "judging.model=j", "judging.prompts=6"]

@@ -45,6 +45,7 @@ def test_a_machine_without_a_device_or_the_packages_is_told_so(folder, monkeypat
     quantised.check_machine()
 
 
+@pytest.mark.slow
 def test_the_command_is_refused_in_one_line(folder, tmp_path):
     if quantised.has_cuda():
         pytest.skip("this machine has a CUDA device")

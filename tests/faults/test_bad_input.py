@@ -16,8 +16,9 @@ from tokenizers.processors import TemplateProcessing
 from truetune.commands.train import train
 from truetune.config import run as build
 from truetune.config.make import make
+from truetune.data.encode import encode
 from truetune.data.rows.read import read_examples
-from truetune.data.tokens import Encoder, encode
+from truetune.data.tokens import Encoder
 from truetune.errors import UserError
 from truetune.models.pretrained import Pretrained
 from truetune.models.tiny import PretrainingSettings, Tiny

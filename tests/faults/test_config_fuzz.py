@@ -99,6 +99,7 @@ def tried(cfg, key, value):
     return None
 
 
+@pytest.mark.slow
 @settings(
     max_examples=CASES, deadline=None, database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],

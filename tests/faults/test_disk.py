@@ -247,6 +247,7 @@ def test_curves_that_cannot_be_written_end_the_run(whole, kind, monkeypatch, cap
     assert "Traceback" not in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_command_that_may_write_little_says_so_in_one_line(tmp_path):
     pytest.importorskip("resource")
     script = (

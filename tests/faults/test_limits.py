@@ -12,13 +12,14 @@ from command_line import CONF, TINY_RUN, TINY_WORLD, checked, complaint, typed
 from data.row_files import limit_lines
 from training.small import language_model, loader
 
+from truetune.data.encode import encode
 from truetune.data.files import Files
 from truetune.data.module import TokenizedData
 from truetune.data.rows import many as many_rows
 from truetune.data.rows.files import iter_rows
 from truetune.data.rows.read import read_examples, read_questions
 from truetune.data.rows.row import MAX_LINE_BYTES
-from truetune.data.tokens import Encoder, encode
+from truetune.data.tokens import Encoder
 from truetune.errors import UserError
 from truetune.records.record import read_run
 
@@ -48,6 +49,7 @@ def test_rows_are_read_one_at_a_time(folder):
     assert sizes[1] < sizes[0] + 10_000 * 16  # the list of nothings alone
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("batching", "most"), [({}, 50), ({"group_by_length": True}, 60), ({"packing": True}, 80)])
 def test_a_row_more_costs_a_run_little_memory(folder, monkeypatch, batching, most):
     """Orders, lengths and hashes; the row itself is in a mapped file. A million rows: tests/benchmarks/memory.py."""
@@ -131,6 +133,7 @@ def test_a_folder_may_have_any_name(folder, name):
     assert prepared.data.train[0].source.startswith(str(place))
 
 
+@pytest.mark.slow
 def test_a_run_in_odd_surroundings_is_a_run(folder):
     """A home that cannot be written, asserts switched off, a Turkish locale, no terminal, odd names, another folder."""
     place = folder / "a b, c=d é"

@@ -23,6 +23,7 @@ from training.small import TEXTS, TINY, WORDS, language_model, loader, rows
 
 from truetune.commands import launch, resume
 from truetune.config import compose
+from truetune.data.encode import digest
 from truetune.data.module import TokenizedData
 from truetune.errors import UserError
 from truetune.models.sharding import whole
@@ -114,6 +115,7 @@ def test_a_killed_run_loses_nothing_but_time(folder):
     assert not torn.exists()
 
 
+@pytest.mark.slow
 def test_a_run_asked_to_stop_says_how_to_go_on_from_anywhere(folder, tmp_path):
     code, said = interrupted(folder, "a run, stopped", signal.SIGTERM)
     run = folder / "a run, stopped"
@@ -248,7 +250,7 @@ def fitted(
     module = FineTuning(lm.model, [NextToken()], optimizer, Cosine(0.0, 2), Steps(steps, epochs))
     history, draw, said = [], Draw(last, sent), []
     watching = [Measuring(frozenset(), lambda full: {}, history), StepLog(history, every=3), draw, *callbacks]
-    resumable = Resumable(State(folder, history=history), tokenized.digest(), said.append)
+    resumable = Resumable(State(folder, history=history), digest(data), said.append)
     kept = ModelCheckpoint(folder / "checkpoints", "last", save_on_train_epoch_end=True, enable_version_counter=False)
     trainer = {
         "max_epochs": epochs,

@@ -40,6 +40,7 @@ def cache(tmp_path_factory):
     return tmp_path_factory.mktemp("methods")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_a_resumed_run_ends_as_if_never_stopped(cache, method):
     if method == "lora":

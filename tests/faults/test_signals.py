@@ -10,7 +10,9 @@ import pytest
 from command_line import TINY_RUN
 
 
-@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("sent", "code"), [pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow), (signal.SIGTERM, 143)]
+)
 def test_a_signal_ends_a_run_with_its_code_and_a_record(tmp_path, sent, code):
     process = subprocess.Popen(
         [Path(sys.executable).with_name("truetune"), *TINY_RUN, "trainer.max_epochs=100000", "hydra.run.dir=run"],

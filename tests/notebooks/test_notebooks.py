@@ -69,6 +69,7 @@ def test_reading_a_run(start: str, asked: str | None, read: str, project: Path) 
     assert pictures(book) >= 3
 
 
+@pytest.mark.slow
 def test_the_study_of_new_facts_in_short(tmp_path: Path) -> None:
     words = shlex.join(["hydra.launcher.n_jobs=2", *TINY_RUN])
     book = executed(NOTEBOOKS[1], tmp_path, TRUETUNE_SHARES="0,0.5", TRUETUNE_WORDS=words)
@@ -78,6 +79,7 @@ def test_the_study_of_new_facts_in_short(tmp_path: Path) -> None:
     assert pictures(book) == 1
 
 
+@pytest.mark.slow
 def test_an_own_model_and_own_data(tmp_path: Path) -> None:
     book = executed(NOTEBOOKS[2], tmp_path)
     said = printed(book)

@@ -68,6 +68,7 @@ def test_what_needs_all_logits_gets_them():
     assert shapes == [3]
 
 
+@pytest.mark.slow
 def test_a_compiled_body_gives_the_same_step():
     options = {"objectives": [NextToken(chunk=3)], "batch": 9}
     seen, compiled = [], []

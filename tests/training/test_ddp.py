@@ -44,7 +44,9 @@ def model(run):
     return load_file(run / "model" / "model.safetensors")
 
 
-@pytest.mark.parametrize("words", [("trainer=ddp_sim",), FSDP], ids=["ddp", "fsdp"])
+@pytest.mark.parametrize(
+    "words", [("trainer=ddp_sim",), pytest.param(FSDP, marks=pytest.mark.slow)], ids=["ddp", "fsdp"]
+)
 def test_two_processes_and_one_end_at_the_same_weights(folder, words):
     # The windows are the same: 10 rows in one process, 5 + 5 in two.
     run = words[0].removeprefix("trainer=")
@@ -98,6 +100,7 @@ def test_an_adapter_in_pieces_is_saved_and_merged(folder):
     assert any(not torch.equal(weights, model(folder / "lora")[name]) for name, weights in load_file(base).items())
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds children in /proc")
 def test_a_rank_that_dies_ends_the_run_and_its_checkpoint_is_whole(tmp_path):
     words = [*WORDS, "trainer=ddp_sim", "trainer.max_epochs=100000", "hydra.run.dir=run"]

@@ -23,6 +23,7 @@ def test_without_a_device_it_says_so(gpu, monkeypatch, capsys):
     assert capsys.readouterr().out == "skipped: no CUDA device\n"
 
 
+@pytest.mark.slow
 def test_it_runs_in_miniature(gpu):
     found = gpu.main(["--tiny", "--device", "cpu", "--no-compile", "--runs", "fsdp", "qlora"])
     assert found["tokens_per_second"] > 0

@@ -45,6 +45,7 @@ def base(folder):
     return lm
 
 
+@pytest.mark.slow
 def test_a_run_that_has_no_whole_model_ends_where_one_process_does(folder, base):
     done = typed(*WORDS, *META, "hydra.run.dir=meta", cwd=folder)
     assert done.returncode == 0, done.stderr

@@ -13,6 +13,7 @@ def test_it_trains(tmp_path, words):
     assert losses[-1] < losses[0] - 0.05
 
 
+@pytest.mark.slow
 def test_muon_is_for_matrices(tmp_path):
     with pytest.raises(
         UserError, match=r"optimizer: Muon only supports 2D parameters.*method=lora trains matrices alone"

@@ -105,6 +105,7 @@ def test_a_model_that_cannot_be_checkpointed_is_refused(folder, monkeypatch):
         Pretrained(str(folder), gradient_checkpointing=True).load()
 
 
+@pytest.mark.slow
 def test_a_compiled_step_is_the_same_step_and_leaves_the_same_names(monkeypatch):
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
     lm, other, seen = language_model(), language_model(), []

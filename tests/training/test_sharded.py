@@ -91,6 +91,7 @@ def assert_alike(one, other, steps=12):
         torch.testing.assert_close(weights, other[1][name], rtol=1e-5, atol=1e-5, msg=where)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{"tied": True}, {"tied": False}], ids=["tied", "untied"])
 @pytest.mark.parametrize("at_targets", [False, True], ids=["all positions", "at targets"])
 def test_two_processes_take_the_steps_of_one(tmp_path, options, at_targets):
@@ -142,6 +143,7 @@ def test_checkpointed_activations_and_adapters_train_as_in_one_process(tmp_path,
     assert_alike(both, fitted(prepare=prepare, epochs=1), steps=4)
 
 
+@pytest.mark.slow
 def test_bf16_mixed_trains_as_in_one_process(tmp_path):
     both = of_both(tmp_path, lambda: fitted(precision="bf16-mixed", **SHARDED))
     assert all(weights.dtype == torch.float32 for weights in both[1].values())

@@ -17,8 +17,9 @@ from truetune.commands.pieces import read_in_pieces, start
 from truetune.commands.session import begin, judge_answers, measure_first, recording, with_battery
 from truetune.config.run import TrainingRun
 from truetune.data.dataset import Dataset
+from truetune.data.encode import encode
 from truetune.data.module import TokenizedData
-from truetune.data.tokens import Encoded, Encoder, encode
+from truetune.data.tokens import Encoder
 from truetune.errors import Say, UserError, first_line, rank
 from truetune.methods.adaptation import Adaptation
 from truetune.methods.reference import Reference
@@ -79,7 +80,7 @@ def train(run: TrainingRun, console: Console) -> dict[str, Any]:
         asked = partial(follow, subject, *questions, state.base), partial(selection, subject, *questions)
         watch(run, trainer, state, stability, asked, module.steps, say)
         progress = ProgressLine(console, plan(run, rows, module.steps), module.steps.total)
-        resumable = Resumable(state, f"{rows.digest()} {tuned.digest} {held_out_digest(data)}", say)
+        resumable = Resumable(state, f"{rows.digest} {tuned.digest} {held_out_digest(data)}", say)
         add_callbacks(trainer, last=[progress, resumable])  # after all that goes into a checkpoint
         with state.timed("fine_tune"):
             fit(trainer, module, rows, seed=run.seed, checkpoint=run.checkpoint)
@@ -142,11 +143,12 @@ def adapted(run: TrainingRun, base: LanguageModel) -> tuple[LanguageModel, list[
 def tokenized(run: TrainingRun, data: Dataset, tuned: LanguageModel, say: Say) -> TokenizedData:
     loader, encoder = run.loader, Encoder(tuned.tokenizer)
     limits = (tuned.context_length, loader.over_long, loader.max_tokens)
-    rows = encode(encoder, data.train, *limits)
-    held_out = encode(encoder, data.validation, *limits) if data.validation else Encoded([], [])
-    for note in (*rows.notes, *held_out.notes):
+    rows = encode(encoder, data.train, *limits, cache=run.cache, say=say)
+    held_out = encode(encoder, data.validation, *limits) if data.validation else None
+    for note in (*rows.notes, *(held_out.notes if held_out else ())):
         say(note)
-    tokens = TokenizedData(rows.rows, held_out.rows, pad=encoder.pad, seed=run.seed, loader=loader)
+    validated = held_out.rows if held_out else []
+    tokens = TokenizedData(rows.rows, validated, pad=encoder.pad, seed=run.seed, loader=loader, digest=rows.digest)
     if tokens.packs is not None:
         check_packing(tuned.model)
         say(f"{len(rows.rows)} examples packed into {tokens.lines} rows")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from truetune.config import sharded
 from truetune.config.make import missing, near, no_such_key, of_the_template, validate
 from truetune.config.values import KEYS, REQUIRED
+from truetune.data.rows.many import attributes
 from truetune.errors import UserError
 from truetune.scoring.answers import normalise
 from truetune.scoring.metrics import METRICS
@@ -84,7 +85,7 @@ def together(config: Mapping[str, Any], data: Dataset, objects: Mapping[str, Any
     final(config, data)
     # Long texts become as many rows as the tokenizer says, and a curation may add some.
     more = any(getattr(each, "adds_rows", False) for each in objects.values())
-    more = more or any(not example.prompt for example in data.train)
+    more = more or any(not prompt for _, (prompt,) in attributes(data.train, "prompt"))
     return [*notes, *length(config, len(data.train), more=more)]
 
 

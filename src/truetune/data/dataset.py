@@ -8,7 +8,7 @@ from functools import cached_property
 from math import ceil
 from typing import Any, Literal, NamedTuple, Protocol
 
-from truetune.data.rows.many import Seen, gathered
+from truetune.data.rows.many import Seen, attributes, gathered
 from truetune.scoring.answers import key
 
 
@@ -62,10 +62,10 @@ COLUMNS: dict[str, Any] = {
 
 def examples(rows: Iterable[Example]) -> Sequence[Example]:
     """The rows in memory, or on disk where they are many."""
-    return gathered(rows, COLUMNS, _example)
+    return gathered(rows, COLUMNS, read_example)
 
 
-def _example(row: dict[str, Any]) -> Example:
+def read_example(row: dict[str, Any]) -> Example:
     row["turns"] = tuple(Turn(*turn) for turn in row["turns"])
     row["answers"], row["asks"] = tuple(row["answers"]), tuple(row["asks"])
     return Example(**row)
@@ -224,8 +224,9 @@ class Dataset:
     @cached_property
     def taught(self) -> Seen:
         """The completions of the training rows, as answers are compared."""
-        return Seen(key(row.completion) for row in self.train)
+        return Seen(key(completion) for _, (completion,) in attributes(self.train, "completion"))
 
     @property
     def has_conversations(self) -> bool:
-        return any(row.turns for rows in (self.train, self.task, self.task_texts, self.texts) for row in rows)
+        groups = (self.train, self.task, self.task_texts, self.texts)
+        return any(turns for rows in groups for _, (turns,) in attributes(rows, "turns"))

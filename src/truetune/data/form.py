@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from truetune.data.dataset import Dataset, Example, Question, Turn, examples
+from truetune.data.dataset import Dataset, Example, Question, Turn
+from truetune.data.rows.many import changed
 
 ASKED = ("task", "hallucination", "select_task", "select_known", "ability", "candidates")
 
@@ -16,7 +17,7 @@ def in_chat_form(data: Dataset, *, rows: bool, questions: bool) -> Dataset:
     """
     if rows:
         groups = {name: [_row(row) for row in group] for name, group in data.fit_groups.items()}
-        train, validation = examples(map(_row, data.train)), [_row(row) for row in data.validation]
+        train, validation = changed(data.train, _row), [_row(row) for row in data.validation]
         data = replace(data, train=train, validation=validation, fit_groups=groups)
     if questions:
         groups = {name: [_question(question) for question in getattr(data, name)] for name in ASKED}

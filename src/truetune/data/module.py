@@ -8,7 +8,6 @@ from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from hashlib import sha256
 from itertools import chain, islice
 from typing import Annotated, Any
 
@@ -19,8 +18,10 @@ from torch.utils.data import ConcatDataset, DataLoader, IterableDataset, Sampler
 
 from truetune.data.batch import Batch, collate, collate_packed
 from truetune.data.dataset import OldTexts
+from truetune.data.encode import OverLong
 from truetune.data.packing import pack
-from truetune.data.tokens import Encoder, OverLong, TokenRow
+from truetune.data.rows.many import attributes, lengths
+from truetune.data.tokens import Encoder, TokenRow
 from truetune.data.values import Count, CountOrZero, YesOrNo
 
 BATCHES_PER_POOL = 50  # that rows are sorted by length within: little padding, and still a random order
@@ -96,9 +97,17 @@ class TokenizedData(LightningDataModule):
     """Training and validation rows; the last, shorter batch of an epoch is kept."""
 
     def __init__(
-        self, rows: Sequence[TokenRow], held_out: Sequence[TokenRow], *, pad: int, seed: int, loader: Loader
+        self,
+        rows: Sequence[TokenRow],
+        held_out: Sequence[TokenRow],
+        *,
+        pad: int,
+        seed: int,
+        loader: Loader,
+        digest: str = "",
     ) -> None:
         super().__init__()
+        self.digest = digest  # of the rows, as `encode` has it
         self.rows, self.held_out, self.pad, self.seed, self.loader = rows, held_out, pad, seed, loader
         self.packs = pack(rows) if loader.packing else None
 
@@ -111,10 +120,10 @@ class TokenizedData(LightningDataModule):
         place = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         silent = replace(self.rows[0], prompt_length=len(self.rows[0].input_ids))
         grouped = self.loader.group_by_length and self.packs is None
-        lengths = array("i", (len(row.input_ids) for row in self.rows)) if grouped else ()
-        last = frozenset(index for index, row in enumerate(self.rows) if row.last)
+        sizes = lengths(self.rows, "input_ids") if grouped else ()
+        last = frozenset(index for index, (is_last,) in attributes(self.rows, "last") if is_last)
         size = self.loader.batch_size
-        order = EpochOrder(self.lines, self.seed, place=place, lengths=lengths, batch_size=size, last=last)
+        order = EpochOrder(self.lines, self.seed, place=place, lengths=sizes, batch_size=size, last=last)
         if self.trainer:  # restored by now, if the run is a resumed one; workers draw before Lightning sets the epoch
             loop = self.trainer.fit_loop
             epochs: Any = loop.epoch_progress.current
@@ -138,15 +147,6 @@ class TokenizedData(LightningDataModule):
             collate_fn=partial(lay_out, pad=self.pad),
             generator=torch.Generator(),  # or each pass would draw a number of the global generator
         )
-
-    def digest(self) -> str:
-        """Hash of the training rows: a resumed run must go on with the same."""
-        digest = sha256(b"[")
-        for index, row in enumerate(self.rows):
-            values = (row.input_ids, row.prompt_length, row.weight, row.unlearnt)
-            digest.update(f"{', ' if index else ''}{values!r}{' last' if row.last else ''}".encode())
-        digest.update(b"]")
-        return digest.hexdigest()
 
 
 class PretrainingStream(IterableDataset[Batch]):

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from truetune.data.rows.many import lengths
 from truetune.data.tokens import TokenRow
 
 
@@ -35,13 +36,13 @@ def pack(rows: Sequence[TokenRow]) -> Packs:
 
     Best fit, the longest first: each goes where the least room is left. The same rows give the same packs.
     """
-    lengths = np.fromiter((len(row.input_ids) for row in rows), np.int32, len(rows))
-    ordered = np.argsort(-lengths, kind="stable")
-    longest, shortest = int(lengths.max()), int(lengths.min())
+    sizes = np.asarray(lengths(rows, "input_ids"))
+    ordered = np.argsort(-sizes, kind="stable")
+    longest, shortest = int(sizes.max()), int(sizes.min())
     packs = array("I")  # of the rows as they are ordered
     rooms: list[tuple[int, int]] = []  # (tokens left, which pack), in order
     count = 0
-    for length in map(int, lengths[ordered]):
+    for length in map(int, sizes[ordered]):
         place = bisect_left(rooms, (length, -1))
         if place == len(rooms):
             rooms.append((longest, count))

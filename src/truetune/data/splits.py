@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from truetune.data.dataset import Example, Question
-from truetune.data.rows.many import chosen
+from truetune.data.rows.many import attributes, chosen
 
 Shingle = tuple[str, ...]  # three words that follow each other
 ALIKE = 0.7  # Jaccard similarity of the sets of shingles
@@ -22,8 +22,12 @@ def normalised(text: str) -> str:
 
 
 def compared(row: Example) -> str:
+    return _compared(row.prompt, row.completion)
+
+
+def _compared(prompt: str, completion: str) -> str:
     """What must not be on both sides of a split: the prompt, or all of a text."""
-    return normalised(row.prompt or row.completion)
+    return normalised(prompt or completion)
 
 
 class Split:
@@ -53,17 +57,19 @@ class Split:
         texts = {*texts}
         if not texts:
             return
-        places = array("I", (place for place, row in enumerate(self.rows) if compared(row) not in texts))
-        if len(places) < len(self.rows):
-            self.notes.append(f"{len(self.rows) - len(places)} {why}")
-            self.rows = chosen(self.rows, places)
+        rows = attributes(self.rows, "prompt", "completion")
+        gone = {place for place, parts in rows if _compared(*parts) in texts}
+        if gone:
+            self.notes.append(f"{len(gone)} {why}")
+            self.rows = chosen(self.rows, (place for place in range(len(self.rows)) if place not in gone))
 
 
 def alike(held_out: Mapping[str, Iterable[Question]], train: Sequence[Example]) -> Iterator[str]:
     """A note for each split that has nearly the prompts of training rows: such a question is no test."""
     asked = {split: [q for q in questions if q.question] for split, questions in held_out.items()}
     prompts = [[q.question for q in questions] for questions in asked.values()]
-    pairs_of_splits = near_duplicates(prompts, (row.prompt for row in train))
+    texts = ((place, prompt) for place, (prompt,) in attributes(train, "prompt"))
+    pairs_of_splits = near_duplicates(prompts, texts)
     for (split, questions), pairs in zip(asked.items(), pairs_of_splits, strict=True):
         if pairs:
             first, like = next(iter(pairs.items()))
@@ -74,8 +80,8 @@ def alike(held_out: Mapping[str, Iterable[Question]], train: Sequence[Example]) 
             )
 
 
-def near_duplicates(splits: Sequence[Sequence[str]], train: Iterable[str]) -> list[dict[int, int]]:
-    """For each split: index of a held-out text -> that of the first training text that is like it."""
+def near_duplicates(splits: Sequence[Sequence[str]], train: Iterable[tuple[int, str]]) -> list[dict[int, int]]:
+    """For each split: index of a held-out text -> the least number of a training text that is like it."""
     sets = [[_shingles(text) for text in held_out] for held_out in splits]
     places: list[dict[Shingle, list[int]]] = [defaultdict(list) for _ in splits]
     for split, at in zip(sets, places, strict=True):
@@ -84,17 +90,17 @@ def near_duplicates(splits: Sequence[Sequence[str]], train: Iterable[str]) -> li
                 at[shingle].append(place)
     rare = [{shingle: at for shingle, at in split.items() if len(at) <= TOO_COMMON} for split in places]
     pairs: list[dict[int, int]] = [{} for _ in splits]
-    for number, text in enumerate(train):
+    for number, text in train:
         shingles = _shingles(text)
         for held_out, index, like in zip(sets, rare, pairs, strict=True):
             candidates = {place for shingle in shingles & index.keys() for place in index[shingle]}
-            for place in candidates - like.keys():
+            for place in candidates:
                 shared = len(shingles & held_out[place])
                 if shared >= ALIKE * (len(shingles) + len(held_out[place]) - shared):
-                    like[place] = number
+                    like[place] = min(number, like.get(place, number))
     return pairs
 
 
-def _shingles(text: str, length: int = 3) -> set[Shingle]:
+def _shingles(text: str) -> set[Shingle]:
     words = normalised(text).split()
-    return {tuple(words[start : start + length]) for start in range(max(1, len(words) - length + 1))}
+    return set(zip(words, words[1:], words[2:], strict=False)) or {tuple(words)}

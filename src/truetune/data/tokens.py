@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from itertools import accumulate, groupby, takewhile
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from itertools import accumulate, groupby, islice, takewhile
+from typing import TYPE_CHECKING, Any
 
 from truetune.data.chat_template import left_out, pieces
 from truetune.data.dataset import Example, Prompt, Turn
-from truetune.data.rows.many import gathered
 from truetune.errors import UserError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 IGNORED = -100
-OverLong = Literal["error", "truncate", "skip"]
+AT_ONCE = 200  # examples whose texts are cut together
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class TokenRow:
 
 COLUMNS: dict[str, Any] = {
     "id": "large_string",
-    "input_ids": ["int64"],
+    "input_ids": ["int32"],
     "prompt_length": "int64",
     "weight": "float64",
     "unlearnt": [["int64"]],
@@ -55,7 +55,7 @@ COLUMNS: dict[str, Any] = {
 }
 
 
-def _token_row(values: dict[str, Any]) -> TokenRow:
+def token_row(values: dict[str, Any]) -> TokenRow:
     values["unlearnt"] = tuple(map(tuple, values["unlearnt"]))
     return TokenRow(**values)
 
@@ -77,9 +77,31 @@ class Encoder:
         self.eos = int(tokenizer.eos_token_id)  # pyright: ignore[reportArgumentType]
         self.pad = int(tokenizer.pad_token_id)  # pyright: ignore[reportArgumentType]
         self.left_out: set[str] = set()  # parts of conversations that the chat template does not write
+        self._ahead: dict[str, list[int]] = {}
+
+    @property
+    def content(self) -> str | None:
+        """Hash of all that decides the tokens; None where a tokenizer in Python decides them."""
+        backend = getattr(self.tokenizer, "backend_tokenizer", None)
+        if backend is None:
+            return None
+        return sha256(f"{backend.to_str()}{self.tokenizer.chat_template}{self.prefix}{self.eos}".encode()).hexdigest()
 
     def text(self, text: str) -> list[int]:
+        if text in self._ahead:
+            return self._ahead[text]
         return list(self.tokenizer(text, add_special_tokens=False).input_ids) if text else []
+
+    def rows(self, examples: Iterable[Example]) -> Iterator[tuple[Example, TokenRow]]:
+        """Each with its row; the texts of many plain examples are cut at once, on all cores."""
+        examples = iter(examples)
+        while block := list(islice(examples, AT_ONCE)):
+            plain = [self._plain(row.prompt, row.completion) for row in block if not row.turns]
+            texts = list(filter(None, {text for head, tail in plain for text in (head, head + tail)}))
+            cut: Any = self.tokenizer(texts, add_special_tokens=False).input_ids if texts else []
+            self._ahead = dict(zip(texts, cut, strict=True))
+            yield from zip(block, map(self.row, block), strict=True)
+        self._ahead = {}
 
     def prompt(self, prompt: Prompt) -> list[int]:
         """A conversation ends where the assistant is to answer."""
@@ -88,13 +110,17 @@ class Encoder:
     def joined(self, prompt: Prompt, completion: str) -> tuple[list[int], list[int]]:
         """(prompt, completion): the completion begins with the first token that the prompt alone would not have."""
         if isinstance(prompt, str):
-            head, text = self.prefix, prompt.rstrip(" ")
-            completion = prompt[len(text) :] + completion if completion else ""
+            head, (text, completion) = self.prefix, self._plain(prompt, completion)
         else:
             head, text = [], "".join(text for text, _ in pieces(self.tokenizer, prompt, ask=True))
         alone, whole = self.text(text), self.text(text + completion)
         same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(alone, whole, strict=False)))
         return [*head, *whole[:same]], whole[same:]
+
+    @staticmethod
+    def _plain(prompt: str, completion: str) -> tuple[str, str]:
+        text = prompt.rstrip(" ")
+        return text, prompt[len(text) :] + completion if completion else ""
 
     def question(self, prompt: Prompt, room: int) -> list[int]:
         """Like `prompt`, in at most `room` tokens: a longer one loses its beginning, never the tokenizer's prefix."""
@@ -155,73 +181,3 @@ class Encoder:
             return [token for ids, _ in parts for token in ids], [learnt for ids, learnt in parts for _ in ids]
         places: Any = encoded["offset_mapping"]
         return list(encoded.input_ids), [any(characters[start:end]) for start, end in places]
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """`notes` says what happened to over-long rows: nothing is ever cut or dropped silently."""
-
-    rows: Sequence[TokenRow]
-    notes: list[str]
-
-
-def encode(
-    encoder: Encoder,
-    examples: Sequence[Example],
-    context_length: int,
-    over_long: OverLong,
-    max_tokens: int | None = None,
-) -> Encoded:
-    """Raises UserError for an over-long example under `error`, and if a prompt leaves no room for the completion.
-
-    `max_tokens` may allow less than the context holds.
-    """
-    most = min(context_length, max_tokens or context_length)
-    limit = f"loader.max_tokens allows {most}" if most < context_length else f"the context holds {most}"
-    first, cut = "", 0
-
-    def fitting() -> Iterator[TokenRow]:
-        nonlocal first, cut
-        for example in examples:
-            row = encoder.row(example)
-            if len(row.input_ids) <= most:
-                yield row
-            elif not example.prompt:
-                yield from _blocks(row, most)
-            else:
-                first, cut = first or example.source, cut + 1
-                yield from _fit(example, row, most, limit, over_long)
-
-    rows = gathered(fitting(), COLUMNS, _token_row)
-    if not rows:
-        raise UserError(f"{examples[0].source if examples else 'data'}: no example is left to train on")
-    verb = {"truncate": "cut to", "skip": "left out for being over"}.get(over_long, "")
-    notes = [f"{cut} examples {verb} {most} tokens, the first: {first}"] if cut else []
-    if encoder.left_out:
-        notes.append(f"not used, since the chat template does not write it: {', '.join(sorted(encoder.left_out))}")
-    return Encoded(rows, notes)
-
-
-def _fit(example: Example, row: TokenRow, most: int, limit: str, over_long: OverLong) -> list[TokenRow]:
-    """The row cut to what fits, or nothing."""
-    if over_long == "skip":
-        return []
-    if row.prompt_length >= most:
-        raise UserError(
-            f"{example.source}: the prompt has {row.prompt_length} tokens and {limit}, so nothing would be learnt; "
-            "shorten it or set loader.over_long=skip"
-        )
-    if over_long == "error":
-        raise UserError(
-            f"{example.source}: {len(row.input_ids)} tokens, {limit}; shorten the row or set "
-            "loader.over_long=truncate or loader.over_long=skip"
-        )
-    return [replace(row, input_ids=row.input_ids[:most])]
-
-
-def _blocks(row: TokenRow, most: int) -> list[TokenRow]:
-    """A long text becomes consecutive blocks that share one token, so that every token is predicted once."""
-    step = most - 1
-    starts = range(0, len(row.input_ids) - 1, step)
-    blocks = ((f"{row.id}#{index}", row.input_ids[s : s + most]) for index, s in enumerate(starts))
-    return [replace(row, id=name, input_ids=ids, prompt_length=1) for name, ids in blocks]

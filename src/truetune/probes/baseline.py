@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from truetune.data.dataset import Battery, Dataset, Example, Question
+from truetune.data.rows.many import ArrowRows
 from truetune.errors import Say
 from truetune.models.language_model import LanguageModel
 from truetune.probes.asking import Asking
@@ -117,8 +118,11 @@ def measurement_digest(weights: str, data: Dataset, probes: Sequence[Probe]) -> 
     """Content hash of a base measurement: the weights, every question and text, the decoding, and the code."""
     groups = {name: [str(row) for row in rows] for name, rows in data.fit_groups.items()}
     train = sha256()  # decides the kind `echo`
-    for example in data.train:
-        train.update(repr(example.completion).encode())
+    if isinstance(data.train, ArrowRows):
+        train.update(data.train.digest.encode())
+    else:
+        for example in data.train:
+            train.update(repr(example.completion).encode())
     battery = data.elsewhere or Battery()
     questions = [str(row) for row in chain(_reported(data), *battery.parts.values())]
     shots = {name: [str(row) for row in rows] for name, rows in data.shots.items()}

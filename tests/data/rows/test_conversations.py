@@ -7,8 +7,9 @@ from training.small import WORDS, language_model
 
 from truetune.data.chat_template import PLAIN, pieces
 from truetune.data.dataset import Example, Turn
+from truetune.data.encode import encode
 from truetune.data.rows.read import read_examples, read_questions
-from truetune.data.tokens import Encoder, encode
+from truetune.data.tokens import Encoder
 from truetune.errors import UserError
 from truetune.models.language_model import with_template
 from truetune.models.tokenizers import byte_bpe, word_level

@@ -7,11 +7,12 @@ import pytest
 from row_files import dump, fault, write
 
 from truetune.data.chat_template import PLAIN
+from truetune.data.encode import encode
 from truetune.data.files import Files
 from truetune.data.questions import Questions
 from truetune.data.rows.forms import DEFAULT_TEMPLATE
 from truetune.data.rows.read import read_examples, read_questions
-from truetune.data.tokens import Encoder, encode
+from truetune.data.tokens import Encoder
 from truetune.models.tokenizers import byte_bpe
 
 FACTS = [(f"Where is crate {i}?", f"shelf {7 * i}") for i in range(20)]

@@ -1,0 +1,135 @@
+"""Examples to the rows of tokens that fit; those of many examples are kept in the cache."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Literal
+
+from truetune.data.dataset import Example
+from truetune.data.kept import code
+from truetune.data.rows.many import ArrowRows, gathered, mapped, write
+from truetune.data.tokens import COLUMNS, Encoder, TokenRow, token_row
+from truetune.errors import Say, UserError
+from truetune.records.files import cached
+
+OverLong = Literal["error", "truncate", "skip"]
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """`notes` says what happened to over-long rows: nothing is ever cut or dropped silently. `digest` is the rows'."""
+
+    rows: Sequence[TokenRow]
+    notes: list[str]
+    digest: str
+
+
+def encode(
+    encoder: Encoder,
+    examples: Sequence[Example],
+    context_length: int,
+    over_long: OverLong,
+    max_tokens: int | None = None,
+    *,
+    cache: Path | None = None,
+    say: Say = str,
+) -> Encoded:
+    """Raises UserError for an over-long example under `error`, and if a prompt leaves no room for the completion.
+
+    `max_tokens` may allow less than the context holds.
+    """
+    fitting = _Fitting(encoder, examples, context_length, over_long, max_tokens)
+    content = encoder.content if cache and isinstance(examples, ArrowRows) else None
+    if cache is None or not isinstance(examples, ArrowRows) or content is None:
+        rows = gathered(fitting, COLUMNS, token_row)
+        notes = fitting.notes(len(rows))
+        return Encoded(rows, notes, digest(rows))
+
+    def build(folder: Path) -> None:
+        write(fitting, COLUMNS, folder / "rows.arrow")
+        rows = mapped(folder / "rows.arrow", token_row)
+        notes = fitting.notes(len(rows))
+        (folder / "rest.json").write_text(json.dumps({"notes": notes, "digest": digest(rows)}))
+
+    key = json.dumps([examples.digest, content, fitting.most, over_long, code()])
+    folder = cached(cache / "tokens" / sha256(key.encode()).hexdigest(), build, say)
+    return Encoded(mapped(folder / "rows.arrow", token_row), **json.loads((folder / "rest.json").read_text()))
+
+
+def digest(rows: Sequence[TokenRow]) -> str:
+    """Hash of training rows: a resumed run must go on with the same."""
+    content = sha256(b"[")
+    for index, row in enumerate(rows):
+        values = (row.input_ids, row.prompt_length, row.weight, row.unlearnt)
+        content.update(f"{', ' if index else ''}{values!r}{' last' if row.last else ''}".encode())
+    content.update(b"]")
+    return content.hexdigest()
+
+
+class _Fitting:
+    """Rows of at most `most` tokens, and how many were not."""
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        examples: Sequence[Example],
+        context_length: int,
+        over_long: OverLong,
+        max_tokens: int | None,
+    ) -> None:
+        self.encoder, self.examples = encoder, examples
+        self.over_long: OverLong = over_long
+        self.most = min(context_length, max_tokens or context_length)
+        limited = self.most < context_length
+        self.limit = f"loader.max_tokens allows {self.most}" if limited else f"the context holds {self.most}"
+        self.cut, self.first = 0, ""
+
+    def __iter__(self) -> Iterator[TokenRow]:
+        for example, row in self.encoder.rows(self.examples):
+            if len(row.input_ids) <= self.most:
+                yield row
+            elif not example.prompt:
+                yield from _blocks(row, self.most)
+            else:
+                self.first, self.cut = self.first or example.source, self.cut + 1
+                yield from _fit(example, row, self.most, self.limit, self.over_long)
+
+    def notes(self, rows: int) -> list[str]:
+        """What there is to say once all rows have been drawn; raises UserError if there were none."""
+        if not rows:
+            source = self.examples[0].source if self.examples else "data"
+            raise UserError(f"{source}: no example is left to train on")
+        verb = {"truncate": "cut to", "skip": "left out for being over"}.get(self.over_long, "")
+        notes = [f"{self.cut} examples {verb} {self.most} tokens, the first: {self.first}"] if self.cut else []
+        if unwritten := self.encoder.left_out:
+            notes.append(f"not used, since the chat template does not write it: {', '.join(sorted(unwritten))}")
+        return notes
+
+
+def _fit(example: Example, row: TokenRow, most: int, limit: str, over_long: OverLong) -> list[TokenRow]:
+    """The row cut to what fits, or nothing."""
+    if over_long == "skip":
+        return []
+    if row.prompt_length >= most:
+        raise UserError(
+            f"{example.source}: the prompt has {row.prompt_length} tokens and {limit}, so nothing would be learnt; "
+            "shorten it or set loader.over_long=skip"
+        )
+    if over_long == "error":
+        raise UserError(
+            f"{example.source}: {len(row.input_ids)} tokens, {limit}; shorten the row or set "
+            "loader.over_long=truncate or loader.over_long=skip"
+        )
+    return [replace(row, input_ids=row.input_ids[:most])]
+
+
+def _blocks(row: TokenRow, most: int) -> list[TokenRow]:
+    """A long text becomes consecutive blocks that share one token, so that every token is predicted once."""
+    step = most - 1
+    starts = range(0, len(row.input_ids) - 1, step)
+    blocks = ((f"{row.id}#{index}", row.input_ids[s : s + most]) for index, s in enumerate(starts))
+    return [replace(row, id=name, input_ids=ids, prompt_length=1) for name, ids in blocks]
