@@ -20,6 +20,7 @@ from truetune.config import checks, make, secrets
 from truetune.config.checks import Command
 from truetune.config.gate import Gate
 from truetune.data.dataset import Dataset
+from truetune.data.kept import kept
 from truetune.data.values import CountOrZero, YesOrNo
 from truetune.errors import UserError, first_line
 from truetune.records.record import has_base
@@ -121,7 +122,7 @@ def prepare(cfg: DictConfig, command: Command = "train") -> Prepared:
             raise UserError(f"{model.named}: only answers, and training needs weights; truetune-measure measures it")
         if hasattr(model, "check_files"):
             model.check_files()
-    source, data = read_data(json.dumps(config["data"]), trusted, os.getcwd())
+    source, data = read_data(json.dumps(config["data"]), trusted, os.getcwd(), config["paths"]["cache_dir"])
     objects: dict[str, Any] = {"data": source, "model": builder, **({"baseline": models[1]} if models[1:] else {})}
     trains = command == "train"
     optional = [key for key in ("gate", "judging") if config.get(key)]
@@ -153,10 +154,10 @@ def _battery(config: dict[str, Any], prepared: Prepared) -> Standard | None:
 
 
 @lru_cache(1)
-def read_data(node: str, trusted: frozenset[str], _folder: str) -> tuple[Any, Dataset]:
+def read_data(node: str, trusted: frozenset[str], _folder: str, cache_dir: str) -> tuple[Any, Dataset]:
     """The data source and what it has read: a sweep over other keys reads its files once."""
     source = make.make(json.loads(node), "data", trusted)
-    return source, source.load()
+    return source, kept(source, Path(cache_dir))
 
 
 def _hydra(cfg: DictConfig) -> Any:

@@ -13,7 +13,7 @@ from truetune.data.dataset import Example
 from truetune.data.kept import code
 from truetune.data.rows.many import ArrowRows, gathered, mapped, write
 from truetune.data.tokens import COLUMNS, Encoder, TokenRow, token_row
-from truetune.errors import Say, UserError
+from truetune.errors import Say, Unwritable, UserError
 from truetune.records.files import cached
 
 OverLong = Literal["error", "truncate", "skip"]
@@ -56,7 +56,12 @@ def encode(
         (folder / "rest.json").write_text(json.dumps({"notes": notes, "digest": digest(rows)}))
 
     key = json.dumps([examples.digest, content, fitting.most, over_long, code()])
-    folder = cached(cache / "tokens" / sha256(key.encode()).hexdigest(), build, say)
+    folder = cache.absolute() / "tokens" / sha256(key.encode()).hexdigest()
+    try:
+        cached(folder, build, say)
+    except Unwritable as error:
+        say(f"{error}; the tokens are made without being kept")
+        return encode(encoder, examples, context_length, over_long, max_tokens)
     return Encoded(mapped(folder / "rows.arrow", token_row), **json.loads((folder / "rest.json").read_text()))
 
 

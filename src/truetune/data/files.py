@@ -12,7 +12,6 @@ from pydantic import ConfigDict, with_config
 from typing_extensions import NotRequired, TypedDict
 
 from truetune.data.dataset import Dataset, Example, Question, examples
-from truetune.data.kept import kept
 from truetune.data.rows.files import PROBE, VALIDATION
 from truetune.data.rows.forms import below_context
 from truetune.data.rows.read import (
@@ -62,7 +61,6 @@ class Files:
     mixture: Sequence[Mix] = ()
     chat_template: Text | None = "auto"
     form: Literal["auto", "chat", "plain"] = "auto"
-    cache_dir: Text = ""
 
     def source(self, what: Literal["train", "validation", "probe"]) -> str | NamedRows | None:
         """Where rows of that kind come from; None: they are set aside from the training rows."""
@@ -70,13 +68,6 @@ class Files:
 
     def load(self) -> Dataset:
         """Raises UserError with file and line for a row that cannot be used."""
-        named = [self.source(what) for what in ("train", "validation", "probe")]
-        if any(isinstance(source, NamedRows) for source in named):
-            return self._load()
-        more = [self.retention_file, self.chat_template, *(mix["file"] for mix in self.mixture)]
-        return kept(self.cache_dir, [str(name) for name in (*named, *more) if name], str(self), self._load)
-
-    def _load(self) -> Dataset:
         columns = {name: column for name, column in self.columns.items() if column is not None}
         read = self._read(self.source("train") or "", columns)
         train = Split(read.examples, read.notes(self.train_file))

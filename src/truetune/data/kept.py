@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable
-from dataclasses import fields, replace
+import sys
+from collections.abc import Iterator
+from dataclasses import fields
 from functools import cache
 from hashlib import sha256
 from importlib.metadata import version
@@ -13,10 +14,15 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from truetune.data.dataset import COLUMNS, Dataset, read_example
-from truetune.data.rows.many import mapped, write
+from truetune.data.files import Files
+from truetune.data.rows.files import READERS
+from truetune.data.rows.many import ArrowRows, mapped, write
+from truetune.data.rows.row import ending
+from truetune.errors import Unwritable, rank
 from truetune.records.files import cached, file_digest
 
 WORTH_KEEPING = 4 * 2**20  # bytes; fewer are read anew within a second
+UNSET = {"train", "pretraining", "choose", "elsewhere"}  # the rows apart, files set none of these
 
 
 @cache
@@ -28,42 +34,74 @@ def code() -> str:
     return sha256(b"".join([*(path.read_bytes() for path in files), repr(releases).encode()])).hexdigest()
 
 
-def kept(cache_dir: str, names: Iterable[str], settings: str, load: Callable[[], Dataset]) -> Dataset:
-    """What `load` returns, which depends on the named files and folders and on the settings alone."""
+def kept(source: Any, cache_dir: Path) -> Dataset:
+    """What `source.load()` returns; of a user's files from the cache, if they were read before."""
+    if type(source) is not Files:
+        return source.load()
+    try:
+        key = _key(source)
+    except (OSError, UnicodeError):  # which reading will say, if it is in its way
+        key = None
+    if key is None:
+        return source.load()
+    folder = cache_dir.absolute() / "data" / sha256(key.encode()).hexdigest()
+    try:
+        return _read(cached(folder, lambda empty: _write(source.load(), empty), _say))
+    except Unwritable as error:
+        _say(f"{error}; the rows are read without being kept")
+        return source.load()
+
+
+def _say(text: str) -> None:
+    """At once: what is waited for is no news once it is there."""
+    if rank() == 0:
+        print(text, file=sys.stderr, flush=True)
+
+
+def _key(source: Files) -> str | None:
+    """Content of the files and settings; None if there is little to read."""
+    template = None if source.chat_template == "auto" else source.chat_template
+    named = (source.train_file, source.validation_file, source.probe_file, source.retention_file, template)
+    names = [*filter(None, named), *(mix["file"] for mix in source.mixture)]
     files = [file for name in names for file in _files(Path(name).absolute())]
-    if not cache_dir or sum(file.stat().st_size for file in files) < WORTH_KEEPING:
-        return load()
-    content = [(str(file), file_digest(file)) for file in files]
-    key = json.dumps([settings, content, code()])
-    notes: list[str] = []
-    folder = Path(cache_dir) / "data" / sha256(key.encode()).hexdigest()
-    cached(folder, lambda empty: _write(load(), empty), notes.append)
-    data = _read(folder)
-    return replace(data, notes=[*data.notes, *notes])
+    if sum(file.stat().st_size for file in files) < WORTH_KEEPING:
+        return None
+    key = json.dumps([str(source), [(str(file), file_digest(file)) for file in files], code()])
+    key.encode()
+    return key
 
 
-def _files(path: Path) -> list[Path]:
-    """None of what is not there: reading says so."""
-    if os.path.isdir(path):
-        return sorted(file for file in path.rglob("*") if file.is_file())
-    return [path] if os.path.isfile(path) else []
+def _files(path: Path) -> Iterator[Path]:
+    """What reading may look at, of a folder too; none of what is not there."""
+    if os.path.isfile(path):
+        yield path
+    elif os.path.isdir(path):
+        inside = sorted([*path.glob("[!.]*"), *path.glob("[!.]*/[!.]*")])
+        yield from (file for file in inside if ending(file) in (*READERS, ".txt") and os.path.isfile(file))
 
 
 def _adapters() -> dict[str, Any]:
-    """What writes and reads each field, but for the rows; files set none of the other three."""
+    """What writes and reads each field."""
     from pydantic import TypeAdapter
 
-    types, apart = get_type_hints(Dataset), {"train", "pretraining", "choose", "elsewhere"}
-    return {field.name: TypeAdapter(types[field.name]) for field in fields(Dataset) if field.name not in apart}
+    types = get_type_hints(Dataset)
+    return {field.name: TypeAdapter(types[field.name]) for field in fields(Dataset) if field.name not in UNSET}
 
 
 def _write(data: Dataset, folder: Path) -> None:
-    write(data.train, COLUMNS, folder / "rows.arrow")
-    rest = {name: adapter.dump_python(getattr(data, name), mode="json") for name, adapter in _adapters().items()}
+    """Many rows as they lie on disk, all else as JSON."""
+    write(data.train, COLUMNS, folder / "train.arrow")
+    rest: dict[str, Any] = {}
+    for name, adapter in _adapters().items():
+        if isinstance(rows := getattr(data, name), ArrowRows):
+            write(rows, COLUMNS, folder / f"{name}.arrow")
+        else:
+            rest[name] = adapter.dump_python(rows, mode="json")
     (folder / "rest.json").write_text(json.dumps(rest))
 
 
 def _read(folder: Path) -> Dataset:
-    rest = json.loads((folder / "rest.json").read_text())
-    read = {name: adapter.validate_python(rest[name]) for name, adapter in _adapters().items()}
-    return Dataset(train=mapped(folder / "rows.arrow", read_example), **read)
+    rest, adapters = json.loads((folder / "rest.json").read_text()), _adapters()
+    read = {name: adapters[name].validate_python(value) for name, value in rest.items()}
+    rows = {path.stem: mapped(path, read_example) for path in folder.glob("*.arrow")}
+    return Dataset(**rows, **read)

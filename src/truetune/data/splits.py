@@ -72,7 +72,7 @@ def alike(held_out: Mapping[str, Iterable[Question]], train: Sequence[Example]) 
     pairs_of_splits = near_duplicates(prompts, texts)
     for (split, questions), pairs in zip(asked.items(), pairs_of_splits, strict=True):
         if pairs:
-            first, like = next(iter(pairs.items()))
+            first, like = min(pairs.items(), key=lambda pair: pair[1])
             yield (
                 f"{len(pairs)} of {len(questions)} {split} prompts are nearly those of training rows (at least "
                 f"{ALIKE:g} of their three-word runs shared), the first: {questions[first].source} and "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from itertools import accumulate, groupby, islice, takewhile
+from itertools import accumulate, groupby, takewhile
 from typing import TYPE_CHECKING, Any
 
 from truetune.data.chat_template import left_out, pieces
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 IGNORED = -100
-AT_ONCE = 200  # examples whose texts are cut together
+AT_ONCE, CHARACTERS = 200, 500_000  # at most, of examples whose texts are cut together
 
 
 @dataclass(frozen=True)
@@ -82,10 +82,14 @@ class Encoder:
     @property
     def content(self) -> str | None:
         """Hash of all that decides the tokens; None where a tokenizer in Python decides them."""
-        backend = getattr(self.tokenizer, "backend_tokenizer", None)
-        if backend is None:
+        tokenizer: Any = self.tokenizer
+        try:
+            backend = tokenizer.backend_tokenizer.to_str()
+        except Exception:  # a plain one, of the library in Rust, for a part in Python
             return None
-        return sha256(f"{backend.to_str()}{self.tokenizer.chat_template}{self.prefix}{self.eos}".encode()).hexdigest()
+        special = (tokenizer.special_tokens_map, getattr(tokenizer, "split_special_tokens", None))
+        parts = (str(type(tokenizer)), backend, tokenizer.chat_template, special, self.prefix, self.eos)
+        return sha256(repr(parts).encode()).hexdigest()
 
     def text(self, text: str) -> list[int]:
         if text in self._ahead:
@@ -94,8 +98,7 @@ class Encoder:
 
     def rows(self, examples: Iterable[Example]) -> Iterator[tuple[Example, TokenRow]]:
         """Each with its row; the texts of many plain examples are cut at once, on all cores."""
-        examples = iter(examples)
-        while block := list(islice(examples, AT_ONCE)):
+        for block in _blocks(examples):
             plain = [self._plain(row.prompt, row.completion) for row in block if not row.turns]
             texts = list(filter(None, {text for head, tail in plain for text in (head, head + tail)}))
             cut: Any = self.tokenizer(texts, add_special_tokens=False).input_ids if texts else []
@@ -181,3 +184,16 @@ class Encoder:
             return [token for ids, _ in parts for token in ids], [learnt for ids, learnt in parts for _ in ids]
         places: Any = encoded["offset_mapping"]
         return list(encoded.input_ids), [any(characters[start:end]) for start, end in places]
+
+
+def _blocks(examples: Iterable[Example]) -> Iterator[list[Example]]:
+    block, characters = list[Example](), 0
+    for example in examples:
+        size = len(example.prompt) + len(example.completion)
+        if block and (len(block) >= AT_ONCE or characters + size > CHARACTERS):
+            yield block
+            block, characters = [], 0
+        block.append(example)
+        characters += size
+    if block:
+        yield block

@@ -96,11 +96,9 @@ def verify(folder: Path) -> str | None:
 
 def cached(folder: Path, build: Callable[[Path], None], say: Say) -> Path:
     """The folder, made by `build` if it is missing or damaged; two processes never build the same one at once."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = folder.with_name(f".{folder.name}.lock")
-    if in_use(lock):
-        say(f"another run is making {folder.name[:12]}; waiting for it")
-    with FileLock(lock):  # the system's: that of a dead process is free again
+    if verify(folder) is None:
+        return folder
+    with _locked(folder, f".{folder.name}.lock", say):
         fault = verify(folder)
         if fault is None:
             return folder
@@ -134,17 +132,26 @@ def cached_json(path: Path, make: Callable[[], dict[str, Any]], read: Callable[[
         if rank() == 0:
             write_atomic(path, content)
         return read(json.loads(content))
-    lock = FileLock(path.with_name(f".{path.stem}.lock"))
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    try:
+    with _locked(path, f".{path.stem}.lock"):
         if (earlier := stored()) is not None:
             return earlier
         remove_torn(path.parent, f".{path.name}.*")  # of a process that was killed while it wrote
         content = json.dumps(make())
         write_atomic(path, content)
         return read(json.loads(content))
+
+
+@contextmanager
+def _locked(path: Path, name: str, say: Say | None = None) -> Generator[None]:
+    """A lock of the system's beside `path`: that of a dead process is free again."""
+    lock = FileLock(path.with_name(name))
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if say is not None and in_use(path.with_name(name)):
+            say(f"another run is making {path.name[:12]}; waiting for it")
+        lock.acquire()
+    try:
+        yield
     finally:
         lock.release()
 

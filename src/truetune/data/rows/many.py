@@ -86,7 +86,7 @@ class Table:
     def __init__(self, path: Path) -> None:
         import pyarrow as pa
 
-        self.path = path
+        self.path = path.absolute()
         self._file = pa.ipc.open_file(pa.memory_map(str(path)))
         blocks = self._file.num_record_batches
         self._block = self._file.get_batch(0).num_rows if blocks else 1
@@ -175,7 +175,7 @@ def attributes(rows: Sequence[Any], *names: str) -> Iterator[tuple[int, tuple[An
         for place, row in enumerate(rows):
             yield place, tuple(getattr(row, name) for name in names)
         return
-    place_of = array("q", [-1]) * rows.table.size
+    place_of = array("i", [-1]) * rows.table.size
     for place, number in enumerate(rows.order):
         place_of[number] = place
     values = (zip(*(column.to_pylist() for column in columns), strict=True) for columns in rows.table.columns(*names))
