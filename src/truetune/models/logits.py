@@ -26,7 +26,11 @@ def nll_nats(logits_NV: Tensor, labels_N: Tensor) -> Tensor:
 
 def kl_nats(p_logits_NV: Tensor, q_logits_NV: Tensor) -> Tensor:
     """KL(p || q) of each row, entropy term included, so that KL(p, p) is 0."""
-    p_log_NV, q_log_NV = p_logits_NV.float().log_softmax(-1), q_logits_NV.float().log_softmax(-1)
+    return kl_of_logs(p_logits_NV.float().log_softmax(-1), q_logits_NV.float().log_softmax(-1))
+
+
+def kl_of_logs(p_log_NV: Tensor, q_log_NV: Tensor) -> Tensor:
+    """The same of log-probabilities."""
     return (p_log_NV.exp() * (p_log_NV - q_log_NV)).sum(-1)
 
 

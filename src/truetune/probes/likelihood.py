@@ -20,7 +20,7 @@ from truetune.data.module import to_device
 from truetune.data.tokens import IGNORED, Encoder
 from truetune.models.frozen import Frozen
 from truetune.models.language_model import LanguageModel
-from truetune.models.logits import CHUNK, AtPositions, kl_nats, nll_nats
+from truetune.models.logits import CHUNK, AtPositions, kl_of_logs
 from truetune.probes.batching import UNLIMITED, batches, evaluating
 from truetune.scoring.estimates import Estimate, bootstraps
 
@@ -109,9 +109,11 @@ def _batch(input_ids: Tensor, labels: Tensor, tuned: AtPositions, base: AtPositi
     nlls, kls, hits = [nll.new_zeros(0)], [kl.new_zeros(0)], [right.new_zeros(0)]
     references = base(input_ids, predicting, CHUNK) if base else repeat(None, len(chunks))
     for truth, logits, reference in zip(chunks, tuned(input_ids, predicting, CHUNK), references, strict=True):
-        nlls.append(nll_nats(logits, truth).cpu().double())
         hits.append((logits.argmax(-1) == truth).cpu())
-        kls.append(nlls[-1] * 0 if reference is None else kl_nats(reference, logits).cpu().double())
+        log_probs = logits.float().log_softmax(-1)  # once, for both
+        nlls.append(-log_probs.gather(1, truth.unsqueeze(1)).squeeze(1).cpu().double())
+        drift = None if reference is None else kl_of_logs(reference.float().log_softmax(-1), log_probs)
+        kls.append(nlls[-1] * 0 if drift is None else drift.cpu().double())
     nll[target], kl[target], right[target] = torch.cat(nlls), torch.cat(kls), torch.cat(hits)
     columns = (nll.sum(1), target.sum(1), right.all(dim=1), kl.sum(1))
     return [RowScore(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
