@@ -4,6 +4,7 @@
 
 import os
 import signal
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -73,6 +74,12 @@ def is_job_of_sweep(words: Sequence[str]) -> bool:
 def rank() -> int:
     """0 is the process that speaks, keeps the run folder and measures at the end."""
     return int(os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or os.environ.get("LOCAL_RANK") or 0)
+
+
+def tell(text: str) -> None:
+    """At once and from one process, before a run begins: there is no console yet."""
+    if rank() == 0:
+        print(text, file=sys.stderr, flush=True)
 
 
 _in_step = 1

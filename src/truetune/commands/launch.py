@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from truetune.commands.resume import check_unchanged, cluster_words, take_part
 from truetune.commands.sweep import FULL_ERROR, SweepTask, resumed, to_stderr
 from truetune.config import secrets
-from truetune.errors import EXPECTED, UserError, first_line, rank
+from truetune.errors import EXPECTED, UserError, first_line, rank, tell
 from truetune.records.files import LOCK, in_use
 from truetune.records.run_folder import HYDRA, RECORD, TABLE
 
@@ -52,8 +52,7 @@ def with_data(words: list[str], command: Command) -> list[str]:
     if key not in typed or typed.keys() & {"data", "experiment", "resume", "--config-name", "-cn"}:
         return words
     choice = "data=text" if command == "train" and typed[key].strip("'\"").endswith(".txt") else choice
-    if rank() == 0:
-        print(f"{key} is a key of {choice}, which is added", file=sys.stderr)
+    tell(f"{key} is a key of {choice}, which is added")
     place = next(i for i, word in enumerate(words) if word.lstrip("+").startswith(f"{key}="))
     return [*words[:place], choice, *words[place:]]  # keys may not stand on both sides of a flag
 

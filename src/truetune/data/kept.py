@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Iterator
 from dataclasses import fields
 from functools import cache
@@ -18,7 +17,7 @@ from truetune.data.files import Files
 from truetune.data.rows.files import READERS
 from truetune.data.rows.many import ArrowRows, mapped, write
 from truetune.data.rows.row import ending
-from truetune.errors import Unwritable, rank
+from truetune.errors import Unwritable, tell
 from truetune.records.files import cached, file_digest
 
 WORTH_KEEPING = 4 * 2**20  # bytes; fewer are read anew within a second
@@ -46,16 +45,10 @@ def kept(source: Any, cache_dir: Path) -> Dataset:
         return source.load()
     folder = cache_dir.absolute() / "data" / sha256(key.encode()).hexdigest()
     try:
-        return _read(cached(folder, lambda empty: _write(source.load(), empty), _say))
+        return _read(cached(folder, lambda empty: _write(source.load(), empty), tell))
     except Unwritable as error:
-        _say(f"{error}; the rows are read without being kept")
+        tell(f"{error}; the rows are read without being kept")
         return source.load()
-
-
-def _say(text: str) -> None:
-    """At once: what is waited for is no news once it is there."""
-    if rank() == 0:
-        print(text, file=sys.stderr, flush=True)
 
 
 def _key(source: Files) -> str | None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from truetune.data.values import Text
-from truetune.errors import Say, UserError, first_line, rank
+from truetune.errors import Say, UserError, first_line, tell
 from truetune.models.pretrained import Pretrained
 from truetune.models.whole import check_loaded
 from truetune.records.disk import writing
@@ -162,9 +162,3 @@ def _whole(folder: Path, build: Any) -> Path:
 
 
 _CHECKED: set[Path] = set()
-
-
-def tell(words: str) -> None:
-    """Before a run begins, there is no console yet."""
-    if rank() == 0:
-        print(words, file=sys.stderr, flush=True)

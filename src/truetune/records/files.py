@@ -144,16 +144,13 @@ def cached_json(path: Path, make: Callable[[], dict[str, Any]], read: Callable[[
 @contextmanager
 def _locked(path: Path, name: str, say: Say | None = None) -> Generator[None]:
     """A lock of the system's beside `path`: that of a dead process is free again."""
-    lock = FileLock(path.with_name(name))
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         if say is not None and in_use(path.with_name(name)):
             say(f"another run is making {path.name[:12]}; waiting for it")
-        lock.acquire()
-    try:
+        lock = FileLock(path.with_name(name)).acquire()
+    with lock:
         yield
-    finally:
-        lock.release()
 
 
 @contextmanager

@@ -100,6 +100,11 @@ def line_chart(
     return _figure(title, frame, Markup().join(parts))
 
 
+def gained_and_kept(what: str, points: Sequence[Point]) -> Markup:
+    x, y = "task gain, tuned − base share right", "kept share of known facts"
+    return scatter_chart(f"Gained and kept, one dot per {what}", points, x_label=x, y_label=y)
+
+
 def scatter_chart(
     title: str, points: Sequence[Point], *, x_label: str, y_label: str, base: tuple[float, float] = (0.0, 1.0)
 ) -> Markup:

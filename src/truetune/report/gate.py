@@ -6,7 +6,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from truetune.records.files import write_atomic
-from truetune.report.summary import interval, number
+from truetune.report.summary import in_brackets
 from truetune.report.verdict import verdict
 from truetune.scoring.estimates import Estimate
 from truetune.scoring.metrics import metric
@@ -32,9 +32,7 @@ def allowed(row: Mapping[str, Any]) -> str:
 
 def measured(row: Mapping[str, Any]) -> str:
     """The value, or how much worse than the base's, with the interval that decided."""
-    estimate, signed = Estimate.from_json(dict(row)), row["bound"] == "max_drop"
-    ends = interval(estimate, signed=signed, between=" ")
-    return number(estimate.value, signed=signed) + (f" [{ends}]" if ends else "")
+    return in_brackets(Estimate.from_json(dict(row)), digits=3, signed=row["bound"] == "max_drop")
 
 
 def why(row: Mapping[str, Any]) -> str:

@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from truetune.report.charts import Point, scatter_chart
+from truetune.report.charts import Point, gained_and_kept
 from truetune.report.page import write_page
 from truetune.report.several import Several, are_models, compare
-from truetune.report.summary import interval, number, p_value
+from truetune.report.summary import in_brackets, p_value
 from truetune.report.sweeps import RecordedRun, read_sweep
 from truetune.scoring.balance import non_dominated
 from truetune.scoring.best import is_apart
-from truetune.scoring.estimates import Estimate
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -41,14 +40,7 @@ def render(target: Path, runs: Sequence[RecordedRun], several: Several) -> Path:
         several=several,
         compared=[model for model in several.models if model.place is not None],
         is_apart=is_apart,
-        chart=scatter_chart(
-            "Gained and kept, one dot per model",
-            points,
-            x_label="task gain, tuned − base share right",
-            y_label="kept share of known facts",
-        )
-        if points
-        else None,
+        chart=gained_and_kept("model", points) if points else None,
     )
 
 
@@ -83,20 +75,13 @@ def print_models(sweep_dir: Path, console: Console) -> None:
     for model in several.models:
         gap = several.gap(model, several.best)
         gain, kept, made_up = (model.run.quantity(name) for name in ("gain", "kept", "made_up"))
-        cells = [_cell(gain, wide, signed=True), _cell(kept, wide), _cell(made_up, wide)]
-        cells += [_cell(several.score_of(model), wide), _cell(gap, wide, signed=True)]
+        cells = [in_brackets(gain, wide, signed=True), in_brackets(kept, wide), in_brackets(made_up, wide)]
+        cells += [in_brackets(several.score_of(model), wide), in_brackets(gap, wide, signed=True)]
         chance = "" if gap is None or gap.p is None else p_value(gap.p)
         style = "green" if several.tied and model == several.tied[0] else ""
         table.add_row(*map(Text, (model.name, *cells, chance)), Text(several.word(model), style=style))
     console.print(table)
     console.print(Text(several.verdict), soft_wrap=True)
-
-
-def _cell(estimate: Estimate | None, with_interval: bool, *, signed: bool = False) -> str:
-    if estimate is None:
-        return ""
-    ends = interval(estimate, 2, signed=signed, between=" ") if with_interval else ""
-    return number(estimate.value, 2, signed=signed) + (f" [{ends}]" if ends else "")
 
 
 def _points(several: Several) -> list[Point]:

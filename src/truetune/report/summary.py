@@ -89,6 +89,14 @@ def interval(estimate: Estimate, digits: int = 3, *, signed: bool = False, betwe
     return between.join(number(end, digits, signed=signed) for end in estimate.ends or ())
 
 
+def in_brackets(estimate: Estimate | None, wide: bool = True, digits: int = 2, *, signed: bool = False) -> str:
+    """A value and behind it, if it is `wide` and known, its interval; nothing for no estimate."""
+    if estimate is None:
+        return ""
+    ends = interval(estimate, digits, signed=signed, between=" ") if wide else ""
+    return number(estimate.value, digits, signed=signed) + (f" [{ends}]" if ends else "")
+
+
 def p_value(p: float) -> str:
     return "< 0.001" if p < 0.001 else number(p)
 
@@ -130,12 +138,6 @@ def print_rows(
     from rich.table import Table
     from rich.text import Text
 
-    def cell(estimate: Estimate | None, with_interval: bool = True, *, signed: bool = False) -> str:
-        if estimate is None:
-            return ""
-        ends = interval(estimate, 2, signed=signed, between=" ") if with_interval else ""
-        return number(estimate.value, 2, signed=signed) + (f" [{ends}]" if ends else "")
-
     wide, more = console.width >= 120, more or {}
     table = Table(box=None, padding=(0, 2 if wide else 1, 0, 0), caption=f"95 % intervals in brackets.{remark}")
     table.add_column("")
@@ -148,7 +150,11 @@ def print_rows(
             table.add_row(Text(heading, style="bold"))
         for row in part:
             judged, measured = change(row), row.tuned or row.base
-            cells = [cell(row.base, wide), cell(row.tuned, wide or not compared), cell(row.difference, signed=True)]
+            cells = [
+                in_brackets(row.base, wide),
+                in_brackets(row.tuned, wide or not compared),
+                in_brackets(row.difference, signed=True),
+            ]
             cells = [*cells, *(show(row) for show in more.values())] if compared else cells[1:2]
             word = Text("unclear" if judged == "no clear change" else judged, style=styles.get(judged, ""))
             table.add_row(*map(Text, [row.label, *cells, f"{measured.n:,}" if measured else ""]), word)

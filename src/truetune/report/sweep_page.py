@@ -8,7 +8,7 @@ from pathlib import Path
 from truetune.records.files import write_atomic
 from truetune.report import models_page
 from truetune.report.against import adjusted, columns, compared, pooled
-from truetune.report.charts import Point, scatter_chart
+from truetune.report.charts import Point, gained_and_kept
 from truetune.report.drift import drift_chart
 from truetune.report.page import write_page
 from truetune.report.several import are_models, compare
@@ -48,12 +48,7 @@ def render(sweep_dir: Path) -> Path:
     placed, why_not = comparable(runs)
     points = _points(runs, placed, is_compared=not why_not)
     over_seeds = any(len(setting.runs) > 1 for setting in placed)
-    chart = scatter_chart(
-        f"Gained and kept, one dot per {'setting' if over_seeds else 'run'}",
-        points,
-        x_label="task gain, tuned − base share right",
-        y_label="kept share of known facts",
-    )
+    chart = gained_and_kept("setting" if over_seeds else "run", points)
     return write_page(
         sweep_dir / PAGE,
         "sweep.html",
