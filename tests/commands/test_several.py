@@ -122,6 +122,7 @@ def test_models_are_measured_on_the_same_questions_and_their_base_once(tmp_path)
     assert "all 2 jobs have finished; there is nothing to resume" in complaint(again)
 
 
+@pytest.mark.slow
 def test_a_killed_comparison_is_resumed(tmp_path, monkeypatch):
     """By the command that its jobs are of."""
     from truetune.commands.sweep import Sweep, resumed

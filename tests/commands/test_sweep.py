@@ -450,6 +450,7 @@ def test_a_launcher_without_its_package_says_what_to_install():
     )
 
 
+@pytest.mark.slow
 def test_the_command_resumes_a_sweep(swept):
     """As after a kill of the third job: without its record, with its checkpoint. The last test to use the sweep."""
     folder, _ = swept

@@ -168,6 +168,7 @@ FUZZED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", FUZZED.values(), ids=FUZZED)
 def test_no_value_of_any_key_raises_anything_but_a_refusal_by_name(words, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

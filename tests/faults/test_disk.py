@@ -210,6 +210,7 @@ def some(count):
     return range(count) if LONG else sorted({*range(0, count, max(1, count // 6)), count - 1})
 
 
+@pytest.mark.slow
 def test_a_run_whose_disk_fills_up_ends_in_one_line_and_can_be_resumed(whole):
     folder, count = whole
     assert count > 40

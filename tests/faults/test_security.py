@@ -226,6 +226,7 @@ def test_a_value_of_the_environment_is_not_shown_in_a_refusal(folder):
     assert result.stderr.startswith("error: optimizer.lr=${oc.env:PLAIN_NAME}: should be a valid number")
 
 
+@pytest.mark.slow
 def test_no_secret_is_left_behind_by_a_run(folder):
     """In the environment, read by a key, and in a path: nothing that is written or said holds it."""
     words = [*TINY_RUN, "tags=['${oc.env:PLAIN_NAME}']", "hydra.run.dir=run", "paths.log_dir=logs"]

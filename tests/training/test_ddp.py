@@ -44,9 +44,8 @@ def model(run):
     return load_file(run / "model" / "model.safetensors")
 
 
-@pytest.mark.parametrize(
-    "words", [("trainer=ddp_sim",), pytest.param(FSDP, marks=pytest.mark.slow)], ids=["ddp", "fsdp"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("words", [("trainer=ddp_sim",), FSDP], ids=["ddp", "fsdp"])
 def test_two_processes_and_one_end_at_the_same_weights(folder, words):
     # The windows are the same: 10 rows in one process, 5 + 5 in two.
     run = words[0].removeprefix("trainer=")
