@@ -115,7 +115,7 @@ def test_small_files_and_faults_leave_nothing(file, tmp_path, monkeypatch):
     bad = write(tmp_path, '{"prompt": "a", "completion": "b"}\n{\n', "bad.jsonl")
     with pytest.raises(UserError, match=r"bad\.jsonl:2"):
         load(bad, tmp_path)
-    assert entries(tmp_path) == []
+    assert not (tmp_path / "cache").exists()
     monkeypatch.setattr(kept, "WORTH_KEEPING", 1 << 20)
     load(file, tmp_path)
     assert entries(tmp_path) == []
@@ -231,6 +231,15 @@ def test_what_cannot_be_hashed_is_read_as_ever(file, tmp_path, monkeypatch):
     assert entries(tmp_path) == []
 
 
+def test_a_folder_whose_name_no_table_can_hold_is_read_as_ever(file, tmp_path, monkeypatch):
+    folder = tmp_path / "caf\udce9"
+    folder.mkdir()
+    file.rename(folder / "rows.jsonl")
+    monkeypatch.setattr(many, "IN_MEMORY", 100)
+    same(source(folder).load(), load(folder, tmp_path))
+    assert entries(tmp_path) == []
+
+
 def test_a_subclass_may_read_anything_and_is_not_kept(file, tmp_path):
     class Own(Files):
         pass
@@ -248,7 +257,7 @@ def test_a_template_writes_special_tokens_so_they_decide_the_tokens(file):
 def test_long_rows_are_cut_into_tokens_a_few_at_a_time(monkeypatch):
     monkeypatch.setattr(tokens, "CHARACTERS", 10)
     rows = [Example(f"{n}", "", "Ann " * n, "") for n in (1, 1, 9, 1, 2)]
-    sizes = [len(block) for block in tokens._blocks(rows)]
+    sizes = [len(block) for block in tokens._cut_together(rows)]
     assert sizes == [2, 1, 1, 1]
     assert [row for _, row in Encoder(word_level(WORDS)).rows(rows)] == [
         Encoder(word_level(WORDS)).row(r) for r in rows

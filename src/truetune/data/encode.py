@@ -10,22 +10,25 @@ from pathlib import Path
 from typing import Literal
 
 from truetune.data.dataset import Example
-from truetune.data.kept import code
+from truetune.data.kept import TOKENS, entry, written
 from truetune.data.rows.many import ArrowRows, gathered, mapped, write
 from truetune.data.tokens import COLUMNS, Encoder, TokenRow, token_row
-from truetune.errors import Say, Unwritable, UserError
-from truetune.records.files import cached
+from truetune.errors import Say, UserError
 
 OverLong = Literal["error", "truncate", "skip"]
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """`notes` says what happened to over-long rows: nothing is ever cut or dropped silently. `digest` is the rows'."""
+    """`notes` says what happened to over-long rows: nothing is ever cut or dropped silently."""
 
     rows: Sequence[TokenRow]
     notes: list[str]
-    digest: str
+    kept_digest: str = ""
+
+    @property
+    def digest(self) -> str:
+        return self.kept_digest or digest(self.rows)
 
 
 def encode(
@@ -43,26 +46,19 @@ def encode(
     `max_tokens` may allow less than the context holds.
     """
     fitting = _Fitting(encoder, examples, context_length, over_long, max_tokens)
-    content = encoder.content if cache and isinstance(examples, ArrowRows) else None
-    if cache is None or not isinstance(examples, ArrowRows) or content is None:
-        rows = gathered(fitting, COLUMNS, token_row)
-        notes = fitting.notes(len(rows))
-        return Encoded(rows, notes, digest(rows))
 
     def build(folder: Path) -> None:
         write(fitting, COLUMNS, folder / "rows.arrow")
         rows = mapped(folder / "rows.arrow", token_row)
         notes = fitting.notes(len(rows))
-        (folder / "rest.json").write_text(json.dumps({"notes": notes, "digest": digest(rows)}))
+        (folder / "rest.json").write_text(json.dumps({"notes": notes, "kept_digest": digest(rows)}))
 
-    key = json.dumps([examples.digest, content, fitting.most, over_long, code()])
-    folder = cache.absolute() / "tokens" / sha256(key.encode()).hexdigest()
-    try:
-        cached(folder, build, say)
-    except Unwritable as error:
-        say(f"{error}; the tokens are made without being kept")
-        return encode(encoder, examples, context_length, over_long, max_tokens)
-    return Encoded(mapped(folder / "rows.arrow", token_row), **json.loads((folder / "rest.json").read_text()))
+    if cache is not None and isinstance(examples, ArrowRows) and (content := encoder.content) is not None:
+        folder = entry(cache, TOKENS, [examples.digest, content, fitting.most, over_long])
+        if written(folder, build, say, "the tokens are made"):
+            return Encoded(mapped(folder / "rows.arrow", token_row), **json.loads((folder / "rest.json").read_text()))
+    rows = gathered(fitting, COLUMNS, token_row)
+    return Encoded(rows, fitting.notes(len(rows)))
 
 
 def digest(rows: Sequence[TokenRow]) -> str:
@@ -94,6 +90,7 @@ class _Fitting:
         self.cut, self.first = 0, ""
 
     def __iter__(self) -> Iterator[TokenRow]:
+        self.cut, self.first = 0, ""  # they may have been drawn before, for an entry that could not be written
         for example, row in self.encoder.rows(self.examples):
             if len(row.input_ids) <= self.most:
                 yield row

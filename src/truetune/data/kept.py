@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
-from functools import cache
+from functools import cache, partial
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
@@ -17,24 +17,42 @@ from truetune.data.files import Files
 from truetune.data.rows.files import READERS
 from truetune.data.rows.many import ArrowRows, mapped, write
 from truetune.data.rows.row import ending
-from truetune.errors import Unwritable, tell
-from truetune.records.files import cached, file_digest
+from truetune.errors import Say, Unwritable, tell
+from truetune.records.files import cached, file_digest, source_digest, verify
 
+ROWS, TOKENS = "data", "tokens"  # folders of the cache
 WORTH_KEEPING = 4 * 2**20  # bytes; fewer are read anew within a second
 UNSET = {"train", "pretraining", "choose", "elsewhere"}  # the rows apart, files set none of these
 
 
 @cache
 def code() -> str:
-    """Of what reads rows and cuts them into tokens: nothing that an earlier version made is used by another."""
+    """Of what reads rows and cuts them into tokens."""
     package = Path(__file__).parents[1]
-    files = sorted([*(package / "data").rglob("*.py"), *(package / "scoring").glob("*.py")])
-    releases = [version(name) for name in ("tokenizers", "transformers")]
-    return sha256(b"".join([*(path.read_bytes() for path in files), repr(releases).encode()])).hexdigest()
+    ours = source_digest([*(package / "data").rglob("*.py"), *(package / "scoring").glob("*.py")])
+    return " ".join([ours, version("tokenizers"), version("transformers")])
+
+
+def entry(cache: Path, kind: str, key: Sequence[Any]) -> Path:
+    """The folder in the cache for what is made of that key by this code."""
+    return cache.absolute() / kind / sha256(json.dumps([*key, code()]).encode()).hexdigest()
+
+
+def written(folder: Path, build: Callable[[Path], None], say: Say, otherwise: str) -> bool:
+    """Whether the entry is there, made by `build` if need be; where none can be, what is done `otherwise` is said."""
+    try:
+        cached(folder, build, say)
+    except Unwritable as error:
+        say(f"{error}; {otherwise} without being kept")
+        return False
+    return True
 
 
 def kept(source: Any, cache_dir: Path) -> Dataset:
-    """What `source.load()` returns; of a user's files from the cache, if they were read before."""
+    """What `source.load()` returns; of a user's files from the cache, if they were read before.
+
+    Rows are read before anything is written: what cannot be used leaves nothing behind.
+    """
     if type(source) is not Files:
         return source.load()
     try:
@@ -43,15 +61,14 @@ def kept(source: Any, cache_dir: Path) -> Dataset:
         key = None
     if key is None:
         return source.load()
-    folder = cache_dir.absolute() / "data" / sha256(key.encode()).hexdigest()
-    try:
-        return _read(cached(folder, lambda empty: _write(source.load(), empty), tell))
-    except Unwritable as error:
-        tell(f"{error}; the rows are read without being kept")
-        return source.load()
+    folder = entry(cache_dir, ROWS, key)
+    if verify(folder) is None:
+        return _read(folder)
+    data = source.load()
+    return _read(folder) if written(folder, partial(_write, data), tell, "the rows are read") else data
 
 
-def _key(source: Files) -> str | None:
+def _key(source: Files) -> list[Any] | None:
     """Content of the files and settings; None if there is little to read."""
     template = None if source.chat_template == "auto" else source.chat_template
     named = (source.train_file, source.validation_file, source.probe_file, source.retention_file, template)
@@ -59,9 +76,9 @@ def _key(source: Files) -> str | None:
     files = [file for name in names for file in _files(Path(name).absolute())]
     if sum(file.stat().st_size for file in files) < WORTH_KEEPING:
         return None
-    key = json.dumps([str(source), [(str(file), file_digest(file)) for file in files], code()])
-    key.encode()
-    return key
+    for file in files:
+        str(file).encode()  # raises for a name that no table of rows can hold
+    return [str(source), [(str(file), file_digest(file)) for file in files]]
 
 
 def _files(path: Path) -> Iterator[Path]:

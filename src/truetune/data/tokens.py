@@ -98,7 +98,7 @@ class Encoder:
 
     def rows(self, examples: Iterable[Example]) -> Iterator[tuple[Example, TokenRow]]:
         """Each with its row; the texts of many plain examples are cut at once, on all cores."""
-        for block in _blocks(examples):
+        for block in _cut_together(examples):
             plain = [self._plain(row.prompt, row.completion) for row in block if not row.turns]
             texts = list(filter(None, {text for head, tail in plain for text in (head, head + tail)}))
             cut: Any = self.tokenizer(texts, add_special_tokens=False).input_ids if texts else []
@@ -186,7 +186,7 @@ class Encoder:
         return list(encoded.input_ids), [any(characters[start:end]) for start, end in places]
 
 
-def _blocks(examples: Iterable[Example]) -> Iterator[list[Example]]:
+def _cut_together(examples: Iterable[Example]) -> Iterator[list[Example]]:
     block, characters = list[Example](), 0
     for example in examples:
         size = len(example.prompt) + len(example.completion)

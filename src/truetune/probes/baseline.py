@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from truetune.data.dataset import Battery, Dataset, Example, Question
-from truetune.data.rows.many import ArrowRows
+from truetune.data.rows.many import attributes
 from truetune.errors import Say
 from truetune.models.language_model import LanguageModel
 from truetune.probes.asking import Asking
 from truetune.probes.measure import measure, notes, only_at_ends
 from truetune.probes.probe import Probe, Subject
 from truetune.probes.respondent import Respondent
-from truetune.records.files import cached_json
+from truetune.records.files import cached_json, source_digest
 from truetune.records.record import item_from_json, metrics_from_json, metrics_to_json
 from truetune.scoring.item import Measurement
 
@@ -118,11 +118,8 @@ def measurement_digest(weights: str, data: Dataset, probes: Sequence[Probe]) -> 
     """Content hash of a base measurement: the weights, every question and text, the decoding, and the code."""
     groups = {name: [str(row) for row in rows] for name, rows in data.fit_groups.items()}
     train = sha256()  # decides the kind `echo`
-    if isinstance(data.train, ArrowRows):
-        train.update(data.train.digest.encode())
-    else:
-        for example in data.train:
-            train.update(repr(example.completion).encode())
+    for _, (completion,) in attributes(data.train, "completion"):
+        train.update(repr(completion).encode())
     battery = data.elsewhere or Battery()
     questions = [str(row) for row in chain(_reported(data), *battery.parts.values())]
     shots = {name: [str(row) for row in rows] for name, rows in data.shots.items()}
@@ -136,7 +133,7 @@ def asking_code() -> str:
     """Of what asks and judges: an upgrade never judges the tuned model by other rules than the base was."""
     package = Path(__file__).parents[1]
     files = [path for wing in ("probes", "scoring", "extensions", "models") for path in (package / wing).glob("*.py")]
-    return sha256(b"".join(path.read_bytes() for path in sorted([*files, package / "data" / "tokens.py"]))).hexdigest()
+    return source_digest([*files, package / "data" / "tokens.py"])
 
 
 def held_out_digest(data: Dataset) -> str:

@@ -112,8 +112,10 @@ def _batch(input_ids: Tensor, labels: Tensor, tuned: AtPositions, base: AtPositi
         hits.append((logits.argmax(-1) == truth).cpu())
         log_probs = logits.float().log_softmax(-1)  # once, for both
         nlls.append(-log_probs.gather(1, truth.unsqueeze(1)).squeeze(1).cpu().double())
-        drift = None if reference is None else kl_of_logs(reference.float().log_softmax(-1), log_probs)
-        kls.append(nlls[-1] * 0 if drift is None else drift.cpu().double())
+        if reference is None:
+            kls.append(nlls[-1] * 0)
+        else:
+            kls.append(kl_of_logs(reference.float().log_softmax(-1), log_probs).cpu().double())
     nll[target], kl[target], right[target] = torch.cat(nlls), torch.cat(kls), torch.cat(hits)
     columns = (nll.sum(1), target.sum(1), right.all(dim=1), kl.sum(1))
     return [RowScore(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]

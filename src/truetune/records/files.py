@@ -6,7 +6,7 @@ import json
 import os
 import shlex
 import shutil
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from hashlib import sha256
 from io import BufferedWriter
@@ -196,6 +196,11 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def source_digest(files: Iterable[Path]) -> str:
+    """Content hash of code: what one version made is not used by another."""
+    return sha256(b"".join(path.read_bytes() for path in sorted(files))).hexdigest()
 
 
 def file_digest(path: Path) -> str:

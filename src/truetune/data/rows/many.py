@@ -136,13 +136,17 @@ class ArrowRows(Sequence[T]):
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
-            return [*replace_order(self, self.order[index])]
-        return next(iter(replace_order(self, array("I", [self.order[index]]))))
+            return [*self.at(self.order[index])]
+        return next(iter(self.at(array("I", [self.order[index]]))))
 
     def __iter__(self) -> Iterator[T]:
         for block in self.table.blocks(self.order):
             rows = map(self.make, block.to_pylist())
             yield from rows if self.change is None else map(self.change, rows)
+
+    def at(self, order: array[int]) -> ArrowRows[T]:
+        """Other rows of the same table."""
+        return ArrowRows(self.table, self.make, order, self.change)
 
     @property
     def digest(self) -> str:
@@ -151,14 +155,10 @@ class ArrowRows(Sequence[T]):
         return sha256(f"{self.table.digest} {sha256(self.order).hexdigest()} {change}".encode()).hexdigest()
 
 
-def replace_order(rows: ArrowRows[T], order: array[int]) -> ArrowRows[T]:
-    return ArrowRows(rows.table, rows.make, order, rows.change)
-
-
 def chosen(rows: Sequence[T], places: Iterable[int]) -> Sequence[T]:
     """The rows at those places, in their order."""
     if isinstance(rows, ArrowRows):
-        return replace_order(rows, array("I", (rows.order[place] for place in places)))
+        return rows.at(array("I", (rows.order[place] for place in places)))
     return [rows[place] for place in places]
 
 
