@@ -2,11 +2,17 @@
 5 one is undecided, 130 SIGINT, 143 SIGTERM.
 """
 
+from __future__ import annotations
+
+import logging
 import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 TERMINATED = tuple(  # exit code 143; the last two are a cluster's warnings, and submitit sends the very last
     getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGUSR2") if hasattr(signal, name)
@@ -80,6 +86,20 @@ def tell(text: str) -> None:
     """At once and from one process, before a run begins: there is no console yet."""
     if rank() == 0:
         print(text, file=sys.stderr, flush=True)
+
+
+def speaker(console: Console) -> Say:
+    """Plain words, one line each: a path must stay whole to be copied, and its brackets are no markup.
+
+    They go to truetune.log as well.
+    """
+
+    def say(text: str) -> None:
+        if rank() == 0:
+            console.print(text, highlight=False, soft_wrap=True, markup=False)
+            logging.getLogger("truetune").info("%s", text)
+
+    return say
 
 
 _in_step = 1

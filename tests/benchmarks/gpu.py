@@ -27,8 +27,7 @@ from lightning.pytorch.plugins import MixedPrecision
 from torch.utils.data import DataLoader
 
 import truetune.training.fit as fitting
-from truetune.data.batch import collate_packed
-from truetune.data.module import to_device
+from truetune.data.batch import collate_packed, to_device
 from truetune.data.tokens import TokenRow
 from truetune.models.logits import body, head, states
 from truetune.training.module import FineTuning

@@ -20,12 +20,12 @@ from rich.console import Console
 from torch.utils.flop_counter import FlopCounterMode
 
 from truetune.config.run import build, prepare
+from truetune.errors import speaker
 from truetune.models.frozen import Frozen
 from truetune.probes.base_knows import adapted_to
 from truetune.probes.measure import fit
 from truetune.probes.probe import Subject
 from truetune.training.pretraining import load_base
-from truetune.training.progress import speaker
 
 CONF = str(Path(__file__).parents[2] / "conf")
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 from training.small import language_model, loader, rows
 
-from truetune.data.batch import collate
+from truetune.data.batch import collate, to_device
 from truetune.data.dataset import Example
-from truetune.data.module import EpochOrder, PretrainingStream, TokenizedData, to_device
+from truetune.data.module import EpochOrder, PretrainingStream, TokenizedData
 from truetune.data.tokens import IGNORED, Encoder
 
 

@@ -142,10 +142,6 @@ def _job(cfg: DictConfig, prepared: Prepared | None = None) -> None:
         run = build(cfg, prepared or prepare(cfg), run_dir)
         logging.raiseExceptions = False  # a full disk is reported once, not by the log file as well
         console = Console(stderr=True)
-        if rank() == 0:
-            words = "loading torch, lightning and transformers"
-            console.print(words, highlight=False, soft_wrap=True)
-            logging.getLogger("truetune").info(words)
         if isinstance(run, TrainingRun):
             from truetune.commands.train import train
 

@@ -19,7 +19,7 @@ from transformers.utils import logging as transformers_logging
 from truetune.config import secrets
 from truetune.config.run import Run
 from truetune.data.dataset import Dataset
-from truetune.errors import Diverged, Say, rank
+from truetune.errors import Diverged, Say, rank, speaker
 from truetune.models.language_model import LanguageModel
 from truetune.models.pretrained import Pretrained
 from truetune.models.sharding import is_sharded
@@ -34,7 +34,6 @@ from truetune.records.state import State
 from truetune.records.versions import command_line
 from truetune.report import run_page
 from truetune.report.summary import print_table
-from truetune.training.progress import speaker
 
 LOG = logging.getLogger("truetune")
 ADVICE = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.util import find_spec
@@ -22,7 +23,7 @@ from truetune.config.gate import Gate
 from truetune.data.dataset import Dataset
 from truetune.data.kept import kept
 from truetune.data.values import CountOrZero, YesOrNo
-from truetune.errors import UserError, first_line
+from truetune.errors import UserError, first_line, tell
 from truetune.records.record import has_base
 from truetune.records.run_folder import LAST
 
@@ -123,6 +124,8 @@ def prepare(cfg: DictConfig, command: Command = "train") -> Prepared:
         if hasattr(model, "check_files"):
             model.check_files()
     source, data = read_data(json.dumps(config["data"]), trusted, os.getcwd(), config["paths"]["cache_dir"])
+    if "torch" not in sys.modules:
+        tell("loading torch, lightning and transformers" if command == "train" else "loading torch and transformers")
     objects: dict[str, Any] = {"data": source, "model": builder, **({"baseline": models[1]} if models[1:] else {})}
     trains = command == "train"
     optional = [key for key in ("gate", "judging") if config.get(key)]

@@ -49,3 +49,7 @@ def collate_packed(packs: Iterable[Sequence[TokenRow]], pad: int) -> Batch:
         "weights": padded(lambda row: [float(row.weight)] * len(row.input_ids), 0.0),
         "position_ids": padded(lambda row: range(len(row.input_ids)), 0),
     }
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    return {key: value.to(device) if isinstance(value, torch.Tensor) else value for key, value in batch.items()}  # pyright: ignore[reportReturnType]

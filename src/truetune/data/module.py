@@ -163,7 +163,3 @@ class PretrainingStream(IterableDataset[Batch]):
         row: Callable[..., TokenRow] = self.encoder.row
         for _, examples in zip(range(self.micro_batches), self.corpus.micro_batches(), strict=False):
             yield collate([row(example) for example in examples], self.encoder.pad)
-
-
-def to_device(batch: Batch, device: torch.device) -> Batch:
-    return {key: value.to(device) if isinstance(value, torch.Tensor) else value for key, value in batch.items()}  # pyright: ignore[reportReturnType]

@@ -14,9 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from truetune.data.batch import collate
+from truetune.data.batch import collate, to_device
 from truetune.data.dataset import Example
-from truetune.data.module import to_device
 from truetune.data.tokens import IGNORED, Encoder
 from truetune.models.frozen import Frozen
 from truetune.models.language_model import LanguageModel

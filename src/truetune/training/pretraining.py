@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from truetune.data.dataset import Dataset, OldTexts
 from truetune.data.module import PretrainingStream
 from truetune.data.tokens import Encoder
+from truetune.errors import speaker
 from truetune.models.language_model import LanguageModel
 from truetune.models.pretrained import Pretrained
 from truetune.models.tiny import Embedded
@@ -23,7 +24,7 @@ from truetune.records.files import cached
 from truetune.training.fit import fit, make_trainer
 from truetune.training.module import FineTuning
 from truetune.training.objectives import NextToken
-from truetune.training.progress import ProgressLine, speaker
+from truetune.training.progress import ProgressLine
 from truetune.training.schedules import Cosine, Steps
 
 

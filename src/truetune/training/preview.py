@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from truetune.data.tokens import IGNORED, TokenRow
-from truetune.training.progress import speaker
+from truetune.errors import speaker
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

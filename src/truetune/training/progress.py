@@ -10,25 +10,11 @@ from lightning import Callback, LightningModule, Trainer
 from rich import progress
 from rich.console import Console
 
-from truetune.errors import Say, rank
+from truetune.errors import speaker
 from truetune.training.module import FineTuning
 from truetune.training.schedules import ENDLESS
 
 PLAIN_LINE_SECONDS, BAR_SECONDS = 15.0, 0.2
-
-
-def speaker(console: Console) -> Say:
-    """Plain words, one line each: a path must stay whole to be copied, and its brackets are no markup.
-
-    They go to truetune.log as well.
-    """
-
-    def say(text: str) -> None:
-        if rank() == 0:
-            console.print(text, highlight=False, soft_wrap=True, markup=False)
-            logging.getLogger("truetune").info("%s", text)
-
-    return say
 
 
 class ProgressLine(Callback):
