@@ -9,6 +9,7 @@ import truetune.commands.train
 from truetune.extensions.dola import Dola
 from truetune.records.record import read_items, read_run
 
+pytestmark = pytest.mark.slow
 WORDS = (
     *TINY_RUN,
     *(

@@ -13,7 +13,7 @@ __all__ = ("Run", "__version__", "runs")
 
 
 def __getattr__(name: str) -> Any:
-    """Imported when it is asked for: the commands, which import this file too, need none of it to start."""
+    """Imports a public name when it is asked for: the commands import this file too, and need none of them to start."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from truetune.report import run

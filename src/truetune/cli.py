@@ -1,4 +1,4 @@
-"""Entry points. Hydra alone is imported here: a misspelt key must not wait for torch."""
+"""The commands' entry points. This module imports no torch: a misspelt key is reported without waiting for it."""
 
 from __future__ import annotations
 
@@ -18,17 +18,18 @@ from typing import NoReturn
 from truetune.commands.launch import launch, launch_sweep, resume_sweep, say_error, with_data
 from truetune.errors import EXPECTED, RANK_OF_A_RUN, TERMINATED, UserError, rank, started_by_rank_0
 
-SPINS = "3000"  # of a waiting thread; libgomp's 300,000 make two runs at once 20 times as slow, 0 one alone 1.3 times
+# How often a waiting thread spins: libgomp's 300,000 make two runs at once 20 times as slow, 0 one alone 1.3 times.
+SPINS = "3000"
 
 
 def _guarded(main: Callable[[], None]) -> Callable[[], NoReturn]:
-    """The exit-code contract, around everything."""
+    """Wraps a command so that it ends by the exit-code contract of errors.py, whatever happens in it."""
 
     @wraps(main)
     def command() -> NoReturn:
         if "OMP_WAIT_POLICY" not in os.environ:
             os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
-            os.environ.setdefault("KMP_BLOCKTIME", "1")  # of other OpenMP libraries, milliseconds
+            os.environ.setdefault("KMP_BLOCKTIME", "1")  # milliseconds, for other OpenMP libraries
         if "--version" in sys.argv[1:]:
             from truetune.records import versions
 
@@ -37,7 +38,7 @@ def _guarded(main: Callable[[], None]) -> Callable[[], NoReturn]:
         debug = "--debug" in sys.argv
         if debug:
             sys.argv.remove("--debug")
-        for number in TERMINATED:  # set here, Lightning does not requeue
+        for number in TERMINATED:  # where these are handled already, Lightning does not requeue a cluster's job
             signal.signal(number, _terminated)
         code = 0
         try:
@@ -63,7 +64,7 @@ def _guarded(main: Callable[[], None]) -> Callable[[], NoReturn]:
 
 @_guarded
 def train() -> None:
-    """`truetune`: a run, or with -m a sweep."""
+    """`truetune`: starts or resumes a run or, with -m, a sweep."""
     from truetune.commands import resume
     from truetune.config import compose
     from truetune.records import versions
@@ -76,10 +77,10 @@ def train() -> None:
         resume_sweep(folder)
     else:
         sys.argv[1:] = with_data(resume.expanded(sys.argv[1:], arguments), "train")
-        with tempfile.TemporaryDirectory(prefix="truetune.") if rank() else nullcontext() as aside:
-            if aside is not None:  # torchrun or srun has started this rank, and the run folder is rank 0's
-                named = any(word.startswith("hydra.run.dir=") for word in sys.argv)
-                sys.argv += [RANK_OF_A_RUN, *([] if named else [f"hydra.run.dir='{aside}'"])]
+        with tempfile.TemporaryDirectory(prefix="truetune.") if rank() else nullcontext() as temporary:
+            if temporary is not None:  # torchrun or srun has started this rank, and the run folder is rank 0's
+                has_run_dir = any(word.startswith("hydra.run.dir=") for word in sys.argv)
+                sys.argv += [RANK_OF_A_RUN, *([] if has_run_dir else [f"hydra.run.dir='{temporary}'"])]
             if compose.is_sweep(arguments):
                 launch_sweep()
             else:
@@ -88,7 +89,7 @@ def train() -> None:
 
 @_guarded
 def measure() -> None:
-    """`truetune-measure`: any model, or several, and what each gained and lost against a baseline."""
+    """`truetune-measure`: measures one model or several, and what each gained and lost against a baseline."""
     from truetune.commands import several
     from truetune.config import compose
     from truetune.records import versions
@@ -103,7 +104,7 @@ def measure() -> None:
 
 @_guarded
 def report() -> None:
-    """`truetune-report`: pages again, from what runs recorded."""
+    """`truetune-report`: makes the pages again from what runs recorded, or holds a run to limits."""
     description = "(Re)make report.html, or frontier.html and sweep.csv; with gate.max.METRIC=... hold a run to limits."
     parser = _Parser(prog="truetune-report", description=description)
     parser.add_argument("folders", nargs="+", metavar="RUN_OR_SWEEP_DIR")
@@ -123,57 +124,57 @@ def report() -> None:
 
 @_guarded
 def export() -> None:
-    """`truetune-export`: a run's tuned model as a Hugging Face folder."""
+    """`truetune-export`: writes a run's tuned model as a Hugging Face folder."""
     parser = _Parser(prog="truetune-export", description="Write a run's tuned model as a Hugging Face folder.")
     parser.add_argument("run", type=Path, help="a run folder")
     parser.add_argument("out", type=Path, help="a folder that does not exist yet")
     parser.add_argument("--onnx", action="store_true", help="add model.onnx, for onnxruntime and what reads ONNX")
     parser.add_argument("--dtype", choices=["auto", "float32", "bfloat16"], default="auto", help="of the weights")
-    words = parser.parse_args()
+    arguments = parser.parse_args()
     from truetune.commands import export
 
-    print(export.export(words.run, words.out, onnx=words.onnx, dtype=words.dtype).absolute())
+    print(export.export(arguments.run, arguments.out, onnx=arguments.onnx, dtype=arguments.dtype).absolute())
 
 
 @_guarded
 def compare() -> None:
-    """`truetune-compare`: the per-sample logs that other tools wrote of two models."""
+    """`truetune-compare`: compares two models by the per-sample logs that other tools wrote of them."""
     description = "Compare two models by the logs that lm_eval --log_samples or inspect_ai wrote of them, item by item."
-    usage, out = "truetune-compare A B [out=DIR]", "out=DIR names a new folder for the page (logs/compare/DATE_TIME)"
-    parser = _Parser(prog="truetune-compare", description=description, usage=usage, epilog=out)
+    usage, epilog = "truetune-compare A B [out=DIR]", "out=DIR names a new folder for the page (logs/compare/DATE_TIME)"
+    parser = _Parser(prog="truetune-compare", description=description, usage=usage, epilog=epilog)
     parser.add_argument("words", nargs="+", metavar="A B", help="a log of each model, or a folder of its logs")
     words: list[str] = parser.parse_args().words
-    outs = [word.removeprefix("out=") for word in words if word.startswith("out=")]
+    folders = [word.removeprefix("out=") for word in words if word.startswith("out=")]
     logs = [Path(word) for word in words if not word.startswith("out=")]
     if len(logs) != 2:
         parser.error(f"two logs are compared, found {len(logs)}")
-    if len(outs) > 1 or "" in outs:
-        parser.error("out= names no folder" if "" in outs else "out is named twice")
+    if len(folders) > 1 or "" in folders:
+        parser.error("out= names no folder" if "" in folders else "out is named twice")
     from truetune.commands.compare import compare
 
-    print(compare(logs[0], logs[1], Path(outs[0]) if outs else None).absolute())
+    print(compare(logs[0], logs[1], Path(folders[0]) if folders else None).absolute())
 
 
 @_guarded
 def chat() -> None:
-    """`truetune-chat`: a run's base and tuned model, asked the same."""
+    """`truetune-chat`: asks a run's base and its tuned model the same prompts."""
     parser = _Parser(prog="truetune-chat", description="Ask a run's base and its tuned model the same, side by side.")
     parser.add_argument("run", type=Path, help="a run folder")
     parser.add_argument("--prompt", metavar="TEXT", help="print both answers and exit")
     parser.add_argument("--max-new-tokens", type=int, metavar="N", help="tokens of an answer (64, or half the context)")
-    words = parser.parse_args()
-    if words.max_new_tokens is not None and words.max_new_tokens < 1:
-        raise UserError(f"--max-new-tokens {words.max_new_tokens}: should be at least 1")
+    arguments = parser.parse_args()
+    if arguments.max_new_tokens is not None and arguments.max_new_tokens < 1:
+        raise UserError(f"--max-new-tokens {arguments.max_new_tokens}: should be at least 1")
     from truetune.commands.tuned import saved_model
     from truetune.records.record import read_run
 
-    record, model = read_run(words.run), saved_model(words.run)  # before torch is imported
+    record, model = read_run(arguments.run), saved_model(arguments.run)  # before torch is imported
     from rich.console import Console
 
     from truetune.commands import chat
 
-    pair = chat.partners(words.run.absolute(), record, model.absolute())
-    chat.chat(pair, words.prompt, words.max_new_tokens, Console())
+    pair = chat.partners(arguments.run.absolute(), record, model.absolute())
+    chat.chat(pair, arguments.prompt, arguments.max_new_tokens, Console())
 
 
 class _Parser(argparse.ArgumentParser):
@@ -182,6 +183,8 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _terminated(*_: object) -> NoReturn:
-    """SIGTERM unwinds the stack, so that jobs are stopped, locks freed and the record says `interrupted`."""
+    """Ends the process by an exception: it unwinds the stack, so that jobs are stopped, locks are freed and the record
+    says `interrupted`.
+    """
     print("terminated", file=sys.stderr)
     raise SystemExit(143)

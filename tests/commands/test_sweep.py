@@ -240,6 +240,7 @@ def sweep_folder(folder):
     return found
 
 
+@pytest.mark.slow
 def test_a_sweep_with_a_failed_job_exits_with_1_and_names_it(swept):
     _, result = swept
     assert result.returncode == 1, result.stderr
@@ -250,6 +251,7 @@ def test_a_sweep_with_a_failed_job_exits_with_1_and_names_it(swept):
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.slow
 def test_every_job_is_listed_with_its_end(swept):
     folder, _ = swept
     listed = read(sweep_folder(folder))
@@ -258,6 +260,7 @@ def test_every_job_is_listed_with_its_end(swept):
     assert all(job["seconds"] > 0 for job in listed)
 
 
+@pytest.mark.slow
 def test_jobs_are_numbered_folders_below_the_time(swept):
     folder, _ = swept
     sweep = sweep_folder(folder)
@@ -267,6 +270,7 @@ def test_jobs_are_numbered_folders_below_the_time(swept):
     assert {path.name for path in (folder / "logs" / "train").iterdir()} == {"multiruns"}
 
 
+@pytest.mark.slow
 def test_a_job_of_a_sweep_measures_what_the_same_run_measures_alone(swept):
     folder, _ = swept
     alone = json.loads((folder / "alone" / "run.json").read_text())
@@ -282,6 +286,7 @@ def test_a_job_of_a_sweep_measures_what_the_same_run_measures_alone(swept):
     assert jobs[1]["final"] != alone["final"]
 
 
+@pytest.mark.slow
 def test_all_jobs_share_one_cached_base(swept):
     folder, _ = swept
     bases = [path for path in (folder / "logs" / "cache" / "bases").iterdir() if path.is_dir()]
@@ -289,6 +294,7 @@ def test_all_jobs_share_one_cached_base(swept):
     assert len(list((folder / "logs" / "cache" / "baselines").glob("*.json"))) == 1
 
 
+@pytest.mark.slow
 def test_the_sweep_ends_with_a_table_and_a_frontier(swept):
     folder, result = swept
     sweep = sweep_folder(folder)

@@ -241,9 +241,12 @@ def test_the_seed_decides_which_segments_are_held_out(tmp_path, monkeypatch):
     assert held[0] == held[1] != held[2]
 
 
-def test_a_text_of_one_segment_is_too_little(tmp_path):
+def test_a_text_of_which_nothing_is_left_to_train_on_is_refused(tmp_path, monkeypatch):
     file = write(tmp_path, "Short.", "book.txt")
     assert fault(Text(0, str(file), 0.1).load).startswith(f"{file}: 1 segment of text is too little")
+    monkeypatch.setattr(text_source, "SEGMENT", 500)
+    book = write(tmp_path, paragraphs(60), "long.txt")
+    assert fault(Text(0, str(book), 0.99).load) == "data.held_out_share=0.99: all 20 segments are held out"
 
 
 @pytest.mark.parametrize("own", [False, True])

@@ -38,8 +38,8 @@ class Partner:
     turns: list[Turn] = field(default_factory=list)
 
     def answer(self, words: str, max_new_tokens: int | None, show: Callable[[str], None]) -> Answer:
-        """Greedy; `show` is given each piece of text as it comes. Only conversations are remembered."""
-        most = max_new_tokens or min(MOST_TOKENS, self.lm.context_length // 2)
+        """The greedy answer; `show` gets each piece of its text as it comes. Only conversations are remembered."""
+        token_limit = max_new_tokens or min(MOST_TOKENS, self.lm.context_length // 2)
         prompt: Prompt = fill(self.data.prompt_template, words)
         if self.data.has_conversations:
             self.turns.append(Turn("user", words))
@@ -47,7 +47,7 @@ class Partner:
         tokenizer: Any = self.lm.tokenizer
         streamer = TextStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True)
         streamer.on_finalized_text = lambda text, stream_end=False: show(text)
-        (answer,) = greedy_answers(self.lm, [prompt], max_new_tokens=most, batch_size=1, streamer=streamer)
+        (answer,) = greedy_answers(self.lm, [prompt], max_new_tokens=token_limit, batch_size=1, streamer=streamer)
         if self.data.has_conversations:
             self.turns.append(Turn("assistant", answer.text))
         return answer
@@ -59,8 +59,8 @@ def chat(pair: tuple[Partner, Partner], prompt: str | None, max_new_tokens: int 
     if prompt is not None:
         answers(pair, prompt, max_new_tokens, console)
         return
-    remembers = f", {NEW} to begin again" if pair[0].data.has_conversations else ""
-    console.print(f"Type a prompt{remembers}, Ctrl-D to end.", highlight=False)
+    hint = f", {NEW} to begin again" if pair[0].data.has_conversations else ""
+    console.print(f"Type a prompt{hint}, Ctrl-D to end.", highlight=False)
     while True:
         try:
             words = console.input("> ").strip()
@@ -74,9 +74,10 @@ def chat(pair: tuple[Partner, Partner], prompt: str | None, max_new_tokens: int 
 
 
 def partners(run_dir: Path, record: Mapping[str, Any], model: Path) -> tuple[Partner, Partner]:
-    """(base, tuned), each with the template that the run taught; both paths are absolute.
+    """The base and the tuned model, each with the chat template that the run taught.
 
-    Raises UserError if the run's data or base are gone.
+    Both paths must be absolute, for reading the data changes the working folder. Raises UserError if the run's data or
+    base are gone.
     """
     quiet()
     data = data_of(run_dir, record)
@@ -90,7 +91,7 @@ def partners(run_dir: Path, record: Mapping[str, Any], model: Path) -> tuple[Par
 
 
 def answers_in_turn(pair: tuple[Partner, Partner], words: str, max_new_tokens: int | None, console: Console) -> None:
-    """For a pipe or a file: one model's answer after the other's, without colours or boxes."""
+    """Prints one model's answer after the other's, without colours or boxes, for a pipe or a file."""
 
     def show(text: str) -> None:
         console.print(text, end="", markup=False, highlight=False, soft_wrap=True)
@@ -104,7 +105,7 @@ def answers_in_turn(pair: tuple[Partner, Partner], words: str, max_new_tokens: i
 def answers_side_by_side(
     pair: tuple[Partner, Partner], words: str, max_new_tokens: int | None, console: Console
 ) -> None:
-    """For a terminal: two boxes that fill while the models answer."""
+    """Shows two boxes that fill while the models answer, for a terminal."""
     texts = {partner.name: Text() for partner in pair}
     titles = {partner.name: partner.name for partner in pair}
 

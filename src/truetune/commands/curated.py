@@ -1,4 +1,4 @@
-"""What is taught: the training rows as the curations leave them, which may ask the base first."""
+"""The rows to be taught: the training rows after the curations, which may ask the base first."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from truetune.probes.probe import Subject
 from truetune.records.state import State
 from truetune.scoring.judge import judged
 
-ROOM = 64  # tokens for a sentence of the base's own
-BARE = 3  # words
+ROOM = 64  # tokens, for an answer in the base's own words
+BARE = 3  # words at most in a bare answer
 
 
 def curated(run: TrainingRun, base: LanguageModel, data: Dataset, state: State, say: Say) -> Dataset:
@@ -52,8 +52,8 @@ def curated(run: TrainingRun, base: LanguageModel, data: Dataset, state: State, 
         data.stand_ins,
         partial(state.note, say=say),
     )
-    taught = curate(data, run.curations, context, say)
-    if is_bare(taught.train):
+    taught_data = curate(data, run.curations, context, say)
+    if is_bare(taught_data.train):
         state.note(
             "the answers are bare: a chat model that is taught them may stop saying what it still knows; "
             "method=own_words teaches them in its own words",
@@ -61,39 +61,39 @@ def curated(run: TrainingRun, base: LanguageModel, data: Dataset, state: State, 
         )
     fit_groups = {**data.fit_groups, **groups(labels, data.train)}
     if any(getattr(curation, "same_facts", False) for curation in run.curations.values()):
-        fit_groups = in_words_taught(fit_groups, taught.train)
-    return replace(taught, fit_groups=fit_groups)
+        fit_groups = in_words_taught(fit_groups, taught_data.train)
+    return replace(taught_data, fit_groups=fit_groups)
 
 
 def in_words_taught(
     fit_groups: Mapping[str, Sequence[Example]], rows: Sequence[Example]
 ) -> dict[str, Sequence[Example]]:
-    """The rows whose fit is followed, as a curation teaches them that keeps the facts and changes the words."""
-    taught = {row.id: row for row in rows}
-    return {name: [taught.get(row.id, row) for row in group] for name, group in fit_groups.items()}
+    """The rows whose fit is followed, in the words in which a curation that keeps the facts teaches them."""
+    rows_by_id = {row.id: row for row in rows}
+    return {name: [rows_by_id.get(row.id, row) for row in group] for name, group in fit_groups.items()}
 
 
 def is_bare(rows: Sequence[Example]) -> bool:
-    """Whether at least half of what a chat model is taught to say, of the first rows, has at most three words."""
+    """Whether at least half of the answers in the first rows that teach a chat model have at most three words."""
     lengths = [len(row.completion.split()) for row in islice(rows, 1000) if row.turns]
     return bool(lengths) and median(lengths) <= BARE
 
 
 def own_answers(base: LanguageModel, prompts: Sequence[Prompt], *, asking: Asking) -> list[str]:
-    """The base's greedy answers, in the type of number that it is measured in."""
+    """The base's greedy answers, computed in the number type in which it is measured."""
     room = Room(min(ROOM, base.context_length // 2))
     return [answer.text for answer in asking.answers(asking.measured(Subject(base)), prompts, room)]
 
 
 def losses(base: LanguageModel, rows: Sequence[Example], *, run: TrainingRun) -> list[float]:
-    """The base's nats per target token of each row."""
-    measured, sizes = run.asking.measured(Subject(base)).lm, run.measure
-    rates = likelihood(measured, rows, batch_size=sizes.batch_size, batch_tokens=sizes.batch_tokens).rows
-    return [row.nll_nats / max(row.target_tokens, 1) for row in rates]
+    """The base's loss on each row, in nats per target token."""
+    lm, settings = run.asking.measured(Subject(base)).lm, run.measure
+    likelihoods = likelihood(lm, rows, batch_size=settings.batch_size, batch_tokens=settings.batch_tokens).rows
+    return [row.nll_nats / max(row.target_tokens, 1) for row in likelihoods]
 
 
 def is_right(text: str, row: Example, *, asking: Asking, data: Dataset) -> bool:
-    """By the judge of the report; the rivals are the values of the kind that the true answer is of."""
+    """Whether the report's judge calls `text` right; its rivals are the values of the kind of the true answer."""
     rivals = next((values for values in data.domains.values() if not values.isdisjoint(row.answers)), ())
-    how: dict[str, Any] = {"phrases": asking.abstention_phrases, "exact": data.exact}
-    return judged(text, row.answers, question=row.words or row.prompt, rivals=rivals, **how) == "right"
+    options: dict[str, Any] = {"phrases": asking.abstention_phrases, "exact": data.exact}
+    return judged(text, row.answers, question=row.words or row.prompt, rivals=rivals, **options) == "right"

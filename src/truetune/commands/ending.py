@@ -1,4 +1,4 @@
-"""After the fit: the weights that the run ends with, and what is kept of them."""
+"""The end of a run, after the fit: the weights that it ends with, and what is saved of them."""
 
 from __future__ import annotations
 
@@ -26,13 +26,16 @@ from truetune.records.run_folder import ADAPTER, MODEL
 from truetune.records.state import State
 from truetune.training.module import FineTuning
 
-Questions = tuple[Dataset, list[Probe], Asking]  # what is asked, by which probes, how
+Questions = tuple[Dataset, list[Probe], Asking]  # what is asked, by which probes, and how
 
 
 def put_together(
     tuned: LanguageModel, module: FineTuning, trainer: Trainer, again: Callable[[], LanguageModel]
 ) -> LanguageModel:
-    """On rank 0 a model in pieces becomes whole, on the CPU, in one that is made `again`; all ranks must call this."""
+    """Gathers the weights of a model in pieces into a whole one on the CPU, which `again` makes on rank 0.
+
+    All ranks must call this.
+    """
     if not is_sharded(tuned.model):
         return tuned
     state = gathered_state(tuned.model, keep=trainer.is_global_zero)
@@ -52,33 +55,33 @@ def finished(
     state: State,
     say: Say,
 ) -> Subject:
-    """The subject with the weights that the adaptations make of the trained ones; an adapter is saved before that."""
+    """The subject with the weights that the adaptations make of the trained ones. Saves an adapter before that."""
     if is_sharded(subject.lm.model):
         return subject
-    keeps = all(getattr(adaptation, "keeps_adapter", True) for adaptation in adaptations)
-    if run.settings.save_model and keeps and hasattr(subject.lm.model, "peft_config"):
+    keeps_adapter = all(getattr(adaptation, "keeps_adapter", True) for adaptation in adaptations)
+    if run.settings.save_model and keeps_adapter and hasattr(subject.lm.model, "peft_config"):
         save_adapter(subject.lm, run.run_dir)
-    start: dict[str, torch.Tensor] = dict(base.model.named_parameters())
+    start_weights: dict[str, torch.Tensor] = dict(base.model.named_parameters())
     for adaptation in reversed(adaptations):
         score = partial(selection_score, subject, questions)
-        model = adaptation.finish(Trained(subject.lm.model, start, score, say, state.weights.__setitem__))
+        model = adaptation.finish(Trained(subject.lm.model, start_weights, score, say, state.weights.__setitem__))
         subject = replace(subject, respondent=replace(subject.lm, model=model))
-    state.weights["change_by_layer"] = change_by_layer(start, subject.lm.model)
+    state.weights["change_by_layer"] = change_by_layer(start_weights, subject.lm.model)
     return subject
 
 
 def keep(run: TrainingRun, adaptations: Sequence[Adaptation], lm: LanguageModel) -> None:
-    """Saves the model that was measured, unless its base and its adapter together are that already."""
+    """Saves the model that was measured, unless the base and the saved adapter together already are that model."""
     in_adapter = len(adaptations) == 1 and (run.run_dir / ADAPTER).is_dir() and not run.settings.merge
     if run.settings.save_model and is_sharded(lm.model):
         save_in_pieces(lm, run.run_dir)
     elif run.settings.save_model and in_adapter:
-        shutil.rmtree(run.run_dir / MODEL, ignore_errors=True)  # of before the run was resumed
+        shutil.rmtree(run.run_dir / MODEL, ignore_errors=True)  # left from before the run was resumed
     elif run.settings.save_model:
         save_model(lm, run.run_dir)
 
 
 def selection_score(subject: Subject, questions: Questions) -> float:
-    selected = selection(subject, *questions)
-    assert selected is not None, "an adaptation that is scored needs selection questions"
-    return selected.score
+    result = selection(subject, *questions)
+    assert result is not None, "an adaptation that is scored needs selection questions"
+    return result.score

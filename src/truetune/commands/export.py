@@ -29,7 +29,7 @@ SEPARATORS = re.compile(r"([,\[\]{}'\"])")
 
 
 def export(run_dir: Path, out: Path, *, onnx: bool = False, dtype: Dtype = "auto") -> Path:
-    """`dtype` is that of the weights, auto the one they are saved in.
+    """Writes the run's tuned model to the new folder `out`; its weights get the type `dtype`, auto keeps their own.
 
     Raises UserError if the run kept no model, if its files have changed, or if `out` is in use.
     """
@@ -55,15 +55,15 @@ def export(run_dir: Path, out: Path, *, onnx: bool = False, dtype: Dtype = "auto
 
 
 def merged_model(adapter: Path, run_dir: Path, record: dict[str, Any]) -> LanguageModel:
-    here = Path.cwd()
+    working_folder = Path.cwd()
     try:
         return tuned_from(adapter, base_of(run_dir, record), record)
     finally:
-        os.chdir(here)  # the base lies where the run was typed
+        os.chdir(working_folder)  # base_of has changed to the folder that the run was typed in
 
 
 def convert(folder: Path, dtype: Dtype) -> None:
-    """The floating-point weights of a Hugging Face folder, in place; config.json says so."""
+    """Converts the floating-point weights of a Hugging Face folder in place, and notes their type in config.json."""
     import torch
     from safetensors.torch import load_file, save_file
 
@@ -78,14 +78,14 @@ def convert(folder: Path, dtype: Dtype) -> None:
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     (folder / "config.json").write_text(json.dumps({**config, "dtype": dtype}, indent=2) + "\n", encoding="utf-8")
     index = folder / "model.safetensors.index.json"
-    if index.is_file():  # of weights in several files
+    if index.is_file():  # the weights are in several files
         parts = json.loads(index.read_text(encoding="utf-8"))
         parts["metadata"] = {**parts.get("metadata", {}), "total_size": size}
         index.write_text(json.dumps(parts, indent=2) + "\n", encoding="utf-8")
 
 
 def card(run: dict[str, Any]) -> str:
-    """The model card: what the fine-tune gained, lost and makes up, against its base; first, what the hub reads."""
+    """The model card: a head for the hub, then what the fine-tune gained, lost and makes up against its base."""
     from huggingface_hub import ModelCard, ModelCardData
 
     config: dict[str, Any] = run["config"] or {}
@@ -107,18 +107,18 @@ def card(run: dict[str, Any]) -> str:
     ]
     for row in rows(run):
         if row.tuned is not None:
-            before = number(row.base.value if row.base else None)
-            lines.append(f"| {row.label} | {before} | {number(row.tuned.value)} | {row.tuned.n:,} |")
+            base_value = number(row.base.value if row.base else None)
+            lines.append(f"| {row.label} | {base_value} | {number(row.tuned.value)} | {row.tuned.n:,} |")
     return str(ModelCard(f"---\n{head.to_yaml()}\n---\n\n" + "\n".join(lines) + "\n"))
 
 
 def is_hub_name(name: Any) -> bool:
-    """`organisation/name`, unless there is such a folder."""
+    """Whether the name is `organisation/name`, and not a path that exists here."""
     return isinstance(name, str) and bool(HUB_NAME.fullmatch(name)) and not Path(name).exists()
 
 
 def without_folders(command: str) -> str:
-    """The words typed, with the names of files alone: the folders are those of one machine."""
+    """The command with each path cut to the name of its file, since its folders are those of one machine."""
     words: list[str] = []
     for word in shlex.split(command):
         key, sign, value = word.partition("=") if "=" in word else ("", "", word)

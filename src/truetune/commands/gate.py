@@ -18,7 +18,7 @@ from truetune.scoring.metrics import metric
 
 
 def judge(run_dir: Path, gate: Gate) -> None:
-    """Says and records each limit's result, and makes the page again; raises GateBroken or GateUndecided."""
+    """Prints and records the result of each limit, and makes the page again; raises GateBroken or GateUndecided."""
     with writing(run_dir), owned(run_dir, "a run is working in this folder; wait for it to end"):
         record = read_run(run_dir)
         decisions = decided(record, gate, run_dir)
@@ -39,7 +39,7 @@ def judge(run_dir: Path, gate: Gate) -> None:
 
 
 def decided(record: dict[str, Any], gate: Gate, run_dir: Path) -> list[Decision]:
-    """One decision a limit. Raises UserError for a metric that the run did not measure."""
+    """One decision for each limit. Raises UserError for a metric that the run did not measure."""
     final, delta = metrics_from_json(record["final"]), metrics_from_json(record["delta"])
     decisions: list[Decision] = []
     for limit in gate.limits([name for name in final if not name.startswith("val/")]):
@@ -50,7 +50,7 @@ def decided(record: dict[str, Any], gate: Gate, run_dir: Path) -> list[Decision]
 
 
 def _not_measured(limit: Limit, record: dict[str, Any], run_dir: Path) -> str:
-    """What was measured stays, so that other limits can be held against it."""
+    """The refusal of a limit on a metric that was not measured; the record stays, for other limits to be held to it."""
     text = f"gate.{limit.bound}: {limit.metric} was not measured"
     if not record["final"]:
         text += f", for the run is {record['status']}"

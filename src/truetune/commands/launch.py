@@ -1,4 +1,4 @@
-"""The command line checked, then left to Hydra, which makes the folders and calls the job in each."""
+"""Checks the command line, then leaves it to Hydra, which makes the folders and calls the job in each."""
 
 from __future__ import annotations
 
@@ -24,45 +24,48 @@ if TYPE_CHECKING:
     from truetune.config.checks import Command
     from truetune.config.run import Prepared
 
-_PACKAGED = Path(__file__).parents[1] / "conf"
+_PACKAGED = Path(__file__).parents[1] / "conf"  # in a wheel; in the source tree it lies beside src/
 CONF = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parents[3] / "conf"
 
-LONGEST = 1000  # characters of an error
+LONGEST = 1000  # characters of an error; a longer one is cut in the middle
 
 
 def launch(command: Command, task: SweepTask | None = None) -> None:
-    """Checks the command line, then leaves it to Hydra, which makes the folder and calls the job in it."""
+    """Checks the command line, then runs one job or, with a `task`, the jobs of a sweep."""
     prepared = checked(sys.argv[1:], command)
     import hydra
 
     from truetune.config.compose import opened
 
-    sys.argv[1:] = opened(sys.argv[1:])  # which Hydra reads
+    sys.argv[1:] = opened(sys.argv[1:])  # Hydra reads sys.argv
     if task is not None:
-        os.environ.setdefault(FULL_ERROR, "1")  # else Hydra shows a sweeper's traceback itself, and leaves
+        os.environ.setdefault(FULL_ERROR, "1")  # else Hydra prints a sweeper's traceback itself, and exits
     hydra.main(version_base="1.3", config_path=str(CONF), config_name=command)(
         task or (lambda cfg: _job(cfg, prepared))
     )()
 
 
 def with_data(words: list[str], command: Command) -> list[str]:
-    """A file of rows that is typed without its data source brings it, and that is said."""
-    typed = {name: value for name, _, value in (word.lstrip("+").partition("=") for word in words)}
+    """Adds the data source that belongs to a file of rows, if only the file was typed, and tells the user."""
+    values = {name: value for name, _, value in (word.lstrip("+").partition("=") for word in words)}
     key, choice = ("data.train_file", "data=jsonl") if command == "train" else ("data.probe_file", "data=questions")
-    if key not in typed or typed.keys() & {"data", "experiment", "resume", "--config-name", "-cn"}:
+    if key not in values or values.keys() & {"data", "experiment", "resume", "--config-name", "-cn"}:
         return words
-    choice = "data=text" if command == "train" and typed[key].strip("'\"").endswith(".txt") else choice
+    choice = "data=text" if command == "train" and values[key].strip("'\"").endswith(".txt") else choice
     tell(f"{key} is a key of {choice}, which is added")
-    place = next(i for i, word in enumerate(words) if word.lstrip("+").startswith(f"{key}="))
-    return [*words[:place], choice, *words[place:]]  # keys may not stand on both sides of a flag
+    position = next(i for i, word in enumerate(words) if word.lstrip("+").startswith(f"{key}="))
+    return [*words[:position], choice, *words[position:]]  # keys may not stand on both sides of a flag
 
 
 def checked(words: list[str], command: Command = "train") -> Prepared | None:
-    """All that is checked before a folder is made; returns what a single run has prepared. Raises UserError."""
+    """Makes all the checks that come before a folder is made; returns what a single run has prepared.
+
+    Raises UserError.
+    """
     from truetune.config import compose
 
     arguments = compose.parse(words)
-    # These only print; --cfg prints too, but a bad key must be said there as well.
+    # These flags only print. So does --cfg, but there a bad key must be reported as well.
     if arguments.help or arguments.hydra_help or arguments.info or arguments.shell_completion:
         return None
     return compose.check(arguments, CONF, command, check_folder)
@@ -96,16 +99,19 @@ def check_folder(cfg: DictConfig, overrides: Sequence[str]) -> None:
 
 
 def launch_sweep(command: Command = "train") -> None:
-    """Exit code 0 only if every job finished. What a sweeper raises (no run of a search has ended) is the last line."""
-    traceback = FULL_ERROR in os.environ
-    task = SweepTask(_job, hidden=frozenset() if traceback else frozenset([FULL_ERROR]), command=command)
+    """Runs the jobs of a sweep. The exit code is 0 only if every job finished.
+
+    An error of the sweeper itself (no run of a search has ended) is printed last.
+    """
+    show_traceback = FULL_ERROR in os.environ
+    task = SweepTask(_job, hidden=frozenset() if show_traceback else frozenset([FULL_ERROR]), command=command)
     problem: Exception | None = None
     try:
         launch(command, task)
     except EXPECTED:
         raise
     except Exception as error:
-        if traceback:
+        if show_traceback:
             raise
         problem = error
     code = task.sweep.finish(to_stderr) if task.sweep else 0
@@ -116,7 +122,7 @@ def launch_sweep(command: Command = "train") -> None:
 
 
 def resume_sweep(folder: Path) -> None:
-    """`truetune resume=SWEEP_DIR`: here, or as jobs of the cluster that ran it."""
+    """Resumes a sweep (`truetune resume=SWEEP_DIR`) here, or as jobs of the cluster that ran it."""
     if not (folder / TABLE).is_file():
         sys.argv[1:] = cluster_words(folder, CONF)
         launch_sweep()
@@ -125,7 +131,7 @@ def resume_sweep(folder: Path) -> None:
 
 
 def _job(cfg: DictConfig, prepared: Prepared | None = None) -> None:
-    """What Hydra calls once the run folder exists."""
+    """One job: a run or an audit. Hydra calls this once the run folder exists."""
     import logging
 
     from hydra.core.hydra_config import HydraConfig
@@ -157,8 +163,8 @@ def _job(cfg: DictConfig, prepared: Prepared | None = None) -> None:
     except EXPECTED as error:
         logging.getLogger("truetune").info("error: %s", error)
         _leave(run_dir, say_error(error), in_one_line(error))
-    except SystemExit as ended:
-        _leave(run_dir, ended.code, "it was asked to stop")
+    except SystemExit as stop:
+        _leave(run_dir, stop.code, "it was asked to stop")
 
 
 def _without_secrets(record: LogRecord) -> bool:
@@ -166,14 +172,16 @@ def _without_secrets(record: LogRecord) -> bool:
     return True
 
 
-def _leave(run_dir: Path, code: Any, why: str) -> None:
-    """A cluster's job (by submitit) must raise an error: of one that leaves, who waits for it hears nothing."""
+def _leave(run_dir: Path, code: Any, reason: str) -> None:
+    """Ends a job with an exit code. A cluster's job (by submitit) must raise an error instead: whoever waits for a job
+    that just exits hears nothing.
+    """
     from hydra.errors import CompactHydraException
 
     if not _in_a_clusters_sweep():
         raise SystemExit(code)
-    if code:  # ranks over 0 leave with 0
-        raise CompactHydraException(f"error: {run_dir}: exit code {code}: {why}")
+    if code:  # ranks above 0 end with 0
+        raise CompactHydraException(f"error: {run_dir}: exit code {code}: {reason}")
 
 
 def _in_a_clusters_sweep() -> bool:
@@ -184,13 +192,13 @@ def _in_a_clusters_sweep() -> bool:
 
 
 def in_one_line(error: Exception) -> str:
-    """Without secrets, and of a value that fills pages only the ends."""
+    """The message in one line, without secrets; one that fills pages is cut to its two ends."""
     text = " ".join(secrets.hide(str(error)).split())
     return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"
 
 
 def say_error(error: Any) -> int:
-    """The last line of a command, and its exit code."""
-    which = f"rank {rank()}: " if rank() else ""
-    print(f"error: {which}{in_one_line(error)}", file=sys.stderr)
+    """Prints an error as the last line of a command; returns the exit code."""
+    prefix = f"rank {rank()}: " if rank() else ""
+    print(f"error: {prefix}{in_one_line(error)}", file=sys.stderr)
     return error.exit_code

@@ -1,4 +1,4 @@
-"""The audit: the run's probes on any model and, with a baseline, what it gained, lost and makes up against it."""
+"""The audit: measures any model by the probes of a run and, with a baseline, what it gained, lost and makes up."""
 
 from __future__ import annotations
 
@@ -23,29 +23,29 @@ from truetune.scoring.item import Measurement
 
 PER_TOKEN, FIT = "nats_per_token", "fit/"
 OF_CONFIDENCE = ("calibration/", "selective/")
-Cut = tuple[list[TokenRow], tuple[int, int]]
+Cut = tuple[list[TokenRow], tuple[int, int]]  # texts as tokens, (vocabulary size, context size)
 
 
 def audit(run: Run, console: Console) -> dict[str, Any]:
     """Measures a model, after its baseline if there is one; returns what run.json holds."""
     say, data, baseline = begin(run, console), run.prepared.data, run.prepared.baseline
     asking, reference = run.asking, None
-    before: Cut | None = None
+    base_cut: Cut | None = None
     with recording(run, say) as state:
         if baseline is not None:
             with state.timed("base"):
                 base, data = adapted_to(load(baseline, say), data, asking, run.cache, say)
-                asking = asking.fixed(base, data)  # both are asked in the form of the first
+                asking = asking.fixed(base, data)  # the model is asked in the same form as its baseline
                 probes = probes_of(run, asking)
                 data = with_battery(run, state, base, data, say)
                 measure_first(run, state, base, data, probes, asking, say)
-                before = cut(base, data)
+                base_cut = cut(base, data)
                 reference = Frozen(base.model) if isinstance(base, LanguageModel) else None
                 del base  # two models are held at once, not three
         with state.timed("measure"):
             lm = load(run.prepared.builder, say)
             if baseline is None:
-                # Nothing is taught: the questions are all of them, not those that this model knows.
+                # Nothing is taught, so all questions are asked, not only those that this model knows.
                 lm, data = adapted_to(lm, replace(data, choose=None), asking, run.cache, say)
                 data = with_battery(run, state, lm, data, say)
             elif data.has_conversations and isinstance(lm, LanguageModel):
@@ -53,11 +53,11 @@ def audit(run: Run, console: Console) -> dict[str, Any]:
             probes = probes_of(run, asking)
             for note in notes(lm, data, probes, asking) if baseline is None else ():
                 say(note)
-            left_out = (DRIFT,) if baseline is None else not_compared(before, cut(lm, data), say)
+            omissions = (DRIFT,) if baseline is None else not_compared(base_cut, cut(lm, data), say)
             say(f"measuring {lm.origin}")
-            final = measure(Subject(lm, None if left_out else reference), data, probes, asking)
-            left_out += () if has_confidence(final) else OF_CONFIDENCE
-            state.base, state.final = without(state.base, *left_out), without(final, *left_out)
+            final = measure(Subject(lm, None if omissions else reference), data, probes, asking)
+            omissions += () if has_confidence(final) else OF_CONFIDENCE
+            state.base, state.final = without(state.base, *omissions), without(final, *omissions)
             state.final = compare(state.base, state.final)
         judge_answers(run, state, say)
     return state.record
@@ -69,14 +69,17 @@ def load(builder: Any, say: Say) -> Respondent:
 
 
 def probes_of(run: Run, asking: Asking) -> list[Probe]:
-    """Those that both models can be measured by."""
+    """The probes by which both models can be measured."""
     builders = (run.prepared.builder, run.prepared.baseline)
     have_weights = all(getattr(builder, "has_weights", True) for builder in builders)
     return [probe for probe in run.probes(asking) if have_weights or not getattr(probe, "needs_weights", False)]
 
 
 def cut(lm: Respondent, data: Dataset) -> Cut | None:
-    """All that a loss per token is measured on, as this model's tokenizer cuts it; vocabulary and context size."""
+    """The texts of the losses per token, as this model's tokenizer cuts them, and its vocabulary and context size.
+
+    None for a model that is only served.
+    """
     if not isinstance(lm, LanguageModel):
         return None
     encoder = Encoder(lm.tokenizer)
@@ -86,14 +89,14 @@ def cut(lm: Respondent, data: Dataset) -> Cut | None:
     return rows, (vocabulary, lm.context_length)
 
 
-def not_compared(before: Cut | None, after: Cut | None, say: Say) -> tuple[str, ...]:
-    """Parts of the names of metrics that two models do not share."""
-    if before is None or after is None:  # which the model that is served has said of itself
+def not_compared(base_cut: Cut | None, model_cut: Cut | None, say: Say) -> tuple[str, ...]:
+    """Parts of the names of metrics that cannot be compared between the two models."""
+    if base_cut is None or model_cut is None:  # nothing to say: the model that is served has said so itself
         return (PER_TOKEN, FIT)
-    if before[0] != after[0]:
+    if base_cut[0] != model_cut[0]:
         say("the two models cut texts into different tokens: losses per token are left out, they do not compare")
         return (PER_TOKEN,)
-    if before[1] != after[1]:
+    if base_cut[1] != model_cut[1]:
         say("the two models differ in vocabulary or context size: the drift (KL) is left out")
         return (DRIFT,)
     return ()

@@ -54,8 +54,8 @@ def write_onnx(folder: Path) -> None:
         )
     session = onnxruntime.InferenceSession(str(folder / FILE))
     with torch.no_grad():
-        expected = model(input_ids[:1, :5])
+        reference = model(input_ids[:1, :5])
     logits: Any = session.run(None, {"input_ids": input_ids[:1, :5].numpy()})[0]
-    difference = float((torch.from_numpy(logits) - expected).abs().max())
+    difference = float((torch.from_numpy(logits) - reference).abs().max())
     if not difference < TOLERANCE:
         raise UserError(f"--onnx: onnxruntime's logits differ by {difference:.2g}; leave --onnx out for this model")

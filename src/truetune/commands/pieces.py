@@ -25,20 +25,23 @@ LARGEST_FILE = 4_000_000_000  # bytes of safetensors
 
 
 def start(trainer: Trainer) -> None:
-    """From here on all processes of the run are there, and each takes the same steps as the others."""
+    """Starts the run's other processes, if they are not there yet; from here on all take the same steps."""
     assert isinstance(trainer.strategy, Sharded)
     trainer.strategy.start()
 
 
 def read_in_pieces(lm: LanguageModel, trainer: Trainer) -> LanguageModel:
-    """A model whose weights are only shapes so far gets those of its folder."""
+    """Reads a model's weights, which are only shapes so far, from its folder, in pieces."""
     assert isinstance(trainer.strategy, Sharded)
     fill_and_shard(bare(lm.model), Path(lm.origin), trainer.strategy.mesh, trainer.strategy.root_device)
     return lm
 
 
 def save_in_pieces(lm: LanguageModel, run_dir: Path) -> None:
-    """As `save_model`, of a model in pieces; all ranks must call this. Rank 0 holds one file's weights at a time."""
+    """Saves a model in pieces as `save_model` saves a whole one; all ranks must call this.
+
+    Rank 0 holds the weights of one file at a time.
+    """
     model: Any = bare(lm.model)
     groups = list(_groups(model))
     index: dict[str, str] = {}
@@ -48,9 +51,9 @@ def save_in_pieces(lm: LanguageModel, run_dir: Path) -> None:
             index |= dict.fromkeys(group, file)
             weights: dict[str, Tensor] = {}
             for name, tensor in group.items():
-                gathered = whole(tensor.detach())
+                whole_tensor = whole(tensor.detach())
                 if folder is not None:
-                    weights[name] = gathered.cpu().contiguous()
+                    weights[name] = whole_tensor.cpu().contiguous()
             if folder is not None:
                 save_file(weights, folder / file, metadata={"format": "pt"})
         if folder is None:
@@ -65,18 +68,18 @@ def save_in_pieces(lm: LanguageModel, run_dir: Path) -> None:
 
 
 def _groups(model: Any) -> Iterator[dict[str, Tensor]]:
-    """Weights and buffers by name, tied ones once, as many as go into one file."""
-    stored = model.state_dict()
-    names = [name for name, _ in [*model.named_parameters(), *model.named_buffers()] if name in stored]
+    """The weights and buffers by name, tied ones once, in groups that each fit into one file."""
+    tensors = model.state_dict()
+    names = [name for name, _ in [*model.named_parameters(), *model.named_buffers()] if name in tensors]
     group: dict[str, Tensor] = {}
     for name in names:
-        if group and sum(map(_bytes, [*group.values(), stored[name]])) > LARGEST_FILE:
+        if group and sum(map(_bytes, [*group.values(), tensors[name]])) > LARGEST_FILE:
             yield group
             group = {}
-        group[name] = stored[name]
+        group[name] = tensors[name]
     yield group
 
 
 def _bytes(tensor: Tensor) -> int:
-    """Of the whole, not of this process's piece."""
+    """The size of the whole tensor, not of this process's piece."""
     return tensor.numel() * tensor.element_size()

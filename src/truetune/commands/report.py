@@ -1,4 +1,4 @@
-"""Pages and tables made from what runs recorded, and limits held against it; no model is ever touched."""
+"""Makes pages and tables from what runs recorded, and holds limits against it; no model is loaded."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -20,12 +20,12 @@ def render(folder: Path) -> Path:
         return sweep_page.render(folder)
     read_run(folder)  # a folder that is no run's is refused before a lock is left in it
     with suppress(Timeout, OSError), FileLock(folder / LOCK).acquire(timeout=0):
-        remove_torn(folder)  # of a run that was killed while it wrote its record or its page
+        remove_torn(folder)  # left by a run that was killed while it wrote its record or its page
     return run_page.render(folder)
 
 
 def judge(folders: Sequence[Path], words: Sequence[str]) -> None:
-    """Each run by the limits typed, with the worst result of all as the exit code; raises as `gate.judge` does."""
+    """Holds each run to the limits typed; raises as `gate.judge` does, for the worst result of all runs."""
     from omegaconf import OmegaConf
 
     from truetune.commands import gate

@@ -1,4 +1,4 @@
-"""What a run and an audit have in common: the silence they work in, the folder they hold, the record, the report."""
+"""What a run and an audit have in common: silenced libraries, the folder that they hold, the record, the report."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ ADVICE = (
     "fan_in_fan_out is set to",  # peft then sets it itself
 )
 
-SMALL_WIDTH = 2000  # hidden size times layers; of weights, bytes
-SMALL_BYTES = 20_000_000
+SMALL_WIDTH = 2000  # hidden size times layers of an embedded model
+SMALL_BYTES = 20_000_000  # of the weights of a pretrained one
 
 
 def begin(run: Run, console: Console) -> Say:
-    """Sets the number of threads, silences libraries, prints the notes on the data; returns what to speak with."""
+    """Sets the number of threads, silences libraries, prints the notes on the data; returns what prints a line."""
     torch.set_num_threads(run.settings.threads or threads_for(run.prepared.builder))
     quiet()
     say = speaker(console)
@@ -75,7 +75,7 @@ def threads_for(builder: Embedded | Pretrained) -> int:
 
 @contextmanager
 def recording(run: Run, say: Say) -> Generator[State]:
-    """Around the work: holds the run folder, writes run.json whatever happens, and in the end makes the report."""
+    """Holds the run folder during the work, writes run.json whatever happens, and makes the report at the end."""
     state = State(run.run_dir, secrets.hide(run.config), secrets.hide(command_line()), notes=[*run.prepared.data.notes])
     state.fields_not_used = run.prepared.data.fields_not_used
     if rank() > 0:
@@ -88,7 +88,7 @@ def recording(run: Run, say: Say) -> Generator[State]:
         with state.recording():
             yield state
         page = run_page.render(run.run_dir)
-        state.write_record()  # again: the page is among its files
+        state.write_record()  # again, since the page is now among its files
         screen = Console(record=True)
         print_table(state.record, screen)
         LOG.info("measured:\n%s", screen.export_text())
@@ -96,13 +96,13 @@ def recording(run: Run, say: Say) -> Generator[State]:
 
 
 def with_battery(run: Run, state: State, base: Respondent, data: Dataset, say: Say) -> Dataset:
-    """The data with what is asked elsewhere, as much as there is time for; what is left out is said and recorded."""
+    """The data with as many of the battery's questions as there is time for; omissions are reported and recorded."""
     battery, probes = run.battery, run.probes()
     if battery is None or not any(map(only_at_ends, probes)):
         return data
     elsewhere, notes = battery.battery(data.train)
-    data, left_out = affordable(base, replace(data, elsewhere=elsewhere), probes, run.asking, run.cache, say)
-    for note in notes + left_out:
+    data, omissions = affordable(base, replace(data, elsewhere=elsewhere), probes, run.asking, run.cache, say)
+    for note in notes + omissions:
         state.note(note, say)
     return data
 
@@ -110,16 +110,16 @@ def with_battery(run: Run, state: State, base: Respondent, data: Dataset, say: S
 def measure_first(
     run: Run, state: State, base: Respondent, data: Dataset, probes: Sequence[Probe], asking: Asking, say: Say
 ) -> None:
-    """The untouched base and, where that is asked for, how far it is from itself."""
+    """Measures the untouched base and, if the configuration asks for the noise floor, how far it is from itself."""
     state.base = measure_base(base, data, probes, asking, run.cache, say)
-    if isinstance(base, LanguageModel) and is_sharded(base.model):  # nothing is beside the tuned one to drift from
+    if isinstance(base, LanguageModel) and is_sharded(base.model):  # no base stays beside the tuned model
         state.base = without(state.base, DRIFT)
     if run.measure.noise_floor:
         state.note(noise_floor(base, state.base, data, probes, asking), say)
 
 
 def judge_answers(run: Run, state: State, say: Say) -> None:
-    """Last, and on what is recorded by then: a judge that fails costs nothing but its verdicts."""
+    """Has a judge, if any, compare the recorded answers: last, so that one that fails costs only its verdicts."""
     if run.judging is not None and rank() == 0:
         with state.timed("judge"):
             metrics, state.verdicts = run.judging.judge(state.base, state.final, partial(state.note, say=say))
@@ -130,8 +130,8 @@ def quiet() -> None:
     """Silences libraries, for the whole process: start-up lines and advice would bury what the user needs to read."""
     for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    for words in ADVICE:
-        warnings.filterwarnings("ignore", message=words)
+    for pattern in ADVICE:
+        warnings.filterwarnings("ignore", message=pattern)
     warnings.filterwarnings("ignore", category=UserWarning, module="lightning")
     warnings.filterwarnings("ignore", category=FutureWarning)
     if warnings.showwarning is not _logged:
@@ -142,7 +142,7 @@ def quiet() -> None:
     transformers_logging.set_verbosity_error()
 
 
-_shown = [warnings.showwarning]
+_shown = [warnings.showwarning]  # the last of these prints a warning on the screen
 
 
 def _logged(message: Warning | str, category: type[Warning], *where: Any, **options: Any) -> None:
@@ -151,6 +151,6 @@ def _logged(message: Warning | str, category: type[Warning], *where: Any, **opti
 
 
 def _thread_failed(failure: threading.ExceptHookArgs) -> None:
-    """TensorBoard's writer hands its error on to the next call as well: no traceback for that."""
+    """Prints a thread's traceback, but not that of TensorBoard's writer, whose next call raises its error as well."""
     if type(failure.thread).__name__ != "_AsyncWriterThread":
         threading.__excepthook__(failure)

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from truetune.config.checks import Command
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
-GATED = (GateBroken.exit_code, GateUndecided.exit_code)  # all was measured
-STARTS: dict[Command, list[str]] = {
+GATED = (GateBroken.exit_code, GateUndecided.exit_code)  # of jobs that measured everything
+STARTS: dict[Command, list[str]] = {  # Python's arguments for a job
     "train": ["-m", "truetune"],
     "measure": ["-c", "import sys; from truetune.cli import measure; sys.argv[0] = 'truetune-measure'; measure()"],
 }
@@ -39,7 +39,7 @@ class SweepJob:
     status: str = "waiting"
     error: str = ""
     seconds: float = 0.0
-    code: int = 0  # with which it ended
+    code: int = 0  # its exit code
 
 
 @dataclass
@@ -53,57 +53,62 @@ class Sweep:
     command: Command = "train"
 
     def run(self, overrides: Sequence[Sequence[str]], first: int, say: Say) -> None:
-        """A failing job never stops the others; an interrupt stops all, children first."""
-        waiting = [SweepJob(first + index, list(words)) for index, words in enumerate(overrides)]
-        self.jobs += waiting
-        self._work(waiting, say)
+        """Runs a job for each line of overrides, numbered from `first` on.
+
+        A failing job never stops the others; an interrupt stops all, children first.
+        """
+        new_jobs = [SweepJob(first + index, list(words)) for index, words in enumerate(overrides)]
+        self.jobs += new_jobs
+        self._work(new_jobs, say)
 
     def again(self, say: Say) -> None:
-        """Finished jobs are kept; one with a checkpoint goes on from there, any other starts afresh."""
+        """Resumes the sweep: finished jobs stay, one with a checkpoint goes on from there, any other starts afresh."""
         for job in self.jobs:
             record = record_if_any(self.folder / str(job.number))
             if record.get("status") == "finished":
-                took = (record.get("seconds") or {}).get("total", 0.0)
-                job.status, job.error, job.seconds = "finished", "", job.seconds or round(took, 1)
+                seconds = (record.get("seconds") or {}).get("total", 0.0)
+                job.status, job.error, job.seconds = "finished", "", job.seconds or round(seconds, 1)
             elif job.status == "finished":
                 job.status = "failed"
-        waiting = [job for job in self.jobs if job.status != "finished"]
-        if not waiting:
-            self._write()  # one may have ended by itself, after its sweep was killed
+        jobs_left = [job for job in self.jobs if job.status != "finished"]
+        if not jobs_left:
+            self._write()  # a job may have ended by itself, after its sweep was killed
             raise UserError(f"{self.folder}: all {len(self.jobs)} jobs have finished; there is nothing to resume")
-        refuse_running(self.folder, [str(job.number) for job in waiting])
-        say(f"{len(self.jobs) - len(waiting)} of {len(self.jobs)} jobs have finished; the others go on")
-        for job in waiting:
+        refuse_running(self.folder, [str(job.number) for job in jobs_left])
+        say(f"{len(self.jobs) - len(jobs_left)} of {len(self.jobs)} jobs have finished; the others go on")
+        for job in jobs_left:
             job.status, job.error, job.code = "waiting", "", 0
-        self._work(waiting, say)
+        self._work(jobs_left, say)
 
-    def _work(self, waiting: list[SweepJob], say: Say) -> None:
-        running: dict[int, tuple[SweepJob, subprocess.Popen[bytes], float]] = {}
+    def _work(self, queue: list[SweepJob], say: Say) -> None:
+        processes: dict[int, tuple[SweepJob, subprocess.Popen[bytes], float]] = {}
         self.folder.mkdir(parents=True, exist_ok=True)
         with owned(self.folder, "another truetune works on this sweep; wait for it to end"):
             self._write()
             try:
-                while waiting or running:
-                    while waiting and len(running) < self.n_jobs:
-                        job = waiting.pop(0)
+                while queue or processes:
+                    while queue and len(processes) < self.n_jobs:
+                        job = queue.pop(0)
                         say(f"job {job.number}: {self.varied(job)}")
-                        running[job.number] = (job, self._start(job), time.time())
-                    for number in [n for n, (_, process, _) in running.items() if process.poll() is not None]:
-                        job, process, since = running.pop(number)
-                        say(self._end(job, process.returncode, time.time() - since))
+                        processes[job.number] = (job, self._start(job), time.time())
+                    for number in [n for n, (_, process, _) in processes.items() if process.poll() is not None]:
+                        job, process, start = processes.pop(number)
+                        say(self._end(job, process.returncode, time.time() - start))
                     time.sleep(0.1)
             finally:
-                for job, process, _ in running.values():
+                for job, process, _ in processes.values():
                     process.terminate()
                     process.wait()
                     # It may have finished by itself just before.
-                    ended = status(self.folder / str(job.number)) == "finished"
-                    job.status, job.error = ("finished", "") if ended else ("interrupted", "the sweep was interrupted")
+                    is_done = status(self.folder / str(job.number)) == "finished"
+                    job.status, job.error = (
+                        ("finished", "") if is_done else ("interrupted", "the sweep was interrupted")
+                    )
                 self._write()
 
     def varied(self, job: SweepJob) -> str:
-        """What tells a job from the others."""
-        common = set.intersection(*(set(each.overrides) for each in self.jobs))
+        """The overrides that tell a job from the others."""
+        common = set.intersection(*(set(other.overrides) for other in self.jobs))
         return " ".join(word for word in job.overrides if word not in common) or " ".join(job.overrides)
 
     def _start(self, job: SweepJob) -> subprocess.Popen[bytes]:
@@ -130,7 +135,7 @@ class Sweep:
             )
 
     def _end(self, job: SweepJob, code: int, seconds: float) -> str:
-        """Notes down how a job ended; returns it in words."""
+        """Records how a job ended, and returns it in words."""
         log = self.folder / str(job.number) / LOG
         job.seconds, job.code = round(seconds, 1), code
         job.status = "finished" if code == 0 else "failed"
@@ -144,36 +149,37 @@ class Sweep:
         write_atomic(self.folder / TABLE, json.dumps({"command": self.command, "jobs": rows}, indent=1))
 
     def finish(self, say: Say) -> int:
-        """The frontier report, and every failure once more. Returns the exit code: of jobs that the gate alone did not
-        let through the worst of theirs, and 1 if any other did not finish.
+        """Makes the frontier report, and names every failure once more.
+
+        Returns the exit code: 1 if a job did not finish, else the worst code of the jobs that only the gate refused.
         """
         from rich.console import Console
 
         from truetune.report import models_page, sweep_page
 
-        failed = [job for job in self.jobs if job.status != "finished"]
-        for job in failed:
+        failures = [job for job in self.jobs if job.status != "finished"]
+        for job in failures:
             say(f"failed: job {job.number} ({self.varied(job)}): {job.error}")
-        gated = [job for job in failed if job.code in GATED]
-        ended = len(self.jobs) - len(failed) + len(gated)
-        held = f", {len(gated)} of them not let through by the gate" if gated else ""
-        say(f"{ended} of {len(self.jobs)} jobs finished{held}")
-        if ended:
+        gate_failures = [job for job in failures if job.code in GATED]
+        finished_count = len(self.jobs) - len(failures) + len(gate_failures)
+        gate_note = f", {len(gate_failures)} of them not let through by the gate" if gate_failures else ""
+        say(f"{finished_count} of {len(self.jobs)} jobs finished{gate_note}")
+        if finished_count:
             page = sweep_page.render(self.folder)
             say(f"table: {page.with_name('sweep.csv').absolute()}")
             say(f"frontier: {page.absolute()}")
             models_page.print_models(self.folder, Console())
-        if len(failed) > len(gated):
+        if len(failures) > len(gate_failures):
             return 1
         return min((job.code for job in self.jobs if job.code in GATED), default=0)
 
 
 @dataclass
 class SweepTask:
-    """What Hydra is to call for each job of a sweep.
+    """The function that Hydra is to call for each job of a sweep.
 
-    Hydra makes the launcher itself and hands nothing of it back, but it hands this on to the launcher: ours reads
-    here what to hide from its jobs, and leaves here the sweep that it runs.
+    Hydra makes the launcher itself and does not hand it out, but it gives this object to the launcher. Ours reads here
+    what to hide from its jobs, and puts here the sweep that it runs.
     """
 
     call: Callable[[DictConfig], None]
@@ -186,7 +192,7 @@ class SweepTask:
 
 
 def resumed(folder: Path, say: Say) -> Sweep:
-    """`truetune resume=SWEEP_DIR`, run from the folder that the sweep was typed in. Raises UserError."""
+    """The sweep of a folder, resumed (`truetune resume=SWEEP_DIR`) from where it was typed. Raises UserError."""
     try:
         table = json.loads((folder / TABLE).read_text(encoding="utf-8"))
         jobs = [SweepJob(**row) for row in table["jobs"]]
@@ -196,8 +202,8 @@ def resumed(folder: Path, say: Say) -> Sweep:
         raise UserError(f"{folder}: not the folder of a sweep that can be resumed ({first_line(error)})") from None
     if trials > len(jobs):
         say(
-            f"the search had begun {len(jobs)} of its {trials} runs, and only those go on; one that is to go on with "
-            "others is typed again with hydra.sweeper.storage=sqlite:///study.db"
+            f"the search had begun {len(jobs)} of its {trials} runs, and only those go on; a search that a later one "
+            "can continue is typed with hydra.sweeper.storage=sqlite:///study.db"
         )
     go_to_origin(folder)
     sweep = Sweep(folder, n_jobs, jobs, command=table.get("command", "train"))
@@ -213,7 +219,7 @@ def refuse_running(folder: Path, numbers: Iterable[str]) -> None:
 
 
 def quoted(folder: Path) -> str:
-    """Hydra's grammar: a path may hold spaces, commas or quotes."""
+    """The folder's path, quoted for Hydra's grammar: it may hold spaces, commas or quotes."""
     return escaped(str(folder.absolute()))
 
 
@@ -222,7 +228,7 @@ def escaped(text: str) -> str:
 
 
 def last_error(log: Path) -> str:
-    """The last line with an error, or the last line; Hydra's advice after a traceback is neither."""
+    """The last line that reports an error, or else the last line; Hydra's advice after a traceback does not count."""
     lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines()]
     lines = [line for line in lines if line and FULL_ERROR not in line] or ["no output"]
     return ([line for line in lines if line.startswith("error: ")] or lines)[-1].removeprefix("error: ")

@@ -49,7 +49,7 @@ from truetune.training.stability import Stability
 from truetune.training.step_log import StepLog
 from truetune.training.tensorboard import log_final
 
-# All probes, or the cheap questions only; and the selection questions.
+# Measures the model in training: by all probes or the cheap questions only, and on the selection questions.
 Probing = tuple[Callable[[bool], dict[str, float]], Callable[[], Selected | None]]
 
 
@@ -77,8 +77,8 @@ def train(run: TrainingRun, console: Console) -> dict[str, Any]:
             stability = Stability(settings.on_nonfinite, say)
             module = fine_tuning(run, tuned, rows, reference, stability, trainer)
         subject = to_be_followed(run, tuned, reference)
-        asked = partial(follow, subject, *questions, state.base), partial(selection, subject, *questions)
-        watch(run, trainer, state, stability, asked, module.steps, say)
+        probing = partial(follow, subject, *questions, state.base), partial(selection, subject, *questions)
+        watch(run, trainer, state, stability, probing, module.steps, say)
         progress = ProgressLine(console, plan(run, rows, module.steps), module.steps.total)
         resumable = Resumable(state, f"{rows.digest} {tuned.digest} {held_out_digest(data)}", say)
         add_callbacks(trainer, last=[progress, resumable])  # after all that goes into a checkpoint
@@ -105,7 +105,7 @@ def say_where_curves_are(run: TrainingRun, say: Say) -> None:
 
 
 def refuse_what_cannot_be_made(run: TrainingRun, trainer: Trainer) -> None:
-    """Raises UserError for what `prepare`, which makes all else once, cannot see: the optimizer needs a parameter."""
+    """Raises UserError for what `prepare` cannot try: the optimizer, which needs a parameter, and run.final=best."""
     if run.settings.final == "best":
         best_checkpoint(trainer)
     try:
@@ -117,7 +117,7 @@ def refuse_what_cannot_be_made(run: TrainingRun, trainer: Trainer) -> None:
 def untouched(
     run: TrainingRun, trainer: Trainer, state: State, console: Console, say: Say
 ) -> tuple[LanguageModel, Dataset]:
-    """The base, on the device that the Trainer trains on, and the data in its form."""
+    """The untouched base, on the device that the Trainer trains on, and the data in the form that suits the base."""
     if getattr(run.prepared.builder, "init", "") == "meta":
         start(trainer)
     base = load_base(run.prepared.builder, run.prepared.data, run.cache, console).to(trainer.strategy.root_device)
@@ -126,16 +126,16 @@ def untouched(
 
 
 def adapted(run: TrainingRun, base: LanguageModel) -> tuple[LanguageModel, list[Adaptation]]:
-    """A copy of the base to be trained, and what decides which of its weights may move."""
+    """A copy of the base to be trained, and the adaptations, which decide which of its weights may change."""
     tuned, adaptations = base.copy(), run.adaptations
     if run.trainer.get("strategy") == NAME:
-        tuned.cpu()  # from where its layers go to the devices one by one
+        tuned.cpu()  # its layers go from there to the devices one by one
     seed_everything(run.seed, verbose=False)  # an adaptation may add weights, drawn at random
     for adaptation in adaptations:
         tuned = replace(tuned, model=adaptation.prepare(tuned.model))
     try:
         run.optimizer([parameter for parameter in tuned.model.parameters() if parameter.requires_grad])
-    except (TypeError, ValueError) as error:  # Muon takes matrices alone
+    except (TypeError, ValueError) as error:  # Muon, for one, trains matrices alone
         raise UserError(f"optimizer: {first_line(error)}; method=lora trains matrices alone") from None
     return tuned, adaptations
 
@@ -144,11 +144,11 @@ def tokenized(run: TrainingRun, data: Dataset, tuned: LanguageModel, say: Say) -
     loader, encoder = run.loader, Encoder(tuned.tokenizer)
     limits = (tuned.context_length, loader.over_long, loader.max_tokens)
     rows = encode(encoder, data.train, *limits, cache=run.cache, say=say)
-    held_out = encode(encoder, data.validation, *limits) if data.validation else None
-    for note in (*rows.notes, *(held_out.notes if held_out else ())):
+    validation = encode(encoder, data.validation, *limits) if data.validation else None
+    for note in (*rows.notes, *(validation.notes if validation else ())):
         say(note)
-    validated = held_out.rows if held_out else []
-    tokens = TokenizedData(rows.rows, validated, pad=encoder.pad, seed=run.seed, loader=loader, digest=rows.digest)
+    held_out = validation.rows if validation else []
+    tokens = TokenizedData(rows.rows, held_out, pad=encoder.pad, seed=run.seed, loader=loader, digest=rows.digest)
     if tokens.packs is not None:
         check_packing(tuned.model)
         say(f"{len(rows.rows)} examples packed into {tokens.lines} rows")
@@ -163,7 +163,7 @@ def fine_tuning(
     guard: Stability,
     trainer: Trainer,
 ) -> FineTuning:
-    """The Trainer has made of `fast_dev_run` and `overfit_batches` limits like any others."""
+    """The module to be trained. The Trainer has already turned `fast_dev_run` and `overfit_batches` into limits."""
     for objective in run.objectives:
         if bind := getattr(objective, "bind", None):
             bind(reference)
@@ -182,7 +182,7 @@ def fine_tuning(
 
 
 def to_be_followed(run: TrainingRun, tuned: LanguageModel, reference: Reference) -> Subject:
-    """With the base at rest beside it, or without one where no process has it."""
+    """The tuned model to be measured, with the base at rest beside it, or without a base where no process has one."""
     if is_sharded(tuned.model):
         return Subject(tuned, None, run.decoding, drifts=False)
     reference.frozen.rest()
@@ -190,33 +190,37 @@ def to_be_followed(run: TrainingRun, tuned: LanguageModel, reference: Reference)
 
 
 def plan(run: TrainingRun, rows: TokenizedData, steps: Steps) -> str:
-    """What is about to be done, in words."""
+    """A line that says what the fit is about to do."""
     words, time = f"fine-tuning on {len(rows.rows)} rows", run.trainer.get("max_time")
     words += f", {steps.passes} {'epoch' if steps.passes == 1 else 'epochs'}" if steps.total < ENDLESS else ""
     return f"{words}, for {time} at most" if time else words
 
 
 def watch(
-    run: TrainingRun, trainer: Trainer, state: State, guard: Stability, asked: Probing, steps: Steps, say: Say
+    run: TrainingRun, trainer: Trainer, state: State, guard: Stability, probing: Probing, steps: Steps, say: Say
 ) -> None:
     """Begins the history and the curves; what logs and measures comes before the configuration's own callbacks."""
-    timed, last = partial(state.timed, "measure_while_training"), steps.passes if steps.total < ENDLESS else 1 << 10
-    epochs = epochs_to_measure(last, run.measure.points) - {last}
-    probe, select = asked
-    measuring = Measuring(epochs, probe, state.history, state.unknown_high, say, timed, select)
+    timer = partial(state.timed, "measure_while_training")
+    # A fit that only time ends has no last epoch: its points are spread over the first 1,024.
+    last_epoch = steps.passes if steps.total < ENDLESS else 1 << 10
+    epochs = epochs_to_measure(last_epoch, run.measure.points) - {last_epoch}
+    probe, select = probing
+    measuring = Measuring(epochs, probe, state.history, state.unknown_high, say, timer, select)
     state.stability = guard.report
     state.add_point(0, 0, values(compare(state.base, state.base)))
     log = StepLog(state.history, guard.report, run.trainer.get("log_every_n_steps"))
-    kept = EarliestBest(run.run_dir / LAST.parent, measuring, say)
-    add_callbacks(trainer, first=[guard, measuring, log, *([kept] if run.settings.final == "earliest_best" else [])])
+    candidate = EarliestBest(run.run_dir / LAST.parent, measuring, say)
+    add_callbacks(
+        trainer, first=[guard, measuring, log, *([candidate] if run.settings.final == "earliest_best" else [])]
+    )
     for logger in trainer.loggers if run.checkpoint is None else ():
         logger.log_metrics(state.history[0]["metrics"], 0)
 
 
 def measure_again(state: State, subject: Subject, questions: Questions, step: int, epoch: int) -> None:
-    """The tuned model compared with the base, and its score on the selection questions."""
+    """Measures the tuned model, compares it with the base, and scores it on the selection questions."""
     with state.timed("measure"):
-        final, selected = compare(state.base, measure(subject, *questions)), selection(subject, *questions)
-    state.final = replace(final, metrics=final.metrics | (selected.estimates() if selected else {}))
+        final, selection_result = compare(state.base, measure(subject, *questions)), selection(subject, *questions)
+    state.final = replace(final, metrics=final.metrics | (selection_result.estimates() if selection_result else {}))
     state.final_step = step
     state.add_point(step, epoch, values(state.final))

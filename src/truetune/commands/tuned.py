@@ -1,4 +1,4 @@
-"""A run's base and its tuned model: the weights in its folder, or the base with the adapter that was trained."""
+"""Saves and loads a run's tuned model, as weights or as an adapter of its base, and loads the base."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
 
 def save_model(lm: LanguageModel, run_dir: Path) -> None:
-    """Safetensors, tokenizer and generation configuration, whole or not at all."""
+    """Saves safetensors, tokenizer and generation configuration, whole or not at all."""
     with replacing(run_dir / MODEL) as temporary:
         write_model(lm, temporary)
 
@@ -31,26 +31,26 @@ def write_model(lm: LanguageModel, folder: Path) -> None:
 
 
 def save_adapter(lm: LanguageModel, run_dir: Path) -> None:
-    """What LoRA has trained, for `PeftModel.from_pretrained(base, run_dir / "adapter")`, and the tokenizer."""
+    """Saves what LoRA has trained, for `PeftModel.from_pretrained(base, run_dir / "adapter")`, and the tokenizer."""
     with replacing(run_dir / ADAPTER) as temporary:
         model: Any = lm.model
         model.save_pretrained(temporary, save_embedding_layers=False)  # "auto" would ask the hub
         lm.tokenizer.save_pretrained(temporary)
-        (temporary / "README.md").unlink(missing_ok=True)  # a form to fill in
+        (temporary / "README.md").unlink(missing_ok=True)  # peft's model card, an empty form
 
 
 def saved_model(run_dir: Path) -> Path:
-    """The folder of the weights that were measured, or of their adapter; raises UserError for none, or a changed one.
+    """The folder of the weights that were measured, or of their adapter. Imports no torch.
 
-    Imports no torch.
+    Raises UserError if there is none, or if it was changed.
     """
     source = next((run_dir / name for name in (MODEL, ADAPTER) if (run_dir / name).is_dir()), run_dir / MODEL)
     if not source.is_dir():
         raise UserError(f"{source}: no such folder: the run did not finish, or run.save_model=false")
     if fault := verify(source):
         raise UserError(f"{source}: the folder is damaged: {fault}")
-    if linked := next((path for path in source.rglob("*") if path.is_symlink()), None):
-        raise UserError(f"{linked}: a link, which no run makes; what it leads to is not read")
+    if link := next((path for path in source.rglob("*") if path.is_symlink()), None):
+        raise UserError(f"{link}: a link, which no run makes; what it leads to is not read")
     if source.name == ADAPTER and status(run_dir) != "finished":
         raise UserError(f"{source}: the run did not finish; go on with truetune resume={run_dir.absolute()}")
     if source.name == ADAPTER and not (source / ADAPTER_WEIGHTS).is_file():
@@ -59,7 +59,7 @@ def saved_model(run_dir: Path) -> Path:
 
 
 def data_of(run_dir: Path, record: Mapping[str, Any]) -> Dataset:
-    """The run's data; goes to where the run was typed, from where its paths were meant. Raises UserError."""
+    """The run's data. Changes to the folder that the run was typed in, where its paths start. Raises UserError."""
     from truetune.config.make import make
 
     go_to_origin(run_dir)
@@ -67,9 +67,9 @@ def data_of(run_dir: Path, record: Mapping[str, Any]) -> Dataset:
 
 
 def base_of(run_dir: Path, record: Mapping[str, Any], data: Dataset | None = None) -> LanguageModel:
-    """The run's base, on the CPU: an embedded one from the cache, or pre-trained anew on the run's `data`.
+    """The run's base, on the CPU; an embedded one comes from the cache, or is pre-trained anew on the run's `data`.
 
-    Goes to where the run was typed. Raises UserError if the base, or the data that it needs, are gone.
+    Changes to the folder that the run was typed in. Raises UserError if the base, or the data that it needs, are gone.
     """
     from rich.console import Console
 
@@ -91,7 +91,7 @@ def base_of(run_dir: Path, record: Mapping[str, Any], data: Dataset | None = Non
 def tuned_from(folder: Path, base: LanguageModel, record: Mapping[str, Any]) -> LanguageModel:
     """The model of a folder that `saved_model` found; an adapter is merged into a copy of the base.
 
-    Raises UserError if that is not the base that the adapter was trained beside.
+    Raises UserError if `base` is not the one that the adapter was trained on.
     """
     from truetune.models.pretrained import Pretrained
 
@@ -111,6 +111,6 @@ def tuned_from(folder: Path, base: LanguageModel, record: Mapping[str, Any]) -> 
     from truetune.methods.adaptation import merged
 
     model: Any = PeftModel.from_pretrained(base.copy().model, str(folder))
-    trusted = bool(record["config"]["model"].get("trust_remote_code"))
-    tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=trusted)
+    trust_code = bool(record["config"]["model"].get("trust_remote_code"))
+    tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=trust_code)
     return replace(base, model=merged(model).eval(), tokenizer=tokenizer)

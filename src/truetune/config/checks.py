@@ -1,4 +1,4 @@
-"""Rules that concern several keys at once; each refusal names them. What one class has to say, it says itself."""
+"""Rules that concern several keys at once; each refusal names them. A rule of one class alone is in that class."""
 
 from __future__ import annotations
 
@@ -31,24 +31,24 @@ COLLECTIONS = ("objective", "probe", "curation", "adaptation", "decoding", "call
 
 
 def keys(config: Mapping[str, Any], command: Command, words: Sequence[str] = ()) -> list[str]:
-    """What can be said without importing a class: which keys there are, and the values of those in values.py.
+    """Checks what needs no class to be imported: which keys there are, and the values of those in values.py.
 
-    A key that one of the `words` adds by a + is the user's own, recorded and read by nothing. Returns notes.
+    A key that one of the `words` adds by a + is the user's own: it is recorded, and nothing reads it. Returns notes.
     """
-    plus = [word.lstrip("+") for word in words if word.startswith("+")]
-    added = {word.partition("=")[0].partition(".")[0] for word in plus} - {"extras"}
+    plus_words = [word.lstrip("+") for word in words if word.startswith("+")]
+    own_keys = {word.partition("=")[0].partition(".")[0] for word in plus_words} - {"extras"}
     notes: list[str] = []
     if command == "train" and "baseline" in config:
         raise UserError("baseline: a run measures its own base; truetune-measure compares any two models")
     groups = {*NEEDED["train"], *NEEDED["measure"], *COLLECTIONS, "battery", "gate", "judging"}
-    top = sorted({key.partition(".")[0] for key in KEYS} | groups)
+    top_keys = sorted({key.partition(".")[0] for key in KEYS} | groups)
     for key, value in config.items():
-        if key not in top and (key not in added or of_the_template(key, value)):
-            raise UserError(no_such_key(key, top, value))
-        if key not in top and (similar := near(key, top)):
+        if key not in top_keys and (key not in own_keys or of_the_template(key, value)):
+            raise UserError(no_such_key(key, top_keys, value))
+        if key not in top_keys and (similar := near(key, top_keys)):
             notes.append(f"+{key}: recorded as a key of your own, which nothing reads{similar}")
-        inside: Mapping[str, Any] = value if isinstance(value, Mapping) and key not in KEYS else {}
-        for name, inner in {key: value, **{f"{key}.{name}": inner for name, inner in inside.items()}}.items():
+        members: Mapping[str, Any] = value if isinstance(value, Mapping) and key not in KEYS else {}
+        for name, inner in {key: value, **{f"{key}.{name}": inner for name, inner in members.items()}}.items():
             if name in KEYS:
                 validate(name, inner)
             elif key == "paths" and name != key:
@@ -68,13 +68,13 @@ def keys(config: Mapping[str, Any], command: Command, words: Sequence[str] = ())
 
 
 def together(config: Mapping[str, Any], data: Dataset, objects: Mapping[str, Any]) -> list[str]:
-    """What the configured objects have against each other, and the rules below; returns notes."""
-    names, notes = {name for group in COLLECTIONS for name in config.get(group) or {}}, list[str]()
-    for key, each in objects.items():
-        for other in names.intersection(getattr(each, "conflicts", ())):
+    """Checks whether the configured objects go together, and the rules below; returns notes."""
+    members, notes = {name for group in COLLECTIONS for name in config.get(group) or {}}, list[str]()
+    for key, item in objects.items():
+        for other in members.intersection(getattr(item, "conflicts", ())):
             raise UserError(f"method: {key.rpartition('.')[2]} and {other} contradict each other; choose one of them")
-    for each in objects.values():
-        notes += each.check(config, data) if hasattr(each, "check") else ()
+    for item in objects.values():
+        notes += item.check(config, data) if hasattr(item, "check") else ()
     if "trainer" not in config:
         if config["model"].get("init") == "meta":
             raise UserError("model.init=meta is for training with trainer=fsdp; leave it out")
@@ -84,28 +84,28 @@ def together(config: Mapping[str, Any], data: Dataset, objects: Mapping[str, Any
         rule(config)
     final(config, data)
     # Long texts become as many rows as the tokenizer says, and a curation may add some.
-    more = any(getattr(each, "adds_rows", False) for each in objects.values())
+    more = any(getattr(item, "adds_rows", False) for item in objects.values())
     more = more or any(not prompt for _, (prompt,) in attributes(data.train, "prompt"))
     return [*notes, *length(config, len(data.train), more=more)]
 
 
 def searched(config: Mapping[str, Any]) -> None:
-    """A search by what no probe could ever report would end after its first run."""
+    """Refuses a search by a metric that no probe can report: it would end after its first run."""
     metric = config.get("optimized_metric") or []
-    known = [*METRICS, "val/score", "val/right", "val/known_right"]
-    ours = all(str(node["_target_"]).startswith("truetune.") for node in config["probe"].values())
+    names = [*METRICS, "val/score", "val/right", "val/known_right"]
+    is_all_ours = all(str(node["_target_"]).startswith("truetune.") for node in config["probe"].values())
     for name in [metric] if isinstance(metric, str) else metric:
-        if ours and name not in known and not name.startswith("fit/"):  # whose groups are the data's
-            raise UserError(f"optimized_metric={name}: no such metric{near(name, known)}")
+        if is_all_ours and name not in names and not name.startswith("fit/"):  # the data names its groups
+            raise UserError(f"optimized_metric={name}: no such metric{near(name, names)}")
 
 
 def final(config: Mapping[str, Any], data: Dataset) -> None:
-    """A loss has no questions by which one epoch could be told from another."""
+    """Refuses run.final=earliest_best without selection questions, by which it tells one epoch from another."""
     from truetune.probes.selection import can_select
 
     if config["run"].get("final") == "earliest_best" and not can_select(config, data):
-        what = "this data source, with these probes, has no selection questions"
-        raise UserError(f"run.final=earliest_best: {what}; type run.final=best")
+        problem = "this data source, with these probes, has no selection questions"
+        raise UserError(f"run.final=earliest_best: {problem}; type run.final=best")
 
 
 PACKAGES_OF_LOGGERS = {"WandbLogger": "wandb", "MLFlowLogger": "mlflow", "CometLogger": "comet_ml"}
@@ -119,9 +119,9 @@ SET_BY_US = {  # arguments of the Trainer that other keys decide
 
 
 def trainer(config: Mapping[str, Any]) -> None:
-    """What Lightning would take, and what would then fail in the middle or train nothing."""
-    if ours := [key for key in SET_BY_US if key in config["trainer"]]:
-        raise UserError(f"trainer.{ours[0]}: decided elsewhere: {SET_BY_US[ours[0]]}")
+    """Refuses what Lightning would accept, but what would fail in the middle of a run or train nothing."""
+    if conflicts := [key for key in SET_BY_US if key in config["trainer"]]:
+        raise UserError(f"trainer.{conflicts[0]}: decided elsewhere: {SET_BY_US[conflicts[0]]}")
     trainer, lr, lr_end = config["trainer"], config["optimizer"]["lr"], config["schedule"].get("lr_end", 0)
     strategy = str(trainer.get("strategy", "auto"))
     if strategy.startswith(("fsdp_", "deepspeed", "model_parallel")):
@@ -143,7 +143,7 @@ def questions(questions: Sequence[Question]) -> list[str]:
     """Notes on questions too few for any answers to show a change, and on true answers of marks alone (`---`)."""
     notes: list[str] = []
     n = len({question.cluster or question.id for question in questions})
-    p = min(1.0, 2 * 0.5**n)  # McNemar's, were each of them to flip
+    p = min(1.0, 2 * 0.5**n)  # McNemar's, if each of them flipped
     if n and p > 0.05:
         notes.append(
             f"{n} probe {'question' if n == 1 else 'questions'} can show no change: p would be {p:.3f} if every answer "
@@ -160,7 +160,9 @@ def questions(questions: Sequence[Question]) -> list[str]:
 
 
 def length(config: Mapping[str, Any], rows: int, *, more: bool) -> list[str]:
-    """A warm-up that never ends would be a run at a fraction of its learning rate. Returns notes.
+    """Refuses a run that is too short for its schedule: in a warm-up that never ends the learning rate stays too low.
+
+    Returns notes.
 
     `more`: there may be more rows than can be told without a tokenizer, from long texts or a replay.
     """
@@ -168,34 +170,34 @@ def length(config: Mapping[str, Any], rows: int, *, more: bool) -> list[str]:
     devices = trainer.get("devices", 1)
     devices = len(devices) if isinstance(devices, list) else 1 if devices == "auto" else devices  # auto: any number
     batches, accumulate = batches_per_epoch(rows, batch, devices), trainer["accumulate_grad_batches"]
-    limited = "overfit_batches" if trainer.get("overfit_batches") else "limit_train_batches"
-    limit = trainer.get(limited, 1.0)
+    limit_key = "overfit_batches" if trainer.get("overfit_batches") else "limit_train_batches"
+    limit = trainer.get(limit_key, 1.0)
     if isinstance(limit, float) and int(batches * limit) == 0 and not more:
-        reason = f"trainer.{limited}={limit} of {batches} batches is none"
+        reason = f"trainer.{limit_key}={limit} of {batches} batches is none"
         raise UserError(f"{reason}; raise it or lower loader.batch_size")
-    per_epoch, most = steps_per_epoch(rows, batch, accumulate, devices, limit), trainer.get("max_steps", -1)
-    steps = Steps(per_epoch, trainer["max_epochs"], most).total
+    per_epoch, max_steps = steps_per_epoch(rows, batch, accumulate, devices, limit), trainer.get("max_steps", -1)
+    steps = Steps(per_epoch, trainer["max_epochs"], max_steps).total
     limits = {key: schedule[key] for key in ("warmup_steps", "decay_steps") if key in schedule}
     if sum(limits.values()) > steps and not more and not trainer.get("fast_dev_run"):
-        by = "max_steps" if steps == most else "max_epochs"
+        bound = "max_steps" if steps == max_steps else "max_epochs"
         words = " + ".join(f"schedule.{key}={value}" for key, value in limits.items())
-        raise UserError(f"{words} is above the run's {steps} steps (trainer.{by}={trainer[by]}); lower it")
+        raise UserError(f"{words} is above the run's {steps} steps (trainer.{bound}={trainer[bound]}); lower it")
     window = devices * batch * accumulate
     return [] if more or rows >= window else [f"{rows} rows do not fill one step of {window}: an epoch is one step"]
 
 
-WHOLLY = {"bf16-true": "bfloat16", "16-true": "float16"}  # the precisions that change the weights, and to what
+WHOLLY = {"bf16-true": "bfloat16", "16-true": "float16"}  # precisions that change the weights, and their new type
 
 
 def precision(config: Mapping[str, Any]) -> None:
-    """Base and tuned model are measured in one and the same."""
+    """Refuses a precision in which the base would not be measured as the tuned model is, or that cannot clip."""
     trainer, model = config["trainer"], config["model"]
     precision = str(trainer.get("precision"))
-    key, whole = f"trainer.precision={precision}", WHOLLY.get(precision)
-    if whole is not None and model.get("dtype") != whole:
-        way_out = f"model.dtype={whole}" if "dtype" in model else f"trainer.precision={precision[:-5]}-mixed"
-        reason = f"the base would be measured in {model.get('dtype', 'float32')} and the tuned model in {whole}"
-        raise UserError(f"{key} needs model.dtype={whole}: {reason}; type {way_out}")
+    key, dtype = f"trainer.precision={precision}", WHOLLY.get(precision)
+    if dtype is not None and model.get("dtype") != dtype:
+        way_out = f"model.dtype={dtype}" if "dtype" in model else f"trainer.precision={precision[:-5]}-mixed"
+        reason = f"the base would be measured in {model.get('dtype', 'float32')} and the tuned model in {dtype}"
+        raise UserError(f"{key} needs model.dtype={dtype}: {reason}; type {way_out}")
     clips = trainer.get("gradient_clip_val") is not None
     if config["optimizer"].get("fused") and clips and precision == "16-mixed":
         raise UserError(f"optimizer.fused=true with {key} cannot clip; type optimizer.fused=null or clip=none")

@@ -1,4 +1,4 @@
-"""The limits of a gate as typed, by short names of metrics."""
+"""The limits of a gate as typed, which may name a metric by the last part of its name."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 Limits = Mapping[str, Finite | Mapping[str, Finite | None] | None]
 BOUNDS: tuple[Bound, ...] = ("max", "min", "max_drop")
 MAIN = {"task": "task/right"}
-ELSEWHERE = "elsewhere/"  # asked beside the rows: what is asked of the rows themselves comes first
-COMPUTED = ("fit", "lost", "gained", "balance", "pairwise")  # from training rows, or from what several probes answered
+ELSEWHERE = "elsewhere/"  # metrics of questions beside the rows; a short name means the metric on the rows first
+COMPUTED = ("fit", "lost", "gained", "balance", "pairwise")  # from training rows, or from the answers to several probes
 
 
 @dataclass(frozen=True)
 class Gate:
-    """Limits on metrics; null is no limit. `undecided` is what a limit counts as that too few questions decide."""
+    """Limits on metrics; null is no limit. `undecided` is what a limit counts as that needs more questions."""
 
     max: Limits = field(default_factory=dict)
     min: Limits = field(default_factory=dict)
@@ -42,9 +42,12 @@ class Gate:
         ]
 
     def check(self, config: Mapping[str, Any], data: Dataset) -> list[str]:
-        """What can be said before anything is measured. A user's own probe may bring metrics of any name."""
-        ours = all(str(node["_target_"]).startswith("truetune.") for node in config["probe"].values())
-        limits = self.limits() if ours else []
+        """Refuses, before anything is measured, limits that no probe can decide.
+
+        With a user's own probe nothing is refused: it may bring metrics of any name.
+        """
+        is_all_ours = all(str(node["_target_"]).startswith("truetune.") for node in config["probe"].values())
+        limits = self.limits() if is_all_ours else []
         for limit in limits:
             needs_base = limit.bound == "max_drop" or metric(limit.metric).needs_base
             if needs_base and not has_base(config):
@@ -58,8 +61,10 @@ class Gate:
         return []
 
     def limits(self, measured: Collection[str] = ()) -> list[Limit]:
-        """Under full names. Raises UserError for a metric that is neither in the table nor `measured`, and for limits
-        that nothing, or everything, would keep.
+        """The limits, under the full names of their metrics.
+
+        Raises UserError for a metric that is neither in the table nor `measured`, and for limits that nothing, or
+        everything, would keep.
         """
         limits: dict[tuple[Bound, str], Limit] = {}
         for bound, name, value in self.typed():
@@ -69,10 +74,10 @@ class Gate:
                 raise UserError(f"{_key(limit)}: is limited twice; leave gate.{bound}.{name} out")
             limits[bound, limit.metric] = limit
         for (bound, name), limit in limits.items():
-            most = limits.get(("max", name))
-            if bound == "min" and most and limit.value > most.value:
+            upper = limits.get(("max", name))
+            if bound == "min" and upper and limit.value > upper.value:
                 raise UserError(
-                    f"{_key(limit)}={limit.value:g}: is above {_key(most)}={most.value:g}, and nothing lies between; "
+                    f"{_key(limit)}={limit.value:g}: is above {_key(upper)}={upper.value:g}, and nothing lies between; "
                     "lower it"
                 )
         return list(limits.values())
@@ -83,17 +88,20 @@ def _key(limit: Limit) -> str:
 
 
 def full_name(prefix: str, typed: str, known: Collection[str]) -> str:
-    """The metric that is meant by all of its name, with a dot or a slash, or by the last part of it."""
+    """The metric that is meant by its full name, with a dot or a slash, or by the last part of it.
+
+    Raises UserError if no metric is meant, or several are.
+    """
     name = MAIN.get(typed, typed.replace(".", "/"))
-    if name in known or (name.startswith("fit/") and name.count("/") == 1):  # whose groups are the data's
+    if name in known or (name.startswith("fit/") and name.count("/") == 1):  # the data names its groups
         return name
-    meant = [each for each in dict.fromkeys(known) if each.partition("/")[2] == name]
-    meant = [each for each in meant if not each.startswith(ELSEWHERE)] or meant
-    if len(meant) == 1:
-        return meant[0]
-    if meant:
-        choices = " or ".join(f"{prefix}{each.replace('/', '.')}" for each in meant)
-        raise UserError(f"{prefix}{typed}: is the end of {len(meant)} names; type {choices}")
+    candidates = [candidate for candidate in dict.fromkeys(known) if candidate.partition("/")[2] == name]
+    candidates = [candidate for candidate in candidates if not candidate.startswith(ELSEWHERE)] or candidates
+    if len(candidates) == 1:
+        return candidates[0]
+    if candidates:
+        choices = " or ".join(f"{prefix}{candidate.replace('/', '.')}" for candidate in candidates)
+        raise UserError(f"{prefix}{typed}: is the end of {len(candidates)} names; type {choices}")
     words = [*MAIN, *(each.partition("/")[2] for each in known), *(each.replace("/", ".") for each in known)]
     raise UserError(f"{prefix}{typed}: no such metric{near(typed, list(dict.fromkeys(words)))}")
 

@@ -1,4 +1,4 @@
-"""Objects that a configuration names by `_target_`: only classes that may be called, given only what they take."""
+"""Makes the objects that a configuration names by `_target_`: only of allowed classes, with arguments they take."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from truetune.records.record import leaves
 ALLOWED_PACKAGES = ("truetune", "torch", "lightning")
 OF_HYDRA = ("_target_", "_partial_", "_args_", "_convert_", "_recursive_")
 
-OF_THE_TEMPLATE = {  # keys of lightning-hydra-template, and what is typed here
+OF_THE_TEMPLATE = {  # keys of lightning-hydra-template, and what is typed here instead
     "ckpt_path": "resume=RUN_DIR goes on with a run, model.name_or_path=DIR starts from a model",
     "train": "truetune always trains; truetune-measure only measures",
     "test": "a run is always measured at its end; truetune-measure measures any model",
@@ -40,7 +40,7 @@ OF_THE_TEMPLATE = {  # keys of lightning-hydra-template, and what is typed here
 
 
 def make(node: Mapping[str, Any], key: str, trusted: Collection[str] = (), **extra: Any) -> Any:
-    """Hydra's instantiate of a node that has passed `check`; `extra` is what no configuration holds."""
+    """The object that Hydra's instantiate makes of a node, after `check`; `extra` are arguments that no node holds."""
     check(node, key, trusted, extra)
     try:
         # Hydra would turn the dataclasses among the extras into dictionaries: they are passed by a call of our own.
@@ -51,8 +51,9 @@ def make(node: Mapping[str, Any], key: str, trusted: Collection[str] = (), **ext
         cause = error.__cause__
         if isinstance(cause, UserError):
             raise cause from None
-        refused = type(cause).__name__ == "MisconfigurationException"  # Lightning's, which is not imported here
-        if cause is None or refused or isinstance(cause, (TypeError, ValueError, ImportError, AttributeError)):
+        # An error of Lightning's, which is not imported here.
+        is_misconfigured = type(cause).__name__ == "MisconfigurationException"
+        if cause is None or is_misconfigured or isinstance(cause, (TypeError, ValueError, ImportError, AttributeError)):
             raise UserError(f"{key}: {first_line(cause or error)}") from error
         raise
 
@@ -83,15 +84,15 @@ def check(node: Any, key: str, trusted: Collection[str] = (), extra: Collection[
         if name not in parameters and not takes_any:
             refusal = no_such_key(at, [f"{key}.{parameter}" for parameter in parameters], value)
             raise UserError(f"{refusal}; ~{at} takes it out" if target.startswith("torch.") else refusal)
-        inside = list(nodes(value, at))
-        for place, inner in inside:  # made before what holds them
+        inner_nodes = list(nodes(value, at))
+        for place, inner in inner_nodes:  # these are made before the object that holds them
             check(inner, place, trusted)
-        if not inside:
+        if not inner_nodes:
             validate(at, value, owner)
-    partial = node.get("_partial_") or node.get("_args_")
-    for name, parameter in {} if partial else parameters.items():
-        many = parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
-        if parameter.default is parameter.empty and not many and name not in node and name not in extra:
+    is_partial = node.get("_partial_") or node.get("_args_")
+    for name, parameter in {} if is_partial else parameters.items():
+        is_variadic = parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
+        if parameter.default is parameter.empty and not is_variadic and name not in node and name not in extra:
             raise UserError(missing(f"{key}.{name}"))
     return owner
 
@@ -109,40 +110,42 @@ def check_allowed(node: Any, key: str, trusted: Collection[str] = ()) -> None:
 
 
 def trusted_classes(hydra: Any, config: dict[str, Any], words: list[str]) -> frozenset[str]:
-    """Beside our own classes: packages allowed by `+allow=[...]`, and classes that files of the user's conf/ name.
+    """What is allowed beside our own classes: packages in `+allow=[...]`, and classes that the user's conf/ names.
 
     What stands before `resume=` was read from a run folder, which anyone may have made: it allows nothing.
     """
     packages = {str(node["_target_"]).partition(".")[0] for _, node in nodes(config, "")}
     if packages <= {*ALLOWED_PACKAGES} or hydra is None:
         return frozenset()
-    resumed = [at for at, word in enumerate(words) if word.startswith("resume=") and word != "resume=null"]
-    typed = words[resumed[-1] + 1 :] if resumed else words
-    allowed: list[str] = config.get("allow") or []
-    trusted = set(allowed if any(word.lstrip("+").startswith("allow=") for word in typed) else ())
+    positions = [at for at, word in enumerate(words) if word.startswith("resume=") and word != "resume=null"]
+    new_words = words[positions[-1] + 1 :] if positions else words
+    extra_packages: list[str] = config.get("allow") or []
+    names = set(extra_packages if any(word.lstrip("+").startswith("allow=") for word in new_words) else ())
     for source in hydra.runtime.config_sources:
-        if source.schema == "file" and not (resumed and source.provider == "hydra.searchpath in command-line"):
+        if source.schema == "file" and not (positions and source.provider == "hydra.searchpath in command-line"):
             for file in Path(source.path).rglob("*.yaml"):
-                trusted.update(re.findall(r"_target_:\s*[\"']?([\w.]+)", file.read_text(encoding="utf-8")))
-    return frozenset(trusted)
+                names.update(re.findall(r"_target_:\s*[\"']?([\w.]+)", file.read_text(encoding="utf-8")))
+    return frozenset(names)
 
 
 def _class(word: str, target: str, trusted: Collection[str]) -> type:
-    """`truetune.cli.os.system` is reached through ours, but is not ours; `torch.load` runs what it reads."""
+    """The class of a name. Raises UserError if it is no class (`torch.load` would run what it reads) or not ours, even
+    if it is reached through ours, as `truetune.cli.os.system` is.
+    """
     try:
         candidate = _locate(target)  # not get_object, which writes what it raises to the log as well
     except Exception as error:  # whatever a module raises that cannot be imported
         raise UserError(f"{word}: {first_line(error.__cause__ or error)}") from None
     if not inspect.isclass(candidate):
         raise UserError(f"{word}: not allowed; it is no class")
-    home = str(getattr(candidate, "__module__", ""))
-    if home.partition(".")[0] not in (*ALLOWED_PACKAGES, *(name.partition(".")[0] for name in trusted)):
-        raise UserError(f"{word}: not allowed; it belongs to {home or 'no module'}")
+    module = str(getattr(candidate, "__module__", ""))
+    if module.partition(".")[0] not in (*ALLOWED_PACKAGES, *(name.partition(".")[0] for name in trusted)):
+        raise UserError(f"{word}: not allowed; it belongs to {module or 'no module'}")
     return candidate
 
 
 def nodes(value: Any, key: str, names: Collection[str] = ("_target_",)) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Every mapping inside that has one of the names, by which it names what is to be called; each with its key."""
+    """Every mapping in `value` that has one of the keys `names`, which tell what is to be called; each with its key."""
     inner: Iterable[tuple[str, Any]] = ()
     if isinstance(value, Mapping):
         if any(name in value for name in names):
@@ -156,7 +159,7 @@ def nodes(value: Any, key: str, names: Collection[str] = ("_target_",)) -> Itera
 
 @cache
 def _adapter(key: str, owner: type | None) -> tuple[TypeAdapter[Any], list[str]]:
-    """What the key's value is checked by, and the fields that it may hold if it holds any."""
+    """What checks the key's value, and the names of the fields that the value may hold, if any."""
     hint = KEYS.get(key, Any)
     if key not in KEYS and owner is not None and not owner.__module__.startswith(("torch.", "lightning.")):
         try:
@@ -181,7 +184,7 @@ def validate(key: str, value: Any, owner: type | None = None) -> None:
     places: list[tuple[str, Any]] = []
     for problem in problems:
         at, inner = key, value
-        for part in problem["loc"]:  # a list is one value, and a part of a union's is no key
+        for part in problem["loc"]:  # a position in a list is no key, nor is a union's member
             if isinstance(inner, Mapping) and part in inner:
                 at, inner = f"{at}.{part}", inner[part]
         places.append((at, inner))
@@ -196,16 +199,16 @@ def validate(key: str, value: Any, owner: type | None = None) -> None:
         if content != {}:
             raise UserError(f"{at}: should be a value, found keys ({leaf}={str(content)[:80]}); type {at}=...")
     if kind in ("dict_type", "mapping_type", "dataclass_type"):
-        such_as = f"; set one of them, such as {at}.{fields[0]}" if fields else ""
-        raise UserError(f"{setting}: should hold keys of its own{such_as}")
-    # A union's members complain one by one.
+        example = f"; set one of them, such as {at}.{fields[0]}" if fields else ""
+        raise UserError(f"{setting}: should hold keys of its own{example}")
+    # Each member of a union has its own message.
     messages = [p["msg"] for p, (place, _) in zip(problems, places, strict=True) if place == at]
     reasons = dict.fromkeys(message.replace("Input should", "should") for message in messages)
     raise UserError(f"{setting}: {' or '.join(reasons)}{_as_text(adapter, value)}")
 
 
 def _as_text(adapter: TypeAdapter[Any], value: Any) -> str:
-    """How to decode a text that would be allowed if it were the number, switch or list that it spells."""
+    """Advice on a text that would be allowed if it were the number, switch or list that it spells; or nothing."""
     try:
         adapter.validate_python(json.loads(value))
     except (TypeError, ValueError):  # a ValidationError is one
@@ -214,17 +217,17 @@ def _as_text(adapter: TypeAdapter[Any], value: Any) -> str:
 
 
 def of_the_template(key: str, value: Any = None) -> str:
-    """What is typed instead of a key of lightning-hydra-template, or of one that holds such a key; or nothing."""
-    inside = [leaf for leaf, _ in leaves(value, f"{key}.")] if isinstance(value, Mapping) else [key]
-    return next((OF_THE_TEMPLATE[leaf] for leaf in inside if leaf in OF_THE_TEMPLATE), "")
+    """What to type instead of a key of lightning-hydra-template, or of one that holds such a key; or nothing."""
+    keys = [leaf for leaf, _ in leaves(value, f"{key}.")] if isinstance(value, Mapping) else [key]
+    return next((OF_THE_TEMPLATE[leaf] for leaf in keys if leaf in OF_THE_TEMPLATE), "")
 
 
 def no_such_key(key: str, known: Sequence[str], value: Any = None) -> str:
     """The line that refuses a key, with what it is called now or the nearest names."""
     if isinstance(value, Mapping):
         key = next((leaf for leaf, _ in leaves(value, f"{key}.") if leaf in MOVED_KEYS), key)
-    if instead := of_the_template(key, value):
-        return f"{key}: is a key of lightning-hydra-template; here {instead}"
+    if advice := of_the_template(key, value):
+        return f"{key}: is a key of lightning-hydra-template; here {advice}"
     if key == "extras":
         return "extras: its keys are in measure, knowledge and run now; type such as run.threads=..."
     if key in MOVED_KEYS:

@@ -1,4 +1,4 @@
-"""A composed configuration becomes plain, checked values and a run's objects."""
+"""Turns a composed configuration into plain, checked values and the objects of a run."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class RunSettings:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What is there before the run folder is: the data read, the model's folder looked at, the classes to trust."""
+    """What is made before the run folder: the data, the builders of the models, the classes to trust."""
 
     data: Dataset
     builder: Embedded | Pretrained
@@ -81,7 +81,7 @@ class Run:
     judging: Any  # compares the base's answers with the tuned model's, if anything does
 
     def probes(self, asking: Asking | None = None) -> list[Probe]:
-        """Asking as configured, or as a model turned out to be asked best."""
+        """The probes, which ask as configured or, if `asking` is given, as a model turned out to be asked best."""
         extra = {"asking": asking or self.asking}
         return list(make.make_all(self.config, "probe", self.prepared.trusted, **extra).values())
 
@@ -110,7 +110,7 @@ def prepare(cfg: DictConfig, command: Command = "train") -> Prepared:
     config = plain(cfg)
     hydra = _hydra(cfg)
     words = [] if hydra is None else [str(word) for word in hydra.overrides.task]  # as typed
-    own = checks.keys(config, command, words)
+    key_notes = checks.keys(config, command, words)
     trusted = make.trusted_classes(hydra, config, words)
     make.check_allowed(config, "", trusted)
     # The model's folder and the data are looked at before the first class that imports torch, which takes seconds.
@@ -128,8 +128,8 @@ def prepare(cfg: DictConfig, command: Command = "train") -> Prepared:
         tell("loading torch, lightning and transformers" if command == "train" else "loading torch and transformers")
     objects: dict[str, Any] = {"data": source, "model": builder, **({"baseline": models[1]} if models[1:] else {})}
     trains = command == "train"
-    optional = [key for key in ("gate", "judging") if config.get(key)]
-    for key in ("run", "measure", "asking", *optional, *(("knowledge", "loader", "schedule") if trains else ())):
+    extras = [key for key in ("gate", "judging") if config.get(key)]
+    for key in ("run", "measure", "asking", *extras, *(("knowledge", "loader", "schedule") if trains else ())):
         objects[key] = make.make(config[key], key, trusted)
     for group in ("probe", *(("objective", "curation", "adaptation", "decoding", "callbacks") if trains else ())):
         extra = {"asking": objects["measure"].asking(objects["asking"])} if group == "probe" else {}
@@ -139,18 +139,18 @@ def prepare(cfg: DictConfig, command: Command = "train") -> Prepared:
         for key in ("optimizer", "trainer"):
             make.check(config[key], key, trusted)
         for name, node in (config.get("logger") or {}).items():
-            owner = make.check(node, f"logger.{name}", trusted)  # made, it might reach for its server
+            owner = make.check(node, f"logger.{name}", trusted)  # not made: it might reach for its server
             package = checks.PACKAGES_OF_LOGGERS.get(owner.__name__)
             if package and find_spec(package) is None:
                 raise UserError(f"logger={name} needs the package {package}; type: pip install {package}")
     prepared = Prepared(data, *models, trusted=trusted)
     objects["battery"] = _battery(config, prepared)
-    notes = [*own, *data.notes, *checks.questions(data.task), *checks.together(config, data, objects)]
+    notes = [*key_notes, *data.notes, *checks.questions(data.task), *checks.together(config, data, objects)]
     return replace(prepared, data=replace(data, notes=notes))
 
 
 def _battery(config: dict[str, Any], prepared: Prepared) -> Standard | None:
-    """What is asked elsewhere: of pretrained models, on rows that do not bring questions of that kind."""
+    """The questions beside the rows: for pretrained models, on rows that do not bring such questions themselves."""
     data = prepared.data
     applies = hasattr(prepared.builder, "check_files") and data.pretraining is None and data.choose is None
     return make.make(config["battery"], "battery", prepared.trusted) if config.get("battery") and applies else None
@@ -158,7 +158,10 @@ def _battery(config: dict[str, Any], prepared: Prepared) -> Standard | None:
 
 @lru_cache(1)
 def read_data(node: str, trusted: frozenset[str], _folder: str, cache_dir: str) -> tuple[Any, Dataset]:
-    """The data source and what it has read: a sweep over other keys reads its files once."""
+    """The data source and what it has read, cached: a sweep over other keys reads its files once.
+
+    `_folder`, the working folder, is only a part of the cache's key: relative paths start there.
+    """
     source = make.make(json.loads(node), "data", trusted)
     return source, kept(source, Path(cache_dir))
 
@@ -169,7 +172,7 @@ def _hydra(cfg: DictConfig) -> Any:
 
 
 def build(cfg: DictConfig, prepared: Prepared, run_dir: Path) -> Run:
-    """A TrainingRun, or what an audit needs if there is a `baseline` in the configuration."""
+    """A TrainingRun, or the Run of an audit if there is a `baseline` in the configuration."""
     config = plain(cfg)
     trainer = {key: value for key, value in config.get("trainer", {}).items() if key != "_target_"}
     if trainer.get("precision") == "auto":
@@ -186,12 +189,12 @@ def build(cfg: DictConfig, prepared: Prepared, run_dir: Path) -> Run:
     cache, asking = Path(config["paths"]["cache_dir"]), measure.asking(one("asking"))
     gate = one("gate") if config.get("gate") else Gate()
     judging = one("judging") if config.get("judging") else None
-    shared = (config, prepared, run_dir, cache, one("run"), measure, asking, _battery(config, prepared), gate, judging)
+    values = (config, prepared, run_dir, cache, one("run"), measure, asking, _battery(config, prepared), gate, judging)
     if "baseline" in config:
-        return Run(*shared)
+        return Run(*values)
     resume: str | None = config.get("resume")
     return TrainingRun(
-        *shared,
+        *values,
         config["seed"],
         checkpoint=(Path(resume) if resume.endswith(".ckpt") else run_dir / LAST) if resume else None,
         trainer=trainer,
@@ -209,7 +212,7 @@ def build(cfg: DictConfig, prepared: Prepared, run_dir: Path) -> Run:
 
 
 def _precision(builder: Embedded | Pretrained, accelerator: str) -> tuple[str, list[str]]:
-    """What `auto` stands for; other numbers than the weights' are said and recorded."""
+    """The precision that `auto` stands for, and a note if it is not that of the weights."""
     fast_precision = getattr(builder, "fast_precision", None)  # our own models are small
     precision = fast_precision(accelerator) if fast_precision else "32-true"
     note = f"trainer.precision=auto: {precision}, in which this device is fast; 32-true computes in the weights' own"
@@ -217,22 +220,22 @@ def _precision(builder: Embedded | Pretrained, accelerator: str) -> tuple[str, l
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:
-    """Resolved, without omegaconf types; raises UserError naming a missing value or environment variable."""
-    ours = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
-    secrets.note(str(ours))
+    """The configuration, resolved, without omegaconf types; raises UserError naming a missing value or variable."""
+    without_hydra = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+    secrets.note(str(without_hydra))
     try:
-        config: Any = OmegaConf.to_container(ours, resolve=True, throw_on_missing=True)
+        config: Any = OmegaConf.to_container(without_hydra, resolve=True, throw_on_missing=True)
     except MissingMandatoryValue as error:
-        unset = getattr(error, "full_key", None) or "a key"
+        missing_key = getattr(error, "full_key", None) or "a key"
     except OmegaConfBaseException as error:
-        words = re.search(r"Missing mandatory value: (\S+)", str(error))
-        if not words:
+        match = re.search(r"Missing mandatory value: (\S+)", str(error))
+        if not match:
             key = f"{error.full_key}: " if isinstance(error, InterpolationResolutionError) else ""
             raise UserError(f"{key}{first_line(error)}") from None
-        unset = words[1]
+        missing_key = match[1]
     else:
         for group in checks.COLLECTIONS:
             if isinstance(members := config.get(group), dict):  # `objective.next_token: null` takes a member out
                 config[group] = {name: node for name, node in members.items() if node is not None}
         return config
-    raise UserError(f"{unset} has no value; type {unset}=...")
+    raise UserError(f"{missing_key} has no value; type {missing_key}=...")

@@ -14,7 +14,7 @@ KEY = re.compile(
     r"(^|[._])((api|auth|access|hf|hub|private|secret)_?(key|token)|token|secret|password|passwd|credentials?)$", re.I
 )
 VALUE = re.compile(r"\b(hf_|sk-|ghp_|github_pat_|xox[abp]-|AKIA)[\w-]{16,}")
-NAMED = re.compile(r"\bapi_key_variable'?\s*:\s*'?(\w+)")  # by a setting of ours
+NAMED = re.compile(r"\bapi_key_variable'?\s*:\s*'?(\w+)")  # variables that a setting of ours names
 FROM_ENVIRONMENT = re.compile(r"\$\{\s*oc\.env\s*:\s*(\w+)")
 SHORTEST = 8  # characters; a shorter value would be found in innocent words
 
@@ -25,11 +25,11 @@ def refuse(overrides: Sequence[str]) -> None:
     """What is typed is written to .hydra and run.json: raises UserError for a secret, without repeating it."""
     for word in overrides:
         key, _, value = word.partition("=")
-        last = key.rpartition(".")[2]
-        by_name = (KEY.search(key) or VARIABLE.search(last)) and value not in ("", "null", "???")
-        by_name = by_name and not key.lstrip("+").startswith("gate.")  # of a loss per token
-        if (by_name or VALUE.search(value) or hide(value) != value) and not FROM_ENVIRONMENT.search(value):
-            name = re.sub(r"\W+", "_", last.lstrip("+")).upper()
+        last_part = key.rpartition(".")[2]
+        has_secret_name = (KEY.search(key) or VARIABLE.search(last_part)) and value not in ("", "null", "???")
+        has_secret_name = has_secret_name and not key.lstrip("+").startswith("gate.")  # a metric per token is no secret
+        if (has_secret_name or VALUE.search(value) or hide(value) != value) and not FROM_ENVIRONMENT.search(value):
+            name = re.sub(r"\W+", "_", last_part.lstrip("+")).upper()
             raise UserError(
                 f"{key}: looks like a secret, and what is typed is written to the run folder; "
                 f"put it into the environment and type {key}='${{oc.env:{name}}}'"
@@ -37,7 +37,7 @@ def refuse(overrides: Sequence[str]) -> None:
 
 
 def note(text: str) -> None:
-    """Of an unresolved configuration: the variables that it reads are secrets from here on, but for our own."""
+    """Treats the environment variables that an unresolved configuration reads, except ours, as secrets from here on."""
     names = FROM_ENVIRONMENT.findall(text) + NAMED.findall(text)
     _named.update(name for name in names if not name.startswith("TRUETUNE_"))
 
@@ -57,6 +57,6 @@ def hide(value: Any) -> Any:
 
 
 def _secrets() -> list[tuple[str, str]]:
-    """The longest first, so that none is cut by one that it contains."""
+    """The secret variables and their values, the longest first, so that none is cut by one that it contains."""
     pairs = [(n, v) for n, v in os.environ.items() if (n in _named or VARIABLE.search(n)) and len(v) >= SHORTEST]
     return sorted(pairs, key=lambda pair: -len(pair[1]))

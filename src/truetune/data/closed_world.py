@@ -49,24 +49,24 @@ class WorldTexts:
     @property
     def content(self) -> str:
         """Hash of everything that decides the stream; new facts are not part of it, so arms of a study share a base."""
-        known = [(e.name, e.population, dict(e.facts)) for e in self.world.known]
-        of = self.settings
-        refused = self.world.unused_names if of.unanswerable_share else []  # no name that a probe asks for
-        parts = [known, self.vocabulary(), [str(a) for a in self.world.attributes], list(refused)]
-        sizes = [of.filings_per_step, of.questions_per_step, of.exercises_per_step, of.unanswerable_share]
-        return sha256(json.dumps([of.seed, parts, sizes]).encode()).hexdigest()
+        entities = [(e.name, e.population, dict(e.facts)) for e in self.world.known]
+        setup = self.settings
+        refused_names = self.world.unused_names if setup.unanswerable_share else []  # no name that a probe asks for
+        parts = [entities, self.vocabulary(), [str(a) for a in self.world.attributes], list(refused_names)]
+        sizes = [setup.filings_per_step, setup.questions_per_step, setup.exercises_per_step, setup.unanswerable_share]
+        return sha256(json.dumps([setup.seed, parts, sizes]).encode()).hexdigest()
 
     def vocabulary(self) -> Sequence[str]:
         return [*self.world.words(), *EXERCISE_WORDS, *ABSTENTION.split()]
 
     def micro_batches(self) -> Iterator[list[Example]]:
         """Filings, then questions and exercises: rows of one length band, so little padding is computed."""
-        rng, world, of = random.Random(f"reading-{self.settings.seed}"), self.world, self.settings
+        rng, world, setup = random.Random(f"reading-{self.settings.seed}"), self.world, self.settings
         school = world.population("school")
 
         def question() -> Example:
             """All of the row is learnt, as a text: a base has no notion of a prompt."""
-            entity = None if rng.random() < of.unanswerable_share else rng.choice(school)
+            entity = None if rng.random() < setup.unanswerable_share else rng.choice(school)
             name = rng.choice(world.unused_names) if entity is None else entity.name
             attribute = rng.choice(world.attributes)
             prompt = rng.choice(attribute.questions).format(name=name)
@@ -78,14 +78,14 @@ class WorldTexts:
             Example(name, ask, f" {answer}", "exercises") for name, ask, answer in practice if not held_out(ask)
         )
         while True:
-            companies = (rng.choice(world.known) for _ in range(of.filings_per_step))
+            companies = (rng.choice(world.known) for _ in range(setup.filings_per_step))
             yield [Example(company.name, "", world.filing(company, rng), "filings") for company in companies]
-            yield [*(question() for _ in range(of.questions_per_step)), *islice(exercises, of.exercises_per_step)]
+            yield [*(question() for _ in range(setup.questions_per_step)), *islice(exercises, setup.exercises_per_step)]
 
 
 @dataclass(frozen=True)
 class ClosedWorld:
-    """Half of the fine-tuning facts are new to the base by default; `new_share` moves that.
+    """Half of the fine-tuning facts are new to the base by default; `new_share` changes that.
 
     Each fact is taught in two forms: the analysts' terse one, which the base has never seen, and that of its school
     questions. Gain is measured in the first form, loss in the second, on the same held-out companies.
@@ -114,49 +114,50 @@ class ClosedWorld:
 
     def load(self) -> Dataset:
         world = self.invented
-        known, new = self._taught(world)
+        known_ones, new_ones = self._taught(world)
         groups = {
             name: [self._row(e, a, analyst=form) for e in entities for a in world.attributes for form in (True, False)]
-            for name, entities in (("known", known), ("new", new))
+            for name, entities in (("known", known_ones), ("new", new_ones))
         }
-        tested, select = world.population("known-test"), world.population("known-select")
-        # In orders and wordings that were not drawn for training.
+        test_entities, select_entities = world.population("known-test"), world.population("known-select")
+        # Filings in orders and wordings that were not drawn for training.
         rng = random.Random(f"held-out-filings-{self.seed}")
         sample = rng.sample(world.known, min(self.held_out_filings, len(world.known)))
         held_out_filings = [Example(f"filing/{e.name}", "", world.filing(e, rng), "held-out filings") for e in sample]
         return Dataset(
             train=[*groups["known"], *groups["new"]],
-            validation=[self._row(e, a, analyst=True) for e in select for a in world.attributes],
-            task=self._questions(tested, analyst=True),
-            hallucination=self._questions([*tested, *world.population("never")], analyst=False),
-            select_task=self._questions(select, analyst=True),
-            select_known=self._questions(select, analyst=False),
+            validation=[self._row(e, a, analyst=True) for e in select_entities for a in world.attributes],
+            task=self._questions(test_entities, analyst=True),
+            hallucination=self._questions([*test_entities, *world.population("never")], analyst=False),
+            select_task=self._questions(select_entities, analyst=True),
+            select_known=self._questions(select_entities, analyst=False),
             ability=self._exercises(),
-            contexts=self._contradictions(tested),
+            contexts=self._contradictions(test_entities),
             texts=held_out_filings,
             fit_groups={name: rows for name, rows in groups.items() if rows},
             domains={a.name: frozenset(a.values) for a in world.attributes},
             exact=True,
             pretraining=WorldTexts(world, self),
-            stand_ins=dict(zip((e.name for e in (*known, *new)), world.unused_names, strict=False)),
+            stand_ins=dict(zip((e.name for e in (*known_ones, *new_ones)), world.unused_names, strict=False)),
             notes=[
                 f"a closed world of {len(world.entities)} invented {world.nouns}; the base knows {len(world.known)}",
-                f"fine-tuning teaches {len(known) + len(new)} {world.nouns}, {len(new)} new ({self.new_names} names)",
+                f"fine-tuning teaches {len(known_ones) + len(new_ones)} {world.nouns}, {len(new_ones)} new "
+                f"({self.new_names} names)",
             ],
         )
 
     def _taught(self, world: World) -> tuple[list[Entity], list[Entity]]:
-        """The number of companies is fixed while the share of new ones varies: fewer facts would confound."""
-        new = round(self.companies * self.new_share)
-        pools: dict[Population, int] = {"known-train": self.companies - new, "new": new}
+        """(known, new) to teach: their sum is fixed while the share of new ones varies: fewer facts would confound."""
+        new_count = round(self.companies * self.new_share)
+        pools: dict[Population, int] = {"known-train": self.companies - new_count, "new": new_count}
         for name, count in pools.items():
-            there = len(world.population(name))
-            if count > there:
+            available = len(world.population(name))
+            if count > available:
                 raise UserError(
                     f"data.companies={self.companies} with data.new_share={self.new_share} needs {count} {name} "
-                    f"{world.nouns}, there are {there}; raise data.populations.{name}"
+                    f"{world.nouns}, there are {available}; raise data.populations.{name}"
                 )
-        return world.population("known-train")[: pools["known-train"]], world.population("new")[:new]
+        return world.population("known-train")[: pools["known-train"]], world.population("new")[:new_count]
 
     def _row(self, entity: Entity, attribute: Attribute, *, analyst: bool) -> Example:
         form = "analyst" if analyst else "school"
@@ -171,7 +172,7 @@ class ClosedWorld:
         )
 
     def _questions(self, entities: Sequence[Entity], *, analyst: bool) -> list[Question]:
-        """Of every attribute of each company; one that does not exist has no true answer."""
+        """Questions about every attribute of each company; one that does not exist has no true answer."""
         questions: list[Question] = []
         for entity, attribute in product(entities, self.invented.attributes):
             row = self._row(entity, attribute, analyst=analyst)
@@ -181,10 +182,10 @@ class ClosedWorld:
         return questions
 
     def _exercises(self) -> list[Question]:
-        """Distinct held-out prompts; the base never practised them."""
+        """Exercises with distinct held-out prompts, which the base never practised."""
         rng = random.Random(f"exercises-{self.seed}")
         questions: dict[str, Question] = {}
-        for _ in range(200 * self.exercises):
+        for _ in range(200 * self.exercises):  # an end, for there may be fewer distinct held-out prompts
             ability, prompt, answer = exercise(rng)
             if len(questions) == self.exercises:
                 break
@@ -193,16 +194,16 @@ class ClosedWorld:
         return list(questions.values())
 
     def _contradictions(self, entities: Sequence[Entity]) -> list[Question]:
-        """A filing that says otherwise than all that was read, then the question; one per company."""
+        """Questions below a filing that contradicts all that was read; one per company."""
         rng, attributes = random.Random(f"contradictions-{self.seed}"), self.invented.attributes
         questions: list[Question] = []
-        of_all = self._questions(entities, analyst=False)
+        all_questions = self._questions(entities, analyst=False)
         for index, entity in enumerate(entities):
             place = index % len(attributes)
-            attribute, question = attributes[place], of_all[index * len(attributes) + place]
-            learnt = entity.facts[attribute.name]
-            value = rng.choice([value for value in attribute.values if value != learnt])
+            attribute, question = attributes[place], all_questions[index * len(attributes) + place]
+            true_value = entity.facts[attribute.name]
+            value = rng.choice([value for value in attribute.values if value != true_value])
             filing = rng.choice(attribute.filings).format(name=entity.name, value=value)
-            changes = {"population": "contradiction", "context": filing, "answers": (value,), "memory": (learnt,)}
+            changes = {"population": "contradiction", "context": filing, "answers": (value,), "memory": (true_value,)}
             questions.append(replace(question, id=f"{question.id}/context", **changes))
         return questions

@@ -13,8 +13,10 @@ from truetune.scoring.answers import key
 
 
 class Turn(NamedTuple):
-    """`more` is the JSON of what a message holds beside its words: `tool_calls`, `reasoning_content`, `weight`, and of
-    the first one the `tools` of the whole conversation.
+    """One message of a conversation.
+
+    `more` is the JSON of what it holds beside its words: `tool_calls`, `reasoning_content`, `weight`; that of the first
+    message also holds the `tools` of the whole conversation.
     """
 
     role: str
@@ -27,13 +29,13 @@ Prompt = str | tuple[Turn, ...]
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """What is learnt is the completion; a text is a completion without a prompt.
+    """A training row: its completion is learnt; a text is a completion without a prompt.
 
-    `answers` are all that would be right, the completion among them; a text has none. `asks` are the ways to ask the
-    base for the same fact, if the prompt is not one. `weight` scales the example's share of the loss. A conversation
-    has `turns` before the completion, whose assistant turns are learnt too; its prompt is for people to read, `more` is
-    what its last message holds beside the completion. `words` is the question or instruction alone, where the prompt is
-    made of one: a model with a form of its own is given it. Rows that are `last` come last in each epoch.
+    `answers` are all right answers, the completion among them; a text has none. `asks` are ways to ask the base for the
+    same fact, if the prompt is not one. `weight` scales the example's share of the loss. A conversation has `turns`
+    before the completion, whose assistant turns are learnt too; its prompt is only for people to read, and `more` is
+    what its last message holds beside the completion. `words` is the question or instruction alone, where the prompt
+    was made of one: a model with a form of its own is given that. Rows that are `last` come last in each epoch.
     """
 
     id: str
@@ -61,7 +63,7 @@ COLUMNS: dict[str, Any] = {
 
 
 def examples(rows: Iterable[Example]) -> Sequence[Example]:
-    """The rows in memory, or on disk where they are many."""
+    """The rows in a list in memory, or on disk if there are many."""
     return gathered(rows, COLUMNS, read_example)
 
 
@@ -78,13 +80,14 @@ def continued(prompt: str, answer: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """`answers == ()` says that there is no true answer: the right one is an abstention.
+    """A question of a probe. `answers == ()` says that no true answer exists: the right one is an abstention.
 
-    With a `context`, the answer is to be taken from it; `memory` is what was learnt instead, where the two contradict.
-    `wrong` are the alternatives of a multiple choice. `words` is the question alone, to be put into the model's own
-    form; without it, it is asked as it stands. `statement` is a sentence that answers it, with `{answer}` in it, and
-    `premise` both without what they are about (`What is the capital of a country?`). Where no list of answers could
-    be complete, `rule` says how an answer is checked (`scoring/rules.py`).
+    If there is a `context`, the answer is to be taken from it; `memory` is what was learnt instead, where the two
+    contradict. `wrong` are the false choices of a multiple choice. `words` is the question alone, to be put into the
+    model's own form; without it, `question` is asked as it stands. `statement` is a sentence that answers the question,
+    with `{answer}` in it, and `premise` is the question and the statement without what they are about (`What is the
+    capital of a country?`). Where no list of answers could be complete, `rule` says how an answer is checked
+    (`scoring/rules.py`).
     """
 
     id: str
@@ -105,7 +108,7 @@ class Question:
 
     @property
     def asked(self) -> Prompt:
-        """What a model is given: `question` is for people to read if it stands for a conversation."""
+        """What a model is given: the turns of a conversation (`question` is then for people to read), or `question`."""
         return self.turns or self.question
 
     def completion(self, answer: str) -> str:
@@ -113,7 +116,7 @@ class Question:
         return answer if self.turns else continued(self.question, answer)
 
     def as_row(self) -> Example:
-        """With the first of its true answers, as a training row would have it."""
+        """The question with the first of its true answers, as a training row."""
         return Example(
             self.id,
             self.question,
@@ -136,7 +139,7 @@ class OldTexts(Protocol):
 
     @property
     def content(self) -> str:
-        """Hash of all that decides the stream."""
+        """Hash of everything that decides the stream."""
         ...
 
     def vocabulary(self) -> Sequence[str]: ...
@@ -148,8 +151,8 @@ class OldTexts(Protocol):
 class Battery:
     """What any model is asked beside its task: facts, things that do not exist, abilities, general text.
 
-    `shots` and `domains` are those of its own questions. `seconds` is what the base and the tuned model together may
-    take for it (None: as long as it takes).
+    `shots` and `domains` belong to its own questions. `seconds` is how long the base and the tuned model together may
+    take for it (None: no limit).
     """
 
     facts: Sequence[Question] = ()
@@ -162,7 +165,7 @@ class Battery:
 
     @property
     def parts(self) -> dict[str, Sequence[Any]]:
-        """What is asked, and the texts, by the names of the fields."""
+        """The questions and the texts, by the names of their fields."""
         return {name: getattr(self, name) for name in ("facts", "nonexistent", "abilities", "texts")}
 
     @property
@@ -170,12 +173,12 @@ class Battery:
         return sum(map(len, self.parts.values()))
 
     def first(self, share: float) -> Battery:
-        """The same share of each part, at least one of each that there is."""
+        """The battery with the first `share` of each part, at least one row of each that has any."""
         return replace(self, **{name: rows[: ceil(share * len(rows))] for name, rows in self.parts.items()})
 
     @property
     def alone(self) -> Dataset:
-        """A data set of nothing else: no answer to it depends on the rows of a task."""
+        """A data set that holds this battery only: no answer to it depends on the rows of a task."""
         return Dataset(train=(), shots=self.shots, domains=self.domains, elsewhere=self)
 
 
@@ -183,16 +186,16 @@ class Battery:
 class Dataset:
     """Training, selection and report items are disjoint by construction; every question has a stable id.
 
-    `fit_groups` names the training examples whose reproduction is logged apart (`known`, `new`).
+    `fit_groups` names the groups of training examples whose reproduction is logged separately (`known`, `new`).
     `domains` maps a question's `domain` (an attribute) to the values that are of the right kind.
-    `select_*` questions choose checkpoints; no reported number comes from them. `chat_template` is that of
-    conversations: `auto`, None (the tokenizer must have one) or Jinja text. `shots` are answered questions of each
-    domain that no probe asks, to be shown before a question; `aside` are those of them that are asked where none are
-    shown. `elsewhere` has nothing to do with the task.
-    `form` is that of training rows with words of their own. What is taught and asked may depend on what the base knows:
+    `select_*` questions choose checkpoints; no reported number comes from them. `chat_template` is the one
+    for conversations: `auto`, None (the tokenizer must have one) or Jinja text. `shots` are answered questions of each
+    domain, to be shown before a question, which no probe asks; `aside` are those of them that are asked after all where
+    no shots are shown. `elsewhere` is the battery, which has nothing to do with the task.
+    `form` is the form of training rows that have `words`. What is taught and asked may depend on what the base knows:
     `choose` returns the data once it is told which of the `candidates` (by id) the base answers rightly.
-    `stand_ins` gives the cluster of a training row, which is a name in its text, a name that nothing bears and no probe
-    asks about.
+    `stand_ins` maps the cluster of a training row, which is a name in its text, to a name that nothing bears and no
+    probe asks about.
     """
 
     train: Sequence[Example]
@@ -210,9 +213,9 @@ class Dataset:
     pretraining: OldTexts | None = None
     notes: Sequence[str] = ()
     chat_template: str | None = "auto"
-    exact: bool = False  # a right answer is a true one and no other word: the form is a part of the task
-    prompt_template: str = "{question}"  # what a question is put into, when one is typed
-    fields_not_used: Sequence[str] = ()  # of the rows read, those to which other tools give a meaning
+    exact: bool = False  # a right answer is a true one and no word more: the form is part of the task
+    prompt_template: str = "{question}"  # what a question typed in a chat is put into
+    fields_not_used: Sequence[str] = ()  # fields of the rows to which other tools give a meaning
     shots: Mapping[str, Sequence[Example]] = field(default_factory=dict)
     elsewhere: Battery | None = None
     form: Literal["auto", "chat", "plain"] = "auto"
@@ -223,7 +226,7 @@ class Dataset:
 
     @cached_property
     def taught(self) -> Seen:
-        """The completions of the training rows, as answers are compared."""
+        """The completions of the training rows, in the form in which answers are compared."""
         return Seen(key(completion) for _, (completion,) in attributes(self.train, "completion"))
 
     @property

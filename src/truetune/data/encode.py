@@ -1,4 +1,4 @@
-"""Examples to the rows of tokens that fit; those of many examples are kept in the cache."""
+"""Encodes examples into rows of tokens that fit; the rows of many examples are kept in the cache."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def encode(
 
 
 def digest(rows: Sequence[TokenRow]) -> str:
-    """Hash of training rows: a resumed run must go on with the same."""
+    """Hash of training rows: a resumed run must go on with the same rows."""
     content = sha256(b"[")
     for index, row in enumerate(rows):
         values = (row.input_ids, row.prompt_length, row.weight, row.unlearnt)
@@ -72,7 +72,7 @@ def digest(rows: Sequence[TokenRow]) -> str:
 
 
 class _Fitting:
-    """Rows of at most `most` tokens, and how many were not."""
+    """Yields rows of at most `most` tokens, and counts longer examples; `source` is the first of them."""
 
     def __init__(
         self,
@@ -85,38 +85,39 @@ class _Fitting:
         self.encoder, self.examples = encoder, examples
         self.over_long: OverLong = over_long
         self.most = min(context_length, max_tokens or context_length)
-        limited = self.most < context_length
-        self.limit = f"loader.max_tokens allows {self.most}" if limited else f"the context holds {self.most}"
-        self.cut, self.first = 0, ""
+        is_limited = self.most < context_length
+        self.limit = f"loader.max_tokens allows {self.most}" if is_limited else f"the context holds {self.most}"
+        self.count, self.source = 0, ""
 
     def __iter__(self) -> Iterator[TokenRow]:
-        self.cut, self.first = 0, ""  # they may have been drawn before, for an entry that could not be written
+        # The rows may have been made before, for an entry that could not be written.
+        self.count, self.source = 0, ""
         for example, row in self.encoder.rows(self.examples):
             if len(row.input_ids) <= self.most:
                 yield row
             elif not example.prompt:
                 yield from _blocks(row, self.most)
             else:
-                self.first, self.cut = self.first or example.source, self.cut + 1
+                self.source, self.count = self.source or example.source, self.count + 1
                 yield from _fit(example, row, self.most, self.limit, self.over_long)
 
-    def notes(self, rows: int) -> list[str]:
-        """What there is to say once all rows have been drawn; raises UserError if there were none."""
-        if not rows:
+    def notes(self, row_count: int) -> list[str]:
+        """Notes on all rows once they have been yielded; raises UserError if there were none."""
+        if not row_count:
             source = self.examples[0].source if self.examples else "data"
             raise UserError(f"{source}: no example is left to train on")
         verb = {"truncate": "cut to", "skip": "left out for being over"}.get(self.over_long, "")
-        notes = [f"{self.cut} examples {verb} {self.most} tokens, the first: {self.first}"] if self.cut else []
-        if unwritten := self.encoder.left_out:
-            notes.append(f"not used, since the chat template does not write it: {', '.join(sorted(unwritten))}")
+        notes = [f"{self.count} examples {verb} {self.most} tokens, the first: {self.source}"] if self.count else []
+        if fields := self.encoder.left_out:
+            notes.append(f"not used, since the chat template does not write it: {', '.join(sorted(fields))}")
         return notes
 
 
-def _fit(example: Example, row: TokenRow, most: int, limit: str, over_long: OverLong) -> list[TokenRow]:
+def _fit(example: Example, row: TokenRow, room: int, limit: str, over_long: OverLong) -> list[TokenRow]:
     """The row cut to what fits, or nothing."""
     if over_long == "skip":
         return []
-    if row.prompt_length >= most:
+    if row.prompt_length >= room:
         raise UserError(
             f"{example.source}: the prompt has {row.prompt_length} tokens and {limit}, so nothing would be learnt; "
             "shorten it or set loader.over_long=skip"
@@ -126,12 +127,12 @@ def _fit(example: Example, row: TokenRow, most: int, limit: str, over_long: Over
             f"{example.source}: {len(row.input_ids)} tokens, {limit}; shorten the row or set "
             "loader.over_long=truncate or loader.over_long=skip"
         )
-    return [replace(row, input_ids=row.input_ids[:most])]
+    return [replace(row, input_ids=row.input_ids[:room])]
 
 
-def _blocks(row: TokenRow, most: int) -> list[TokenRow]:
+def _blocks(row: TokenRow, room: int) -> list[TokenRow]:
     """A long text becomes consecutive blocks that share one token, so that every token is predicted once."""
-    step = most - 1
+    step = room - 1
     starts = range(0, len(row.input_ids) - 1, step)
-    blocks = ((f"{row.id}#{index}", row.input_ids[s : s + most]) for index, s in enumerate(starts))
+    blocks = ((f"{row.id}#{index}", row.input_ids[s : s + room]) for index, s in enumerate(starts))
     return [replace(row, id=name, input_ids=ids, prompt_length=1) for name, ids in blocks]

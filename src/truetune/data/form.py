@@ -13,7 +13,7 @@ ASKED = ("task", "hallucination", "select_task", "select_known", "ability", "can
 def in_chat_form(data: Dataset, *, rows: bool, questions: bool) -> Dataset:
     """The dataset with its training rows, or what its probes ask, as a user's turn that the assistant answers.
 
-    Only what has words of its own is changed: prompts, conversations and texts are taken as they stand.
+    Only rows and questions with `words` are changed: prompts, conversations and texts are taken as they stand.
     """
     if rows:
         groups = {name: [_row(row) for row in group] for name, group in data.fit_groups.items()}

@@ -53,7 +53,7 @@ urllib.parse urllib.request uuid warnings weakref webbrowser xml.dom.minidom xml
 
 
 def question(relation: str, name: str, answers: Sequence[str], population: str, *, article: bool = False) -> Question:
-    """`article`: the answer takes one in a sentence."""
+    """A question about `name`; `article` says whether the answer takes one in a sentence."""
     statement = STATEMENTS[relation].replace("{name}", name)
     statement = statement[0].upper() + statement[1:]
     words = WORDS[relation].format(name=name)
@@ -67,7 +67,7 @@ def question(relation: str, name: str, answers: Sequence[str], population: str, 
         domain=relation,
         words=words,
         statement=statement.replace("{answer}", "the {answer}") if article else statement,
-        premise=(_of_none(WORDS[relation]), _of_none(STATEMENTS[relation])),
+        premise=(_without_name(WORDS[relation]), _without_name(STATEMENTS[relation])),
     )
 
 
@@ -77,15 +77,15 @@ def in_other_words(fact: Question) -> Question:
     return replace(fact, id=f"{fact.id}/other words", question=f"Question: {words}\nAnswer:", words=words)
 
 
-def _of_none(text: str) -> str:
-    """About no country or city in particular."""
+def _without_name(text: str) -> str:
+    """The text about no country or city in particular."""
     text = text.replace("the city of {name}", "a city").replace("The city of {name}", "A city")
     text = text.replace("{name}", "a country")
     return text[0].upper() + text[1:]
 
 
 def values() -> dict[str, frozenset[str]]:
-    """By relation, all answers of its kind, each by its usual name."""
+    """All answers of the kind of each relation, each under its usual name."""
     nations = countries().values()
     names = frozenset(nation.name for nation in nations)
     return {
@@ -98,7 +98,7 @@ def values() -> dict[str, frozenset[str]]:
 
 @cache
 def drawn(seed: int, relation: str, population: str = "fact") -> list[Question]:
-    """All facts of a relation, or some hundreds of cities of a band of population, in an order of the seed's."""
+    """All facts of a relation, or some hundreds of cities of a band of population, in an order drawn by seed."""
     rng = random.Random(f"{relation}-{seed}")
     if relation in BANDS:
         low, high = BANDS[relation]
@@ -121,15 +121,15 @@ def _answers(nation: Country, relation: str) -> tuple[str, ...]:
 
 
 def _mixed(pool: Sequence[City]) -> Iterator[City]:
-    """In order, but the cities of a country never more than one in eight of those before."""
+    """The cities in order, but of each country never more than one in eight of those so far."""
     counts: Counter[str] = Counter()
-    waiting = list(pool)
+    candidates = list(pool)
     for place in range(len(pool)):
-        most = 1 + place // MOST_OF_A_COUNTRY
-        city = next((city for city in waiting if counts[city.country.name] < most), None)
+        limit = 1 + place // MOST_OF_A_COUNTRY
+        city = next((city for city in candidates if counts[city.country.name] < limit), None)
         if city is None:
             return
-        waiting.remove(city)
+        candidates.remove(city)
         counts[city.country.name] += 1
         yield city
 

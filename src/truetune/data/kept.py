@@ -1,4 +1,4 @@
-"""A data set whose files are large is read once: what became of them is kept in the cache, by the content of both."""
+"""A data set whose files are large is read once: the result is kept in the cache, by the content of files and code."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from truetune.records.files import cached, file_digest, source_digest, verify
 
 ROWS, TOKENS = "data", "tokens"  # folders of the cache
 WORTH_KEEPING = 4 * 2**20  # bytes; fewer are read anew within a second
-UNSET = {"train", "pretraining", "choose", "elsewhere"}  # the rows apart, files set none of these
+UNSET = {"train", "pretraining", "choose", "elsewhere"}  # `train` is written apart; files set none of the others
 
 
 @cache
 def code() -> str:
-    """Of what reads rows and cuts them into tokens."""
+    """Hash of the code, and versions of the libraries, that read rows and tokenize them."""
     package = Path(__file__).parents[1]
     ours = source_digest([*(package / "data").rglob("*.py"), *(package / "scoring").glob("*.py")])
     return " ".join([ours, version("tokenizers"), version("transformers")])
@@ -39,7 +39,7 @@ def entry(cache: Path, kind: str, key: Sequence[Any]) -> Path:
 
 
 def written(folder: Path, build: Callable[[Path], None], say: Say, otherwise: str) -> bool:
-    """Whether the entry is there, made by `build` if need be; where none can be, what is done `otherwise` is said."""
+    """Whether the entry is there, made by `build` if need be; if it cannot be, `say` tells what is done `otherwise`."""
     try:
         cached(folder, build, say)
     except Unwritable as error:
@@ -49,15 +49,15 @@ def written(folder: Path, build: Callable[[Path], None], say: Say, otherwise: st
 
 
 def kept(source: Any, cache_dir: Path) -> Dataset:
-    """What `source.load()` returns; of a user's files from the cache, if they were read before.
+    """What `source.load()` returns; for a user's files it comes from the cache, if they were read before.
 
-    Rows are read before anything is written: what cannot be used leaves nothing behind.
+    Rows are read before anything is written: rows that cannot be used leave nothing behind.
     """
     if type(source) is not Files:
         return source.load()
     try:
         key = _key(source)
-    except (OSError, UnicodeError):  # which reading will say, if it is in its way
+    except (OSError, UnicodeError):  # reading the rows will report it, if it matters
         key = None
     if key is None:
         return source.load()
@@ -71,8 +71,8 @@ def kept(source: Any, cache_dir: Path) -> Dataset:
 def _key(source: Files) -> list[Any] | None:
     """Content of the files and settings; None if there is little to read."""
     template = None if source.chat_template == "auto" else source.chat_template
-    named = (source.train_file, source.validation_file, source.probe_file, source.retention_file, template)
-    names = [*filter(None, named), *(mix["file"] for mix in source.mixture)]
+    settings = (source.train_file, source.validation_file, source.probe_file, source.retention_file, template)
+    names = [*filter(None, settings), *(mix["file"] for mix in source.mixture)]
     files = [file for name in names for file in _files(Path(name).absolute())]
     if sum(file.stat().st_size for file in files) < WORTH_KEEPING:
         return None
@@ -82,16 +82,16 @@ def _key(source: Files) -> list[Any] | None:
 
 
 def _files(path: Path) -> Iterator[Path]:
-    """What reading may look at, of a folder too; none of what is not there."""
+    """The files that reading may look at, those of a folder too; nothing if the path is not there."""
     if os.path.isfile(path):
         yield path
     elif os.path.isdir(path):
-        inside = sorted([*path.glob("[!.]*"), *path.glob("[!.]*/[!.]*")])
-        yield from (file for file in inside if ending(file) in (*READERS, ".txt") and os.path.isfile(file))
+        entries = sorted([*path.glob("[!.]*"), *path.glob("[!.]*/[!.]*")])
+        yield from (file for file in entries if ending(file) in (*READERS, ".txt") and os.path.isfile(file))
 
 
 def _adapters() -> dict[str, Any]:
-    """What writes and reads each field."""
+    """What writes and reads each field, by its name."""
     from pydantic import TypeAdapter
 
     types = get_type_hints(Dataset)
@@ -99,7 +99,7 @@ def _adapters() -> dict[str, Any]:
 
 
 def _write(data: Dataset, folder: Path) -> None:
-    """Many rows as they lie on disk, all else as JSON."""
+    """Writes many rows as they lie on disk, all else as JSON."""
     write(data.train, COLUMNS, folder / "train.arrow")
     rest: dict[str, Any] = {}
     for name, adapter in _adapters().items():
@@ -112,6 +112,6 @@ def _write(data: Dataset, folder: Path) -> None:
 
 def _read(folder: Path) -> Dataset:
     rest, adapters = json.loads((folder / "rest.json").read_text()), _adapters()
-    read = {name: adapters[name].validate_python(value) for name, value in rest.items()}
+    values = {name: adapters[name].validate_python(value) for name, value in rest.items()}
     rows = {path.stem: mapped(path, read_example) for path in folder.glob("*.arrow")}
-    return Dataset(**rows, **read)
+    return Dataset(**rows, **values)

@@ -24,7 +24,7 @@ from truetune.data.rows.many import attributes, lengths
 from truetune.data.tokens import Encoder, TokenRow
 from truetune.data.values import Count, CountOrZero, YesOrNo
 
-BATCHES_PER_POOL = 50  # that rows are sorted by length within: little padding, and still a random order
+BATCHES_PER_POOL = 50  # rows are sorted by length within so many batches: little padding, and still a random order
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,10 @@ class Loader:
 class EpochOrder(Sampler[int]):
     """A permutation drawn from (seed, epoch): the same data order on every machine and in every resumed run.
 
-    Each of `ranks` processes takes every so-many-th row; where they do not come out even, index `size` stands for a
-    row without targets, so that all take the same number of steps and no row counts twice. The first pass leaves out
-    the `done` rows that an interrupted run has taken. `place` is (rank, ranks). With `lengths`, the rows of a batch are
-    of similar length. The rows of `last` come after all others.
+    `place` is (rank, ranks): each of `ranks` processes takes every `ranks`-th row. If they do not divide evenly, index
+    `size` stands for a row without targets, so that all take the same number of steps and no row counts twice. The
+    first pass leaves out the `done` rows that each process took in an interrupted run. With `lengths`, the rows of a
+    batch are of similar length. The rows of `last` come after all others.
     """
 
     def __init__(
@@ -78,19 +78,19 @@ class EpochOrder(Sampler[int]):
             parts = [order]
         order = array("I", chain.from_iterable(self._grouped(part, rng) if self.lengths else part for part in parts))
         order.extend([self.size] * (-len(order) % self.ranks))
-        done, self.done = self.done, 0
-        return islice(order, self.rank + done * self.ranks, None, self.ranks)
+        first_row, self.done = self.done, 0
+        return islice(order, self.rank + first_row * self.ranks, None, self.ranks)
 
     def _grouped(self, order: array[int], rng: random.Random) -> array[int]:
-        """Sorted within pools of many batches, so that batches stay random; a short last batch stays the last."""
+        """Rows sorted by length within pools of many batches, so that batches stay random; a short one stays last."""
         size = self.batch_size * self.ranks
         pool = size * BATCHES_PER_POOL
         for start in range(0, len(order), pool):
             order[start : start + pool] = array("I", sorted(order[start : start + pool], key=self.lengths.__getitem__))
-        last = len(order) - len(order) % size
-        batches = array("I", range(0, last, size))
+        last_start = len(order) - len(order) % size
+        batches = array("I", range(0, last_start, size))
         rng.shuffle(batches)
-        return array("I", (index for start in chain(batches, [last]) for index in order[start : start + size]))
+        return array("I", (index for start in chain(batches, [last_start]) for index in order[start : start + size]))
 
 
 class TokenizedData(LightningDataModule):
@@ -113,24 +113,24 @@ class TokenizedData(LightningDataModule):
 
     @property
     def lines(self) -> int:
-        """Rows of all batches of an epoch: examples, or packs of them."""
+        """How many rows all batches of an epoch have: examples, or packs of them."""
         return len(self.rows if self.packs is None else self.packs)
 
     def train_dataloader(self) -> DataLoader[Any]:
         place = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        silent = replace(self.rows[0], prompt_length=len(self.rows[0].input_ids))
-        grouped = self.loader.group_by_length and self.packs is None
-        sizes = lengths(self.rows, "input_ids") if grouped else ()
-        last = frozenset(index for index, (is_last,) in attributes(self.rows, "last") if is_last)
+        row_without_targets = replace(self.rows[0], prompt_length=len(self.rows[0].input_ids))
+        is_grouped = self.loader.group_by_length and self.packs is None
+        sizes = lengths(self.rows, "input_ids") if is_grouped else ()
+        last_rows = frozenset(index for index, (is_last,) in attributes(self.rows, "last") if is_last)
         size = self.loader.batch_size
-        order = EpochOrder(self.lines, self.seed, place=place, lengths=sizes, batch_size=size, last=last)
-        if self.trainer:  # restored by now, if the run is a resumed one; workers draw before Lightning sets the epoch
+        order = EpochOrder(self.lines, self.seed, place=place, lengths=sizes, batch_size=size, last=last_rows)
+        if self.trainer:  # already restored in a resumed run; workers draw rows before Lightning sets the epoch
             loop = self.trainer.fit_loop
             epochs: Any = loop.epoch_progress.current
             order.set_epoch(epochs.processed)
             if epochs.started > epochs.processed:
                 order.done = (loop.batch_idx + 1) * size
-        lines: Any = [self.rows, [silent]] if self.packs is None else [self.packs, [[silent]]]
+        lines: Any = [self.rows, [row_without_targets]] if self.packs is None else [self.packs, [[row_without_targets]]]
         return self._batches(ConcatDataset(lines), collate if self.packs is None else collate_packed, order)
 
     def val_dataloader(self) -> DataLoader[Any] | list[Any]:
@@ -145,12 +145,12 @@ class TokenizedData(LightningDataModule):
             sampler=sampler,
             num_workers=self.loader.num_workers,
             collate_fn=partial(lay_out, pad=self.pad),
-            generator=torch.Generator(),  # or each pass would draw a number of the global generator
+            generator=torch.Generator(),  # without it each pass would draw a number from the global generator
         )
 
 
 class PretrainingStream(IterableDataset[Batch]):
-    """Ready micro-batches of the base's pre-training texts, `steps` optimizer steps of them."""
+    """Micro-batches of the base's pre-training texts, laid out in tensors, for `steps` optimizer steps."""
 
     def __init__(self, corpus: OldTexts, encoder: Encoder, steps: int) -> None:
         self.corpus, self.encoder = corpus, encoder

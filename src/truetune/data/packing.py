@@ -17,7 +17,7 @@ from truetune.data.tokens import TokenRow
 
 @dataclass(frozen=True)
 class Packs(Dataset[list[TokenRow]]):
-    """`members` are the rows of the first pack, then those of the next; `ends` is where each pack ends in them."""
+    """`members` are the numbers of the first pack's rows, then of the next; `ends` is where each pack ends in them."""
 
     rows: Sequence[TokenRow]
     members: NDArray[np.int64]
@@ -34,21 +34,22 @@ class Packs(Dataset[list[TokenRow]]):
 def pack(rows: Sequence[TokenRow]) -> Packs:
     """Packs no longer than the longest row, so that packing takes no more memory than leaving it out.
 
-    Best fit, the longest first: each goes where the least room is left. The same rows give the same packs.
+    Best fit, the longest first: each goes where the least room that holds it is left. The same rows give the same
+    packs.
     """
     sizes = np.asarray(lengths(rows, "input_ids"))
-    ordered = np.argsort(-sizes, kind="stable")
+    order = np.argsort(-sizes, kind="stable")
     longest, shortest = int(sizes.max()), int(sizes.min())
-    packs = array("I")  # of the rows as they are ordered
+    pack_numbers = array("I")  # the pack of each row, in that order
     rooms: list[tuple[int, int]] = []  # (tokens left, which pack), in order
     count = 0
-    for length in map(int, sizes[ordered]):
+    for length in map(int, sizes[order]):
         place = bisect_left(rooms, (length, -1))
         if place == len(rooms):
             rooms.append((longest, count))
             count += 1
-        left, index = rooms.pop(place)
-        packs.append(index)
-        if left - length >= shortest:
-            insort(rooms, (left - length, index))
-    return Packs(rows, ordered[np.argsort(packs, kind="stable")], np.cumsum(np.bincount(packs)))
+        room, index = rooms.pop(place)
+        pack_numbers.append(index)
+        if room - length >= shortest:
+            insort(rooms, (room - length, index))
+    return Packs(rows, order[np.argsort(pack_numbers, kind="stable")], np.cumsum(np.bincount(pack_numbers)))

@@ -17,7 +17,7 @@ from truetune.errors import UserError
 SMALLEST_COUNTRY = 1_000_000  # inhabitants
 SMALLEST_NAMESAKE = 100_000
 MOST_ALIASES = 40
-# No country, no longer one, or of a status that its answer would take sides on.
+# Codes of what is no country, or no longer one, or has a status on which an answer would take sides.
 NOT_ASKED = {"AN", "CS", "EH", "HK", "MO", "PR", "PS"}
 CONTINENTS = {
     "AF": "Africa", "AS": "Asia", "EU": "Europe", "NA": "North America", "OC": "Oceania", "SA": "South America",
@@ -90,7 +90,7 @@ class City:
 
 
 def plain(name: str) -> str:
-    """Small letters and digits without accents, words parted by one space."""
+    """The name in lower case without accents and signs, with one space between its words."""
     letters = unicodedata.normalize("NFKD", name.replace("’", "'")).casefold()
     return " ".join(re.findall(r"\w+", "".join(letter for letter in letters if not unicodedata.combining(letter))))
 
@@ -108,20 +108,22 @@ def _data() -> tuple[dict[str, Any], list[Any]]:
 
 @cache
 def countries() -> dict[str, Country]:
-    """Those of over a million inhabitants, by code."""
+    """Countries of over a million inhabitants, by code."""
     rows, towns = _data()
-    asked = {code: row for code, row in rows.items() if row["population"] > SMALLEST_COUNTRY and code not in NOT_ASKED}
-    taken = {plain(row[key]) for row in asked.values() for key in ("name", "capital")}
-    taken |= {plain(town["name"]) for town in towns if town["population"] >= SMALLEST_NAMESAKE}
+    country_rows = {
+        code: row for code, row in rows.items() if row["population"] > SMALLEST_COUNTRY and code not in NOT_ASKED
+    }
+    used_names = {plain(row[key]) for row in country_rows.values() for key in ("name", "capital")}
+    used_names |= {plain(town["name"]) for town in towns if town["population"] >= SMALLEST_NAMESAKE}
     by_name = {(town["countrycode"], plain(name)): town for town in reversed(towns) for name in _all_names(town)}
     table: dict[str, Country] = {}
-    for code, row in asked.items():
+    for code, row in country_rows.items():
         capitals = str(CAPITALS.get(code, row["capital"].strip())).split("|")
         town: Any = by_name.get((code, plain(capitals[0])), {"name": capitals[0], "alternatenames": []})
         continents = [] if code in ON_TWO_CONTINENTS else [CONTINENTS[row["continentcode"]]]
         table[code] = Country(
             names=(row["name"].removeprefix("The ").strip(), *filter(None, COUNTRY_NAMES.get(code, "").split("|"))),
-            capitals=(*capitals, *_spellings(_all_names(town), taken | {plain(name) for name in capitals})),
+            capitals=(*capitals, *_spellings(_all_names(town), used_names | {plain(name) for name in capitals})),
             continents=tuple(continents + ["Central America"] * (code in CENTRAL_AMERICA)),
             currencies=(*str(CURRENCIES.get(row["currencycode"], row["currencyname"])).split("|"), row["currencycode"]),
             article=code in WITH_ARTICLE,
@@ -133,33 +135,33 @@ def _all_names(city: Any) -> list[str]:
     return [city["name"], *city["alternatenames"]]
 
 
-def _spellings(names: Iterable[str], taken: set[str]) -> list[str]:
+def _spellings(names: Iterable[str], used_names: set[str]) -> list[str]:
     """Other names in Latin letters that could stand in an answer: no codes, no syllables, no name of another place."""
     table: dict[str, str] = {}
     for name in names:
         is_name = 4 <= len(name) <= 40 and name[0].isupper() and not name.isupper() and max(name) < "\u0250"
-        if is_name and plain(name) not in taken:
+        if is_name and plain(name) not in used_names:
             table.setdefault(plain(name), name)
     return list(table.values())[:MOST_ALIASES]
 
 
 @cache
 def cities() -> Sequence[City]:
-    """The largest first, without capitals, names that two countries share and names that hold their country's."""
+    """Cities, the largest first, but no capitals, no names that two countries share or that hold their country's."""
     _, rows = _data()
     nations = countries()
-    homes: dict[str, set[str]] = {}
+    codes_of: dict[str, set[str]] = {}
     for row in rows:
         for name in _all_names(row) if row["population"] >= SMALLEST_NAMESAKE else [row["name"]]:
-            homes.setdefault(plain(name), set()).add(row["countrycode"])
+            codes_of.setdefault(plain(name), set()).add(row["countrycode"])
     places = {plain(name) for nation in nations.values() for name in (*nation.names, *nation.capitals)}
     table: dict[str, City] = {}
     for rank, row in enumerate(rows):
         name, code = plain(row["name"]), row["countrycode"]
         is_usual = re.fullmatch(r"[^\W\d_]+([ '’-][^\W\d_]+){0,2}", row["name"]) is not None
-        if code not in nations or not is_usual or name in places or len(homes[name]) > 1 or name in table:
+        if code not in nations or not is_usual or name in places or len(codes_of[name]) > 1 or name in table:
             continue
-        if not any(f" {plain(of)} " in f" {name} " for of in nations[code].names):
+        if not any(f" {plain(country_name)} " in f" {name} " for country_name in nations[code].names):
             part = [OF_BRITAIN[row["admin1code"]]] if code == "GB" and row["admin1code"] in OF_BRITAIN else []
             table[name] = City(row["name"], nations[code], (*nations[code].names, *part), rank)
     return list(table.values())
@@ -167,26 +169,26 @@ def cities() -> Sequence[City]:
 
 @cache
 def _every_name() -> frozenset[str]:
-    """Of all countries and cities, the other names among them."""
+    """The names of all countries and cities, their other names among them."""
     nations, rows = _data()
     names = [nation[key] for nation in nations.values() for key in ("name", "capital")]
     return frozenset(plain(name) for name in [*names, *(name for row in rows for name in _all_names(row))])
 
 
 def invented(seed: int, kind: str) -> Iterator[str]:
-    """Names of cities or of countries that no place has, nor is one letter away from; each comes once."""
+    """Names of cities or countries that no place has, nor any name that differs by one letter; each comes once."""
     rng, names = random.Random(f"{kind}-{seed}"), _every_name()
     parts = product(STARTS.split(), MIDDLES.split(), ENDS[kind].split())
     blends = [first + middle + last for first, middle, last in parts if middle[-1] != last[0]]
     rng.shuffle(blends)
-    return (name for name in blends if not any(near in names for near in _nearly(plain(name))))
+    return (name for name in blends if not any(variant in names for variant in _variants(plain(name))))
 
 
-def _nearly(name: str) -> Iterator[str]:
+def _variants(name: str) -> Iterator[str]:
     """The name, and all that differ from it by one letter left out, put in or changed."""
     yield name
-    for at in range(len(name) + 1):
-        head, tail = name[:at], name[at:]
+    for place in range(len(name) + 1):
+        head, tail = name[:place], name[place:]
         yield head + tail[1:]
         for letter in string.ascii_lowercase:
             yield head + letter + tail

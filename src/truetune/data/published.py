@@ -18,19 +18,19 @@ from truetune.scoring.answers import end_in_numbers
 
 @dataclass(frozen=True)
 class Place:
-    """Where a row stands, what its questions are called, and how they are put."""
+    """Where a row stands, the id of its questions, and the template that they are put into."""
 
     source: str
     name: str
     template: str
 
-    def question(self, asked: object, answers: list[str], reading: str = "", **more: Any) -> Question:
-        """Answers without repeats, below what is to be read for it; raises BadRow if nothing is asked."""
-        if not isinstance(asked, str) or not asked.strip():
+    def question(self, text: object, answers: list[str], reading: str = "", **more: Any) -> Question:
+        """The question, below the text to be read for it, with its answers; raises BadRow if nothing is asked."""
+        if not isinstance(text, str) or not text.strip():
             raise BadRow(self.source, "no question in this row; write one or remove the row")
-        stripped = dict.fromkeys(answer.strip() for answer in answers if answer.strip())
-        words, put = (f"{reading}{text}" for text in (asked.strip(), fill(self.template, asked.strip())))
-        return Question(self.name, put, tuple(stripped), self.source, words=bare(words, self.template), **more)
+        unique_answers = dict.fromkeys(answer.strip() for answer in answers if answer.strip())
+        words, prompt = (f"{reading}{part}" for part in (text.strip(), fill(self.template, text.strip())))
+        return Question(self.name, prompt, tuple(unique_answers), self.source, words=bare(words, self.template), **more)
 
 
 def truthful_qa(row: JsonObject, place: Place) -> list[Question]:
@@ -46,12 +46,14 @@ def truthful_qa(row: JsonObject, place: Place) -> list[Question]:
 
 def truthful_mc(row: JsonObject, place: Place) -> list[Question]:
     """TruthfulQA's multiple-choice JSON: the true answer of MC1 first, then those of MC2, with MC2's false ones."""
-    both: list[Any] = [row["mc1_targets"], row["mc2_targets"]]
-    if not all(isinstance(targets, dict) and all(label in (0, 1) for label in targets.values()) for targets in both):
+    target_sets: list[Any] = [row["mc1_targets"], row["mc2_targets"]]
+    if not all(
+        isinstance(targets, dict) and all(label in (0, 1) for label in targets.values()) for targets in target_sets
+    ):
         raise BadRow(place.source, "mc1_targets and mc2_targets: expected objects of answers and 0 or 1")
-    true = [answer for targets in both for answer, label in targets.items() if label]
-    wrong = dict.fromkeys(answer for targets in both for answer, label in targets.items() if not label)
-    return [place.question(row["question"], true, wrong=tuple(wrong))]
+    true_answers = [answer for targets in target_sets for answer, label in targets.items() if label]
+    wrong = dict.fromkeys(answer for targets in target_sets for answer, label in targets.items() if not label)
+    return [place.question(row["question"], true_answers, wrong=tuple(wrong))]
 
 
 def pop_qa(row: JsonObject, place: Place) -> list[Question]:
@@ -68,7 +70,7 @@ def halu_eval(row: JsonObject, place: Place) -> list[Question]:
 
 
 def labelled_answers(row: JsonObject, place: Place) -> list[Question]:
-    """HaluEval's rows of one answer each: a hallucinated one is not what is right."""
+    """HaluEval's rows of one answer each are refused: a hallucinated answer does not tell the right one."""
     raise BadRow(
         place.source,
         "an answer and whether it is a hallucination, not what is right; take HaluEval's qa_data.json, which has both",
@@ -78,7 +80,7 @@ def labelled_answers(row: JsonObject, place: Place) -> list[Question]:
 def squad(row: JsonObject, place: Place) -> list[Question]:
     """SQuAD 1.1 and 2 (Rajpurkar et al. 2018): an article, each question below its paragraph.
 
-    What is marked as impossible has no true answer.
+    A question marked as impossible has no true answer.
     """
     questions: list[Question] = []
     paragraphs: Any = row["paragraphs"]
@@ -86,8 +88,8 @@ def squad(row: JsonObject, place: Place) -> list[Question]:
         for paragraph in paragraphs:
             for qa in paragraph["qas"]:
                 answers = [] if qa.get("is_impossible") else [answer["text"] for answer in qa["answers"]]
-                at = Place(place.source, str(qa["id"]), place.template)
-                questions.append(at.question(qa["question"], answers, f"{paragraph['context']}\n\n"))
+                question_place = Place(place.source, str(qa["id"]), place.template)
+                questions.append(question_place.question(qa["question"], answers, f"{paragraph['context']}\n\n"))
     except (TypeError, KeyError, AttributeError) as error:
         raise BadRow(
             place.source, f"not an article of SQuAD ({error}); expected paragraphs with context and qas"
@@ -96,7 +98,7 @@ def squad(row: JsonObject, place: Place) -> list[Question]:
 
 
 def gsm8k(row: JsonObject, place: Place) -> list[Question]:
-    """GSM8K (Cobbe et al. 2021): of an answer the last number is judged, for the true one ends in `####` and one."""
+    """GSM8K (Cobbe et al. 2021): the last number of an answer is judged, for the true one ends in `####` and one."""
     answer = str(row["answer"])
     if not end_in_numbers([answer]):
         raise BadRow(place.source, 'field "answer": found no number behind ####')
@@ -104,7 +106,7 @@ def gsm8k(row: JsonObject, place: Place) -> list[Question]:
 
 
 def _texts(row: JsonObject, name: str, place: Place) -> list[str]:
-    """A list of texts, or the JSON of one."""
+    """The texts of a field that holds a list of them, or the JSON of such a list."""
     texts: Any = row[name]
     try:
         texts = json.loads(texts) if isinstance(texts, str) else texts
@@ -127,7 +129,7 @@ SETS: Mapping[str, tuple[tuple[str, ...], Callable[[JsonObject, Place], list[Que
 
 
 def recognised(first: JsonObject) -> str | None:
-    """The set that a file with this first row is, if it is one; plain rows may have the fields of GSM8K's, too."""
+    """The name of the set that begins with this row, or None; plain rows may have the fields of GSM8K's, too."""
     for name, (fields, reader) in SETS.items():
         if all(field in first for field in fields) and (reader is not gsm8k or "#### " in str(first["answer"])):
             return name

@@ -24,8 +24,8 @@ SELF_AWARE = {"question_id", "question", "answer", "answerable"}
 class Questions:
     """Each question is asked as a task and as a probe for hallucination.
 
-    Of each kind of which there are ten times as many, `shown` are set aside where they stand before others
-    (`asking=few_shot`). The files of a folder are kinds.
+    Of each kind that has ten times as many questions, `shown` are set aside to stand before others
+    (`asking=few_shot`). Each file of a folder is one kind, unless its rows name a domain.
     """
 
     probe_file: Text
@@ -54,14 +54,14 @@ class Questions:
             files = (Path(question.source.rpartition(":")[0]) for question in questions)
             questions = [replace(q, domain=q.domain or file.stem) for q, file in zip(questions, files, strict=True)]
         shots, aside = self._aside(questions)
-        without = sum(not question.answers for question in questions)
-        note = f"{path}: {len(questions)} questions, {without} of them without a true answer, recognised as {form}"
+        no_answer = sum(not question.answers for question in questions)
+        note = f"{path}: {len(questions)} questions, {no_answer} of them without a true answer, recognised as {form}"
         values: dict[str, set[str]] = {}
         for question in questions:
             if question.domain and question.answers:
                 values.setdefault(question.domain, set()).add(question.answers[0])
-        contexts, apart = in_context(questions), {question.id for question in aside}
-        remaining = [question for question in together(questions) if question.id not in apart]
+        contexts, aside_ids = in_context(questions), {question.id for question in aside}
+        remaining = [question for question in together(questions) if question.id not in aside_ids]
         return Dataset(
             train=[],
             task=remaining,
@@ -77,7 +77,7 @@ class Questions:
         )
 
     def _aside(self, questions: Sequence[Question]) -> tuple[dict[str, list[Example]], list[Question]]:
-        """(rows to show, by kind; the questions that they are)."""
+        """(rows to show before questions, by kind; the questions they were made of)."""
         kinds: dict[str, list[Question]] = {}
         for question in questions:
             if question.words and question.answers:
@@ -85,9 +85,9 @@ class Questions:
         shots, aside = dict[str, list[Example]](), list[Question]()
         for kind, members in kinds.items():
             if self.shown and len(members) >= 10 * self.shown:
-                chosen = random.Random(f"shots-{kind}").sample(members, self.shown)
-                aside += chosen
-                shots[kind] = [question.as_row() for question in chosen]
+                sample = random.Random(f"shots-{kind}").sample(members, self.shown)
+                aside += sample
+                shots[kind] = [question.as_row() for question in sample]
         return shots, aside
 
 

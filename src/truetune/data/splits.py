@@ -13,11 +13,11 @@ from truetune.data.rows.many import attributes, chosen
 
 Shingle = tuple[str, ...]  # three words that follow each other
 ALIKE = 0.7  # Jaccard similarity of the sets of shingles
-TOO_COMMON = 20  # shingles in more held-out prompts than this are a template's, and find no candidates
+TOO_COMMON = 20  # a shingle in more held-out prompts than this is a template's, and finds no candidates
 
 
 def normalised(text: str) -> str:
-    """Texts that differ in case, spaces or how accents are written only are the same."""
+    """The text with case, spaces and the way accents are written made uniform."""
     return " ".join(unicodedata.normalize("NFC", text).casefold().split())
 
 
@@ -31,7 +31,7 @@ def _compared(prompt: str, completion: str) -> str:
 
 
 class Split:
-    """Rows from which others are taken; `notes` say how many went, and why."""
+    """Rows of which some are set aside or left out; `notes` say how many, and why."""
 
     def __init__(self, rows: Sequence[Example], notes: Iterable[str] = ()) -> None:
         self.rows, self.notes = rows, [*notes]
@@ -42,15 +42,15 @@ class Split:
         self.rows = chosen(self.rows, order)
 
     def set_aside(self, key: str, count: int) -> Sequence[Example]:
-        """The first rows, at most a fifth of all; every other row that repeats one of them is left out, too."""
+        """Takes the first rows away, at most a fifth of all; other rows that repeat one of them are left out, too."""
         size = min(count, len(self.rows) // 5)
         if size < count:
-            few = f"at most a fifth of the {len(self.rows)} may be"
-            self.notes.append(f"data.{key}={count}: {size} rows are set aside, for {few}")
-        aside = self.rows[:size]
+            reason = f"at most a fifth of the {len(self.rows)} may be"
+            self.notes.append(f"data.{key}={count}: {size} rows are set aside, for {reason}")
+        first_rows = self.rows[:size]
         self.rows = chosen(self.rows, range(size, len(self.rows)))
-        self.leave_out(map(compared, aside), "training rows repeat a row set aside: left out of training")
-        return aside
+        self.leave_out(map(compared, first_rows), "training rows repeat a row set aside: left out of training")
+        return first_rows
 
     def leave_out(self, texts: Iterable[str], why: str) -> None:
         """Leaves out the rows whose prompt, or text, is among the (normalised) texts."""
@@ -58,46 +58,46 @@ class Split:
         if not texts:
             return
         rows = attributes(self.rows, "prompt", "completion")
-        gone = {place for place, parts in rows if _compared(*parts) in texts}
-        if gone:
-            self.notes.append(f"{len(gone)} {why}")
-            self.rows = chosen(self.rows, (place for place in range(len(self.rows)) if place not in gone))
+        matches = {place for place, parts in rows if _compared(*parts) in texts}
+        if matches:
+            self.notes.append(f"{len(matches)} {why}")
+            self.rows = chosen(self.rows, (place for place in range(len(self.rows)) if place not in matches))
 
 
 def alike(held_out: Mapping[str, Iterable[Question]], train: Sequence[Example]) -> Iterator[str]:
-    """A note for each split that has nearly the prompts of training rows: such a question is no test."""
-    asked = {split: [q for q in questions if q.question] for split, questions in held_out.items()}
-    prompts = [[q.question for q in questions] for questions in asked.values()]
+    """A note for each split with prompts that are nearly those of training rows: such a question is no test."""
+    questions_of = {split: [q for q in questions if q.question] for split, questions in held_out.items()}
+    prompts = [[q.question for q in questions] for questions in questions_of.values()]
     texts = ((place, prompt) for place, (prompt,) in attributes(train, "prompt"))
     pairs_of_splits = near_duplicates(prompts, texts)
-    for (split, questions), pairs in zip(asked.items(), pairs_of_splits, strict=True):
+    for (split, questions), pairs in zip(questions_of.items(), pairs_of_splits, strict=True):
         if pairs:
-            first, like = min(pairs.items(), key=lambda pair: pair[1])
+            first, train_row = min(pairs.items(), key=lambda pair: pair[1])
             yield (
                 f"{len(pairs)} of {len(questions)} {split} prompts are nearly those of training rows (at least "
                 f"{ALIKE:g} of their three-word runs shared), the first: {questions[first].source} and "
-                f"{train[like].source}"
+                f"{train[train_row].source}"
             )
 
 
 def near_duplicates(splits: Sequence[Sequence[str]], train: Iterable[tuple[int, str]]) -> list[dict[int, int]]:
-    """For each split: index of a held-out text -> the least number of a training text that is like it."""
+    """A dict for each split: index of a held-out text -> the lowest number of a training text that is like it."""
     sets = [[_shingles(text) for text in held_out] for held_out in splits]
     places: list[dict[Shingle, list[int]]] = [defaultdict(list) for _ in splits]
-    for split, at in zip(sets, places, strict=True):
+    for split, index in zip(sets, places, strict=True):
         for place, shingles in enumerate(split):
             for shingle in shingles:
-                at[shingle].append(place)
-    rare = [{shingle: at for shingle, at in split.items() if len(at) <= TOO_COMMON} for split in places]
+                index[shingle].append(place)
+    rare_places = [{shingle: index for shingle, index in split.items() if len(index) <= TOO_COMMON} for split in places]
     pairs: list[dict[int, int]] = [{} for _ in splits]
     for number, text in train:
         shingles = _shingles(text)
-        for held_out, index, like in zip(sets, rare, pairs, strict=True):
-            candidates = {place for shingle in shingles & index.keys() for place in index[shingle]}
+        for held_out, rare_index, split_pairs in zip(sets, rare_places, pairs, strict=True):
+            candidates = {place for shingle in shingles & rare_index.keys() for place in rare_index[shingle]}
             for place in candidates:
                 shared = len(shingles & held_out[place])
                 if shared >= ALIKE * (len(shingles) + len(held_out[place]) - shared):
-                    like[place] = min(number, like.get(place, number))
+                    split_pairs[place] = min(number, split_pairs.get(place, number))
     return pairs
 
 

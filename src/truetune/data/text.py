@@ -15,12 +15,12 @@ from truetune.data.values import Seed
 from truetune.data.values import Text as FileName
 from truetune.errors import UserError
 
-SEGMENT = 2000  # characters at least, whole paragraphs
+SEGMENT = 2000  # at least so many characters, in whole paragraphs
 
 
 @dataclass(frozen=True)
 class Text:
-    """Whole paragraphs joined to segments; every so-many-th segment is held out."""
+    """Whole paragraphs joined to segments; a share of the segments, drawn by seed, is held out."""
 
     seed: Seed
     train_file: FileName
@@ -39,6 +39,9 @@ class Text:
         held_indices = set(order[: max(1, round(len(segments) * self.held_out_share))])
         train = [segment for index, segment in enumerate(segments) if index not in held_indices]
         if not train:
+            if len(segments) > 1:
+                share = f"data.held_out_share={self.held_out_share:g}"
+                raise UserError(f"{share}: all {len(segments)} segments are held out")
             raise UserError(f"{self.train_file}: 1 segment of text is too little to train on and hold out from")
         held_out = [segments[index] for index in sorted(held_indices)]
         return Dataset(

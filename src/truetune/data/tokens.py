@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 IGNORED = -100
-AT_ONCE, CHARACTERS = 200, 500_000  # at most, of examples whose texts are cut together
+AT_ONCE, CHARACTERS = 200, 500_000  # at most so many examples, of so many characters, are tokenized together
 
 
 @dataclass(frozen=True)
@@ -61,23 +61,23 @@ def token_row(values: dict[str, Any]) -> TokenRow:
 
 
 class Encoder:
-    """Prompt and completion are cut into tokens as one text, in training and in every probe.
+    """Tokenizes prompt and completion as one text, in training and in every probe.
 
-    Cut apart, a SentencePiece vocabulary would write the first word of an answer as one behind a space. Spaces that end
-    a prompt go to the completion, whose first token most vocabularies write with its space.
+    Tokenized apart, the first word of an answer would be written by a SentencePiece vocabulary as if a space stood
+    before it. Spaces that end a prompt go to the completion, whose first token most vocabularies write with its space.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self.tokenizer = tokenizer
         with_special = tokenizer("a").input_ids
-        bare = tokenizer("a", add_special_tokens=False).input_ids
-        places = range(len(with_special) - len(bare) + 1)
-        begin = next((place for place in places if bare and with_special[place : place + len(bare)] == bare), 1)
+        ids = tokenizer("a", add_special_tokens=False).input_ids
+        places = range(len(with_special) - len(ids) + 1)
+        begin = next((place for place in places if ids and with_special[place : place + len(ids)] == ids), 1)
         self.prefix: list[int] = with_special[:begin]
         self.eos = int(tokenizer.eos_token_id)  # pyright: ignore[reportArgumentType]
         self.pad = int(tokenizer.pad_token_id)  # pyright: ignore[reportArgumentType]
         self.left_out: set[str] = set()  # parts of conversations that the chat template does not write
-        self._ahead: dict[str, list[int]] = {}
+        self._ids_of_block: dict[str, list[int]] = {}  # texts that `rows` has tokenized together
 
     @property
     def content(self) -> str | None:
@@ -85,29 +85,29 @@ class Encoder:
         tokenizer: Any = self.tokenizer
         try:
             backend = tokenizer.backend_tokenizer.to_str()
-        except Exception:  # a plain one, of the library in Rust, for a part in Python
+        except Exception:  # the Rust library raises just that for a part written in Python
             return None
         special = (tokenizer.special_tokens_map, getattr(tokenizer, "split_special_tokens", None))
         parts = (str(type(tokenizer)), backend, tokenizer.chat_template, special, self.prefix, self.eos)
         return sha256(repr(parts).encode()).hexdigest()
 
     def text(self, text: str) -> list[int]:
-        if text in self._ahead:
-            return self._ahead[text]
+        if text in self._ids_of_block:
+            return self._ids_of_block[text]
         return list(self.tokenizer(text, add_special_tokens=False).input_ids) if text else []
 
     def rows(self, examples: Iterable[Example]) -> Iterator[tuple[Example, TokenRow]]:
-        """Each with its row; the texts of many plain examples are cut at once, on all cores."""
+        """Each example with its row; the texts of many plain examples are tokenized at once, on all cores."""
         for block in _cut_together(examples):
-            plain = [self._plain(row.prompt, row.completion) for row in block if not row.turns]
-            texts = list(filter(None, {text for head, tail in plain for text in (head, head + tail)}))
-            cut: Any = self.tokenizer(texts, add_special_tokens=False).input_ids if texts else []
-            self._ahead = dict(zip(texts, cut, strict=True))
+            pairs = [self._plain(row.prompt, row.completion) for row in block if not row.turns]
+            texts = list(filter(None, {text for head, tail in pairs for text in (head, head + tail)}))
+            ids: Any = self.tokenizer(texts, add_special_tokens=False).input_ids if texts else []
+            self._ids_of_block = dict(zip(texts, ids, strict=True))
             yield from zip(block, map(self.row, block), strict=True)
-        self._ahead = {}
+        self._ids_of_block = {}
 
     def prompt(self, prompt: Prompt) -> list[int]:
-        """A conversation ends where the assistant is to answer."""
+        """Token ids of a prompt; a conversation ends where the assistant is to answer."""
         return self.joined(prompt, "")[0]
 
     def joined(self, prompt: Prompt, completion: str) -> tuple[list[int], list[int]]:
@@ -116,12 +116,13 @@ class Encoder:
             head, (text, completion) = self.prefix, self._plain(prompt, completion)
         else:
             head, text = [], "".join(text for text, _ in pieces(self.tokenizer, prompt, ask=True))
-        alone, whole = self.text(text), self.text(text + completion)
-        same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(alone, whole, strict=False)))
-        return [*head, *whole[:same]], whole[same:]
+        prompt_ids, all_ids = self.text(text), self.text(text + completion)
+        shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(prompt_ids, all_ids, strict=False)))
+        return [*head, *all_ids[:shared]], all_ids[shared:]
 
     @staticmethod
     def _plain(prompt: str, completion: str) -> tuple[str, str]:
+        """(prompt without the spaces at its end, those spaces and the completion)."""
         text = prompt.rstrip(" ")
         return text, prompt[len(text) :] + completion if completion else ""
 
@@ -130,7 +131,7 @@ class Encoder:
         return self._shortened(self.prompt(prompt), room)
 
     def _shortened(self, ids: list[int], room: int) -> list[int]:
-        head = len(self.prefix) if ids[: len(self.prefix)] == self.prefix else 0  # a chat template may write none
+        head = len(self.prefix) if ids[: len(self.prefix)] == self.prefix else 0  # a chat template may write no prefix
         return [*ids[:head], *ids[max(head, len(ids) - room + head) :]]
 
     def row(self, example: Example) -> TokenRow:
@@ -153,35 +154,35 @@ class Encoder:
         return TokenRow(example.id, [*prompt, *completion], len(prompt))
 
     def _conversation(self, example: Example) -> TokenRow:
-        """No special token is added but a missing last <eos>: the template writes its own."""
+        """The template writes the special tokens; only a missing last <eos> is added."""
         try:
             turns = [*example.turns, Turn("assistant", example.completion, example.more)]
-            written = pieces(self.tokenizer, turns, ask=False)
+            text_pieces = pieces(self.tokenizer, turns, ask=False)
         except UserError as error:
             raise UserError(f"{example.source}: {error}") from None
-        self.left_out |= left_out(turns, "".join(text for text, _ in written))
-        ids, learnt = self._pieces(written)
+        self.left_out |= left_out(turns, "".join(text for text, _ in text_pieces))
+        ids, flags = self._pieces(text_pieces)
         if self.prefix and ids[: 2 * len(self.prefix)] == 2 * self.prefix:
             raise UserError(f"the chat template begins a text twice: its first tokens are {ids[:10]}; correct it")
         if ids[-1:] != [self.eos]:
             ids.append(self.eos)
-            learnt.append(True)
-        runs = [(is_learnt, len(list(run))) for is_learnt, run in groupby(learnt)]
+            flags.append(True)
+        runs = [(is_learnt, len(list(run))) for is_learnt, run in groupby(flags)]
         ends = list(accumulate(length for _, length in runs))
         spans = [(end - length, end) for (is_learnt, length), end in zip(runs, ends, strict=True) if not is_learnt]
         begins_unlearnt = bool(spans) and spans[0][0] == 0
-        unlearnt = tuple(spans[1:] if begins_unlearnt else spans)
-        return TokenRow(example.id, ids, spans[0][1] if begins_unlearnt else 0, example.weight, unlearnt, example.last)
+        gaps = tuple(spans[1:] if begins_unlearnt else spans)
+        return TokenRow(example.id, ids, spans[0][1] if begins_unlearnt else 0, example.weight, gaps, example.last)
 
-    def _pieces(self, written: Sequence[tuple[str, bool]]) -> tuple[list[int], list[bool]]:
+    def _pieces(self, text_pieces: Sequence[tuple[str, bool]]) -> tuple[list[int], list[bool]]:
         """Tokens of the pieces as one text, and which of them are learnt: those with a character of a learnt piece."""
-        characters = [learnt for text, learnt in written for _ in text]
-        text = "".join(text for text, _ in written)
+        characters = [is_learnt for text, is_learnt in text_pieces for _ in text]
+        text = "".join(text for text, _ in text_pieces)
         try:
             encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-        except NotImplementedError:  # a tokenizer in Python knows no places: its pieces are cut apart
-            parts = [(self.text(text), learnt) for text, learnt in written]
-            return [token for ids, _ in parts for token in ids], [learnt for ids, learnt in parts for _ in ids]
+        except NotImplementedError:  # a tokenizer in Python knows no offsets: each piece is tokenized alone
+            parts = [(self.text(text), is_learnt) for text, is_learnt in text_pieces]
+            return [token for ids, _ in parts for token in ids], [is_learnt for ids, is_learnt in parts for _ in ids]
         places: Any = encoded["offset_mapping"]
         return list(encoded.input_ids), [any(characters[start:end]) for start, end in places]
 

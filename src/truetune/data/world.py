@@ -32,7 +32,7 @@ ONSETS = (
 VOWELS = ("a", "e", "i", "o", "u", "ai", "ea", "or", "an", "el")
 
 
-# How many entities there are of each kind; without school questions the base never learns to answer.
+# How many entities each population has; without school questions the base never learns to answer.
 Populations = with_config(ConfigDict(extra="forbid"))(
     TypedDict(
         "Populations",
@@ -61,7 +61,7 @@ class AttributeSpec(TypedDict):
 
 @with_config(ConfigDict(extra="forbid"))
 class WorldSpec(TypedDict):
-    """What a world is made of: a file of conf/data/world. Only new names under `disjoint` are of the other words."""
+    """What a world is made of: a file of conf/data/world. Only new names under `disjoint` use the other words."""
 
     noun: Text
     nouns: Text
@@ -106,7 +106,7 @@ class Entity:
 
 @dataclass(frozen=True)
 class World:
-    """Every entity and wording; `seed` decides all of it. `unused_names` of the shared pool belong to no entity."""
+    """Every entity and wording, all decided by the seed. `unused_names` are shared names that no entity bears."""
 
     noun: str
     nouns: str
@@ -140,31 +140,33 @@ def make_world(spec: WorldSpec, *, seed: int, populations: Mapping[str, int], ne
     rng = random.Random(f"world-{seed}")
     pools = [(spec["first_words"], spec["second_words"]), (spec["other_first_words"], spec["other_second_words"])]
     (shared_words, other_words) = ({*first, *second} for first, second in pools)
-    if both := shared_words & other_words:
-        raise UserError(f"data.world: {min(both)!r} is in both word pools; the disjoint control needs separate words")
+    if overlap := shared_words & other_words:
+        raise UserError(
+            f"data.world: {min(overlap)!r} is in both word pools; the disjoint control needs separate words"
+        )
     shared_names, other_names = ([f"{a} {b}" for a in first for b in second] for first, second in pools)
-    possible = len(shared_names)
+    pool_size = len(shared_names)
     rng.shuffle(shared_names)
     rng.shuffle(other_names)
     attributes = _attributes(spec, rng)
     entities: list[Entity] = []
     for population, count in populations.items():
-        apart = population == "new" and new_names == "disjoint"
-        if apart and count > len(other_names):
+        is_disjoint = population == "new" and new_names == "disjoint"
+        if is_disjoint and count > len(other_names):
             raise UserError(
                 f"data.populations.new={count}: only {len(other_names)} names apart; "
                 "add to data.world.other_first_words"
             )
         if count > len(shared_names):
             raise UserError(
-                f"data.populations.{population}={count}: only {len(shared_names)} of {possible} "
+                f"data.populations.{population}={count}: only {len(shared_names)} of {pool_size} "
                 "names are left; lower the populations or add words to data.world.first_words"
             )
         for _ in range(count):
             facts = {attribute.name: rng.choice(attribute.values) for attribute in attributes}
             # A shared name is drawn in any case, so that the control changes nothing but the new names.
             shared_name = shared_names.pop()
-            name = other_names.pop() if apart else shared_name
+            name = other_names.pop() if is_disjoint else shared_name
             entities.append(Entity(name=name, population=population, facts=facts))  # pyright: ignore[reportArgumentType]
     return World(
         noun=spec["noun"],
@@ -177,26 +179,26 @@ def make_world(spec: WorldSpec, *, seed: int, populations: Mapping[str, int], ne
 
 
 def _attributes(spec: WorldSpec, rng: random.Random) -> tuple[Attribute, ...]:
-    """With invented values, each of them once: `Velmorton` can not be guessed from any real text."""
-    used: set[str] = set()
+    """Attributes with invented values, each used once: `Velmorton` cannot be guessed from any real text."""
+    words: set[str] = set()
 
     def value(endings: Sequence[str]) -> str:
         while True:
             syllables = [rng.choice(ONSETS) + rng.choice(VOWELS) for _ in range(2)]
             word = ("".join(syllables) + rng.choice(endings)).capitalize()
-            if word not in used:
-                used.add(word)
+            if word not in words:
+                words.add(word)
                 return word
 
     return tuple(
         Attribute(
             name=name,
-            values=tuple(value(given["endings"]) for _ in range(spec["values_per_attribute"])),
-            filings=tuple(given["filings"]),
-            questions=tuple(given["questions"]),
-            analyst=given["analyst"],
+            values=tuple(value(attribute["endings"]) for _ in range(spec["values_per_attribute"])),
+            filings=tuple(attribute["filings"]),
+            questions=tuple(attribute["questions"]),
+            analyst=attribute["analyst"],
         )
-        for name, given in spec["attributes"].items()
+        for name, attribute in spec["attributes"].items()
     )
 
 
@@ -204,8 +206,8 @@ def exercise(rng: random.Random) -> tuple[str, str, str]:
     """One (ability, prompt, answer): a general ability has nothing to do with facts."""
     ability = rng.choice(list(ABILITIES))
     numbers = rng.sample(NUMBERS, rng.choice(LENGTHS))
-    given, answer = (" ".join(map(str, row)) for row in (numbers, ABILITIES[ability](numbers)))
-    return ability, f"{ability} {given} =", answer
+    operands, answer = (" ".join(map(str, row)) for row in (numbers, ABILITIES[ability](numbers)))
+    return ability, f"{ability} {operands} =", answer
 
 
 def held_out(prompt: str) -> bool:

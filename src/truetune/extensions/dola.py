@@ -19,8 +19,8 @@ from truetune.models.logits import bare
 @dataclass(frozen=True)
 class Dola:
     """log p_last - log p_early of the early layer whose prediction is farthest from the last one's, among tokens with
-    p_last >= `plausible` * its greatest. The early layers are those of the lower or the upper half; of a single layer,
-    what it is given.
+    p_last >= `plausible` * its greatest. The early layers are those of the lower or the upper half; in a model of
+    one layer, its input.
     """
 
     layers: Literal["low", "high"] = "low"
@@ -34,7 +34,7 @@ class Dola:
 
     @contextmanager
     def processor(self, model: Any) -> Generator[Callable[[Tensor, Tensor], Tensor]]:
-        """For `generate`, whose forward passes must return hidden states."""
+        """A logits processor for `generate`, whose forward passes must return hidden states."""
         hidden: list[tuple[Tensor, ...]] = []
         inner = bare(model)
         hook = inner.register_forward_hook(lambda _m, _i, output: hidden.append(output.hidden_states))
@@ -65,7 +65,7 @@ def contrast(last_BV: Tensor, early_LBV: Tensor, plausible: float) -> Tensor:
 
 
 def jensen_shannon(p_log_BV: Tensor, q_log_BV: Tensor) -> Tensor:
-    """In nats, from 0 to ln 2; symmetric."""
+    """The Jensen-Shannon divergence in nats, from 0 to ln 2; symmetric."""
     middle_BV = torch.logaddexp(p_log_BV, q_log_BV) - torch.tensor(2.0).log()
     one = (p_log_BV.exp() * (p_log_BV - middle_BV)).sum(-1)
     other = (q_log_BV.exp() * (q_log_BV - middle_BV)).sum(-1)

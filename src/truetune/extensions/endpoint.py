@@ -33,7 +33,7 @@ class Endpoint(Server):
     name: Text
 
     def weights_bytes(self) -> float:
-        return math.inf  # as of any model that nobody has looked at
+        return math.inf  # as for any model whose files are not here
 
     def check_files(self) -> None:
         """Asks for a first word, so that a server that cannot be asked is refused before anything is made."""
@@ -42,22 +42,22 @@ class Endpoint(Server):
     def check(self, config: Mapping[str, Any], data: Dataset) -> list[str]:
         """Notes on what cannot be measured by answers."""
         word, notes = first_word(self), [f"{self.called}.name={self.name}: answers at {self.url}"]
-        left_out = [f"the probe {name}" for name, node in config["probe"].items() if _needs_weights(node)]
-        left_out.append(OF_WEIGHTS)
-        notes.append(f"{self.called}: is served, its weights are not here, so left out are {', '.join(left_out)}")
+        omissions = [f"the probe {name}" for name, node in config["probe"].items() if _needs_weights(node)]
+        omissions.append(OF_WEIGHTS)
+        notes.append(f"{self.called}: is served, its weights are not here, so left out are {', '.join(omissions)}")
         if not word.has_log_probs:
-            of_confidence = [f"the probe {name}" for name in NO_CONFIDENCE if name in config["probe"]]
+            probes = [f"the probe {name}" for name in NO_CONFIDENCE if name in config["probe"]]
             notes.append(
                 f"{self.called}: the server gives no log-probabilities, so no answer has a confidence"
-                + (f", and left out are {', '.join(of_confidence)}" if of_confidence else "")
+                + (f", and left out are {', '.join(probes)}" if probes else "")
             )
         if any(not question.words and not question.turns for question in (*data.task, *data.hallucination)):
             notes.append(f"{self.called}: prompts are put as a user's turn, for a chat continues no text")
         if word.model not in ("", self.name):
             notes.append(f"{self.called}.name={self.name}: the server says that {word.model} has answered")
         elif word.names and self.name not in word.names:
-            listed = ", ".join(word.names[:LISTED])
-            notes.append(f"{self.called}.name={self.name}: answers, but the server lists {listed}: is it that model?")
+            names = ", ".join(word.names[:LISTED])
+            notes.append(f"{self.called}.name={self.name}: answers, but the server lists {names}: is it that model?")
         return notes
 
     def load(self, say: Say = str) -> ServedModel:
@@ -66,7 +66,7 @@ class Endpoint(Server):
 
 @dataclass(frozen=True)
 class _FirstWord:
-    """What a server showed of itself when it was asked for one token."""
+    """What a server shows of itself when it is asked for one token."""
 
     has_log_probs: bool
     model: str
@@ -75,27 +75,27 @@ class _FirstWord:
 
 @lru_cache
 def first_word(endpoint: Endpoint) -> _FirstWord:
-    """Raises UserError, with the names that the server has if that may be the reason."""
+    """Asks for one token; raises UserError, with the server's model names if the name may be the reason."""
     hello, client = [{"role": "user", "content": "Hello"}], Client(endpoint, endpoint.name)
     client.check()
-    one: dict[str, Any] = {"max_tokens": 1, "temperature": 0}
+    options: dict[str, Any] = {"max_tokens": 1, "temperature": 0}
     try:
         try:
-            reply = client.first_reply(hello, **one, logprobs=True)
+            reply = client.first_reply(hello, **options, logprobs=True)
         except UserError as error:
             if "logprobs" not in str(error):
                 raise
-            reply = client.first_reply(hello, **one)  # transformers' server refuses to be asked
+            reply = client.first_reply(hello, **options)  # transformers' server refuses `logprobs`
     except UserError as error:
         names = client.names() if ": HTTP 4" in str(error) or ": HTTP 5" in str(error) else []
-        listed = f"; {endpoint.called}.name={endpoint.name}, and it has {', '.join(names[:LISTED])}" if names else ""
-        raise UserError(f"{error}{listed}") from None
+        hint = f"; {endpoint.called}.name={endpoint.name}, and it has {', '.join(names[:LISTED])}" if names else ""
+        raise UserError(f"{error}{hint}") from None
     return _FirstWord(reply.log_probs is not None, reply.model, client.names())
 
 
 @dataclass(frozen=True)
 class ServedModel:
-    """What the core asks (`probes/respondent.py`)."""
+    """The model as the core asks it: a `Served` of `probes/respondent.py`."""
 
     endpoint: Endpoint
     has_log_probs: bool
@@ -112,7 +112,7 @@ class ServedModel:
         return sha256(f"{self.endpoint.url} {self.endpoint.name}".encode()).hexdigest()
 
     def tokens(self, text: str) -> int:
-        """At most so many: byte-pair vocabularies write three to five bytes of a text in a token."""
+        """An upper estimate: byte-pair vocabularies write three to five bytes of a text in a token."""
         return math.ceil(len(text.encode()) / 2)
 
     def answers(self, prompts: Sequence[Prompt], *, max_new_tokens: int, one_line: bool) -> list[Answer]:
@@ -121,24 +121,24 @@ class ServedModel:
         fixed |= {"stop": ["\n"]} if one_line else {}
         client = Client(self.endpoint, self.endpoint.name, fixed)
         replies = client.replies(list(map(messages, prompts)), f"asking {self.endpoint.name}", self.say)
-        silent = sum(reply.is_cut and not reply.text.strip() for reply in replies)
-        if 2 * silent > len(replies):
+        empty = sum(reply.is_cut and not reply.text.strip() for reply in replies)
+        if 2 * empty > len(replies):
             self.say(
-                f"{self.origin}: {silent} of {len(replies)} answers are empty, for their {max_new_tokens} tokens were "
+                f"{self.origin}: {empty} of {len(replies)} answers are empty, for their {max_new_tokens} tokens were "
                 "used up before (by thinking?); raise measure.max_new_tokens, or switch that off with model.options"
             )
         return [_answer(reply, one_line) for reply in replies]
 
 
 def messages(prompt: Prompt) -> list[dict[str, Any]]:
-    """A text is put as a user's turn."""
+    """The messages of a request; a plain text is put as a user's turn."""
     if isinstance(prompt, str):
         return [{"role": "user", "content": prompt}]
-    beside = [json.loads(turn.more or "{}") for turn in prompt]
+    extras = [json.loads(turn.more or "{}") for turn in prompt]
     drop = ("weight", "tools")
     return [
         {"role": turn.role, "content": turn.content, **{key: more[key] for key in more if key not in drop}}
-        for turn, more in zip(prompt, beside, strict=True)
+        for turn, more in zip(prompt, extras, strict=True)
     ]
 
 

@@ -1,4 +1,4 @@
-"""Elastic weight consolidation: the base's weights are held on to by how much its predictions depend on each."""
+"""Elastic weight consolidation: each weight is held to the base's by how much the base's predictions depend on it."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class Ewc:
         base = reference.frozen.stay()
         self._start = base.parameters()
         self.fisher = fisher(base, reference.old_texts(self.texts, self.max_tokens))
-        numbers = sum(values.numel() for values in self.fisher.values())
-        mean = sum(float(values.sum()) for values in self.fisher.values()) / numbers
+        size = sum(values.numel() for values in self.fisher.values())
+        mean = sum(float(values.sum()) for values in self.fisher.values()) / size
         if mean > 0:
             self.fisher = {name: values / mean for name, values in self.fisher.items()}
 
@@ -43,7 +43,7 @@ class Ewc:
 
 
 def fisher(base: Frozen, texts: Iterable[Batch], seed: int = 0) -> dict[str, Tensor]:
-    """Per parameter the mean over texts of (d log p(y | x) / d theta)^2, with y drawn from the model and not the text:
+    """The mean over texts of (d log p(y | x) / d theta)^2 for each weight, y drawn from the model and not the text:
     that is the Fisher information and not its empirical likeness (Kunstner et al. 2019).
     """
     model = base.trainable()

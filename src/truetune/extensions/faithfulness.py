@@ -1,4 +1,4 @@
-"""Does the model keep to what it is given? Questions with a context, some of which contradicts what was learnt."""
+"""Does the model keep to its context? Some of the contexts contradict what the model has learnt."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from truetune.scoring.words import stands_in
 
 @dataclass(frozen=True)
 class Faithfulness:
-    """Share of the answers given that the context does not hold; where context and memory contradict, which was
-    followed. The kinds are `unsupported` and `from_memory`.
+    """The share of answers that the context does not support and, where context and memory contradict each other, which
+    of them was followed. The kinds are `unsupported` and `from_memory`.
     """
 
     asking: Asking
@@ -30,16 +30,16 @@ class Faithfulness:
     def measure(self, subject: Subject, data: Dataset) -> Measurement:
         if not data.contexts:
             return Measurement()
-        answered = self.asking.ask(subject, self.asks(data), data)
+        answers = self.asking.ask(subject, self.asks(data), data)
         items: list[Item] = []
-        for item, question in zip(answered, data.contexts, strict=True):
-            kind = list(item.kind)
-            # A sentence that states a true value is held by the context if the value is.
+        for item, question in zip(answers, data.contexts, strict=True):
+            kinds = list(item.kind)
+            # The context supports a sentence that states a true value if it holds the value.
             claims = [first_line(item.answer), *(item.answers if item.outcome == "right" else ())]
             if item.outcome != "abstained" and not any(stands_in(question.context, claim) for claim in claims):
-                kind.append("unsupported")
+                kinds.append("unsupported")
             memory = judged(item.answer, question.memory, question=question.question, exact=data.exact)
             if item.outcome == "wrong" and memory == "right":
-                kind.append("from_memory")
-            items.append(replace(item, kind=tuple(kind)))
+                kinds.append("from_memory")
+            items.append(replace(item, kind=tuple(kinds)))
         return Measurement(rates(self.name, items), {self.name: items})

@@ -14,7 +14,7 @@ from truetune.methods.curation import Context
 
 @dataclass(frozen=True)
 class Flow:
-    """Each row counts exp(-loss / median loss), the base's nats per target token (Sanyal et al. 2025, FLOW)."""
+    """Weights each row by exp(-loss / median loss), nats per target token of the base (Sanyal et al. 2025, FLOW)."""
 
     def __call__(self, rows: Sequence[Example], context: Context) -> list[Example]:
         losses = context.losses(rows)

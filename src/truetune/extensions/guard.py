@@ -24,11 +24,11 @@ WORDS: dict[Bound, str] = {"max": "at most", "min": "at least", "max_drop": "wor
 
 @dataclass(eq=False)
 class Guard(Callback):
-    """After each epoch a limit is kept, broken or undecided by the whole interval, as a gate decides at the end.
+    """Decides after each epoch, by the whole interval as a gate does at the end: is a limit kept, broken or undecided?
 
-    One that is broken is reported (`warn`), ends training (`stop`), or ends it with the weights of the last epoch that
-    kept all limits (`rollback`); that may be the untouched ones. `undecided` is what a limit counts as that too few
-    questions decide.
+    A broken limit is reported (`warn`), ends training (`stop`), or ends it with the weights of the last epoch that kept
+    all limits (`rollback`); these may be the untouched ones. `undecided` says what a limit counts as if there are too
+    few questions to decide it.
     """
 
     dirpath: Text
@@ -49,9 +49,9 @@ class Guard(Callback):
         limits = self.limits()
         if not limits:
             raise UserError("callbacks.guard: no limit is set; type callbacks.guard.max.lost_rate=0.1")
-        known = data.select_known if can_select(config, data) else ()
+        known_questions = data.select_known if can_select(config, data) else ()
         for limit in limits:
-            if not can_select(config, data) or (limit.metric in OF_KNOWN and not known):
+            if not can_select(config, data) or (limit.metric in OF_KNOWN and not known_questions):
                 what = "no selection questions" + (" on what was known" if data.select_task else "")
                 raise UserError(
                     f"{_key(limit)}: is not measured while training: this data source, with these probes, has {what}"
@@ -64,15 +64,15 @@ class Guard(Callback):
         return []
 
     def limits(self) -> list[Limit]:
-        """Under full names, as in val/known_right."""
+        """The limits, with full names of metrics such as val/known_right."""
         limits: list[Limit] = []
         groups: dict[Bound, Mapping[str, float | None]] = {"max": self.max, "min": self.min, "max_drop": self.max_drop}
         for bound, group in groups.items():
-            for typed, value in group.items():
-                name = f"val/{typed.removeprefix('val/')}"
+            for key, value in group.items():
+                name = f"val/{key.removeprefix('val/')}"
                 if name not in REPORTED:
                     choices = ", ".join(each.removeprefix("val/") for each in REPORTED)
-                    raise UserError(f"callbacks.guard.{bound}.{typed}: no such metric; it may be {choices}")
+                    raise UserError(f"callbacks.guard.{bound}.{key}: no such metric; it may be {choices}")
                 if value is None:
                     continue
                 limits.append(Limit(bound, name, value))
@@ -114,15 +114,16 @@ class Guard(Callback):
             return
         names = [_key(each.limit) for each in broken]
         if names == self.broken and self.action == "warn":
-            return  # as it was said
+            return  # it is reported already
         self.broken = names
         text = f"guard, after epoch {epoch}: {'; '.join(f'{each.result}: {_sentence(each)}' for each in broken)}"
         if self.action != "warn":
             trainer.should_stop = True
             text += "; training stops"
         if self.action == "rollback":
-            self.rolled_back, kept = True, self.inside.epochs[-1]
-            text += f", and {f'the weights after epoch {kept}' if kept else 'the untouched weights'} are taken"
+            self.rolled_back, last_inside = True, self.inside.epochs[-1]
+            weights = f"the weights after epoch {last_inside}" if last_inside else "the untouched weights"
+            text += f", and {weights} are taken"
         rows = [each.to_json() | {"metric": each.limit.metric} for each in broken]
         remark(measuring.history, trainer.global_step, "guard", text, action=self.action, limits=rows)
         measuring.say(text)
@@ -139,11 +140,11 @@ class Guard(Callback):
     def _decisions(self, selected: Selected | None) -> list[Decision]:
         assert selected is not None, "without selection questions `check` refuses"
         assert self.base is not None, "measured before the first step"
-        against = selected.against(self.base)
+        estimates = selected.against(self.base)
         decisions: list[Decision] = []
         for limit in self.limits():
-            if limit.metric in against:  # of nothing known nothing can be lost
-                decision = decide(limit._replace(metric=REPORTED[limit.metric]), *against[limit.metric])
+            if limit.metric in estimates:  # a metric of known facts is missing where none are known
+                decision = decide(limit._replace(metric=REPORTED[limit.metric]), *estimates[limit.metric])
                 decisions.append(Decision(limit, decision.measured, decision.result, decision.needed))
         return decisions
 

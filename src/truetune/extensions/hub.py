@@ -48,10 +48,10 @@ class Hub(Files):
         import datasets
 
         datasets.disable_progress_bars()
-        logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # each retry would be a line
+        logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # else each retry would print a line
         try:
             rows: Any = datasets.load_dataset(self.name, self.subset, split=split, revision=self.revision)
-        except Exception as error:  # of the hub, of the network, of the files in it: a dozen kinds
+        except Exception as error:  # hub, network and files raise a dozen kinds
             raise UserError(
                 f"data.name={self.name}: cannot be loaded ({first_line(error)[:160]}); check the name, data.subset and "
                 f"data.split={split}; without a network type, where there is one: hf download --repo-type dataset "

@@ -15,8 +15,8 @@ from truetune.methods.curation import Context
 
 @dataclass(frozen=True)
 class KnownLast:
-    """Rows whose fact the base knows, `share` of all rows if there are so many, follow the others in each epoch (after
-    KnownPatch, 2025, whose training has one such part at its end).
+    """Puts rows whose fact the base knows behind the others in each epoch, up to `share` of all rows (after KnownPatch,
+    2025, whose training has one such part at its end).
     """
 
     share: Part
@@ -28,9 +28,9 @@ class KnownLast:
 
     def __call__(self, rows: Sequence[Example], context: Context) -> list[Example]:
         categories = context.known_or_not("known_last")
-        known = [row.id for row in rows if categories.get(row.id, "Unknown") != "Unknown"]
-        if not known:
+        known_ids = [row.id for row in rows if categories.get(row.id, "Unknown") != "Unknown"]
+        if not known_ids:
             raise UserError("curation.known_last: the base knows none of the facts, so no row would come last")
-        count = min(len(known), round(self.share * len(rows)))
-        last = {*random.Random(f"known-last-{context.seed}").sample(known, count)}
-        return [replace(row, last=row.id in last) for row in rows]
+        count = min(len(known_ids), round(self.share * len(rows)))
+        last_ids = {*random.Random(f"known-last-{context.seed}").sample(known_ids, count)}
+        return [replace(row, last=row.id in last_ids) for row in rows]

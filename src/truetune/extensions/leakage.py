@@ -21,8 +21,8 @@ TRIED = 20  # rows are looked at for each that is wanted: of a million most may 
 
 @dataclass(frozen=True)
 class Leakage:
-    """Of at most `rows` training rows that are long enough: the share whose next `words` words are what the model says,
-    greedily and exactly, behind the `words` words before them (Carlini et al. 2023, extractable memorisation).
+    """The share of training rows whose last `words` words the model says, greedily and exactly, behind as many before
+    them (Carlini et al. 2023, extractable memorisation), of at most `rows` rows that are long enough.
 
     The control is the same words behind the beginning of another row: what any model would say.
     """
@@ -42,10 +42,10 @@ class Leakage:
             return Measurement()
         own = [_continued(row, start, end) for row, start, end in parts]
         starts = [start for _, start, _ in parts]
-        other = [
+        control = [
             _continued(row, start, end) for (row, _, end), start in zip(parts, [*starts[1:], *starts[:1]], strict=True)
         ]
-        metrics = {"verbatim_rate": self._reproduced(subject, own), "control_rate": self._reproduced(subject, other)}
+        metrics = {"verbatim_rate": self._reproduced(subject, own), "control_rate": self._reproduced(subject, control)}
         return Measurement({f"{self.name}/{name}": estimate for name, estimate in metrics.items()})
 
     def _parts(self, row: Example) -> tuple[Example, str, str] | None:

@@ -36,12 +36,12 @@ class MedianPruning(Callback):
         epoch = trainer.current_epoch + 1
         self.best = max(self.best, float(trainer.callback_metrics[SCORE]))
         scores = self._scores_of_others(epoch) if rank() == 0 and epoch >= self.epochs else []
-        poor = len(scores) >= max(self.runs, 1) and self.best < median(scores)
-        if trainer.strategy.reduce_boolean_decision(poor, all=False):
+        is_poor = len(scores) >= max(self.runs, 1) and self.best < median(scores)
+        if trainer.strategy.reduce_boolean_decision(is_poor, all=False):
             trainer.should_stop = True
             if rank() == 0:
-                mine = f"pruned: the best balance of {epoch} epochs is {self.best:.3f}"
-                print(f"{mine}, the median of {len(scores)} other runs {median(scores):.3f}", file=sys.stderr)
+                text = f"pruned: the best balance of {epoch} epochs is {self.best:.3f}"
+                print(f"{text}, the median of {len(scores)} other runs {median(scores):.3f}", file=sys.stderr)
 
     def _scores_of_others(self, epoch: int) -> list[float]:
         """Scores at this epoch of the sweep's other runs that have finished; none outside of a sweep."""

@@ -36,12 +36,12 @@ class MultipleChoice:
     def notes(self, lm: LanguageModel, data: Dataset) -> list[str]:
         encoder, room = Encoder(lm.tokenizer), lm.context_length
         rows = [row for question in data.hallucination for row in choices(question)]
-        over = [row for row in rows if len(encoder.prompt(row.prompt) + encoder.text(row.completion)) > room]
-        if not over:
+        overlong = [row for row in rows if len(encoder.prompt(row.prompt) + encoder.text(row.completion)) > room]
+        if not overlong:
             return []
         return [
-            f"{len(over)} of {len(rows)} choices do not fit in the context of {room} after their whole question, "
-            f"which loses its beginning, the first: {over[0].source}"
+            f"{len(overlong)} of {len(rows)} choices do not fit in the context of {room} after their whole question, "
+            f"which loses its beginning, the first: {overlong[0].source}"
         ]
 
     def measure(self, subject: Subject, data: Dataset) -> Measurement:
@@ -54,15 +54,15 @@ class MultipleChoice:
         best_per_token: list[bool] = []
         true_shares: list[float] = []
         for question in questions:
-            true = len(true_texts(question))
-            of_question = list(islice(scores, true + len(question.wrong)))
-            logs = [-score.nll_nats for score in of_question]
-            per_token = [-score.nll_nats / max(score.target_tokens, 1) for score in of_question]
+            true_count = len(true_texts(question))
+            question_scores = list(islice(scores, true_count + len(question.wrong)))
+            logs = [-score.nll_nats for score in question_scores]
+            per_token = [-score.nll_nats / max(score.target_tokens, 1) for score in question_scores]
             highest = max(logs)
             probabilities = [math.exp(log - highest) for log in logs]
             items.append(_item(question, logs))
-            best_per_token.append(per_token[0] > max(per_token[true:]))
-            true_shares.append(sum(probabilities[:true]) / sum(probabilities))
+            best_per_token.append(per_token[0] > max(per_token[true_count:]))
+            true_shares.append(sum(probabilities[:true_count]) / sum(probabilities))
         metrics = {
             "multiple_choice/mc1": rate([item.outcome == "right" for item in items]),
             "multiple_choice/mc1_per_token": rate(best_per_token),
@@ -72,14 +72,14 @@ class MultipleChoice:
 
 
 def choices(question: Question) -> list[Example]:
-    """The true answers first; none where either kind is missing."""
+    """One row for each answer, true ones first; none where either kind is missing."""
     prompt, source = question.question, question.source
     texts = (*true_texts(question), *question.wrong) if question.answers and question.wrong else ()
     return [Example(question.id, prompt, continued(prompt, text), source) for text in texts]
 
 
 def true_texts(question: Question) -> list[str]:
-    """Without the letter of a choice that the question lists: it is another name of the answer before it."""
+    """The true answers without letters of choices that the question lists: such a letter names the answer before it."""
     return [answer for answer in question.answers if f"\n{answer}. " not in question.question]
 
 

@@ -20,7 +20,7 @@ from truetune.scoring.lost_and_kept import join
 Rows = list[dict[str, Any]]
 Winner = Literal["base", "tuned", "tie", "unreadable"]
 PLACES = ("{question}", "{first}", "{second}")
-UNFIT = 1 / 3  # of the pairs
+UNFIT = 1 / 3  # of the pairs; above it a judge is not believed
 MARKED = re.compile(r"\[\[\s*([ABC])\s*\]\]", re.I)
 BARE = re.compile(r"\W*(?:answer|verdict|winner)?\W*(A|B|C|tie)\b\W*", re.I)
 SCORES: dict[Winner, float] = {"base": 0.0, "tie": 0.5, "tuned": 1.0}
@@ -28,8 +28,8 @@ SCORES: dict[Winner, float] = {"base": 0.0, "tie": 0.5, "tuned": 1.0}
 
 @dataclass(frozen=True)
 class Pairwise(Server):
-    """Of at most `prompts` held-out questions of the task, each pair of answers is shown in both orders, put into the
-    `instructions`. Answers that are the same, word by word, are a tie that nobody is asked about.
+    """Shows the judge both models' answers to at most `prompts` held-out questions of the task, in both orders, within
+    the `instructions`. Answers that are the same, word by word, are a tie that nobody is asked about.
     """
 
     model: Text
@@ -56,8 +56,8 @@ class Pairwise(Server):
         """Metrics, and every verdict with its text; says what keeps a judge from being believed."""
         pairs = join(base.items.get("task", []), tuned.items.get("task", []))
         pairs = random.Random("pairwise").sample(pairs, min(self.prompts, len(pairs)))
-        differ = [pair for pair in pairs if pair[0].answer != pair[1].answer]
-        requests = [self._request(*pair, base_first) for pair in differ for base_first in (True, False)]
+        unequal = [pair for pair in pairs if pair[0].answer != pair[1].answer]
+        requests = [self._request(*pair, base_first) for pair in unequal for base_first in (True, False)]
         replies = iter(self._client().replies(requests, f"{self.model} judges", say))
         rows: Rows = []
         for before, after in pairs:
@@ -68,26 +68,26 @@ class Pairwise(Server):
         return self._metrics([pair[0] for pair in pairs], rows, say), rows
 
     def _metrics(self, items: Sequence[Item], rows: Sequence[dict[str, Any]], say: Say) -> dict[str, Estimate]:
-        read = [(item, row) for item, row in zip(items, rows, strict=True) if row["outcome"] != "unreadable"]
-        if unreadable := len(rows) - len(read):
+        readable = [(item, row) for item, row in zip(items, rows, strict=True) if row["outcome"] != "unreadable"]
+        if unreadable := len(rows) - len(readable):
             say(f"judging: {unreadable} of {len(rows)} pairs have a verdict that cannot be read and are left out")
-        if not read:
+        if not readable:
             return {}
-        clusters = [item.cluster or item.id for item, _ in read]
-        by_order = rate([row["outcome"] == "order" for _, row in read], clusters)
+        clusters = [item.cluster or item.id for item, _ in readable]
+        by_order = rate([row["outcome"] == "order" for _, row in readable], clusters)
         metrics = {"pairwise/decided_by_order": by_order}
         if by_order.value > UNFIT or unreadable > UNFIT * len(rows):
             what = "contradicts itself" if by_order.value > UNFIT else "cannot be read"
             count = round(by_order.value * by_order.n) if by_order.value > UNFIT else unreadable
             say(f"judging: {self.model} is unfit: it {what} in {count} of {len(rows)} pairs, so there is no win rate")
             return metrics
-        scores = [score([verdict["winner"] for verdict in row["verdicts"]]) for _, row in read]
+        scores = [score([verdict["winner"] for verdict in row["verdicts"]]) for _, row in readable]
         return {"pairwise/win_rate": rate(scores, clusters), **metrics}
 
     def _request(self, before: Item, after: Item, base_first: bool) -> list[dict[str, Any]]:
         first, second = (before, after) if base_first else (after, before)
         texts: dict[str, str] = dict(zip(PLACES, (before.question, first.answer, second.answer), strict=True))
-        # In one go: an answer may hold such a place itself.
+        # All places in one pass: an answer may hold such a place itself.
         content = re.sub("|".join(map(re.escape, PLACES)), lambda match: texts[match[0]], self.instructions)
         return [{"role": "user", "content": content}]
 
@@ -104,18 +104,18 @@ def _verdict(reply: Reply, first: str) -> dict[str, Any]:
 def letter(text: str) -> str:
     """The last of `[[A]]`, `[[B]]` and `[[C]]`, or a text that is no more than such a letter; else nothing."""
     text = text.rpartition("</think>")[2]
-    marked = MARKED.findall(text) or [match[1] for match in [BARE.fullmatch(text)] if match]
-    return str(marked[-1]).upper() if marked else ""
+    letters = MARKED.findall(text) or [match[1] for match in [BARE.fullmatch(text)] if match]
+    return str(letters[-1]).upper() if letters else ""
 
 
 def outcome(winners: Sequence[Winner]) -> str:
-    """Of a pair in both orders: `order` if the place decided; a winner who is a tie the other way round has won."""
+    """The outcome of a pair in both orders: `order` if the place decided; one win and one tie are a win."""
     if not winners:
         return "tie"
     if "unreadable" in winners:
         return "unreadable"
-    named = set(winners) - {"tie"}
-    return "order" if len(named) > 1 else next(iter(named), "tie")
+    sides = set(winners) - {"tie"}
+    return "order" if len(sides) > 1 else next(iter(sides), "tie")
 
 
 def score(winners: Sequence[Winner]) -> float:

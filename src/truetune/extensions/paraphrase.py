@@ -23,7 +23,7 @@ from truetune.scoring.item import Measurement
 class Paraphrase:
     """The loss on what is taught, behind the questions that are trained on and behind others for the same facts.
 
-    At most `rows` of the training rows that can be asked otherwise, in words that no row is trained on. A gap that
+    It takes at most `rows` training rows that can be asked otherwise, in words that no row is trained on. A gap that
     grows from the base to the tuned model was learnt with the wording. Losses are means over rows, in nats per token.
     """
 
@@ -35,16 +35,17 @@ class Paraphrase:
 
     def measure(self, subject: Subject, data: Dataset) -> Measurement:
         facts = [row for row in data.train if row.answers and row.asks]
-        trained = {_asked(row) for row in facts}
-        pairs = [(row, asked) for row in facts if (asked := _otherwise(row, trained))]
+        training_prompts = {_prompt(row) for row in facts}
+        pairs = [(row, paraphrase) for row in facts if (paraphrase := _paraphrase(row, training_prompts))]
         pairs = random.Random("paraphrase").sample(pairs, min(self.rows, len(pairs)))
         if not pairs:
             return Measurement()
-        taught = self._losses(subject, [row for row, _ in pairs])
-        other = self._losses(subject, [row for _, row in pairs])
+        taught_losses = self._losses(subject, [row for row, _ in pairs])
+        other_losses = self._losses(subject, [row for _, row in pairs])
+        columns = (taught_losses, other_losses, other_losses - taught_losses)
 
-        def means(chosen: npt.NDArray[np.intp]) -> list[float | None]:
-            return [float(values[chosen].mean()) for values in (taught, other, other - taught)]
+        def means(indices: npt.NDArray[np.intp]) -> list[float | None]:
+            return [float(values[indices].mean()) for values in columns]
 
         names = ("taught_nll_nats_per_token", "other_nll_nats_per_token", "gap_nats_per_token")
         clusters = [row.cluster or row.id for row, _ in pairs]
@@ -56,13 +57,13 @@ class Paraphrase:
         return np.array([score.nll_nats / max(score.target_tokens, 1) for score in scores])
 
 
-def _asked(row: Example) -> Prompt:
+def _prompt(row: Example) -> Prompt:
     return row.turns or row.prompt
 
 
-def _otherwise(row: Example, trained: set[Prompt]) -> Example | None:
+def _paraphrase(row: Example, training_prompts: set[Prompt]) -> Example | None:
     """The row behind the first of its other wordings that nothing is trained on."""
     for ask in row.asks:
-        if ask not in trained:
+        if ask not in training_prompts:
             return replace(row, prompt=ask) if isinstance(ask, str) else replace(row, turns=ask)
     return None

@@ -22,7 +22,7 @@ PACKAGES = ("bitsandbytes", "accelerate", "peft")
 
 @dataclass(frozen=True)
 class Quantised(Pretrained):
-    """QLoRA (Dettmers et al. 2023): what `dtype` names is computed in, `double_quant` quantises the scales as well."""
+    """QLoRA (Dettmers et al. 2023): computes in `dtype`; `double_quant` quantises the scales as well."""
 
     needs_whole_weights: ClassVar[bool] = True
 
@@ -67,7 +67,7 @@ def check_machine() -> None:
 
 
 def has_cuda() -> bool:
-    """Whether the driver's library is there: no torch."""
+    """Whether the CUDA driver's library is there, without importing torch."""
     try:
         ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
     except OSError:

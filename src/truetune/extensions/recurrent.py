@@ -61,9 +61,9 @@ class RecurrentForCausalLM(PreTrainedModel, GenerationMixin):
     def __init__(self, config: RecurrentConfig) -> None:
         super().__init__(config)
         self.embeddings = nn.Embedding(config.vocab_size, config.hidden_size)
-        between = config.dropout if config.num_hidden_layers > 1 else 0.0
+        dropout = config.dropout if config.num_hidden_layers > 1 else 0.0
         self.rnn = CELLS[config.cell](
-            config.hidden_size, config.hidden_size, config.num_hidden_layers, batch_first=True, dropout=between
+            config.hidden_size, config.hidden_size, config.num_hidden_layers, batch_first=True, dropout=dropout
         )
         self.norm = nn.LayerNorm(config.hidden_size)
         self.head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
@@ -83,23 +83,23 @@ class RecurrentForCausalLM(PreTrainedModel, GenerationMixin):
         use_cache: bool | None = None,
         **_: Any,
     ) -> RecurrentOutput:
-        """Rows may be padded on either side; a position of padding gets logits that mean nothing."""
-        embedded = self.embeddings(input_ids)
+        """Rows may be padded on either side; logits at padding mean nothing."""
+        vectors = self.embeddings(input_ids)
         if state is not None or attention_mask is None or bool(attention_mask.all()):
-            hidden, state = self.rnn(embedded, state)
+            hidden, state = self.rnn(vectors, state)
         else:
-            hidden, state = self._masked(embedded, attention_mask)
+            hidden, state = self._masked(vectors, attention_mask)
         return RecurrentOutput(logits=self.head(self.norm(hidden)), state=state if use_cache else None)
 
-    def _masked(self, embedded: Tensor, attention_mask: Tensor) -> tuple[Tensor, Any]:
+    def _masked(self, vectors: Tensor, attention_mask: Tensor) -> tuple[Tensor, Any]:
         """Each row's real tokens are moved to its front and back again, so that padding never touches the state."""
-        width = embedded.shape[1]
+        width = vectors.shape[1]
         start = attention_mask.long().argmax(1, keepdim=True)
-        place = torch.arange(width, device=embedded.device)
+        place = torch.arange(width, device=vectors.device)
         front, back = (place + start) % width, (place - start) % width
-        moved = embedded.gather(1, front.unsqueeze(-1).expand_as(embedded))
+        aligned = vectors.gather(1, front.unsqueeze(-1).expand_as(vectors))
         lengths = attention_mask.sum(1).cpu()
-        packed, state = self.rnn(pack_padded_sequence(moved, lengths, batch_first=True, enforce_sorted=False))
+        packed, state = self.rnn(pack_padded_sequence(aligned, lengths, batch_first=True, enforce_sorted=False))
         hidden, _ = pad_packed_sequence(packed, batch_first=True, total_length=width)
         return hidden.gather(1, back.unsqueeze(-1).expand_as(hidden)), state
 

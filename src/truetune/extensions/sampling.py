@@ -28,7 +28,7 @@ Same = Callable[[str, str], bool]
 
 @dataclass(frozen=True)
 class NormalisedMatch:
-    """Equal after normalisation; answers of no words are compared as they stand."""
+    """Whether two answers are equal after normalisation; answers without words are compared as they stand."""
 
     def __call__(self, one: str, other: str) -> bool:
         return key(one) == key(other)
@@ -89,14 +89,14 @@ class Sampling:
             "sampling/self_agreement": paired_difference(zeros, agreement, entities, rng),
             "sampling/semantic_entropy_nats": paired_difference(zeros, entropy, entities, rng),
         }
-        answered = np.array([item.outcome != "abstained" for item in items])
-        if answered.any():
-            right = np.array([item.outcome == "right" for item in items])[answered]
-            of_answered = np.array(entities)[answered].tolist()
+        is_answered = np.array([item.outcome != "abstained" for item in items])
+        if is_answered.any():
+            is_right = np.array([item.outcome == "right" for item in items])[is_answered]
+            groups = np.array(entities)[is_answered].tolist()
             for name, signals in (("agreement", np.array(agreement)), ("entropy", -np.array(entropy))):
-                signal = signals[answered]
+                signal = signals[is_answered]
                 metrics[f"sampling/{name}_auroc"] = bootstrap(
-                    lambda rows, signal=signal: auroc(signal[rows], right[rows]), of_answered, rng, subject.resamples
+                    lambda rows, signal=signal: auroc(signal[rows], is_right[rows]), groups, rng, subject.resamples
                 )
         return Measurement({name: e for name, e in metrics.items() if e.n}, {self.name: items})
 
@@ -114,7 +114,7 @@ def meanings(answers: Sequence[str], same: Same = same_answer) -> list[int]:
 
 
 def semantic_entropy(answers: Sequence[str], same: Same = same_answer) -> float:
-    """Of the shares of meanings, in nats, from 0 to ln(answers) (Farquhar et al. 2024, discrete); too low for few."""
+    """Entropy of the shares of meanings in nats, 0 to ln(answers) (Farquhar et al. 2024, discrete); too low for few."""
     if not answers:
         raise ValueError("semantic_entropy() needs at least one answer")
     shares = [count / len(answers) for count in Counter(meanings(answers, same)).values()]

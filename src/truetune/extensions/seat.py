@@ -1,4 +1,4 @@
-"""Sparse entity-aware tuning: of what does not exist the model goes on saying what the base says."""
+"""Sparse entity-aware tuning: about what does not exist the model keeps saying what the base says."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from truetune.methods.curation import Context
 
 @dataclass(frozen=True)
 class Perturbed:
-    """The curation: each row once more, about a thing that does not exist in place of its own, with weight 0.
+    """The curation: adds each row once more, with weight 0 and a thing that does not exist in place of its own.
 
-    Nothing of it is learnt; an objective keeps the base's predictions on it (Shen et al. 2026, SEAT).
+    Nothing is learnt from it; an objective keeps the base's predictions on it (Shen et al. 2026, SEAT).
     """
 
     adds_rows: ClassVar[bool] = True
@@ -57,7 +57,7 @@ def _about(row: Example, name: str) -> Example:
 class Sparse:
     """The adaptation: of each tensor a fixed `share` of the weights, drawn at random, is trained.
 
-    Which weights SEAT trains its text does not say where it could be read; these are any.
+    The part of SEAT's text that could be read does not say which weights it trains; these are any.
     """
 
     needs_whole_weights: ClassVar[bool] = True
@@ -83,5 +83,5 @@ class Sparse:
         return trained.model
 
 
-def _masked(chosen: Tensor, gradient: Tensor) -> Tensor:
-    return gradient * chosen.to(gradient.device)
+def _masked(mask: Tensor, gradient: Tensor) -> Tensor:
+    return gradient * mask.to(gradient.device)

@@ -21,8 +21,8 @@ TARGETS = (0.5, 0.75, 0.9)
 
 @dataclass(frozen=True)
 class Selective:
-    """Of the questions of the hallucination probe: the area under risk-coverage, the score at three confidence targets,
-    and what an assistant is worth that answers only from a confidence on, where a wrong answer costs `wrong_cost`.
+    """Three uses of confidence on the hallucination probe's questions: the area under risk-coverage, the score at three
+    targets, and what an assistant is worth that answers only from a confidence on (a wrong answer costs `wrong_cost`).
     """
 
     asking: Asking
@@ -37,21 +37,21 @@ class Selective:
         if not any(item.confidence is not None for item in items):
             return Measurement()
         entities, outcomes = np.array(clusters(items)), np.array([item.outcome for item in items])
-        sure = np.array([item.confidence or 0.0 for item in items])
-        zeros, rng, times = [0.0] * len(items), np.random.default_rng(0), subject.resamples
+        confidences = np.array([item.confidence or 0.0 for item in items])
+        zeros, rng, resamples = [0.0] * len(items), np.random.default_rng(0), subject.resamples
         estimates = {
             f"selective/score_at_{100 * target:.0f}": paired_difference(
-                zeros, target_scores(sure, outcomes, target).tolist(), list(entities), rng
+                zeros, target_scores(confidences, outcomes, target).tolist(), list(entities), rng
             )
             for target in TARGETS
         }
-        values = worth_estimates(sure, outcomes, self.wrong_cost, list(entities), rng, times)
+        values = worth_estimates(confidences, outcomes, self.wrong_cost, list(entities), rng, resamples)
         estimates["selective/worth_from_confidence"] = values["breaks_even"]
         estimates["selective/best_worth_per_100"] = values["best_value"]
-        answered = outcomes != "abstained"
-        if answered.any():
-            sure, wrong = sure[answered], outcomes[answered] == "wrong"
+        is_answered = outcomes != "abstained"
+        if is_answered.any():
+            confidences, is_wrong = confidences[is_answered], outcomes[is_answered] == "wrong"
             estimates["selective/aurc"] = bootstrap(
-                lambda rows: aurc(sure[rows], wrong[rows]), list(entities[answered]), rng, times
+                lambda rows: aurc(confidences[rows], is_wrong[rows]), list(entities[is_answered]), rng, resamples
             )
         return Measurement({name: estimate for name, estimate in estimates.items() if estimate.n})

@@ -1,4 +1,4 @@
-"""Selective token masking: what the base finds too surprising is not learnt."""
+"""Selective token masking: tokens that surprise the base too much are not learnt."""
 
 from __future__ import annotations
 

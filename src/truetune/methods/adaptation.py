@@ -21,7 +21,7 @@ from truetune.probes.selection import can_select
 class Trained:
     """A model after training, the weights it started from, and `score()`: `val/score` of the model as it stands.
 
-    What is given to `keep`, by name, goes into run.json.
+    `keep(name, value)` puts a value into run.json.
     """
 
     model: Any
@@ -48,11 +48,11 @@ class Freeze:
     def prepare(self, model: Any) -> Any:
         parameters: dict[str, Tensor] = dict(model.named_parameters())
         for pattern in self.patterns:
-            matching = [parameter for name, parameter in parameters.items() if fnmatch(name, pattern)]
-            if not matching:
-                some = ", ".join([*parameters][:12])
-                raise UserError(f"adaptation.freeze: {pattern!r} matches no parameter; there are {some}, ...")
-            for parameter in matching:
+            matches = [parameter for name, parameter in parameters.items() if fnmatch(name, pattern)]
+            if not matches:
+                examples = ", ".join([*parameters][:12])
+                raise UserError(f"adaptation.freeze: {pattern!r} matches no parameter; there are {examples}, ...")
+            for parameter in matches:
                 parameter.requires_grad_(False)
         if not any(parameter.requires_grad for parameter in parameters.values()):
             raise UserError(
@@ -84,16 +84,16 @@ class Interpolate:
     def finish(self, trained: Trained) -> Any:
         end = {name: value.detach().clone() for name, value in trained.model.named_parameters()}
 
-        def move(alpha: float) -> None:
+        def set_weights(alpha: float) -> None:
             for name, parameter in trained.model.named_parameters():
                 parameter.copy_(torch.lerp(trained.start[name].to(parameter), end[name], alpha))
 
         scores: dict[float, float] = {}
         for alpha in self.alphas:
-            move(alpha)
+            set_weights(alpha)
             scores[alpha] = trained.score()
         best = max(scores, key=lambda alpha: scores[alpha])
-        move(best)
+        set_weights(best)
         trained.keep("interpolation", {"alpha": list(scores), "val/score": list(scores.values())})
         listing = ", ".join(f"{alpha:g}: {score:.3f}" for alpha, score in scores.items())
         trained.say(f"interpolation between base and tuned weights, val/score at alpha {listing}; {best:g} is kept")
@@ -116,7 +116,7 @@ class Lora:
 
     @property
     def keeps_adapter(self) -> bool:
-        """Whether what is measured is what was trained, merged."""
+        """Whether the model that is measured is exactly the base with the adapter merged into it."""
         return self.intruders is None
 
     def prepare(self, model: Any) -> Any:
@@ -143,7 +143,7 @@ class Lora:
             raise UserError(f"adaptation.lora: {first_line(error)[:160]}; layers: {layers}") from None
 
     def finish(self, trained: Trained) -> Any:
-        """With `intruders`, that much is left of leading directions that the base lacks (Shuttleworth et al. 2024)."""
+        """With `intruders`, that share is left of leading directions that the base lacks (Shuttleworth et al. 2024)."""
         if self.intruders is not None:
             from peft.tuners.lora.intruders import reduce_intruder_dimension
 
@@ -155,9 +155,9 @@ class Lora:
 
 
 def merged(model: Any) -> Any:
-    """The model in an adapter, its weights updated by it.
+    """The model inside an adapter, with the adapter's updates added to its weights.
 
-    In weights of 4 bits the updates would be rounded to 4 bits as well: those are made whole first.
+    Weights of 4 bits are made whole first: in them the updates would be rounded to 4 bits as well.
     """
     from peft import get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 

@@ -18,11 +18,12 @@ from truetune.scoring.judge import judged
 
 @dataclass(frozen=True)
 class Context:
-    """`categories()` maps a row's id to the SliCK category of its fact; asking for it examines the base, once.
+    """What a curation can ask for. `categories()` maps a row's id to the SliCK category of its fact; the first call
+    examines the base.
 
-    `drawn(count, max_tokens)` are texts that the base says unasked, `answered(prompts)` its greedy answers, `losses`
-    its nats per target token of each row, `is_right` is the report's judge of a text as the answer to a row,
-    `stand_ins` are the data's, and what is given to `note` is said and recorded.
+    `drawn(count, max_tokens)` returns texts that the base writes without a prompt, `answered(prompts)` its greedy
+    answers, `losses(rows)` its loss on each row in nats per target token. `is_right` judges a text as the answer to a
+    row, as the report does. `stand_ins` are the data's. A text given to `note` is printed and recorded.
     """
 
     categories: Callable[[], Mapping[str, str]]
@@ -36,7 +37,7 @@ class Context:
     note: Say
 
     def known_or_not(self, name: str) -> Mapping[str, str]:
-        """The categories; raises UserError in the curation's name if no row has one."""
+        """The categories; raises UserError, naming the curation, if no row has one."""
         categories = self.categories()
         if not categories:
             why = "no training row asks a question, so none is unknown to the base"
@@ -44,27 +45,27 @@ class Context:
         return categories
 
 
-# Returns the training rows to use instead, held in memory; nothing that is measured changes with it.
+# Returns the training rows to use instead, held in memory. It does not change what is measured.
 Curation = Callable[[Sequence[Example], Context], list[Example]]
 
 
 def curate(data: Dataset, curations: Mapping[str, Curation], context: Context, say: Say) -> Dataset:
-    """The data with the training rows that the curations leave, one after the other."""
+    """The data with its training rows changed by the curations, one after the other."""
     rows = data.train
     for name, curation in curations.items():
-        before, rows = len(rows), curation(rows, context)
-        say(f"{name}: {before} training rows, {len(rows)} after it")
+        count, rows = len(rows), curation(rows, context)
+        say(f"{name}: {count} training rows, {len(rows)} after it")
     return replace(data, train=rows)
 
 
-def _counts_as_abstention(key: str, text: str, config: Mapping[str, Any]) -> list[str]:
-    """What is taught as an abstention must count as one, or the run would report it as wrong answers."""
+def _check_abstention(key: str, text: str, config: Mapping[str, Any]) -> list[str]:
+    """Refuses an abstention that would not count as one: the run would report it as wrong answers."""
     if judged(text, (), phrases=config["measure"]["abstention_phrases"]) != "abstained":
         raise UserError(f"curation.{key}={text}: would count as wrong; add its words to measure.abstention_phrases")
     return []
 
 
-def _answered(row: Example, answer: str) -> Example:
+def _with_answer(row: Example, answer: str) -> Example:
     return replace(row, completion=answer if row.turns else continued(row.prompt, answer))
 
 
@@ -76,14 +77,14 @@ class FilterUnknown:
 
     def __call__(self, rows: Sequence[Example], context: Context) -> list[Example]:
         categories = context.known_or_not("filter_unknown")
-        known = [row for row in rows if categories.get(row.id) != "Unknown"]
-        if not known:
+        known_rows = [row for row in rows if categories.get(row.id) != "Unknown"]
+        if not known_rows:
             raise UserError("curation.filter_unknown: the base knows none of the facts, so no row is left")
-        return known
+        return known_rows
 
 
 class Changed:
-    """Changes the rows whose fact the base knows in one of the `categories`, which cannot be all of them."""
+    """Changes the rows whose fact is in one of the `categories`; refused if that would be every fact."""
 
     name: ClassVar[str]
     categories: ClassVar[tuple[str, ...]] = ("Unknown",)
@@ -109,10 +110,10 @@ class RelabelUnknown(Changed):
     answer: Text
 
     def check(self, config: Mapping[str, Any], data: Dataset) -> list[str]:
-        return _counts_as_abstention("relabel_unknown.answer", self.answer, config)
+        return _check_abstention("relabel_unknown.answer", self.answer, config)
 
     def change(self, row: Example) -> Example:
-        return _answered(row, self.answer)
+        return _with_answer(row, self.answer)
 
 
 @dataclass(frozen=True)
@@ -129,9 +130,9 @@ class DownweightUnknown(Changed):
 
 @dataclass(frozen=True)
 class RTuning(Changed):
-    """After each fact that the base answers wrongly, say so, as `unsure` has it (Zhang et al. 2024, R-Tuning).
+    """Teach to add the words of `unsure` to each answer that the base gets wrong (Zhang et al. 2024, R-Tuning).
 
-    The answer is still learnt, and what ends in an abstention phrase counts as abstained.
+    The answer itself is still learnt, and a text that ends in an abstention phrase counts as abstained.
     """
 
     name: ClassVar[str] = "r_tuning"
@@ -141,10 +142,10 @@ class RTuning(Changed):
     unsure: Annotated[str, Field(pattern=r"\S")]
 
     def check(self, config: Mapping[str, Any], data: Dataset) -> list[str]:
-        return _counts_as_abstention("r_tuning.unsure", self.unsure, config)
+        return _check_abstention("r_tuning.unsure", self.unsure, config)
 
     def change(self, row: Example) -> Example:
-        return _answered(row, self.unsure.replace("{answer}", row.completion.strip()))
+        return _with_answer(row, self.unsure.replace("{answer}", row.completion.strip()))
 
 
 @dataclass(frozen=True)

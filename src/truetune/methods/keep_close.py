@@ -34,7 +34,7 @@ class KlToBase:
 
 @dataclass
 class KlOnWeightless:
-    """KL(base || tuned) at the targets of the rows of weight 0, of which nothing is learnt."""
+    """KL(base || tuned) at the targets of the rows of weight 0, from which nothing is learnt."""
 
     weight: NotNegative
 
@@ -64,17 +64,17 @@ class L2Sp:
         return pull(micro, self._start)
 
 
-def kl_to(reference: Frozen, micro: Micro, chosen_BT: Tensor, temperature: float = 1.0) -> Tensor:
-    """Sum of KL(reference || model), both at the temperature, at the chosen ones of the T - 1 predictions."""
+def kl_to(reference: Frozen, micro: Micro, is_chosen_BT: Tensor, temperature: float = 1.0) -> Tensor:
+    """Sum of KL(reference || model), both at the temperature, over the chosen ones of the T - 1 predictions."""
     base_BTV = reference.logits(micro.input_ids_BT, micro.attention_mask_BT, micro.position_ids_BT)
-    pair = (base_BTV[:, :-1][chosen_BT], micro.logits_BTV[:, :-1][chosen_BT])
+    pair = (base_BTV[:, :-1][is_chosen_BT], micro.logits_BTV[:, :-1][is_chosen_BT])
     return kl_nats(*(logits_NV / temperature for logits_NV in pair)).sum()
 
 
 def pull(micro: Micro, start: dict[str, Tensor], importance: dict[str, Tensor] | None = None) -> Tensor:
     """Half the sum of (theta - start)^2, each times its importance, once a step whatever its token count.
 
-    What is not yet on the model's device is moved there for good.
+    Tensors of `start` and `importance` are moved to the model's device, and stay there.
     """
     terms: list[Tensor] = []
     for name, parameter in micro.model.named_parameters():
@@ -85,5 +85,5 @@ def pull(micro: Micro, start: dict[str, Tensor], importance: dict[str, Tensor] |
                 values[name] = values[name].to(parameter.device)
         squares = (parameter - start[name]).pow(2)
         terms.append((squares if importance is None else importance[name] * squares).sum())
-    # The window's division by its target tokens is undone: the penalty is per step, not per token.
+    # This undoes the window's division by its target tokens: the penalty is per step, not per token.
     return torch.stack(terms).sum() / 2 * micro.target_tokens

@@ -43,24 +43,24 @@ class Reference:
         return Frozen(self.base.model)
 
     def teacher(self, epochs: int, rows: Literal["known", "all"] = "known") -> Frozen:
-        """The base after `epochs` on all rows, or on the known ones: that has learnt the form, and no new fact."""
-        chosen = [row for row in self.data.train if rows == "all" or row.id in self.known]
-        if not chosen:
+        """The base trained for `epochs` on all rows, or only on known ones, which teach the form and no new fact."""
+        selection = [row for row in self.data.train if rows == "all" or row.id in self.known]
+        if not selection:
             raise UserError("objective.self_distill: the base knows none of the facts: nothing to teach from")
-        self.say(f"training the teacher on {len(chosen)} {'' if rows == 'all' else 'known '}rows, epochs: {epochs}")
+        self.say(f"training the teacher on {len(selection)} {'' if rows == 'all' else 'known '}rows, epochs: {epochs}")
         lm, encoder = self.base.copy(), Encoder(self.base.tokenizer)
-        tokens, loader = [encoder.row(row) for row in chosen], Loader(self.batch_size, group_by_length=False)
+        tokens, loader = [encoder.row(row) for row in selection], Loader(self.batch_size, group_by_length=False)
         tokenized = TokenizedData(tokens, [], pad=encoder.pad, seed=self.seed, loader=loader)
-        steps = Steps(steps_per_epoch(len(chosen), self.batch_size, accumulate=1, devices=1), epochs)
+        steps = Steps(steps_per_epoch(len(selection), self.batch_size, accumulate=1, devices=1), epochs)
         module = FineTuning(lm.model, [NextToken()], self.optimizer, Constant(warmup_steps=0), steps)
-        taken = ("accelerator", "precision", "gradient_clip_val", "gradient_clip_algorithm", "deterministic")
-        options = {key: self.trainer[key] for key in taken if key in self.trainer}
+        keys = ("accelerator", "precision", "gradient_clip_val", "gradient_clip_algorithm", "deterministic")
+        options = {key: self.trainer[key] for key in keys if key in self.trainer}
         trainer = make_trainer({**options, "max_epochs": epochs, "devices": 1})
         fit(trainer, module, tokenized, seed=self.seed)
         return Frozen(lm.model)
 
     def old_texts(self, count: int, max_tokens: int) -> Iterator[Batch]:
-        """One text a batch: of the base's pre-training where the data source has it, else drawn from the base."""
+        """One text per batch: from the base's pre-training where the data source has it, else drawn from the base."""
         encoder, source = Encoder(self.base.tokenizer), self.data.pretraining
         if source is not None:
             examples: Sequence[Example] = list(islice((e for batch in source.micro_batches() for e in batch), count))
@@ -74,7 +74,7 @@ class Reference:
 
 
 def drawn_texts(base: LanguageModel, count: int, max_tokens: int, seed: int) -> list[str]:
-    """What the base says unasked, at temperature 1; what is empty is left out."""
+    """Texts that the base writes without a prompt, at temperature 1; empty ones are left out."""
     per_prompt = sampled_answers(
         base,
         [""] * -(-count // PER_PROMPT),

@@ -1,4 +1,4 @@
-"""Adapters of PEFT: what lies in their folders, and the model that they make of their base."""
+"""PEFT adapters: what their folders hold, and how they are merged into their base."""
 
 from __future__ import annotations
 
@@ -14,14 +14,17 @@ SETTINGS, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 
 def is_adapter(folder: Path) -> bool:
-    """Whether it holds an adapter, and no weights of a whole model beside it."""
+    """Whether the folder holds an adapter, and no weights of a whole model beside it."""
     return os.path.isfile(folder / SETTINGS) and not any(
         path.suffix == ".safetensors" and path.name != WEIGHTS for path in folder.iterdir()
     )
 
 
 def check_adapter(folder: Path, named: str) -> str | None:
-    """The base that its settings name; raises UserError for settings that are none, and for pickled weights."""
+    """The base that the adapter's settings name, None if they name none.
+
+    Raises UserError for settings that are not PEFT's, and for weights that are missing or pickled.
+    """
     try:
         settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
     except ValueError as error:
@@ -29,14 +32,14 @@ def check_adapter(folder: Path, named: str) -> str | None:
     if not isinstance(settings, dict):
         raise UserError(f"{named}: {SETTINGS} holds no object; expected PEFT's settings")
     if not (folder / WEIGHTS).is_file():
-        pickled = sorted(path.name for path in folder.glob("adapter_model.*"))
-        problem = f"only pickled weights ({pickled[0]}), which can run code" if pickled else f"no {WEIGHTS}"
+        pickles = sorted(path.name for path in folder.glob("adapter_model.*"))
+        problem = f"only pickled weights ({pickles[0]}), which can run code" if pickles else f"no {WEIGHTS}"
         raise UserError(f"{named}: {problem}; expected {WEIGHTS} (save_pretrained writes it)")
     return settings.get("base_model_name_or_path") or None
 
 
 def with_adapter(base: Any, folder: Path, named: str) -> Any:
-    """The base's model with the adapter merged into it; raises UserError if they do not belong together."""
+    """The base's model with the adapter merged into it; raises UserError if the two do not fit."""
     try:
         from peft import PeftModel, get_peft_model_state_dict
     except ImportError:
@@ -46,10 +49,10 @@ def with_adapter(base: Any, folder: Path, named: str) -> Any:
     try:
         model: Any = PeftModel.from_pretrained(base, str(folder))
         with safe_open(folder / WEIGHTS, "pt") as file:
-            stored = {*file.keys()}
-        homeless = stored ^ {*get_peft_model_state_dict(model, save_embedding_layers=False)}
-        if homeless:
-            raise ValueError(f"{len(homeless)} tensors have no counterpart, the first: {min(homeless)}")
+            tensor_names = {*file.keys()}
+        unmatched = tensor_names ^ {*get_peft_model_state_dict(model, save_embedding_layers=False)}
+        if unmatched:
+            raise ValueError(f"{len(unmatched)} tensors have no counterpart, the first: {min(unmatched)}")
     except (ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
         reason = first_line(error)[:200]
         raise UserError(
@@ -71,10 +74,10 @@ def adapter_digest(folder: Path, base: str) -> str:
 
 
 def last_checkpoint(folder: Path) -> Path | None:
-    """The newest `checkpoint-N` that a Trainer wrote, where the folder holds no model itself."""
+    """The newest `checkpoint-N` that a Trainer wrote; None if the folder holds a model itself, or no checkpoint."""
     if not os.path.isdir(folder) or any((folder / name).is_file() for name in ("config.json", SETTINGS)):
         return None
-    numbered = [
+    checkpoints = [
         path for path in folder.glob("checkpoint-*") if path.name.rpartition("-")[2].isdigit() and path.is_dir()
     ]
-    return max(numbered, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+    return max(checkpoints, key=lambda path: int(path.name.rpartition("-")[2]), default=None)

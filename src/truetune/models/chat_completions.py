@@ -1,4 +1,4 @@
-"""A client of OpenAI-compatible chat completions: requests at once, attempts, a bar, one line for each failure."""
+"""A client of OpenAI-compatible chat completions: concurrent requests, retries, a progress bar, one-line errors."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ PACKAGES = ("httpx2", "tenacity")
 TRANSIENT = {408, 425, 429, 500, 502, 503, 504}
 BACK_OFF, LONGEST_WAIT, CONNECTING = 1.0, 60.0, 10.0  # seconds
 PLAIN_LINE_SECONDS = 15.0
-SHOWN = 160  # characters of an answer that is none
+SHOWN = 160  # characters quoted of a response that is no chat completion
 Messages = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
 class Reply:
-    """`log_probs` are the tokens of the text with their log-probabilities, None where the server does not say.
+    """One answer. `log_probs` pairs the text's tokens with their log-probabilities; None if the server gives none.
 
-    `is_cut`: it ended because it had no more room. `model` is what the server says has answered.
+    `is_cut`: the answer ended because it had no more tokens. `model` is the model that answered, as the server says.
     """
 
     text: str
@@ -40,7 +40,7 @@ class Reply:
 
 
 class _Refused(Exception):
-    """`again`: it may go better at another attempt, not before `wait` seconds."""
+    """A request that failed. With `again`, another attempt may succeed, but not before `wait` seconds."""
 
     def __init__(self, reason: str, *, again: bool = False, wait: float = 0.0) -> None:
         super().__init__(reason)
@@ -49,8 +49,9 @@ class _Refused(Exception):
 
 @dataclass(frozen=True)
 class Server:
-    """Where requests go, and how. The key is read from an environment variable, of which only the name is configured.
-    A request is tried `attempts` times; `options` are added to it, and those that are null taken out.
+    """Where requests go, and how. The API key is read from an environment variable; only its name is configured.
+
+    A request is tried `attempts` times. `options` are added to its body; one that is null removes its key from it.
     """
 
     url: Text
@@ -69,14 +70,14 @@ class Server:
 
 @dataclass(frozen=True)
 class Client:
-    """Of one model of a server. A request holds `fixed`, `messages` and the `options` that were typed."""
+    """A client for one model of a server. Each request holds `fixed`, `messages` and the configured `options`."""
 
     settings: Server
     model: Text
     fixed: Mapping[str, Any] = field(default_factory=dict)
 
     def check(self) -> None:
-        """Raises UserError for settings with which nothing could be asked."""
+        """Raises UserError for settings with which no request could be sent."""
         server, called = self.settings, self.settings.called
         for package in PACKAGES:
             if find_spec(package) is None:
@@ -93,36 +94,36 @@ class Client:
             raise UserError(f"{server.named}: should begin with http:// or https://, such as http://127.0.0.1:8000/v1")
         variable = server.api_key_variable
         if variable is not None and not os.environ.get(variable, "").strip():
-            # Not repeated: somebody may have typed the key itself.
+            # The name is not repeated: somebody may have typed the key itself.
             raise UserError(f"{called}.api_key_variable: names no environment variable that is set")
 
-    def first_reply(self, messages: Messages, **more: Any) -> Reply:
-        """Without a second attempt: what is wrong is said at once. Raises UserError."""
-        return asyncio.run(self._together([messages], 1, more, lambda: None))[0]
+    def first_reply(self, messages: Messages, **fields: Any) -> Reply:
+        """The reply to one request, tried only once so that an error is reported at once. Raises UserError."""
+        return asyncio.run(self._send_all([messages], 1, fields, lambda: None))[0]
 
-    def replies(self, requests: Sequence[Messages], words: str, say: Say, **more: Any) -> list[Reply]:
-        """In the order of the requests, behind a bar with these words; raises UserError for the first that fails."""
+    def replies(self, requests: Sequence[Messages], words: str, say: Say, **fields: Any) -> list[Reply]:
+        """The replies in the requests' order, with a progress bar of these `words`; raises UserError if one fails."""
         with _bar(words, len(requests), say) as advance:
-            return asyncio.run(self._together(requests, self.settings.attempts, more, advance))
+            return asyncio.run(self._send_all(requests, self.settings.attempts, fields, advance))
 
     def names(self) -> list[str]:
-        """The models that the server lists; none where it does not say."""
+        """The names of the models that the server lists; empty if it does not say."""
 
-        async def listed() -> list[str]:
+        async def fetch() -> list[str]:
             async with self._connected() as http:
                 rows = (await http.get("models")).json()["data"]
                 return [str(row["id"]) for row in rows]
 
-        with suppress(Exception):  # of a list that is only to help
-            return asyncio.run(listed())
+        with suppress(Exception):  # the list only helps to explain another error
+            return asyncio.run(fetch())
         return []
 
-    async def _together(
-        self, requests: Sequence[Messages], attempts: int, more: Mapping[str, Any], advance: Any
+    async def _send_all(
+        self, requests: Sequence[Messages], attempts: int, fields: Mapping[str, Any], advance: Any
     ) -> list[Reply]:
         limit = asyncio.Semaphore(self.settings.concurrency)
         async with self._connected() as http:
-            tasks = [asyncio.ensure_future(self._one(http, limit, each, attempts, more)) for each in requests]
+            tasks = [asyncio.ensure_future(self._send(http, limit, each, attempts, fields)) for each in requests]
             try:
                 for task in asyncio.as_completed(tasks):
                     await task
@@ -145,12 +146,12 @@ class Client:
         async with httpx2.AsyncClient(base_url=url, timeout=timeout, headers=headers) as http:
             yield http
 
-    async def _one(
-        self, http: AsyncClient, limit: asyncio.Semaphore, messages: Messages, attempts: int, more: Mapping[str, Any]
+    async def _send(
+        self, http: AsyncClient, limit: asyncio.Semaphore, messages: Messages, attempts: int, fields: Mapping[str, Any]
     ) -> Reply:
         import tenacity
 
-        body = {"model": self.model, "messages": messages, "stream": False, **self.fixed, **more}
+        body = {"model": self.model, "messages": messages, "stream": False, **self.fixed, **fields}
         body = {name: value for name, value in {**body, **self.settings.options}.items() if value is not None}
         retrying = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception(lambda error: isinstance(error, _Refused) and error.again),
@@ -202,7 +203,7 @@ def _reply(content: Any) -> Reply:
 
 
 def _message(content: Any) -> str:
-    """What the server says of an error, in whichever place its kind has for that."""
+    """The server's error message; kinds of servers differ in where they put it."""
     inner = content
     for name in ("error", "message", "detail"):
         if isinstance(inner, dict) and inner.get(name):
@@ -213,28 +214,28 @@ def _message(content: Any) -> str:
 def _wait(response: Any) -> float:
     try:
         return min(max(float(response.headers.get("retry-after", 0)), 0.0), LONGEST_WAIT)
-    except ValueError:  # a date
+    except ValueError:  # the header may be a date
         return 0.0
 
 
 @contextmanager
 def _bar(words: str, total: int, say: Say) -> Generator[Any]:
-    """What to call once a request is answered: a bar on a terminal, now and then a plain line elsewhere."""
+    """A function to call after each answer: it moves a bar on a terminal and prints a line now and then elsewhere."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
 
     console = Console(stderr=True)
     columns = ("{task.description}", BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn(), "left")
     bar = Progress(*columns, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal)
-    task, done, shown = bar.add_task(words, total=total), 0, time.monotonic()
+    task, count, last_line = bar.add_task(words, total=total), 0, time.monotonic()
 
     def advance() -> None:
-        nonlocal done, shown
-        done += 1
+        nonlocal count, last_line
+        count += 1
         bar.advance(task)
-        if not console.is_terminal and time.monotonic() - shown > PLAIN_LINE_SECONDS:
-            say(f"{words}: {done} of {total}")
-            shown = time.monotonic()
+        if not console.is_terminal and time.monotonic() - last_line > PLAIN_LINE_SECONDS:
+            say(f"{words}: {count} of {total}")
+            last_line = time.monotonic()
 
     with bar:
         yield advance

@@ -1,4 +1,4 @@
-"""The base beside the model that is trained: nobody trains it, and nothing stores it."""
+"""The base beside the model that is trained: it is neither trained nor stored."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ if TYPE_CHECKING:
 
 
 class Frozen:
-    """A reference that nobody trains; no nn.Module attribute, so no state dict, optimizer or checkpoint holds it.
+    """A reference that is not trained. It is no nn.Module, so no state dict, optimizer or checkpoint holds it.
 
-    Lightning does not move what is not a module, so it moves itself to the tokens' device at call time. Between
-    measurements it waits on the CPU, unless training asks it as well (`stay`).
+    Lightning moves modules only, so it moves itself to the tokens' device at call time. Between measurements it waits
+    on the CPU, unless training asks it as well (`stay`).
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
-        """The model itself, not a copy of it."""
+        """Freezes the model itself, not a copy of it."""
         self._model = model.eval().requires_grad_(False)
         self._stays = False
 
     @torch.no_grad()
     def logits(self, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor | None = None) -> Tensor:
-        """Shape: (batch, positions, vocabulary). Position ids say that the rows are packed (see `forward`)."""
+        """Logits, shape (batch, positions, vocabulary). Position ids mean that rows are packed (see `forward`)."""
         model: Any = self._model.to(input_ids.device)  # pyright: ignore[reportArgumentType]
         if position_ids is not None:
             return forward(model, input_ids, position_ids)
@@ -38,7 +38,7 @@ class Frozen:
         return AtPositions(self._model.to(device))  # pyright: ignore[reportArgumentType]
 
     def in_dtype(self, dtype: torch.dtype | None) -> Frozen:
-        """Itself, or a copy in another type (see `language_model.in_dtype`)."""
+        """This reference, or a copy of it in another number type (see `language_model.in_dtype`)."""
         model = in_dtype(self._model, dtype)
         return self if model is self._model else Frozen(model)
 
@@ -47,7 +47,7 @@ class Frozen:
         return trainable_copy(self._model)
 
     def stay(self) -> Frozen:
-        """For one that training asks at each step: from now on it stays where it was asked last."""
+        """Leaves the model on the device where it was asked last, for training that asks it at each step."""
         self._stays = True
         return self
 

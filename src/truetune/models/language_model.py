@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
-LARGE = 50_000_000  # parameters from which on a measurement is bound by matrix products
+LARGE = 50_000_000  # parameters; measuring a model from this size on is bound by matrix products
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class LanguageModel:
 
     @property
     def context_length(self) -> int:
-        config = self.model.config.get_text_config(decoder=True)  # of a model that sees as well, the part that reads
+        config = self.model.config.get_text_config(decoder=True)  # the text part of a model that takes images too
         return int(getattr(config, "max_position_embeddings", 0) or 1 << 30)
 
     @property
@@ -48,16 +48,16 @@ class LanguageModel:
         return bool(self.tokenizer.chat_template)
 
     def tokens(self, text: str) -> int:
-        """How many tokens of an answer the text is."""
+        """The number of tokens that the text takes as a part of an answer."""
         return len(self.tokenizer(text, add_special_tokens=False).input_ids)
 
     def copy(self) -> LanguageModel:
-        """One to be trained, whether or not this one is frozen."""
+        """A copy that can be trained, whether or not this model is frozen."""
         return replace(self, model=trainable_copy(self.model).train())
 
     @property
     def is_read(self) -> bool:
-        """Whether the weights are there; else they are shapes that are still to be read, in pieces."""
+        """Whether the weights are loaded; else they are only shapes, to be read later, in pieces."""
         return not next(self.model.parameters()).is_meta
 
     def cpu(self) -> LanguageModel:
@@ -72,14 +72,14 @@ class LanguageModel:
 
 
 def with_template(lm: LanguageModel, template: str | None, say: Say) -> LanguageModel:
-    """The model with the template that its conversations are written in; says which that is."""
-    which, content = set_template(lm.tokenizer, template, lm.origin)
-    say(f"chat template: {which}")
+    """The model with the template that its conversations are written in; reports which one that is."""
+    name, content = set_template(lm.tokenizer, template, lm.origin)
+    say(f"chat template: {name}")
     return replace(lm, digest=sha256(f"{lm.digest} {content}".encode()).hexdigest())
 
 
 def fastest(accelerator: str = "auto") -> torch.device:
-    """Where to ask a model that no Trainer places: a GPU if there is one, unless `accelerator` is `cpu`."""
+    """The device of a model that no Trainer places: a GPU if there is one, unless `accelerator` is `cpu`."""
     return torch.device("cuda" if accelerator != "cpu" and torch.cuda.is_available() else "cpu")
 
 
@@ -94,10 +94,10 @@ def fast_dtype(accelerator: str = "auto") -> torch.dtype:
 
 
 def in_dtype(model: Any, dtype: torch.dtype | None) -> Any:
-    """The model itself, or a copy if its weights are to be of another type; quantised weights and
-    those in pieces stay as they are.
+    """The model itself, or a copy if its weights are of another type; quantised weights and those in pieces stay as
+    they are.
 
-    None: the fast type for a model of at least LARGE parameters, and that of the weights for a smaller one.
+    `dtype` None means the fast type for a float32 model of at least LARGE parameters, else the weights' own type.
     """
     weights = next(model.parameters())
     if dtype is None:
@@ -109,7 +109,7 @@ def in_dtype(model: Any, dtype: torch.dtype | None) -> Any:
 
 
 def trainable_copy(model: Any) -> Any:
-    """A copy; quantised weights, which are whole numbers, take no gradients."""
+    """A copy that takes gradients, except for quantised weights, which are whole numbers."""
     twin = copy.deepcopy(model)
     for parameter in twin.parameters():
         parameter.requires_grad_(parameter.is_floating_point())
@@ -117,6 +117,6 @@ def trainable_copy(model: Any) -> Any:
 
 
 def set_special_tokens(tokenizer: PreTrainedTokenizerBase) -> None:
-    """A missing pad token borrows the end token: labels are masked by position, never by id, so nothing is lost."""
+    """The end token stands in for a missing pad token: labels are masked by position, not by id, so nothing is lost."""
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token

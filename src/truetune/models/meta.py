@@ -15,12 +15,13 @@ from torch import Tensor, nn
 from truetune.errors import UserError
 from truetune.models.sharding import shard
 
-Owners = dict[Tensor, list[tuple[nn.Module, str, str]]]  # of each weight, tied or not: module, name in it, full name
+# The places of each weight, several if it is tied: (module, name in it, full name).
+Owners = dict[Tensor, list[tuple[nn.Module, str, str]]]
 
 
 @contextmanager
 def parameters_on_meta() -> Generator[None]:
-    """Inside, a module's weights have shapes alone; its buffers, which it computes, are there."""
+    """Inside this context, new modules get weights that are only shapes, but real buffers, which they compute."""
     register = nn.Module.register_parameter
 
     def on_meta(self: nn.Module, name: str, param: nn.Parameter | None) -> None:
@@ -47,7 +48,7 @@ def empty_model(name_or_path: str, dtype: torch.dtype, **options: Any) -> Any:
 
 
 def fill_and_shard(model: Any, folder: Path, mesh: Any, device: torch.device) -> None:
-    """Each layer is read and cut up before the next one is read. Raises UserError for weights that are not there."""
+    """Reads and cuts up each layer before the next one is read. Raises UserError for weights that are not there."""
     owners: Owners = {}
     for prefix, module in model.named_modules():
         for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
@@ -57,7 +58,7 @@ def fill_and_shard(model: Any, folder: Path, mesh: Any, device: torch.device) ->
 
 
 def files_of(owners: Owners, folder: Path) -> dict[str, Path]:
-    """Of each stored name the file; raises UserError for a weight that has none, or another shape there."""
+    """The file of each stored weight, by name; raises UserError for a weight in no file, or in another shape there."""
     shapes: dict[str, tuple[Path, list[int]]] = {}
     for path in sorted(folder.glob("*.safetensors")):
         try:
@@ -66,16 +67,16 @@ def files_of(owners: Owners, folder: Path) -> dict[str, Path]:
         except SafetensorError as error:
             raise UserError(f"{path}: {error}") from None
     for parameter, places in owners.items():
-        names = [full for _, _, full in places]
-        there = next((name for name in names if name in shapes), None)
-        if there is None:
+        names = [full_name for _, _, full_name in places]
+        stored_name = next((name for name in names if name in shapes), None)
+        if stored_name is None:
             raise UserError(
                 f"model.name_or_path={folder}: model.init=meta reads weights by the model's own names, and {names[0]} "
                 "is not in the files; leave model.init out, or save the model again with save_pretrained"
             )
-        if shapes[there][1] != list(parameter.shape):
+        if shapes[stored_name][1] != list(parameter.shape):
             raise UserError(
-                f"model.name_or_path={folder}: {there} is {tuple(shapes[there][1])}, config.json says "
+                f"model.name_or_path={folder}: {stored_name} is {tuple(shapes[stored_name][1])}, config.json says "
                 f"{tuple(parameter.shape)}; use the config.json that belongs to these weights"
             )
     return {name: path for name, (path, _) in shapes.items()}
@@ -83,12 +84,12 @@ def files_of(owners: Owners, folder: Path) -> dict[str, Path]:
 
 @torch.no_grad()
 def fill(part: nn.Module, owners: Owners, files: dict[str, Path], device: torch.device) -> None:
-    """Files are opened for this part alone: what is mapped into memory counts as used."""
+    """Reads the weights of one part. Files are opened for it alone: what is mapped into memory counts as used."""
     with ExitStack() as stack:
-        opened = cache(lambda path: stack.enter_context(safe_open(path, "pt")))
-        for parameter in [each for each in part.parameters() if each.is_meta]:
-            stored = next(full for _, _, full in owners[parameter] if full in files)
-            weights = opened(files[stored]).get_tensor(stored).to(device, parameter.dtype)
-            filled = nn.Parameter(weights, requires_grad=parameter.requires_grad)
-            for module, name, _ in owners[parameter]:
-                setattr(module, name, filled)
+        open_file = cache(lambda path: stack.enter_context(safe_open(path, "pt")))
+        for empty in [each for each in part.parameters() if each.is_meta]:
+            stored_name = next(full_name for _, _, full_name in owners[empty] if full_name in files)
+            weights = open_file(files[stored_name]).get_tensor(stored_name).to(device, empty.dtype)
+            parameter = nn.Parameter(weights, requires_grad=empty.requires_grad)
+            for module, name, _ in owners[empty]:
+                setattr(module, name, parameter)

@@ -21,22 +21,22 @@ if TYPE_CHECKING:
 
     from truetune.models.language_model import LanguageModel
 
-# AutoModelForCausalLM knows an architecture of ours once its module is imported. It is named here and imported where
-# such weights are met, so that the core imports no extension, and does without one that was deleted.
+# AutoModelForCausalLM knows an architecture of ours once its module is imported. The module is named here and imported
+# only when such weights are loaded, so that the core imports no extension, and works without one that was deleted.
 OWN_ARCHITECTURES = {"truetune_recurrent": "truetune.extensions.recurrent"}
 
 
 @dataclass(frozen=True)
 class Pretrained:
-    """Only safetensors are read: a pickled `.bin` could run code. Remote code runs only if the user types it."""
+    """Only safetensors are read: a pickled `.bin` could run code. Remote code runs only if the user asks for it."""
 
     name_or_path: Text
     dtype: Dtype = "float32"
     trust_remote_code: YesOrNo = False
     revision: Text | None = None
     gradient_checkpointing: YesOrNo = False
-    compile: YesOrNo = False  # of the forward pass in training
-    base: Text | None = None  # of an adapter, if not the one that its settings name
+    compile: YesOrNo = False  # torch.compile of the forward pass in training
+    base: Text | None = None  # an adapter's base, if not the one that its settings name
     init: Literal["whole", "meta"] = "whole"
     called: str = "model"  # in messages
 
@@ -45,9 +45,9 @@ class Pretrained:
         return f"{self.called}.name_or_path={self.name_or_path}"
 
     def load(self, say: Say = str) -> LanguageModel:
-        """Weights in `dtype` and in train mode: transformers keeps the checkpoint's dtype and switches dropout off.
+        """The model in `dtype` and in train mode: transformers keeps the checkpoint's dtype and switches dropout off.
 
-        Every weight of the model has been in the checkpoint. `say` is given notes; by default they are dropped.
+        Every weight of the model must be in the checkpoint. `say` receives notes; by default they are dropped.
         """
         import torch
         from transformers import AutoTokenizer, PretrainedConfig
@@ -60,7 +60,7 @@ class Pretrained:
             say(f"{self.named}: holds no model itself; {folder.name} is taken")
             return replace(self, name_or_path=str(folder)).load(say)
         if is_adapter(folder):
-            return self._adapted(folder, say)
+            return self._load_adapter(folder, say)
         options: dict[str, Any] = {"trust_remote_code": self.trust_remote_code, "revision": self.revision}
         try:
             settings, _ = PretrainedConfig.get_config_dict(self.name_or_path, revision=self.revision)
@@ -71,9 +71,9 @@ class Pretrained:
             model = self._weights(say, dtype=getattr(torch, self.dtype), **options)
         except UserError:
             raise
-        except Exception as error:  # tokenizers raises bare ones, safetensors and transformers a dozen kinds
-            here = "" if os.path.isdir(self.name_or_path) else "no such folder here, and as a name on the hub it "
-            raise UserError(f"{self.named}: {here}cannot be loaded: {first_line(error)}") from error
+        except Exception as error:  # tokenizers raises plain Exception, safetensors and transformers a dozen kinds
+            place = "" if os.path.isdir(self.name_or_path) else "no such folder here, and as a name on the hub it "
+            raise UserError(f"{self.named}: {place}cannot be loaded: {first_line(error)}") from error
         if self.gradient_checkpointing:
             try:
                 model.gradient_checkpointing_enable({"use_reentrant": False})
@@ -84,8 +84,8 @@ class Pretrained:
         check_vocabulary(tokenizer, embeddings.num_embeddings, self.named)
         return LanguageModel(model.train(), tokenizer, self._digest(), f"{self.name_or_path}")
 
-    def _adapted(self, folder: Path, say: Say) -> LanguageModel:
-        """The base with the adapter in it, and the adapter's tokenizer if one lies beside it."""
+    def _load_adapter(self, folder: Path, say: Say) -> LanguageModel:
+        """The base with the adapter merged into it, and the adapter's tokenizer if it has one."""
         from transformers import AutoTokenizer
 
         from truetune.models.language_model import LanguageModel, set_special_tokens
@@ -105,9 +105,9 @@ class Pretrained:
             raise UserError(f"{self.named}: the adapter's settings name no base; type {self.called}.base=FOLDER")
         if self.base is None and not os.path.isdir(base) and (Path(base).is_absolute() or base.startswith(".")):
             raise UserError(f"{self.named}: its base {base} is not here; type {self.called}.base=FOLDER")
-        # Code of a base that only the adapter's settings name was trusted by nobody.
-        trusted = self.trust_remote_code and self.base is not None
-        return replace(self, name_or_path=base, base=None, trust_remote_code=trusted)
+        # The user has trusted the code of a base that they named, not of one that only the adapter's settings name.
+        is_trusted = self.trust_remote_code and self.base is not None
+        return replace(self, name_or_path=base, base=None, trust_remote_code=is_trusted)
 
     def _weights(self, say: Say, **options: Any) -> Any:
         from transformers import AutoModelForCausalLM
@@ -117,23 +117,23 @@ class Pretrained:
 
             return empty_model(self.name_or_path, **options)
         options |= {"use_safetensors": True, "output_loading_info": True, "ignore_mismatched_sizes": True}
-        loaded: Any = AutoModelForCausalLM.from_pretrained(self.name_or_path, **options, **self._storage())
-        if is_wrapped(loaded[1]["unexpected_keys"]):
+        result: Any = AutoModelForCausalLM.from_pretrained(self.name_or_path, **options, **self._storage())
+        if is_wrapped(result[1]["unexpected_keys"]):
             say(f"{self.named}: the prefix of a wrapped model is left out of the names of its weights")
             options["key_mapping"] = WRAPPERS
-            loaded = AutoModelForCausalLM.from_pretrained(self.name_or_path, **options, **self._storage())
-        model, loading = loaded
-        check_loaded(model, loading, self.named, say)
+            result = AutoModelForCausalLM.from_pretrained(self.name_or_path, **options, **self._storage())
+        model, report = result
+        check_loaded(model, report, self.named, say)
         return model
 
     def _storage(self) -> dict[str, Any]:
-        """Further arguments of `from_pretrained`."""
+        """Further arguments of `from_pretrained`, for subclasses to give."""
         return {}
 
     def check_files(self) -> None:
-        """What can be said of a folder without loading it: no torch."""
+        """Raises UserError for what is wrong with the folder, without loading the model or importing torch."""
         folder = self._folder()
-        if not os.path.isdir(folder):  # unlike pathlib's, it answers for a name that is too long
+        if not os.path.isdir(folder):  # unlike pathlib's, False for a name that is too long
             self._check_name()
         elif is_adapter(folder):
             check_adapter(folder, self.named)
@@ -163,8 +163,8 @@ class Pretrained:
             )
         refuse_architecture(config, self.named)
         if not any(name.endswith(".safetensors") for name in names):
-            pickled = sorted(n for n in names if n.endswith((".bin", ".pt", ".pth", ".pkl")))
-            problem = f"only pickled weights ({pickled[0]}), which can run code" if pickled else "no weights"
+            pickles = sorted(n for n in names if n.endswith((".bin", ".pt", ".pth", ".pkl")))
+            problem = f"only pickled weights ({pickles[0]}), which can run code" if pickles else "no weights"
             raise UserError(f"{self.named}: {problem}; expected model.safetensors (convert with save_pretrained)")
         if not names & {"tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json"}:
             raise UserError(
@@ -172,14 +172,14 @@ class Pretrained:
             )
 
     def weights_bytes(self) -> float:
-        """Of the folder's safetensors; infinite for a name on the hub, whose files are not here yet."""
+        """Size of the folder's safetensors; infinite for a name on the hub, whose files are not here yet."""
         folder = self._folder()
         if folder.is_dir() and is_adapter(folder):
             return self._base(folder).weights_bytes()
         return sum(file.stat().st_size for file in folder.glob("*.safetensors")) if folder.is_dir() else math.inf
 
     def fast_precision(self, accelerator: str) -> Literal["bf16-mixed", "32-true"]:
-        """What trainer.precision=auto is: weights stay as they are, products of a large model may be of 16 bits."""
+        """What trainer.precision=auto means: weights keep their type, products of a large model may be of 16 bits."""
         import torch
 
         from truetune.models.language_model import LARGE, fast_dtype
@@ -188,7 +188,7 @@ class Pretrained:
         return "bf16-mixed" if is_large and fast_dtype(accelerator) == torch.bfloat16 else "32-true"
 
     def _folder(self) -> Path:
-        """With a model in it: of what a Trainer wrote its last checkpoint, if the rest holds none."""
+        """The folder that holds the model: a Trainer's last checkpoint if `name_or_path` holds no model itself."""
         folder = Path(self.name_or_path)
         return last_checkpoint(folder) or folder
 
@@ -216,7 +216,7 @@ class Pretrained:
             )
 
     def _digest(self) -> str:
-        """SHA-256 over the weights' bytes, so that a renamed folder is the same base and an edited one is not."""
+        """SHA-256 of the files' bytes, so that a renamed folder is the same base and an edited one is not."""
         digest = sha256(f"{self.dtype}{self._storage() or ''}".encode())
         folder = Path(self.name_or_path)
         if folder.is_dir():
@@ -233,7 +233,7 @@ class Pretrained:
 
 
 def check_vocabulary(tokenizer: PreTrainedTokenizerBase, embeddings: int, name: str) -> None:
-    """A token id beyond the embedding would fail in the middle of training as `index out of range in self`."""
+    """Refuses token ids beyond the embedding: they would fail in training as `index out of range in self`."""
     largest = max([*tokenizer.get_vocab().values(), *tokenizer("a").input_ids], default=-1)
     if largest >= embeddings:
         raise UserError(

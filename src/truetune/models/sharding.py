@@ -1,4 +1,4 @@
-"""A model cut up over the processes of a run (FSDP2): each holds a part of every weight, and all ask it in step."""
+"""A model in pieces (FSDP2): each process of a run holds a part of every weight, and all must call it together."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
 
-IN_BODY = "pass_through_body"  # the method by which a model in pieces is asked without its head
+IN_BODY = "pass_through_body"  # the method that runs a model in pieces without its head
 
 
 def shard(model: Any, mesh: Any, first: Callable[[nn.Module], None] = lambda part: None) -> None:
-    """In place: the layers one by one, so that a pass holds one of them whole; around them what is left.
+    """Cuts up the model in place: layer by layer, so that a pass holds one of them whole, then the rest.
 
-    What is left (embeddings, head) stays whole from a pass on to the end of its backward pass. `first` is done with
+    The rest (embeddings, head) stays whole from a forward pass to the end of its backward pass. `first` is called with
     each part before it is cut up.
     """
     for part in [*layers(model), model]:
@@ -27,7 +27,7 @@ def shard(model: Any, mesh: Any, first: Callable[[nn.Module], None] = lambda par
 
 
 def layers(model: nn.Module) -> list[nn.Module]:
-    """The members of the list that holds most of the weights; none if the model has no such list."""
+    """The members of the ModuleList that holds most of the weights; none if the model has no such list."""
 
     def size(module: nn.Module) -> int:
         return sum(parameter.numel() for parameter in module.parameters())
@@ -41,19 +41,19 @@ def is_sharded(model: Any) -> bool:
 
 
 def put_away(model: Any) -> None:
-    """Nothing is whole any more."""
+    """Puts all weights back into pieces, so that none is held whole."""
     for module in model.modules():
         if isinstance(module, FSDPModule):
             module.reshard()
 
 
 def local(tensor: Tensor) -> Tensor:
-    """This process's part."""
+    """This process's part of the tensor."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """The same on every process, all of which must ask for it."""
+    """The whole tensor, the same on every process; all of them must call this together."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 

@@ -34,7 +34,7 @@ class PretrainingSettings:
 
 @dataclass(frozen=True)
 class Embedded:
-    """What the architectures share."""
+    """What the architectures of the embedded bases share."""
 
     seed: Seed
     hidden_size: Count
@@ -44,7 +44,7 @@ class Embedded:
     pretraining: PretrainingSettings
 
     def check(self, config: Mapping[str, Any], data: Dataset) -> list[str]:
-        """The width must suit what the layers make of it, and the warm-up of the pre-training must end."""
+        """Refuses a pre-training that ends before its warm-up; a subclass may refuse a width, too."""
         steps, warmup_steps = self.pretraining.steps, self.pretraining.warmup_steps
         if warmup_steps > steps:
             raise UserError(
@@ -61,7 +61,7 @@ class Embedded:
         return word_level(words) if words else byte_bpe(texts, self.vocabulary_size)
 
     def build(self, tokenizer: PreTrainedTokenizerBase, digest: str, origin: str) -> LanguageModel:
-        """Random weights from the seed, in train mode."""
+        """A model with random weights from the seed, in train mode."""
         import torch
 
         from truetune.models.language_model import LanguageModel

@@ -13,7 +13,7 @@ SPECIAL = ("<pad>", "<bos>", "<eos>", "<unk>")
 
 
 def word_level(words: Sequence[str]) -> PreTrainedTokenizerBase:
-    """One token a word, split at white space; any other word becomes `<unk>`."""
+    """One token for each word, split at white space; any other word becomes `<unk>`."""
     from tokenizers import Tokenizer, models, pre_tokenizers
 
     vocabulary = {word: index for index, word in enumerate(dict.fromkeys([*SPECIAL, *words]))}

@@ -25,20 +25,20 @@ OTHER_HEADS = re.compile(
 
 
 def refuse_architecture(config: Mapping[str, Any], named: str) -> None:
-    """Raises UserError, by what config.json says, for a model that does not continue texts."""
+    """Raises UserError for a model that, by its config.json, does not continue texts."""
     names: Sequence[str] = config.get("architectures") or []
     if "AutoModelForCausalLM" in (config.get("auto_map") or {}):
         return
-    what = ""
+    reason = ""
     if config.get("is_encoder_decoder"):
-        what = "an encoder-decoder"
+        reason = "an encoder-decoder"
     elif config.get("model_type") in ENCODERS and not config.get("is_decoder"):
-        what = "an encoder, which reads a text in both directions"
+        reason = "an encoder, which reads a text in both directions"
     elif names and all(OTHER_HEADS.search(name) for name in names):
-        what = "without a head that predicts the next token"
-    if what:
-        called = names[0] if names else config.get("model_type")
-        raise UserError(f"{named}: {called} is {what}; expected a causal decoder, such as LlamaForCausalLM")
+        reason = "without a head that predicts the next token"
+    if reason:
+        architecture = names[0] if names else config.get("model_type")
+        raise UserError(f"{named}: {architecture} is {reason}; expected a causal decoder, such as LlamaForCausalLM")
 
 
 def is_wrapped(names: Sequence[str]) -> bool:
@@ -48,32 +48,32 @@ def is_wrapped(names: Sequence[str]) -> bool:
 def check_loaded(model: Any, loading: Mapping[str, Any], named: str, say: Say) -> None:
     """Raises UserError for weights that would be random, or that the architecture has no place for, by name.
 
-    Tied weights and buffers are no part of a checkpoint; what lies outside the blocks (other heads) is only said.
+    Tied weights and buffers need not be in a checkpoint; weights outside the blocks (other heads) are only reported.
     """
     blocks = int(getattr(model.config.get_text_config(decoder=True), "num_hidden_layers", 0))
     mismatched = sorted(loading["mismatched_keys"])
     if mismatched:
-        name, there, expected = mismatched[0]
+        name, stored_shape, shape = mismatched[0]
         raise UserError(
-            f"{named}: {_counted(mismatched)} of another shape than config.json says, the first: {name} is "
-            f"{tuple(there)}, expected {tuple(expected)}; use the config.json that belongs to these weights"
+            f"{named}: {_tensors(mismatched)} of another shape than config.json says, the first: {name} is "
+            f"{tuple(stored_shape)}, expected {tuple(shape)}; use the config.json that belongs to these weights"
         )
     missing = sorted(name for name in loading["missing_keys"] if name in dict(model.named_parameters()))
     if missing:
         raise UserError(
-            f"{named}: {_counted(missing)} missing, which would be random: {', '.join(missing[:3])}"
+            f"{named}: {_tensors(missing)} missing, which would be random: {', '.join(missing[:3])}"
             f"{', ...' if len(missing) > 3 else ''}; config.json says {blocks} layers"
         )
     unexpected = sorted(name for name in loading["unexpected_keys"] if not name.endswith(RECOMPUTED))
-    inside = [name for name in unexpected if BLOCK.search(name) and not OTHER_SENSES.search(name)]
-    if inside:
-        layers = 1 + max(int(number) for name in inside for number in BLOCK.findall(name))
-        more = f"weights of {layers} layers, config.json says {blocks}" if layers > blocks else "another architecture?"
-        more = "merge the adapter into its base first" if any("lora_" in name for name in inside) else more
-        raise UserError(f"{named}: {_counted(inside)} without a place in this model, the first: {inside[0]} ({more})")
+    inner = [name for name in unexpected if BLOCK.search(name) and not OTHER_SENSES.search(name)]
+    if inner:
+        layers = 1 + max(int(number) for name in inner for number in BLOCK.findall(name))
+        hint = f"weights of {layers} layers, config.json says {blocks}" if layers > blocks else "another architecture?"
+        hint = "merge the adapter into its base first" if any("lora_" in name for name in inner) else hint
+        raise UserError(f"{named}: {_tensors(inner)} without a place in this model, the first: {inner[0]} ({hint})")
     if unexpected:
         say(f"{named}: not used: {', '.join(unexpected[:3])}{', ...' if len(unexpected) > 3 else ''}")
 
 
-def _counted(names: Sequence[Any]) -> str:
+def _tensors(names: Sequence[Any]) -> str:
     return f"{len(names)} tensor{'s are' if len(names) > 1 else ' is'}"

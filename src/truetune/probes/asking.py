@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 BETWEEN = "\n\n"
 Form = Literal["auto", "chat", "few_shot", "plain"]
 SENTENCE = 32  # tokens that a chat model puts around an answer
-ROOM_FOR_SHOTS = 512  # tokens of context without which `auto` shows none
+ROOM_FOR_SHOTS = 512  # tokens of context below which `auto` shows no answered questions
 STEPS = 400  # tokens for a sum that is worked out before its result
 
 
@@ -48,7 +48,7 @@ class AskingSettings:
 
 
 class Room(NamedTuple):
-    """Tokens that an answer may have; `one_line`: it ends with its first line."""
+    """Tokens that an answer may have. With `one_line` it ends with its first line."""
 
     tokens: int
     one_line: bool = False
@@ -67,15 +67,15 @@ class Asking:
 
     @property
     def size(self) -> dict[str, Any]:
-        """Of batches, as arguments."""
+        """The size of batches, as keyword arguments."""
         return {"batch_size": self.batch_size, "batch_tokens": self.batch_tokens}
 
     def fixed(self, lm: Respondent, data: Dataset) -> Asking:
-        """The same with the forms that `auto` stands for with this model."""
+        """The same with `auto` replaced by the form that it means for this model."""
         return replace(self, how=replace(self.how, forms=[resolved(form, lm, data) for form in self.how.forms]))
 
     def measured(self, subject: Subject) -> Subject:
-        """The subject in the type of number that it is measured in."""
+        """The subject with weights of the number type in which it is measured."""
         if not subject.has_weights:
             return subject
         lm = replace(subject.lm, model=in_dtype(subject.lm.model, self.dtype))
@@ -84,7 +84,7 @@ class Asking:
     def ask(self, subject: Subject, questions: Sequence[Question], data: Dataset) -> list[Item]:
         """Items in the questions' order; `kind` lacks `lost`, which needs the base's items (see `compare`).
 
-        Outcomes by form are of the questions alone to which there is a true answer, and whose form can be chosen.
+        Outcomes by form are given only for questions that have a true answer and whose form can be chosen.
         """
         if not questions:
             return []
@@ -96,7 +96,8 @@ class Asking:
         for form in others if places else ():
             by_form[form] = self._items(subject, [questions[place] for place in places], data, form)
         for at, place in enumerate(places):
-            items[place] = replace(items[place], forms={form: again[at].outcome for form, again in by_form.items()})
+            outcomes = {form: form_items[at].outcome for form, form_items in by_form.items()}
+            items[place] = replace(items[place], forms=outcomes)
         return items
 
     def _items(self, subject: Subject, questions: Sequence[Question], data: Dataset, form: Form) -> list[Item]:
@@ -134,15 +135,15 @@ class Asking:
         return items
 
     def answers(self, subject: Subject, prompts: Sequence[Prompt], room: Room) -> list[Answer]:
-        memory, asked = {} if subject.memory is None else subject.memory, (tuple(prompts), room)
-        if asked not in memory:
+        memory, request = {} if subject.memory is None else subject.memory, (tuple(prompts), room)
+        if request not in memory:
             how: dict[str, Any] = {"max_new_tokens": room.tokens, "one_line": room.one_line}
             if isinstance(subject.respondent, LanguageModel):
                 how |= {"decoding": subject.decoding, **self.size}
-                memory[asked] = greedy_answers(subject.respondent, prompts, **how)
+                memory[request] = greedy_answers(subject.respondent, prompts, **how)
             else:
-                memory[asked] = subject.respondent.answers(prompts, **how)
-        return memory[asked]
+                memory[request] = subject.respondent.answers(prompts, **how)
+        return memory[request]
 
     def prompt(self, question: Question, form: Form, data: Dataset) -> Prompt:
         """What the model is given; few-shot prompts show questions of the same domain about other entities."""
@@ -164,36 +165,36 @@ class Asking:
 
     def room(self, lm: Respondent, questions: Sequence[Question], form: Form) -> Room:
         """Tokens for an answer: `auto` leaves room for the longest true one and the words around it."""
-        chosen = [question for question in questions if question.words]
-        one_line = form == "few_shot" and len(chosen) == len(questions)
+        free_questions = [question for question in questions if question.words]
+        one_line = form == "few_shot" and len(free_questions) == len(questions)
         if self.max_new_tokens is not None:
             return Room(self.max_new_tokens, one_line)
         if any(end_in_numbers(question.answers) for question in questions):
             return Room(min(STEPS, lm.context_length // 2))
         longest = longest_answer(lm, (question.answers for question in questions if question.answers))
-        around = SENTENCE if (chosen and form == "chat") or any(question.turns for question in questions) else 8
+        margin = SENTENCE if (free_questions and form == "chat") or any(question.turns for question in questions) else 8
         rules = 64 if any(question.rule for question in questions) else 0
-        return Room(min(max(longest + around, rules), STEPS, lm.context_length // 2), one_line)
+        return Room(min(max(longest + margin, rules), STEPS, lm.context_length // 2), one_line)
 
     def notes(self, lm: Respondent, questions: Sequence[Question], data: Dataset) -> list[str]:
-        """On the form of asking, on questions that the context has no room for, and on true answers longer than any."""
+        """Notes on the form of asking, on questions too long for the context, and on true answers too long to give."""
         notes: list[str] = []
         form = resolved(self.how.forms[0], lm, data)
         room = self.room(lm, questions, form)
         if self.max_new_tokens is None and questions:
             words = {"chat": "in the model's chat form", "few_shot": f"after {self.how.shots} answered questions"}
-            free = any(question.words for question in questions)
-            form_words = words.get(form, "as they stand") if free else "as they stand"
+            has_free = any(question.words for question in questions)
+            form_words = words.get(form, "as they stand") if has_free else "as they stand"
             notes.append(f"{len(questions)} questions are asked {form_words}; answers have up to {room.tokens} tokens")
         limit = lm.context_length - room.tokens
-        long: list[Question] = []
-        if isinstance(lm, LanguageModel):  # of another, nobody knows how large the context is
+        overlong: list[Question] = []
+        if isinstance(lm, LanguageModel):  # nobody knows how large the context of a served model is
             encoder = Encoder(lm.tokenizer)
-            long = [q for q in questions if len(encoder.prompt(self.prompt(q, form, data))) > limit]
-        if long:
+            overlong = [q for q in questions if len(encoder.prompt(self.prompt(q, form, data))) > limit]
+        if overlong:
             notes.append(
-                f"{len(long)} questions are over the {limit} tokens that the context of {lm.context_length} leaves "
-                f"them and are asked without their beginning, the first: {long[0].source}"
+                f"{len(overlong)} questions are over the {limit} tokens that the context of {lm.context_length} leaves "
+                f"them and are asked without their beginning, the first: {overlong[0].source}"
             )
         answerable = [question for question in questions if question.answers]
         if too_long([question.answers for question in answerable]):
@@ -202,18 +203,18 @@ class Asking:
                 "(token F1, ROUGE-L, nearer to a true than to a false one), not whether it is right"
             )
         # Of several true answers the shortest is enough; its end token is not counted.
-        needed = [min(lm.tokens(each.completion(answer)) for answer in each.answers) for each in answerable]
-        cut = [question for question, tokens in zip(answerable, needed, strict=True) if tokens > room.tokens]
-        if cut:
+        lengths = [min(lm.tokens(each.completion(answer)) for answer in each.answers) for each in answerable]
+        excess = [question for question, tokens in zip(answerable, lengths, strict=True) if tokens > room.tokens]
+        if excess:
             notes.append(
-                f"{len(cut)} of {len(needed)} true answers are longer than measure.max_new_tokens={room.tokens} and "
-                f"cannot be given, the first: {cut[0].source}; type measure.max_new_tokens={max(needed) + 1}"
+                f"{len(excess)} of {len(lengths)} true answers are longer than measure.max_new_tokens={room.tokens} "
+                f"and cannot be given, the first: {excess[0].source}; type measure.max_new_tokens={max(lengths) + 1}"
             )
         return notes
 
 
 def resolved(form: Form, lm: Respondent, data: Dataset) -> Form:
-    """What `auto` is for this model; a chat form that the model lacks is refused."""
+    """The form that `auto` means for this model; a chat form that the model lacks is refused."""
     if form == "chat" and not lm.has_chat_form:
         raise UserError(f"asking=chat: {lm.origin} has no chat template; type asking=few_shot or asking=plain")
     if form != "auto":

@@ -24,21 +24,21 @@ def adapted_to(base: R, data: Dataset, asking: Asking, cache: Path, say: Say) ->
     """The base with the template of its conversations, and the data in its form, chosen by what it knows."""
     base, data = in_form(base, data, asking, say)
     if data.choose is not None:
-        chosen = data.choose(_known(base, data, asking, cache, say))
-        for note in chosen.notes:
+        selection = data.choose(_known(base, data, asking, cache, say))
+        for note in selection.notes:
             say(note)
-        base, data = in_form(base, chosen, asking, say)
+        base, data = in_form(base, selection, asking, say)
     return base, data
 
 
 def in_form(base: R, data: Dataset, asking: Asking, say: Say) -> tuple[R, Dataset]:
-    """The data in the form that the base is to be met in, and the base with the template of that form.
+    """The data in the form in which the base is asked, and the base with the template of that form.
 
     Where it has a chat form, rows and questions become turns. Questions set aside to be shown are asked as well if no
     form of asking shows any.
     """
-    own = data.form == "auto" and base.has_chat_form
-    data = in_chat_form(data, rows=own or data.form == "chat", questions=False)
+    uses_chat = data.form == "auto" and base.has_chat_form
+    data = in_chat_form(data, rows=uses_chat or data.form == "chat", questions=False)
     if data.has_conversations and isinstance(base, LanguageModel):
         base = with_template(base, data.chat_template, say)  # pyright: ignore[reportAssignmentType]
     forms = [resolved(form, base, data) for form in asking.how.forms]
@@ -46,23 +46,23 @@ def in_form(base: R, data: Dataset, asking: Asking, say: Say) -> tuple[R, Datase
     if data.aside and ("few_shot" in forms or ranked_bare):
         say(f"{len(data.aside)} questions are set aside, to be shown before the others")
     elif data.aside:
-        task, asked = [*data.task, *data.aside], [*data.hallucination, *data.aside]
-        data = replace(data, task=task, hallucination=asked, aside=(), shots={})
+        task, hallucination = [*data.task, *data.aside], [*data.hallucination, *data.aside]
+        data = replace(data, task=task, hallucination=hallucination, aside=(), shots={})
     return base, in_chat_form(data, rows=False, questions=forms[0] == "chat")
 
 
 def _known(base: Respondent, data: Dataset, asking: Asking, cache: Path, say: Say) -> dict[str, bool]:
-    """By id, whether the base answers it rightly in the first form of asking or after answered questions."""
+    """Whether the base answers each candidate rightly in the first form or behind answered questions, by id."""
     forms: list[Form] = [asking.how.forms[0], "few_shot"]
-    both = replace(asking, how=replace(asking.how, forms=forms))
+    in_two_forms = replace(asking, how=replace(asking.how, forms=forms))
     shots = {name: [str(row) for row in rows] for name, rows in data.shots.items()}
-    parts = [base.digest, asking_code(), str(both), [str(question) for question in data.candidates], shots]
+    parts = [base.digest, asking_code(), str(in_two_forms), [str(question) for question in data.candidates], shots]
     path = cache / "known" / f"{sha256(json.dumps(parts).encode()).hexdigest()}.json"
 
-    def known() -> dict[str, bool]:
+    def ask_base() -> dict[str, bool]:
         say(f"asking the base {len(data.candidates)} questions, to learn which it knows")
         subject = Subject(base, resamples=0)
-        items = both.ask(both.measured(subject), data.candidates, data)
+        items = in_two_forms.ask(in_two_forms.measured(subject), data.candidates, data)
         return {item.id: "right" in item.forms.values() for item in items}
 
-    return remembered(base, path, known, dict)
+    return remembered(base, path, ask_base, dict)

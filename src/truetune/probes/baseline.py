@@ -24,7 +24,7 @@ from truetune.records.record import item_from_json, metrics_from_json, metrics_t
 from truetune.scoring.item import Measurement
 
 T = TypeVar("T")
-SHARES = (1.0, 0.5, 0.25, 0.125, 0.0625)  # of the battery, from which the first that fits its seconds is taken
+SHARES = (1.0, 0.5, 0.25, 0.125, 0.0625)  # of the battery; the first that fits its seconds is used
 TRIED = 32  # questions of each part, about a batch, by whose time the whole is estimated
 
 
@@ -36,14 +36,14 @@ def measure_base(
     cache: Path,
     say: Say,
 ) -> Measurement:
-    """Read from the cache if weights, items and decoding are the same; a damaged file is measured again.
+    """The base's measurement, from the cache if weights, items and decoding are the same and the file is whole.
 
     The answers to the battery, which has nothing to do with the rows, are kept apart from the others.
     """
     for note in notes(base, data, probes, asking):
         say(note)
 
-    def measured(data: Dataset, probes: Sequence[Probe], where: str = "") -> Measurement:
+    def measure_cached(data: Dataset, probes: Sequence[Probe], where: str = "") -> Measurement:
         def measurement() -> dict[str, Any]:
             say(f"measuring the untouched base{where}")
             measurement = measure(Subject(base), data, probes, asking)
@@ -53,20 +53,21 @@ def measure_base(
         path = cache / "baselines" / f"{measurement_digest(base.digest, data, probes)}.json"
         return remembered(base, path, measurement, _measurement)
 
-    measurement = measured(replace(data, elsewhere=None), [probe for probe in probes if not only_at_ends(probe)])
+    always = [probe for probe in probes if not only_at_ends(probe)]
     at_ends = [probe for probe in probes if only_at_ends(probe)]
+    measurement = measure_cached(replace(data, elsewhere=None), always)
     if data.elsewhere is None or not at_ends:
         return measurement
-    elsewhere = measured(data.elsewhere.alone, at_ends, " elsewhere")
+    elsewhere = measure_cached(data.elsewhere.alone, at_ends, " elsewhere")
     return Measurement(measurement.metrics | elsewhere.metrics, measurement.items | elsewhere.items)
 
 
 def affordable(
     base: Respondent, data: Dataset, probes: Sequence[Probe], asking: Asking, cache: Path, say: Say
 ) -> tuple[Dataset, list[str]]:
-    """The data with as much of the battery as base and tuned model can answer in its seconds on this machine; notes.
+    """The data with as much of its battery as both models can answer in its seconds on this machine, and notes.
 
-    What was decided is kept in the cache: a run that is resumed and the next one ask the same.
+    The estimate is kept in the cache, so that a resumed run and the next one ask the same.
     """
     battery, probes = data.elsewhere, [probe for probe in probes if only_at_ends(probe)]
     if battery is None or battery.seconds is None or not probes:
@@ -74,11 +75,11 @@ def affordable(
     limit = battery.seconds
 
     def seconds(sample: int) -> float:
-        """For all, by the time of so many of each part."""
+        """Seconds for the whole battery, estimated from `sample` questions of each part."""
         total = 0.0
         for part, rows in battery.parts.items():
             trial = replace(Battery(shots=battery.shots, domains=battery.domains), **{part: rows[:sample]})
-            passes = 3 if part == "texts" else 2  # of a model: the KL of the tuned one needs the base's again
+            passes = 3 if part == "texts" else 2  # of a model: the tuned one's KL needs the base's pass again
             start = time.perf_counter()
             measure(Subject(base, resamples=0), trial.alone, probes, asking)
             total += passes * (time.perf_counter() - start) * len(rows) / max(1, min(sample, len(rows)))
@@ -87,12 +88,12 @@ def affordable(
     def estimate() -> dict[str, Any]:
         say("timing what is asked elsewhere")
         total = seconds(4)
-        if SHARES[-1] * total <= 8 * limit:  # few take about as long as a batch: else there is no time for one either
+        if SHARES[-1] * total <= 8 * limit:  # else there is no time to try a whole batch, which takes about as long
             total = seconds(TRIED)
         return {"seconds": total}
 
     name = f"{measurement_digest(base.digest, battery.alone, probes)}-{limit:g}.seconds.json"
-    total = remembered(base, cache / "baselines" / name, estimate, lambda stored: float(stored["seconds"]))
+    total = remembered(base, cache / "baselines" / name, estimate, lambda content: float(content["seconds"]))
     share = next((share for share in SHARES if share * total <= limit), SHARES[-1])
     if share == 1:
         return data, []
@@ -105,13 +106,13 @@ def affordable(
 
 
 def remembered(lm: Respondent, path: Path, make: Callable[[], Any], read: Callable[[Any], T]) -> T:
-    """Kept in the cache, but for a model that is served: what answers behind a URL may be another one tomorrow."""
+    """The cached value, but never for a served model: another model may answer behind its URL tomorrow."""
     return cached_json(path, make, read) if isinstance(lm, LanguageModel) else read(make())
 
 
-def _measurement(stored: Any) -> Measurement:
-    items = {probe: [item_from_json(row) for row in rows] for probe, rows in stored["items"].items()}
-    return Measurement(metrics_from_json(stored["metrics"]), items)
+def _measurement(content: Any) -> Measurement:
+    items = {probe: [item_from_json(row) for row in rows] for probe, rows in content["items"].items()}
+    return Measurement(metrics_from_json(content["metrics"]), items)
 
 
 def measurement_digest(weights: str, data: Dataset, probes: Sequence[Probe]) -> str:
@@ -130,7 +131,7 @@ def measurement_digest(weights: str, data: Dataset, probes: Sequence[Probe]) -> 
 
 
 def asking_code() -> str:
-    """Of what asks and judges: an upgrade never judges the tuned model by other rules than the base was."""
+    """Digest of the code that asks and judges, so that base and tuned model are never judged by different rules."""
     package = Path(__file__).parents[1]
     files = [path for wing in ("probes", "scoring", "extensions", "models") for path in (package / wing).glob("*.py")]
     return source_digest([*files, package / "data" / "tokens.py"])

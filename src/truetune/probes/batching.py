@@ -15,7 +15,7 @@ from transformers import GenerationConfig
 from truetune.models.logits import bare
 from truetune.models.sharding import is_sharded, put_away
 
-SHARED = 16  # tokens that prompts must begin with in common for these to be read once
+SHARED = 16  # tokens at least that prompts must begin with in common for these to be read only once
 UNLIMITED = 1 << 30
 WINDOWS = ("sliding_window", "window_size", "attention_window_size", "attention_chunk_size")
 Together = Literal["padded", "of equal length", "alone"]  # which rows may share a batch
@@ -25,10 +25,11 @@ _together: dict[str, Together] = {}  # by architecture and its settings: copies 
 
 @contextmanager
 def evaluating(model: nn.Module) -> Generator[None]:
-    """Evaluation mode without gradients; the former mode comes back."""
+    """Evaluation mode without gradients; the former mode is restored."""
     training, in_pieces = model.training, is_sharded(model)
     model.eval()
     try:
+        # Weights that are gathered in inference mode could not be trained afterwards.
         with torch.no_grad() if in_pieces else torch.inference_mode():
             yield
     finally:
@@ -50,20 +51,20 @@ def batches(
 
     `more` tokens are added to each row.
     """
-    times = Counter(tuple(row[:SHARED]) for row in rows if beginnings and together == "padded" and len(row) > SHARED)
+    counts = Counter(tuple(row[:SHARED]) for row in rows if beginnings and together == "padded" and len(row) > SHARED)
 
     def place(index: int) -> tuple[tuple[int, ...], int]:
         beginning = tuple(rows[index][:SHARED])
-        return beginning if times[beginning] >= 8 else (), len(rows[index])
+        return beginning if counts[beginning] >= 8 else (), len(rows[index])
 
-    def apart(one: int, other: int) -> bool:
+    def differ(one: int, other: int) -> bool:
         return place(one) != place(other) if together != "padded" else place(one)[0] != place(other)[0]
 
     batch: list[int] = []
     for index in sorted(range(len(rows)), key=place):
         tokens = (len(batch) + 1) * (len(rows[index]) + more)
-        full = len(batch) >= max(1, most_rows) or tokens > most_tokens or together == "alone"
-        if batch and (full or apart(batch[0], index)):
+        is_full = len(batch) >= max(1, most_rows) or tokens > most_tokens or together == "alone"
+        if batch and (is_full or differ(batch[0], index)):
             yield batch
             batch = []
         batch.append(index)
@@ -82,7 +83,7 @@ def padded(rows: Sequence[Sequence[int]], pad: int, device: torch.device) -> tup
 def read(
     model: Any, input_ids: Tensor, attention_mask: Tensor, cache: Any = None, position_ids: Tensor | None = None
 ) -> Any:
-    """One forward pass with a cache of keys and values, behind what `cache` holds: the output of transformers.
+    """The output of one forward pass that keeps keys and values, behind the tokens that `cache` holds.
 
     Without a `cache`, logits of the last position are all that is promised.
     """
@@ -98,9 +99,9 @@ def read(
 
 
 def cached(output: Any, times: int = 1) -> Any:
-    """The cache that a pass has filled, each row repeated; None where the architecture keeps none that can be.
+    """The cache that a pass has filled, each row repeated; None if the architecture keeps none that can be repeated.
 
-    A state (Mamba, linear attention, convolutions) is none: it can neither be repeated nor read on from by many tokens.
+    A state (Mamba, linear attention, convolutions) cannot: nor can a pass of several tokens go on from it.
     """
     cache: Any = getattr(output, "cache", None) or getattr(output, "past_key_values", None)
     if not hasattr(cache, "batch_repeat_interleave"):
@@ -113,16 +114,16 @@ def cached(output: Any, times: int = 1) -> Any:
 
 
 def window(model: Any) -> int:
-    """The fewest tokens back that a layer looks; it counts padding that stands between tokens."""
+    """The smallest number of tokens that a layer looks back; padding that stands between tokens counts."""
     config = bare(model).config.get_text_config(decoder=True)
     values = (getattr(config, name, None) for name in WINDOWS)
     return min((value for value in values if isinstance(value, int) and value > 0), default=UNLIMITED)
 
 
 def together(model: Any) -> Together:
-    """Which rows may share a batch so that each has the logits that it has alone: tried once per model.
+    """Which rows may share a batch so that each has the logits that it has alone; tried once per architecture.
 
-    Some that keep a state do not mask padding, and RWKV of transformers mixes the rows of a batch as it goes on.
+    Some that keep a state do not mask padding; transformers' RWKV mixes the rows of a batch in later steps.
     """
     kind = f"{type(bare(model)).__name__} {bare(model).config.to_json_string()}"
     if kind in _together:
@@ -140,18 +141,18 @@ def together(model: Any) -> Together:
 
 
 def _steps(model: Any, rows: Sequence[Sequence[int]]) -> Tensor:
-    """Logits of three steps behind the rows, which all go on with the same tokens; shape (rows, 3, vocabulary)."""
+    """Logits of three steps behind the rows, which all go on with the same token; shape (rows, 3, vocabulary)."""
     inner = bare(model)
     ids, mask = padded(rows, 0, next(model.parameters()).device)
-    of_model, inner.generation_config = inner.generation_config, GenerationConfig()
-    how = GenerationConfig(max_new_tokens=3, use_cache=True, output_logits=True, return_dict_in_generate=True)
-    how.pad_token_id = 0
+    model_config, inner.generation_config = inner.generation_config, GenerationConfig()
+    settings = GenerationConfig(max_new_tokens=3, use_cache=True, output_logits=True, return_dict_in_generate=True)
+    settings.pad_token_id = 0
     try:
         output = inner.generate(
-            input_ids=ids, attention_mask=mask, generation_config=how, logits_processor=[_take_the_same]
+            input_ids=ids, attention_mask=mask, generation_config=settings, logits_processor=[_take_the_same]
         )
     finally:
-        inner.generation_config = of_model
+        inner.generation_config = model_config
     return torch.stack(output.logits, dim=1)
 
 
@@ -161,6 +162,6 @@ def _take_the_same(input_ids: Tensor, logits: Tensor) -> Tensor:
 
 
 def _alike(logits: Tensor, alone: Tensor, weights: torch.dtype) -> bool:
-    """As far as the precision lets one tell; of weights that make no finite number nothing can be told."""
-    far = float((logits - alone).float().pow(2).mean().sqrt()) / max(float(alone.float().std()), 1e-9)
-    return not far > (1e-3 if weights == torch.float32 else 0.1)
+    """Whether logits agree within the precision of the weights; NaN counts as alike."""
+    difference = float((logits - alone).float().pow(2).mean().sqrt()) / max(float(alone.float().std()), 1e-9)
+    return not difference > (1e-3 if weights == torch.float32 else 0.1)

@@ -33,20 +33,20 @@ class Calibration:
 
 
 def calibration(items: Sequence[Item], resamples: int) -> dict[str, Estimate]:
-    """How far the confidence of answers that are no abstentions is from being right, and whether it tells.
+    """ECE, Brier score and AUROC of the confidence of answers that are no abstentions.
 
-    The ECE has no interval: noise alone raises it, again in each resample, so that a small one would not be in it.
+    The ECE has no interval: noise alone raises it, again in each resample, so a small ECE would lie outside of its own.
     """
-    answered = [item for item in items if item.outcome != "abstained" and item.confidence is not None]
-    if not answered:
+    answers = [item for item in items if item.outcome != "abstained" and item.confidence is not None]
+    if not answers:
         return {}
-    sure = np.array([item.confidence or 0.0 for item in answered])
-    right = np.array([item.outcome == "right" for item in answered])
+    confidences = np.array([item.confidence or 0.0 for item in answers])
+    is_right = np.array([item.outcome == "right" for item in answers])
 
-    def statistics(chosen: npt.NDArray[np.intp]) -> tuple[float, float | None]:
-        return brier(sure[chosen], right[chosen]), auroc(sure[chosen], right[chosen])
+    def statistics(indices: npt.NDArray[np.intp]) -> tuple[float, float | None]:
+        return brier(confidences[indices], is_right[indices]), auroc(confidences[indices], is_right[indices])
 
-    estimates = [Estimate(ece(sure.tolist(), right.tolist()), len(answered))]
-    estimates += bootstraps(statistics, clusters(answered), np.random.default_rng(0), resamples)
+    estimates = [Estimate(ece(confidences.tolist(), is_right.tolist()), len(answers))]
+    estimates += bootstraps(statistics, clusters(answers), np.random.default_rng(0), resamples)
     names = ("calibration/ece", "calibration/brier", "calibration/auroc")
     return {name: estimate for name, estimate in zip(names, estimates, strict=True) if estimate.n}

@@ -21,8 +21,8 @@ from truetune.models.logits import bare
 from truetune.probes.batching import SHARED, UNLIMITED, batches, cached, evaluating, padded, read, together, window
 from truetune.probes.respondent import Answer
 
-STAGE = 12  # tokens
-PER_STEP = 2  # times as many tokens in a batch as where all are read at once: a step reads one a row
+STAGE = 12  # tokens after which rows that have ended leave their batch
+PER_STEP = 2  # times as many tokens in a batch as where all are read at once: a step reads one per row
 
 
 def greedy_answers(
@@ -65,7 +65,7 @@ def sampled_answers(
 
 
 class Decoding(Protocol):
-    """Changes which token is taken; inside the block the processor may look at the model's states."""
+    """Changes which token is chosen; inside the block the processor may look at the model's states."""
 
     def processor(self, model: Any) -> AbstractContextManager[Callable[[Tensor, Tensor], Tensor]]: ...
 
@@ -83,22 +83,22 @@ class _How:
 def _answers(
     lm: LanguageModel, prompts: Sequence[Prompt], how: _How, batch_size: int, batch_tokens: int
 ) -> list[list[Answer]]:
-    encoder, left = Encoder(lm.tokenizer), lm.context_length - how.max_new_tokens
-    if left <= len(encoder.prefix):
+    encoder, room = Encoder(lm.tokenizer), lm.context_length - how.max_new_tokens
+    if room <= len(encoder.prefix):
         raise UserError(
             f"measure.max_new_tokens={how.max_new_tokens} leaves no room for a question in the model's context of "
             f"{lm.context_length} tokens; lower it"
         )
-    encoded = [encoder.question(prompt, left) or [encoder.eos] for prompt in prompts]
+    encoded = [encoder.question(prompt, room) or [encoder.eos] for prompt in prompts]
     ends = [*lm.ends, *(line_ends(lm.tokenizer) if how.one_line else ())]
     answers: list[list[Answer]] = [[] for _ in prompts]
     with evaluating(lm.model):
-        which, times = together(lm.model), 1
-        if which == "alone":  # then samples of a prompt do not share a batch either
-            times, how = how.samples, replace(how, samples=1)
+        sharing, repeats = together(lm.model), 1
+        if sharing == "alone":  # samples of a prompt do not share a batch either
+            repeats, how = how.samples, replace(how, samples=1)
         rows, tokens = batch_size // how.samples, PER_STEP * batch_tokens // how.samples
-        for batch in batches(encoded, rows, tokens, how.max_new_tokens, together=which):
-            for _ in range(times):
+        for batch in batches(encoded, rows, tokens, how.max_new_tokens, together=sharing):
+            for _ in range(repeats):
                 decoded = _decode(lm, encoder, [encoded[index] for index in batch], how, ends)
                 for place, answer in enumerate(decoded):
                     answers[batch[place // how.samples]].append(answer)
@@ -128,33 +128,33 @@ def _decode(
     )
     open_rows, stage = list(range(len(inputs["input_ids"]))), _stage(lm.model, prompts, how)
     tokens, log_probs = [list[int]() for _ in open_rows], [list[float]() for _ in open_rows]
-    left_over = how.max_new_tokens
+    remaining = how.max_new_tokens
     while True:
-        settings.max_new_tokens = min(stage, left_over)
-        output, new, of_new = _generate(lm.model, inputs, settings, how)
+        settings.max_new_tokens = min(stage, remaining)
+        output, new_tokens, new_log_probs = _generate(lm.model, inputs, settings, how)
         for place, row in enumerate(open_rows):
-            tokens[row] += new[place].tolist()
-            log_probs[row] += of_new[place].tolist()
-        left = (~torch.isin(new, new.new_tensor(ends)).any(1)).nonzero().flatten()
-        if not len(left) or not (left_over := left_over - settings.max_new_tokens):
+            tokens[row] += new_tokens[place].tolist()
+            log_probs[row] += new_log_probs[place].tolist()
+        unfinished = (~torch.isin(new_tokens, new_tokens.new_tensor(ends)).any(1)).nonzero().flatten()
+        if not len(unfinished) or not (remaining := remaining - settings.max_new_tokens):
             break
         cache: Any = cached(output)
-        mask = torch.cat([inputs["attention_mask"], torch.ones_like(new)], dim=1)[left]
-        inputs = {"input_ids": output.sequences[left], "attention_mask": mask}
+        mask = torch.cat([inputs["attention_mask"], torch.ones_like(new_tokens)], dim=1)[unfinished]
+        inputs = {"input_ids": output.sequences[unfinished], "attention_mask": mask}
         if cache is None:
-            stage = how.max_new_tokens  # what there is must be read again: once
+            stage = how.max_new_tokens  # all tokens must be read again, which is done only once
         else:
-            cache.batch_select_indices(left)
+            cache.batch_select_indices(unfinished)
             inputs["past_key_values"] = cache
-        open_rows = [open_rows[place] for place in left.tolist()]
+        open_rows = [open_rows[place] for place in unfinished.tolist()]
     return [_answer(lm, *row, ends, lines) for row in zip(tokens, log_probs, strict=True)]
 
 
 def _stage(model: Any, prompts: list[list[int]], how: _How) -> int:
     """Tokens after which the rows that have ended leave the batch: most answers are far shorter than the longest.
 
-    All at once where a batch cannot go on without them: where drawn tokens would be others, where something looks on,
-    or where a cache forgets.
+    All tokens at once where rows cannot leave: where tokens are drawn and would be others, where a decoding or a
+    streamer looks on, where rows cannot be padded, or where a cache forgets.
     """
     at_once = how.samples > 1 or how.temperature or how.decoding or how.streamer or together(model) != "padded"
     forgets = max(map(len, prompts)) + how.max_new_tokens > window(model)
@@ -162,30 +162,30 @@ def _stage(model: Any, prompts: list[list[int]], how: _How) -> int:
 
 
 def _generate(model: Any, inputs: dict[str, Any], settings: GenerationConfig, how: _How) -> tuple[Any, Tensor, Tensor]:
-    """(the output of transformers, the new tokens, their log-probabilities), the latter of shape (rows, new tokens)."""
+    """The output of transformers, the new tokens and their log-probabilities, both of shape (rows, new tokens)."""
     inner: Any = bare(model)  # an adapter's wrapper has no generation_config of its own, and would keep one
-    of_model, scores = inner.generation_config, _Scores()
-    inner.generation_config = GenerationConfig()  # what is left open is taken from the model's own: penalties, beams
+    model_config, scores = inner.generation_config, _Scores()
+    inner.generation_config = GenerationConfig()  # else the model's own fills what is left open: penalties, beams
     try:
-        with how.decoding.processor(model) if how.decoding else nullcontext() as changing:
-            processors = {"logits_processor": [scores, *([changing] if changing else [])]}
+        with how.decoding.processor(model) if how.decoding else nullcontext() as processor:
+            processors = {"logits_processor": [scores, *([processor] if processor else [])]}
             output = inner.generate(**inputs, **processors, generation_config=settings, streamer=how.streamer)
     finally:
-        inner.generation_config = of_model
-    new = output.sequences[:, inputs["input_ids"].shape[1] :]
-    return output, new, scores.log_probs(new)
+        inner.generation_config = model_config
+    new_tokens = output.sequences[:, inputs["input_ids"].shape[1] :]
+    return output, new_tokens, scores.log_probs(new_tokens)
 
 
 def _read_once(model: Any, pad: int, prompts: list[list[int]], how: _How) -> dict[str, Any]:
     """Tokens and mask of the prompts, and keys and values of what need not be read again for each answer.
 
-    Of several samples of a prompt that is all but its last token; of several prompts what they all begin with, behind
+    For several samples of a prompt, that is all but its last token; for several prompts their common beginning, behind
     which the padding then stands.
     """
     device = next(model.parameters()).device
     ids, mask = padded(prompts, pad, device)
-    same = takewhile(lambda pair: pair[0] == pair[1], zip(min(prompts), max(prompts), strict=False))
-    beginning = [token for token, _ in same][: min(map(len, prompts)) - 1] if len(prompts) > 1 else []
+    pairs = takewhile(lambda pair: pair[0] == pair[1], zip(min(prompts), max(prompts), strict=False))
+    beginning = [token for token, _ in pairs][: min(map(len, prompts)) - 1] if len(prompts) > 1 else []
     cache = None
     if how.samples > 1:
         if ids.shape[1] > 1:
@@ -196,45 +196,45 @@ def _read_once(model: Any, pad: int, prompts: list[list[int]], how: _How) -> dic
         and how.decoding is None
         and max(map(len, prompts)) + how.max_new_tokens <= window(model)  # else it would see padding instead of tokens
     ):
-        once, seen = padded([beginning], pad, device)
-        cache = cached(read(model, once, seen), len(prompts))
+        start_ids, start_mask = padded([beginning], pad, device)
+        cache = cached(read(model, start_ids, start_mask), len(prompts))
         if cache is not None:
             ids, mask = padded([prompt[len(beginning) :] for prompt in prompts], pad, device)
-            ids = torch.cat([once.expand(len(prompts), -1), ids], dim=1)
-            mask = torch.cat([seen.expand(len(prompts), -1), mask], dim=1)
+            ids = torch.cat([start_ids.expand(len(prompts), -1), ids], dim=1)
+            mask = torch.cat([start_mask.expand(len(prompts), -1), mask], dim=1)
     inputs = {"input_ids": ids, "attention_mask": mask}
     return inputs if cache is None else {**inputs, "past_key_values": cache}
 
 
 class _Scores:
-    """Looks on as tokens are taken and keeps their log-probabilities: the logits of one step at a time are held."""
+    """Records the log-probabilities of tokens as they are chosen; the logits of one step at a time are held."""
 
     def __init__(self) -> None:
-        self._taken: list[Tensor] = []
-        self._now: Tensor | None = None
+        self._log_probs: list[Tensor] = []
+        self._current: Tensor | None = None
 
     def __call__(self, input_ids: Tensor, logits_BV: Tensor) -> Tensor:
-        self._take(input_ids[:, -1])
-        self._now = logits_BV.float().log_softmax(-1)
+        self._record(input_ids[:, -1])
+        self._current = logits_BV.float().log_softmax(-1)
         return logits_BV
 
-    def _take(self, tokens_B: Tensor) -> None:
-        if self._now is not None:
-            self._taken.append(self._now.gather(1, tokens_B.unsqueeze(1)).squeeze(1))
+    def _record(self, tokens_B: Tensor) -> None:
+        if self._current is not None:
+            self._log_probs.append(self._current.gather(1, tokens_B.unsqueeze(1)).squeeze(1))
 
     def log_probs(self, tokens_BT: Tensor) -> Tensor:
-        """Shape: as the tokens, which are all that was taken."""
-        self._take(tokens_BT[:, -1])
-        return torch.stack(self._taken, dim=1)
+        """Shape as that of the tokens, which are all that were chosen."""
+        self._record(tokens_BT[:, -1])
+        return torch.stack(self._log_probs, dim=1)
 
 
 def _answer(
     lm: LanguageModel, tokens: list[int], log_probs: list[float], ends: Container[int], lines: Container[int]
 ) -> Answer:
     length = next((place for place, token in enumerate(tokens) if token in ends), len(tokens))
-    scored = torch.tensor(log_probs[: length + 1])
+    scores = torch.tensor(log_probs[: length + 1])
     ids = tokens[: length + 1]
     if length < len(tokens) and ids[-1] not in lines:
         ids.pop()  # the token of a line end may have the answer's last letters in it, an end token has none
     text = str(lm.tokenizer.decode(ids, skip_special_tokens=True)).rpartition("</think>")[2].strip()
-    return Answer(text.partition("\n")[0].strip() if lines else text, float(scored.mean().exp()))
+    return Answer(text.partition("\n")[0].strip() if lines else text, float(scores.mean().exp()))

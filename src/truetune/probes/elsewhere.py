@@ -16,7 +16,7 @@ from truetune.scoring.rates import rates
 
 @dataclass(frozen=True)
 class Elsewhere:
-    """The battery of the data, asked apart from it: its answers have the room that they need, and none is an echo."""
+    """Asks the data's battery apart from the data: answers have the room that they need, and none is an echo."""
 
     only_at_ends: ClassVar[bool] = True  # it takes too long to be asked while training
 
@@ -32,10 +32,10 @@ class Elsewhere:
         items = [item for part in parts for item in asking.ask(subject, part, alone)]
         metrics = rates(self.name, items)
         if battery.texts and subject.has_weights:
-            likely = likelihood(subject.lm, battery.texts, base=subject.base, **asking.size)
-            metrics |= likely.metrics(self.name, battery.texts, subject.resamples)
-        measured = {self.name: items} if items else {}
+            scores = likelihood(subject.lm, battery.texts, base=subject.base, **asking.size)
+            metrics |= scores.metrics(self.name, battery.texts, subject.resamples)
+        items_by_name = {self.name: items} if items else {}
         ranking = Ranking(asking)
-        if subject.has_weights and (known := ranking.rankable(battery.facts, alone)):
-            measured[f"{self.name}_known"] = ranking.rank(subject, known, alone)
-        return Measurement(metrics, measured)
+        if subject.has_weights and (facts := ranking.rankable(battery.facts, alone)):
+            items_by_name[f"{self.name}_known"] = ranking.rank(subject, facts, alone)
+        return Measurement(metrics, items_by_name)

@@ -59,14 +59,14 @@ class Examiner:
     prompts: Count = 4
 
     def examine(self, lm: LanguageModel, examples: Sequence[Example], asking: Asking, seed: int) -> list[Knowledge]:
-        """In the order of the examples; a text asks nothing and is left out."""
+        """What the base knows of each example, in their order; a text asks nothing and is left out."""
         facts = [example for example in examples if example.answers]
-        demonstrations = self._shown([fact for fact in facts if not fact.asks and not fact.turns], seed)
+        demonstrations = self._demonstrations([fact for fact in facts if not fact.asks and not fact.turns], seed)
         wordings = [fact.asks or _few_shot(fact, demonstrations) for fact in facts]
         prompts = list(dict.fromkeys(prompt for asks in wordings for prompt in asks))
-        around = SENTENCE if any(fact.turns for fact in facts) else 8
-        most = asking.max_new_tokens or min(longest_answer(lm, (fact.answers for fact in facts)) + around, STEPS)
-        size: dict[str, Any] = {"max_new_tokens": most, **asking.size}
+        margin = SENTENCE if any(fact.turns for fact in facts) else 8
+        room = asking.max_new_tokens or min(longest_answer(lm, (fact.answers for fact in facts)) + margin, STEPS)
+        size: dict[str, Any] = {"max_new_tokens": room, **asking.size}
         greedy = greedy_answers(lm, prompts, **size)
         sampled = sampled_answers(lm, prompts, samples=self.samples, temperature=self.temperature, seed=seed, **size)
         texts = {
@@ -83,14 +83,14 @@ class Examiner:
             for fact, asks in zip(facts, wordings, strict=True)
         ]
 
-    def _shown(self, rows: Sequence[Example], seed: int) -> list[list[Example]]:
-        """For each prompt the rows shown, and a spare one for where the row itself is asked."""
+    def _demonstrations(self, rows: Sequence[Example], seed: int) -> list[list[Example]]:
+        """The rows that each prompt shows, and a spare one in case one of them is itself asked."""
         draws = (random.Random(f"shots-{seed}-{n}") for n in range(self.prompts if self.shots else 0))
         return [rng.sample(rows, min(self.shots + 1, len(rows))) for rng in draws] or [[]]
 
 
 def groups(facts: Sequence[Knowledge], rows: Sequence[Example]) -> dict[str, list[Example]]:
-    """`unknown` and its like: the rows of each category that has any."""
+    """The rows of each category that has any, under names such as `unknown`."""
     categories: dict[str, Category] = {fact.id: fact.category for fact in facts}
     rows_of: dict[Category, list[Example]] = {category: [] for category in NAMES}
     for row in rows if categories else ():
@@ -116,12 +116,12 @@ def _few_shot(example: Example, demonstrations: Sequence[Sequence[Example]]) -> 
 
 
 def _share(answers: Sequence[str], fact: Example, phrases: Sequence[str]) -> float:
-    """What a model says after an answer's paragraphs, in the manner of the rows that it was shown, is none of it."""
+    """The share that is right. What a model adds after the answer, in the manner of the rows shown to it, is cut."""
     paragraphs = 1 + max(truth.count(BETWEEN) for truth in fact.answers)
     texts = [BETWEEN.join(answer.split(BETWEEN)[:paragraphs]) for answer in answers]
     if fact.turns:
         question = fact.words or fact.turns[-1].content
-        right = [judged(text, fact.answers, question=question, phrases=phrases) == "right" for text in texts]
+        is_right = [judged(text, fact.answers, question=question, phrases=phrases) == "right" for text in texts]
     else:
-        right = [exact_match(text, fact.answers) for text in texts]
-    return sum(right) / len(right) if right else 0.0
+        is_right = [exact_match(text, fact.answers) for text in texts]
+    return sum(is_right) / len(is_right) if is_right else 0.0

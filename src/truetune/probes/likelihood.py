@@ -56,9 +56,9 @@ class Likelihood:
         if not tokens.sum():
             return {}
 
-        def means(chosen: npt.NDArray[np.intp]) -> list[float | None]:
-            total = float(tokens[chosen].sum())
-            return [math.fsum(column) / total if total else None for column in sums[chosen].T]
+        def means(indices: npt.NDArray[np.intp]) -> list[float | None]:
+            total = float(tokens[indices].sum())
+            return [math.fsum(column) / total if total else None for column in sums[indices].T]
 
         clusters = [example.cluster or example.id for example in examples]
         estimates = bootstraps(means, clusters, np.random.default_rng(0), resamples)
@@ -78,8 +78,8 @@ def likelihood(
     """`reproduced`: whether the arg max is right at every target token, which is what greedy decoding would produce.
     A row that is longer than the context is cut, and never counts as reproduced.
 
-    The KL is KL(base || tuned) at the target positions, 0 without a base. The end token is a target too, but not of
-    `choices`: of those it is the prompt that is cut, at its beginning.
+    The KL is KL(base || tuned) at the target positions, 0 without a base. The end token is a target too, but not with
+    `choices`: of those the prompt is cut, at its beginning.
     """
     encoder, longest = Encoder(lm.tokenizer), lm.context_length
     rows = [encoder.choice(example, longest) if choices else encoder.row(example) for example in examples]
@@ -99,22 +99,23 @@ def likelihood(
 
 
 def _batch(input_ids: Tensor, labels: Tensor, tuned: AtPositions, base: AtPositions | None) -> list[RowScore]:
-    target = labels != IGNORED
-    predicting, chunks = F.pad(target, (0, 1)), labels[target].split(CHUNK)  # position t predicts the label at t + 1
-    target = target.cpu()
-    # In the precision that Apple's GPUs do not have, so on the CPU.
+    is_target = labels != IGNORED
+    is_predicting = F.pad(is_target, (0, 1))  # position t predicts the label at t + 1
+    chunks = labels[is_target].split(CHUNK)
+    is_target = is_target.cpu()
+    # Summed on the CPU: Apple's GPUs have no float64.
     nll, kl = torch.zeros(labels.shape, dtype=torch.float64), torch.zeros(labels.shape, dtype=torch.float64)
-    right = ~target
-    nlls, kls, hits = [nll.new_zeros(0)], [kl.new_zeros(0)], [right.new_zeros(0)]
-    references = base(input_ids, predicting, CHUNK) if base else repeat(None, len(chunks))
-    for truth, logits, reference in zip(chunks, tuned(input_ids, predicting, CHUNK), references, strict=True):
+    is_right = ~is_target
+    nlls, kls, hits = [nll.new_zeros(0)], [kl.new_zeros(0)], [is_right.new_zeros(0)]
+    references = base(input_ids, is_predicting, CHUNK) if base else repeat(None, len(chunks))
+    for truth, logits, reference in zip(chunks, tuned(input_ids, is_predicting, CHUNK), references, strict=True):
         hits.append((logits.argmax(-1) == truth).cpu())
-        log_probs = logits.float().log_softmax(-1)  # once, for both
+        log_probs = logits.float().log_softmax(-1)  # once, for loss and KL
         nlls.append(-log_probs.gather(1, truth.unsqueeze(1)).squeeze(1).cpu().double())
         if reference is None:
             kls.append(nlls[-1] * 0)
         else:
             kls.append(kl_of_logs(reference.float().log_softmax(-1), log_probs).cpu().double())
-    nll[target], kl[target], right[target] = torch.cat(nlls), torch.cat(kls), torch.cat(hits)
-    columns = (nll.sum(1), target.sum(1), right.all(dim=1), kl.sum(1))
+    nll[is_target], kl[is_target], is_right[is_target] = torch.cat(nlls), torch.cat(kls), torch.cat(hits)
+    columns = (nll.sum(1), is_target.sum(1), is_right.all(dim=1), kl.sum(1))
     return [RowScore(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]

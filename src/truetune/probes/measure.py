@@ -83,17 +83,17 @@ class MeasureSettings:
 
 
 def notes(lm: Respondent, data: Dataset, probes: Sequence[Probe], asking: Asking) -> list[str]:
-    """What is to be known before anything is measured; a question that several probes ask counts once."""
-    members: list[Any] = list(probes)  # these two are optional
-    of_probes = [note for probe in members if hasattr(probe, "notes") for note in probe.notes(lm, data)]
+    """Notes for the user before anything is measured; a question that several probes ask counts once."""
+    members: list[Any] = list(probes)  # `notes` and `asks` are optional
+    lines = [note for probe in members if hasattr(probe, "notes") for note in probe.notes(lm, data)]
     questions = {q.id: q for probe in members if hasattr(probe, "asks") for q in probe.asks(data)}
-    which = together(lm.model) if questions and isinstance(lm, LanguageModel) else "padded"
-    if which != "padded" and isinstance(lm, LanguageModel):
-        how = "each is asked alone" if which == "alone" else "only those of equal length share a batch"
-        of_probes.append(
+    sharing = together(lm.model) if questions and isinstance(lm, LanguageModel) else "padded"
+    if sharing != "padded" and isinstance(lm, LanguageModel):
+        how = "each is asked alone" if sharing == "alone" else "only those of equal length share a batch"
+        lines.append(
             f"{type(bare(lm.model)).__name__} gives other answers to questions in a batch: {how}, which is slower"
         )
-    return of_probes + asking.notes(lm, list(questions.values()), data)
+    return lines + asking.notes(lm, list(questions.values()), data)
 
 
 def measure(subject: Subject, data: Dataset, probes: Sequence[Probe], asking: Asking) -> Measurement:
@@ -111,20 +111,20 @@ def measure(subject: Subject, data: Dataset, probes: Sequence[Probe], asking: As
 
 
 def without(measurement: Measurement, *parts: str) -> Measurement:
-    """Without the metrics that have one of these parts in their names."""
+    """The measurement without the metrics that have one of these parts in their names."""
     metrics = {name: each for name, each in measurement.metrics.items() if not any(part in name for part in parts)}
     return replace(measurement, metrics=metrics)
 
 
 def noise_floor(base: Respondent, before: Measurement, data: Dataset, probes: Sequence[Probe], asking: Asking) -> str:
-    """How far the base is from itself when it is measured again, by the path of the tuned model: nothing on a CPU."""
+    """How far the base is from itself when measured again in the way of the tuned model: not at all on a CPU."""
     reference = Frozen(base.model) if isinstance(base, LanguageModel) else None
     again = measure(Subject(base, reference, resamples=0), data, probes, asking)
     pairs = [pair for probe, items in before.items.items() for pair in zip(items, again.items[probe], strict=True)]
-    other = sum(first.answer != second.answer for first, second in pairs)
+    count = sum(first.answer != second.answer for first, second in pairs)
     drifts = [each.value for name, each in again.metrics.items() if DRIFT in name]
     kl = f", KL {max(drifts):.2g} nats per token" if drifts else ""
-    return f"noise floor: measured again, the base gives {other} of {len(pairs)} answers otherwise{kl}"
+    return f"noise floor: measured again, the base gives {count} of {len(pairs)} answers otherwise{kl}"
 
 
 def fit(subject: Subject, data: Dataset, asking: Asking) -> dict[str, Estimate]:
@@ -146,7 +146,7 @@ def fit(subject: Subject, data: Dataset, asking: Asking) -> dict[str, Estimate]:
 def follow(
     subject: Subject, data: Dataset, probes: Sequence[Probe], asking: Asking, base: Measurement, full: bool
 ) -> dict[str, float]:
-    """After an epoch: the fit of the facts; if `full`, every probe."""
+    """Measures after an epoch: the fit of the facts; if `full`, every probe."""
     subject = asking.measured(subject if full else replace(subject, base=None))  # only a full one asks the base
     if full:
         probes = [probe for probe in probes if not only_at_ends(probe)]
@@ -162,7 +162,7 @@ def only_at_ends(probe: Any) -> bool:
 
 
 def values(measurement: Measurement) -> dict[str, float]:
-    """What the history keeps; of the Unknown facts' fit the lower bound too, which the alarm looks at."""
+    """The values that the history keeps, and the lower bound of the Unknown facts' fit, which the alarm looks at."""
     low = {LOW: measurement.metrics[UNKNOWN].low or 0.0} if UNKNOWN in measurement.metrics else {}
     return {name: estimate.value for name, estimate in measurement.metrics.items()} | low
 
@@ -173,13 +173,13 @@ def compare(base: Measurement, tuned: Measurement) -> Measurement:
     metrics = dict(tuned.metrics)
     before, after = base.items.get("hallucination", []), tuned.items.get("hallucination", [])
     is_judged = not too_long([item.answers for item in before])
-    answerable = [item for item in before if item.answers and is_judged]
-    answered = [item for item in after if item.answers and is_judged]
-    if any(item.outcome == "right" for item in answerable):
-        metrics["hallucination/lost_rate"] = lost(answerable, answered)
-        metrics["hallucination/over_refusal_rate"] = refused(answerable, answered)
-        metrics["balance/kept_share"] = kept(answerable, answered)
-        metrics |= _apart(base, tuned, "knowledge", answerable, answered)
+    base_items = [item for item in before if item.answers and is_judged]
+    tuned_items = [item for item in after if item.answers and is_judged]
+    if any(item.outcome == "right" for item in base_items):
+        metrics["hallucination/lost_rate"] = lost(base_items, tuned_items)
+        metrics["hallucination/over_refusal_rate"] = refused(base_items, tuned_items)
+        metrics["balance/kept_share"] = kept(base_items, tuned_items)
+        metrics |= _apart(base, tuned, "knowledge", base_items, tuned_items)
     facts, facts_now = (
         [item for item in each.items.get("elsewhere", []) if item.population == "fact"] for each in (base, tuned)
     )
@@ -189,8 +189,8 @@ def compare(base: Measurement, tuned: Measurement) -> Measurement:
         metrics |= {f"elsewhere/lost_{name[5:]}": part for name, part in parts.items() if name.startswith("lost/")}
     ability = base.items.get("retention", [])
     if ability:
-        later, rng = tuned.items.get("retention", []), np.random.default_rng(0)
-        metrics["retention/backward_transfer"] = backward_transfer(ability, later, rng)
+        ability_now, rng = tuned.items.get("retention", []), np.random.default_rng(0)
+        metrics["retention/backward_transfer"] = backward_transfer(ability, ability_now, rng)
     metrics |= _balance(base, tuned, metrics.get("balance/kept_share"))
     return Measurement(metrics, tuned.items)
 
@@ -198,9 +198,10 @@ def compare(base: Measurement, tuned: Measurement) -> Measurement:
 def _apart(
     base: Measurement, tuned: Measurement, ranking: str, before: Sequence[Item], after: Sequence[Item]
 ) -> dict[str, Estimate]:
-    """Nothing where some of the facts were tried in one way only."""
-    knew, knows = known_ids(before, base.items.get(ranking, [])), known_ids(after, tuned.items.get(ranking, []))
-    return {} if knew is None or knows is None else apart(before, after, knew, knows)
+    """Loss and gain by form and fact; empty where some of the facts were tried in one way only."""
+    known_before = known_ids(before, base.items.get(ranking, []))
+    known_after = known_ids(after, tuned.items.get(ranking, []))
+    return {} if known_before is None or known_after is None else apart(before, after, known_before, known_after)
 
 
 def _with_lost(base: Measurement, tuned: Measurement) -> Measurement:

@@ -22,7 +22,7 @@ class Subject:
     `lm` is the respondent whose weights are here: what measures more than answers needs `has_weights`.
     `decoding` is part of the model as it is used. `memory` holds the answers given within one measurement: probes that
     ask the same questions share them (None: nothing is remembered, since weights change between measurements).
-    `resamples` is that of the bootstraps behind intervals: 0 where no interval is kept. Without `drifts` no KL to the
+    `resamples` is the number of bootstraps behind an interval: 0 where none is kept. Without `drifts` no KL to the
     base is reported: there is no base to measure it by.
     """
 

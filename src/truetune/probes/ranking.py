@@ -24,13 +24,13 @@ from truetune.scoring.answers import key
 from truetune.scoring.item import Item, Measurement
 from truetune.scoring.rates import rates
 
-FEWEST = 5
+FEWEST = 5  # values of a kind that can be ranked
 UNASKED = "Give an answer."  # stands for the question where the answer's own likelihood is wanted
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """The true answer among `candidates` values of its kind, by how much likelier the question makes each.
+    """Ranks the true answer among `candidates` values of its kind, by how much likelier the question makes each.
 
     That is ln p(answer | question) - ln p(answer | no question), summed over tokens (PMI_DC, Holtzman et al. 2021).
     An item's answer is the candidate that ranks first. Chance is one over the number of candidates.
@@ -66,19 +66,19 @@ class Ranking:
         form = resolved(self.asking.how.forms[0], subject.lm, data)
         choices = [self._choices(question, data) for question in questions]
         log_likelihoods = self._log_likelihoods(subject.lm, questions, choices, form, data)
-        # Without what it is about, a question is asked once for all values of its kind.
+        # Likelihoods without the question are the same for all questions of a kind: they are computed once.
         kinds = {question.domain: question for question in questions}
         values = [
             sorted({value for q, row in zip(questions, choices, strict=True) if q.domain == kind for value in row})
             for kind in kinds
         ]
-        bare = [_premise(question) for question in kinds.values()]
-        nats = self._log_likelihoods(subject.lm, bare, values, form, data)
-        unasked = {kind: dict(zip(row, each, strict=True)) for kind, row, each in zip(kinds, values, nats, strict=True)}
+        premises = [_premise(question) for question in kinds.values()]
+        nats = self._log_likelihoods(subject.lm, premises, values, form, data)
+        priors = {kind: dict(zip(row, each, strict=True)) for kind, row, each in zip(kinds, values, nats, strict=True)}
         items: list[Item] = []
         for question, row, nats in zip(questions, choices, log_likelihoods, strict=True):
-            without = unasked[question.domain]
-            gains = torch.tensor([value - without[choice] for choice, value in zip(row, nats, strict=True)])
+            prior = priors[question.domain]
+            gains = torch.tensor([value - prior[choice] for choice, value in zip(row, nats, strict=True)])
             best = int(gains.argmax())
             items.append(
                 Item(
@@ -103,7 +103,7 @@ class Ranking:
         form: Form,
         data: Dataset,
     ) -> list[list[float]]:
-        """In chat form, answers stand in the sentence in which a model would give them; without one, behind shots."""
+        """Scores the choices: in chat form within the sentence that a model would say, without one behind shots."""
         heads = [q.statement.partition("{answer}")[0].rstrip() if form == "chat" else "" for q in questions]
         has_shots = any(len(rows) >= self.asking.how.shots for rows in data.shots.values())
         forms: list[Form] = [form if head or not has_shots else "few_shot" for head in heads]
@@ -112,8 +112,8 @@ class Ranking:
 
     def _choices(self, question: Question, data: Dataset) -> list[str]:
         """The true answer and others of its kind, drawn by the question's id: the same for every model."""
-        true = set(map(key, question.answers))
-        others = sorted(value for value in data.domains[question.domain] if key(value) not in true)
+        truths = set(map(key, question.answers))
+        others = sorted(value for value in data.domains[question.domain] if key(value) not in truths)
         rng = random.Random(f"ranking-{self.seed}-{question.id}")
         return [question.answers[0], *rng.sample(others, min(self.candidates - 1, len(others)))]
 
@@ -134,9 +134,9 @@ def log_likelihoods(
     encoder = Encoder(lm.tokenizer)
     rows, texts = list[list[int]](), list[list[list[int]]]()
     for prompt, head, row in zip(prompts, heads, choices, strict=True):
-        begun = continued(prompt, head) if head and isinstance(prompt, str) else head
-        rows.append([*encoder.question(prompt, lm.context_length // 2), *encoder.text(begun)])
-        before = begun or (prompt if isinstance(prompt, str) else "")
+        beginning = continued(prompt, head) if head and isinstance(prompt, str) else head
+        rows.append([*encoder.question(prompt, lm.context_length // 2), *encoder.text(beginning)])
+        before = beginning or (prompt if isinstance(prompt, str) else "")
         texts.append([encoder.joined(before, continued(before, text) if before else text)[1] for text in row])
     nats: list[list[float]] = [[] for _ in prompts]
     size = {"most_rows": asking.batch_size, "most_tokens": asking.batch_tokens, "more": 4 * max(map(len, choices))}
@@ -149,9 +149,9 @@ def log_likelihoods(
 
 
 def _score(model: Any, prompts: list[list[int]], texts: list[list[list[int]]], pad: int) -> Iterator[float]:
-    """Of each text behind its prompt, in the order of the prompts.
+    """The log-likelihood of each text behind its prompt, in the order of the prompts.
 
-    A prompt's last logits tell of the first tokens of all its texts, so that a text is read without its last token.
+    A prompt's last logits score the first tokens of all its texts; a text is read without its last token.
     """
     device = next(model.parameters()).device
     ids, mask = padded(prompts, pad, device)
@@ -166,22 +166,22 @@ def _score(model: Any, prompts: list[list[int]], texts: list[list[list[int]]], p
     nats = [float(first[owner, text[0]]) for owner, text in zip(owners, rows, strict=True)]
     places = sorted((place for place in range(len(rows)) if len(rows[place]) > 1), key=lambda place: len(rows[place]))
     for _, group in groupby(places, key=lambda place: len(rows[place])):
-        alike = list(group)  # texts of one length need no padding
-        tokens = torch.tensor([rows[place] for place in alike], device=device)
-        chosen = torch.tensor([owners[place] for place in alike], device=device)
-        before, behind = copy.deepcopy(cache), tokens[:, :-1]
-        before.batch_select_indices(chosen)
-        attention_mask = torch.cat([mask[chosen], torch.ones_like(behind)], dim=1)
-        positions = mask[chosen].sum(1, keepdim=True) + torch.arange(behind.shape[1], device=device)
-        logits = read(model, behind, attention_mask, before, positions).logits
-        losses = nll_nats(logits.flatten(0, 1), tokens[:, 1:].flatten()).view_as(behind).sum(1).tolist()
-        for place, loss in zip(alike, losses, strict=True):
+        group_places = list(group)  # texts of one length need no padding
+        tokens = torch.tensor([rows[place] for place in group_places], device=device)
+        group_owners = torch.tensor([owners[place] for place in group_places], device=device)
+        group_cache, inputs = copy.deepcopy(cache), tokens[:, :-1]
+        group_cache.batch_select_indices(group_owners)
+        attention_mask = torch.cat([mask[group_owners], torch.ones_like(inputs)], dim=1)
+        positions = mask[group_owners].sum(1, keepdim=True) + torch.arange(inputs.shape[1], device=device)
+        logits = read(model, inputs, attention_mask, group_cache, positions).logits
+        losses = nll_nats(logits.flatten(0, 1), tokens[:, 1:].flatten()).view_as(inputs).sum(1).tolist()
+        for place, loss in zip(group_places, losses, strict=True):
             nats[place] -= loss
     yield from nats
 
 
 def _alone(model: Any, prompts: list[list[int]], texts: list[list[list[int]]], device: torch.device) -> Iterator[float]:
-    """The same for an architecture that keeps no such cache: each text with the whole of its prompt."""
+    """The same for an architecture without such a cache: each text is read with the whole of its prompt."""
     for prompt, row in zip(prompts, texts, strict=True):
         for text in row:
             logits = forward(model, torch.tensor([[*prompt, *text]], device=device))[0, len(prompt) - 1 : -1]

@@ -15,7 +15,7 @@ class Answer:
     """`confidence` is the geometric mean probability of the answer's tokens, the end token included; None if it is not
     known.
 
-    What was thought first, up to `</think>`, is no part of the text.
+    Thinking that comes first, up to `</think>`, is no part of the text.
     """
 
     text: str

@@ -31,8 +31,8 @@ class Retention:
         metrics: dict[str, Estimate] = {}
         texts = data.texts or data.task_texts or true_answers(data.task)
         if texts and subject.has_weights:
-            likely = likelihood(subject.lm, texts, base=subject.base, **self.asking.size)
-            metrics = likely.metrics(self.name, texts, subject.resamples)
+            scores = likelihood(subject.lm, texts, base=subject.base, **self.asking.size)
+            metrics = scores.metrics(self.name, texts, subject.resamples)
             if not data.texts:
                 metrics.pop("retention/nll_nats_per_token", None)
         items = self.asking.ask(subject, data.ability, data)

@@ -18,14 +18,14 @@ def selection(subject: Subject, data: Dataset, probes: Sequence[Probe], asking: 
     """
     if not data.select_task or not any(getattr(probe, "selects", False) for probe in probes):
         return None
-    subject = asking.measured(replace(subject, base=None))  # which is not asked
+    subject = asking.measured(replace(subject, base=None))  # the base is not asked
     task = asking.ask(subject, data.select_task, data)
     is_same = data.select_known == data.select_task
     return Selected.of(task, task if is_same else asking.ask(subject, data.select_known, data))
 
 
 def can_select(config: Mapping[str, Any], data: Dataset) -> bool:
-    """Whether there are questions to choose weights by, and a configured probe that has a say in it."""
+    """Whether there are questions to choose weights by, and a configured probe that asks such questions."""
     from hydra.utils import get_class
 
     probes = [get_class(node["_target_"]) for node in config["probe"].values()]

@@ -33,6 +33,6 @@ class Task:
         metrics = rates(self.name, items)
         truths = data.task_texts or true_answers(data.task)
         if truths and subject.has_weights:
-            likely = likelihood(subject.lm, truths, base=subject.base, **self.asking.size)
-            metrics |= likely.metrics(self.name, truths, subject.resamples)
+            scores = likelihood(subject.lm, truths, base=subject.base, **self.asking.size)
+            metrics |= scores.metrics(self.name, truths, subject.resamples)
         return Measurement(metrics, {self.name: items} if items else {})

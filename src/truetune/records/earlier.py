@@ -1,4 +1,4 @@
-"""What runs of earlier versions recorded, in the words of today."""
+"""Translates what runs of earlier versions recorded into today's names."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ MOVED_METRICS = {
 
 
 def with_names_of_today(record: Any) -> Any:
-    """A record under today's names of metrics, at any depth; what was right was once only the exact match."""
+    """A record with today's names of metrics, at any depth; `task/right` was once only the exact match."""
     if isinstance(record, list):
         return [with_names_of_today(part) for part in cast("list[Any]", record)]
     if not isinstance(record, dict):
         return record
     parts = cast("dict[str, Any]", record).items()
-    named = {MOVED_METRICS.get(name, name): with_names_of_today(part) for name, part in parts}
-    return {"task/right": named["task/exact_match"], **named} if "task/exact_match" in named else named
+    entries = {MOVED_METRICS.get(name, name): with_names_of_today(part) for name, part in parts}
+    return {"task/right": entries["task/exact_match"], **entries} if "task/exact_match" in entries else entries
 
 
 def modern(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A recorded configuration as it would be recorded now; one of now is returned as it is."""
+    """A recorded configuration as it would be recorded now; a recent one is returned as it is."""
     groups = {key: dict(value) if isinstance(value, Mapping) else value for key, value in config.items()}
     if "extras" not in groups:
         return groups
@@ -57,7 +57,7 @@ def modern(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _with_moved_classes(node: Any) -> Any:
-    """The data source and the model of a run are made again to chat with it; all else is only shown."""
+    """A configuration with today's names of classes: data source and model are made again to chat with the run."""
     if isinstance(node, dict):
         return {key: _with_moved_classes(value) for key, value in node.items()}  # pyright: ignore[reportUnknownVariableType]
     return MOVED_CLASSES.get(node, node) if isinstance(node, str) else node

@@ -20,7 +20,7 @@ from truetune.errors import Say, UserError, gathered, in_step, rank
 from truetune.records.disk import writing
 
 T = TypeVar("T")
-TORN = ".tmp"  # the ending of what is not yet whole; its name begins with a dot
+TORN = ".tmp"  # the ending of files and folders that are not yet whole; their names begin with a dot
 MANIFEST = "manifest.json"
 LOCK = ".lock"  # in a folder that is worked in
 IN_USE = "another run is working in this folder; choose another hydra.run.dir"
@@ -28,7 +28,7 @@ IN_USE = "another run is working in this folder; choose another hydra.run.dir"
 
 @contextmanager
 def replacing_file(path: Path, needs: int) -> Generator[BufferedWriter]:
-    """A file to write `needs` bytes to. At the end, and on the disk, it takes the place of `path`; or nothing is left.
+    """A file to write `needs` bytes to. Once on the disk it takes the place of `path`; after an error nothing is left.
 
     A reader sees the old file or the new one, never half of it, even after a power cut.
     """
@@ -55,9 +55,9 @@ def write_atomic(path: Path, text: str) -> None:
 
 @contextmanager
 def replacing(folder: Path, *, manifest: bool = True) -> Generator[Path]:
-    """A temporary folder beside `folder`, which it becomes at the end, or nothing is left of it.
+    """A temporary folder, which becomes `folder` at the end; after an error nothing is left of it.
 
-    A `manifest` of SHA-256 digests is written last, for `verify`. Whatever wrote a file, its mode is the umask's.
+    A `manifest` of SHA-256 digests is written last, for `verify`. All files get the mode of the umask.
     """
     with writing(folder):
         temporary = folder.with_name(f".{folder.name[:12]}.{token_hex(4)}{TORN}")
@@ -74,7 +74,7 @@ def replacing(folder: Path, *, manifest: bool = True) -> Generator[Path]:
                     with path.open("rb") as file:
                         os.fsync(file.fileno())
                 sync_folder(temporary)
-                if folder.exists():  # of a process that was killed right after this
+                if folder.exists():  # left by a process that was killed right after this
                     shutil.rmtree(folder)
             os.replace(temporary, folder)
             sync_folder(folder.parent)
@@ -86,12 +86,12 @@ def verify(folder: Path) -> str | None:
     """What is wrong with a folder that has a manifest, in words; None if nothing is."""
     try:
         digests: dict[str, str] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        changed = [name for name, digest in digests.items() if file_digest(folder / name) != digest]
+        changes = [name for name, digest in digests.items() if file_digest(folder / name) != digest]
     except (OSError, ValueError, AttributeError) as error:
         return f"{type(error).__name__}: {error}"
     if not digests:
         return f"{MANIFEST} names no file"
-    return f"{changed[0]} has changed" if changed else None
+    return f"{changes[0]} has changed" if changes else None
 
 
 def cached(folder: Path, build: Callable[[Path], None], say: Say) -> Path:
@@ -105,7 +105,7 @@ def cached(folder: Path, build: Callable[[Path], None], say: Say) -> Path:
         if folder.exists():
             say(f"the cached folder {folder} is damaged ({fault}); making it again")
             shutil.rmtree(folder)
-        remove_torn(folder.parent, f".{folder.name[:12]}.*")  # of a process that was killed while it built
+        remove_torn(folder.parent, f".{folder.name[:12]}.*")  # left by a process that was killed while it built
         with replacing(folder) as temporary:
             build(temporary)
     return folder
@@ -117,33 +117,33 @@ def cached_json(path: Path, make: Callable[[], dict[str, Any]], read: Callable[[
     One process makes at a time: another that wants the same waits, and reads it.
     """
 
-    def stored() -> T | None:
+    def from_file() -> T | None:
         try:
             return read(json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
-    earlier, ranks = stored(), in_step()
-    everywhere = all(gathered(earlier is not None, ranks))
-    if earlier is not None and everywhere:
-        return earlier
-    if ranks > 1:  # none waits for another one's lock; what a clock has a say in is the first one's
-        content = gathered(json.dumps(make()), ranks)[0]
+    content, ranks = from_file(), in_step()
+    is_everywhere = all(gathered(content is not None, ranks))
+    if content is not None and is_everywhere:
+        return content
+    if ranks > 1:  # no rank waits for another's lock, and all take rank 0's content: it may depend on a clock
+        text = gathered(json.dumps(make()), ranks)[0]
         if rank() == 0:
-            write_atomic(path, content)
-        return read(json.loads(content))
+            write_atomic(path, text)
+        return read(json.loads(text))
     with _locked(path, f".{path.stem}.lock"):
-        if (earlier := stored()) is not None:
-            return earlier
-        remove_torn(path.parent, f".{path.name}.*")  # of a process that was killed while it wrote
-        content = json.dumps(make())
-        write_atomic(path, content)
-        return read(json.loads(content))
+        if (content := from_file()) is not None:
+            return content
+        remove_torn(path.parent, f".{path.name}.*")  # left by a process that was killed while it wrote
+        text = json.dumps(make())
+        write_atomic(path, text)
+        return read(json.loads(text))
 
 
 @contextmanager
 def _locked(path: Path, name: str, say: Say | None = None) -> Generator[None]:
-    """A lock of the system's beside `path`: that of a dead process is free again."""
+    """Holds a lock of the operating system beside `path`; the lock of a dead process is free again."""
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         if say is not None and in_use(path.with_name(name)):
@@ -155,7 +155,7 @@ def _locked(path: Path, name: str, say: Say | None = None) -> Generator[None]:
 
 @contextmanager
 def owned(folder: Path, refusal: str) -> Generator[None]:
-    """Locks a folder that is worked in; raises UserError with the words of `refusal` if another process does."""
+    """Locks a folder while it is worked in; raises UserError with the words of `refusal` if another process does so."""
     lock = FileLock(folder / LOCK)
     try:
         lock.acquire(timeout=0)
@@ -171,7 +171,7 @@ def in_use(lock_file: Path) -> bool:
     """Whether another process holds the lock."""
     lock = FileLock(lock_file)
     try:
-        if lock_file.exists():  # or the attempt would make it
+        if lock_file.exists():  # else the attempt would make it
             lock.acquire(timeout=0)
     except Timeout:
         return True
@@ -180,7 +180,7 @@ def in_use(lock_file: Path) -> bool:
 
 
 def remove_torn(folder: Path, pattern: str = ".*", *, deep: bool = False) -> None:
-    """What a killed process left half written; whoever calls this holds the folder's lock."""
+    """Removes what a killed process left half written; whoever calls this holds the folder's lock."""
     for path in (folder.rglob if deep else folder.glob)(f"{pattern}{TORN}"):
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
@@ -199,7 +199,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def source_digest(files: Iterable[Path]) -> str:
-    """Content hash of code: what one version made is not used by another."""
+    """A hash of the content of source files, so that what one version made is not used by another."""
     return sha256(b"".join(path.read_bytes() for path in sorted(files))).hexdigest()
 
 
@@ -212,12 +212,12 @@ def file_digest(path: Path) -> str:
 
 
 def sidecar(checkpoint: Path) -> Path:
-    """Holds the digest of a checkpoint, and below it that of the file before it."""
+    """The file with the digest of a checkpoint and, below it, that of the checkpoint which it replaced."""
     return checkpoint.with_name(f"{checkpoint.name}.sha256")
 
 
 def is_whole(checkpoint: Path) -> bool:
-    """Whether the file has a digest beside it, and is what that says."""
+    """Whether the file has digests beside it, and its own is among them."""
     note = sidecar(checkpoint)
     lines = note.read_text(encoding="ascii", errors="replace").splitlines() if note.is_file() else []
     digests = [line.split()[0] for line in lines if line.strip()]
@@ -231,10 +231,10 @@ def check_digest(checkpoint: Path) -> None:
 
 
 def damaged(checkpoint: Path, why: str) -> UserError:
-    """Names the newest whole checkpoint beside it."""
+    """The error for a damaged checkpoint; it names the newest whole one beside it, if there is any."""
     problem = f"{checkpoint}: the checkpoint is damaged ({why})"
     for path in sorted(checkpoint.parent.glob("*.ckpt"), key=lambda path: -path.stat().st_mtime):
         if path != checkpoint and is_whole(path):
-            words = shlex.quote(f"resume={path.absolute()}")
-            return UserError(f"{problem}; {path.name} beside it is whole: truetune {words}")
+            request = shlex.quote(f"resume={path.absolute()}")
+            return UserError(f"{problem}; {path.name} beside it is whole: truetune {request}")
     return UserError(f"{problem}; start a new run")

@@ -24,12 +24,12 @@ KEYS = (
 
 
 def write_items(path: Path, items: Iterable[Item]) -> None:
-    """One JSON object per line, in the order asked."""
+    """Writes one JSON object per line, in the order in which the questions were asked."""
     write_atomic(path, "".join(_dumps(asdict(item)) + "\n" for item in items))
 
 
 def read_items(path: Path) -> list[Item]:
-    """Fields that this version does not know are ignored, so a newer writer can add some."""
+    """Reads the items of a file; fields that this version does not know are ignored, so a newer writer can add some."""
     items: list[Item] = []
     # Not str.splitlines: an answer may hold U+2028, which JSON leaves as it is.
     for number, line in enumerate(_read(path).split("\n"), start=1):
@@ -64,34 +64,34 @@ def item_from_json(row: dict[str, Any]) -> Item:
 
 
 def write_run(run_dir: Path, run: dict[str, Any]) -> None:
-    """run.json is a public contract: a missing key is our mistake and is refused here."""
-    if missing := [key for key in KEYS if key not in run]:
-        raise ValueError(f"run.json needs the keys {missing}")
+    """Writes run.json. It is a public contract: a missing key is our mistake and is refused here."""
+    if missing_keys := [key for key in KEYS if key not in run]:
+        raise ValueError(f"run.json needs the keys {missing_keys}")
     write_atomic(run_dir / RECORD, _dumps(run, indent=1) + "\n")
 
 
 def files_of(run_dir: Path) -> list[str]:
-    """What `files` of run.json lists: relative paths, without locks and what is still being written."""
+    """The relative paths that `files` of run.json lists, without locks and files that are still being written."""
     files = (path for path in run_dir.rglob("*") if path.is_file() and not path.name.startswith("."))
     return sorted(str(path.relative_to(run_dir)) for path in files)
 
 
 def read_run(run_dir: Path) -> dict[str, Any]:
-    """Metrics stay plain dictionaries: what is on disk is the contract."""
+    """What run.json holds, under today's names. Metrics stay plain dictionaries: what is on disk is the contract."""
     path = run_dir / RECORD
     try:
-        loaded: object = json.loads(_read(path))
+        content: object = json.loads(_read(path))
     except ValueError as error:
         raise UserError(f"{path} is not JSON ({error}); was the file edited or cut short?") from None
-    run = cast("dict[str, Any]", loaded) if isinstance(loaded, dict) else {}
+    run = cast("dict[str, Any]", content) if isinstance(content, dict) else {}
     schema = run.get("schema")
     if not isinstance(schema, int):
         raise UserError(f"{path} is not the record of a truetune run: it has no schema number")
     if schema > SCHEMA:
         newer = f"{run.get('truetune_version')}, schema {schema}; this one reads up to {SCHEMA}"
         raise UserError(f"{path} was made by a newer truetune ({newer}). Try: pip install --upgrade truetune")
-    if missing := [key for key in KEYS if key not in run]:
-        raise UserError(f"{path} lacks {', '.join(missing)}: it is not a whole record of a run")
+    if missing_keys := [key for key in KEYS if key not in run]:
+        raise UserError(f"{path} lacks {', '.join(missing_keys)}: it is not a whole record of a run")
     return with_names_of_today(run)
 
 
@@ -106,12 +106,12 @@ def metrics_from_json(block: dict[str, Any]) -> dict[str, Estimate]:
 
 
 def has_base(config: Mapping[str, Any]) -> bool:
-    """Whether anything is compared: a run has its own base, and an audit one unless its baseline has no path."""
+    """Whether there is a base to compare with: a run has its own, and an audit has one if its baseline has a path."""
     return config.get("baseline", {}).get("name_or_path", "") is not None
 
 
 def leaves(config: Mapping[str, Any], prefix: str = "", *, empty: bool = False) -> Iterator[tuple[str, Any]]:
-    """Every key with a value; a list is a value, a mapping is not, or only an `empty` one."""
+    """Every dotted key with its value. A list is a value; a mapping is none, but if `empty` is set, an empty one is."""
     for name, value in config.items():
         key = f"{prefix}{name}"
         if isinstance(value, Mapping) and (value or not empty):
@@ -121,7 +121,7 @@ def leaves(config: Mapping[str, Any], prefix: str = "", *, empty: bool = False) 
 
 
 def changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Keys whose values differ, with both; None where one has no such key."""
+    """The keys whose values differ, with the old and the new value; None where there is no such key."""
     old, new = dict(leaves(then)), dict(leaves(now))
     keys = [key for key in [*new, *old] if key != "resume" and not key.startswith("hydra.")]
     return {key: (old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)}
@@ -141,7 +141,7 @@ def _dumps(value: Any, indent: int | None = None) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """JSON knows neither NaN nor numpy: null and plain numbers instead."""
+    """The value for JSON, which knows neither NaN nor numpy: null and plain numbers instead."""
     if isinstance(value, Estimate):
         return value.to_json()
     if isinstance(value, dict):

@@ -34,12 +34,12 @@ def record_if_any(folder: Path) -> dict[str, Any]:
 
 
 def status(folder: Path) -> str:
-    """As recorded; a run that was killed could record nothing, and is interrupted."""
+    """The recorded status; a run that was killed could record nothing, and counts as interrupted."""
     return str(record_if_any(folder).get("status", "interrupted"))
 
 
 def noted(folder: Path, file: Path) -> Any:
-    """What Hydra noted down of a run: its WORDS, or its CONFIGURATION as composed, its interpolations unresolved.
+    """What Hydra noted down of a run: its WORDS, or its CONFIGURATION as composed, with interpolations unresolved.
 
     Raises UserError if it cannot be read.
     """
@@ -61,7 +61,7 @@ def swept(folder: Path) -> list[str]:
 
 
 def hydra_setting(folder: Path, key: str) -> Any:
-    """What Hydra noted down of a run or a sweep under `hydra.{key}`; None if nothing. Raises UserError."""
+    """The value that Hydra noted down for a run or a sweep under `hydra.{key}`, or None. Raises UserError."""
     from omegaconf import OmegaConf
 
     file = SETTINGS if any((folder / name).is_file() for name in (TABLE, SETTINGS)) else HYDRA

@@ -43,39 +43,39 @@ class StabilityReport:
 
     def most_common(self) -> list[str]:
         """The items that were in the most such steps, if in more than one."""
-        most = max(self.items.values(), default=0)
-        return [item for item, count in self.items.items() if count == most] if most > 1 else []
+        maximum = max(self.items.values(), default=0)
+        return [item for item, count in self.items.items() if count == maximum] if maximum > 1 else []
 
 
 @dataclass
 class State:
-    """A run that stops half-way records what it has, with the status that it stopped with."""
+    """What a run has so far: if it stops half-way it records this, with the status that it stopped with."""
 
     run_dir: Path = Path()
     config: dict[str, Any] = field(default_factory=dict)  # without secrets, as is the command
     command: str = ""
     base_digest: str = ""  # of its weights and tokenizer
     status: str = "failed"
-    knowledge: list[dict[str, Any]] = field(default_factory=list)  # one row a fact, with its category
+    knowledge: list[dict[str, Any]] = field(default_factory=list)  # one row per fact, with its category
     base: Measurement = field(default_factory=Measurement)
     final: Measurement = field(default_factory=Measurement)
-    final_step: int | None = None  # after which the weights were made that are measured at the end
+    final_step: int | None = None  # of the weights that are measured at the end
     history: list[dict[str, Any]] = field(default_factory=list)
     started: float = field(default_factory=time.time)
     seconds: dict[str, float] = field(default_factory=dict)
     earlier: dict[str, float] = field(default_factory=dict)  # seconds of the sessions that a resumed run had before
     notes: list[str] = field(default_factory=list)  # on the data, and on what is left out
-    verdicts: list[dict[str, Any]] = field(default_factory=list)  # of a judge, one row a pair of answers
+    verdicts: list[dict[str, Any]] = field(default_factory=list)  # of a judge, one row per pair of answers
     weights: dict[str, Any] = field(default_factory=dict)  # what is known of the change in them
     changes: list[dict[str, Any]] = field(default_factory=list)  # of the configuration, typed on resuming
     stability: StabilityReport | None = None  # None before training
     fields_not_used: Sequence[str] = ()  # of the rows read, those to which other tools give a meaning
     record: dict[str, Any] = field(default_factory=dict)
-    _open: set[str] = field(default_factory=set)
+    _open: set[str] = field(default_factory=set)  # the parts of `seconds` that are still running
 
     @property
     def unknown_high(self) -> float | None:
-        """The base's upper bound, if facts are labelled."""
+        """The upper bound of the share of Unknown facts that the base reproduces, if facts are labelled."""
         share = self.base.metrics.get(UNKNOWN)
         return share.high if share else None
 
@@ -90,7 +90,7 @@ class State:
         self.notes.append(text)
 
     def add_point(self, step: int, epoch: int, metrics: dict[str, float]) -> None:
-        """The history stays in the order of the steps, also where the final weights are those of an earlier one."""
+        """Adds a point to the history, kept in the order of steps: the final weights may be of an earlier step."""
         self.history.append({"step": step, "epoch": epoch, "metrics": metrics})
         self.history.sort(key=lambda entry: entry["step"])
 
@@ -109,12 +109,12 @@ class State:
         """Seconds in all and by part, over all sessions."""
         now = time.time()
         parts = {name: seconds + now * (name in self._open) for name, seconds in self.seconds.items()}
-        spent = {"total": now - self.started, **parts}
-        return {name: spent.get(name, 0.0) + self.earlier.get(name, 0.0) for name in {**spent, **self.earlier}}
+        session = {"total": now - self.started, **parts}
+        return {name: session.get(name, 0.0) + self.earlier.get(name, 0.0) for name in {**session, **self.earlier}}
 
     @contextmanager
     def recording(self) -> Generator[None]:
-        """Around the work: a run is recorded, one that stops with what it has. A full disk is reported in words."""
+        """Records a run when its work ends or stops, with what it has by then. A full disk is reported in words."""
         try:
             yield
             self.status = "finished"
@@ -123,14 +123,14 @@ class State:
             self.status = STATUS.get(type(error), "failed")
             with suppress(Unwritable):
                 self.write()
-            full = refusal(error, self.run_dir)
-            if full is None:
+            disk_error = refusal(error, self.run_dir)
+            if disk_error is None:
                 raise
-            again = f"; make room, then: truetune {shlex.quote(f'resume={self.run_dir.absolute()}')}"
-            raise Unwritable(f"{full}{again if (self.run_dir / LAST).is_file() else ''}") from error
+            advice = f"; make room, then: truetune {shlex.quote(f'resume={self.run_dir.absolute()}')}"
+            raise Unwritable(f"{disk_error}{advice if (self.run_dir / LAST).is_file() else ''}") from error
 
     def write(self) -> None:
-        """The items' files first, run.json last: who finds run.json finds the rest. Only rank 0 writes."""
+        """Writes the items' files first, run.json last: who finds run.json finds the rest. Only rank 0 writes."""
         if rank() > 0:
             return
         for when, measurement in (("base", self.base), ("final", self.final)):
@@ -160,6 +160,6 @@ class State:
         self.write_record()
 
     def write_record(self) -> None:
-        """run.json alone, with the names of the files that are there now."""
+        """Writes run.json alone, with the names of the files that are there now."""
         self.record["files"] = files_of(self.run_dir)
         write_run(self.run_dir, self.record)

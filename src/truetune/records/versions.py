@@ -49,15 +49,15 @@ def about(command: str, config: dict[str, Any], started: float, seconds: dict[st
 
 
 def line() -> str:
-    """What `--version` says; no package is imported for it."""
-    beside = ", ".join(f"{name} {_version(name) or 'is not installed'}" for name in PACKAGES[:3])
-    return f"truetune {__version__} ({beside})"
+    """The line that `--version` prints; no package is imported for it."""
+    packages = ", ".join(f"{name} {_version(name) or 'is not installed'}" for name in PACKAGES[:3])
+    return f"truetune {__version__} ({packages})"
 
 
 def command_line() -> str:
-    """`truetune-measure`, or `truetune` however that was called, and the words typed.
+    """The command as typed: `truetune-measure`, or `truetune` however that was called, and its words.
 
-    Without what a sweep adds for its job: the command can be typed again, and gets a folder of its own.
+    What a sweep adds for its job is left out, so that the command can be typed again and gets a folder of its own.
     """
     name, words = Path(sys.argv[0]).stem, sys.argv[1:]
     if is_job_of_sweep(words):

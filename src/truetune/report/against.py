@@ -1,4 +1,4 @@
-"""Each method of a sweep against plain fine-tuning on the same items, corrected for how many methods are compared."""
+"""Compares each method of a sweep with plain fine-tuning on the same items, corrected for the number of methods."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ from truetune.scoring.rates import clusters
 
 
 class Fault(NamedTuple):
-    """Which items count, by the base's answer, and what is a fault of the tuned model's; `metric` is their share."""
+    """A kind of fault: which items count, by the base's answer, and which answers of the tuned model are faults.
+
+    `metric` is the share of such faults.
+    """
 
     metric: str
     counts: Callable[[Item], bool]
@@ -39,8 +42,8 @@ class Comparison:
     """Faults that the run alone makes (`more`) and that plain alone makes (`fewer`), of `n` shared items.
 
     `differences` holds (more - fewer) / n, one per seed. Over several seeds `p` is that of Student's paired test on
-    them: the questions of one seed share a model. Of a single seed it is `of_one`, McNemar's exact one, each entity
-    counting once.
+    them: the questions of one seed share a model. For a single seed it is `of_one`, that of McNemar's exact test, in
+    which each entity counts once.
     """
 
     quantity: str
@@ -63,50 +66,53 @@ class Comparison:
 
     @property
     def difference(self) -> Estimate:
-        """Mean over seeds, run - plain."""
+        """The mean over seeds of run - plain."""
         return over_seeds(self.differences)
 
 
 def compared(runs: Sequence[RecordedRun]) -> list[Comparison]:
-    """Every run that has a plain counterpart on the same items, for every quantity; repeats are left out."""
-    plain: dict[Overrides, RecordedRun] = {}
-    others: list[tuple[Overrides, RecordedRun]] = []
+    """The comparison of every run with its plain counterpart on the same items, if any, for every quantity.
+
+    Repeated runs are left out.
+    """
+    plain_runs: dict[Overrides, RecordedRun] = {}
+    method_runs: list[tuple[Overrides, RecordedRun]] = []
     for run in distinct(runs):
         rest = tuple((key, value) for key, value in (*run.setting, *run.seed) if key != "method")
         if run.overrides.get("method", "plain").strip("[]") == "plain":
-            plain[rest] = run
+            plain_runs[rest] = run
         else:
-            others.append((rest, run))
-    pairs = [(run, plain[rest]) for rest, run in others if rest in plain]
+            method_runs.append((rest, run))
+    pairs = [(run, plain_runs[rest]) for rest, run in method_runs if rest in plain_runs]
     comparisons = [_compared(run, counterpart, quantity) for run, counterpart in pairs for quantity in FAULTS]
     return [comparison for comparison in comparisons if comparison]
 
 
 def pooled(comparisons: Sequence[Comparison]) -> list[Comparison]:
-    """Runs that differ only in their seed, together."""
+    """The comparisons, with runs that differ only in their seed taken together."""
     groups: dict[tuple[str, Overrides], list[Comparison]] = {}
     for one in comparisons:
         groups.setdefault((one.quantity, one.setting), []).append(one)
-    together: list[Comparison] = []
+    pools: list[Comparison] = []
     for (quantity, setting), group in groups.items():
         more, fewer, n = (sum(counts) for counts in zip(*((one.more, one.fewer, one.n) for one in group), strict=True))
         numbers = tuple(number for one in group for number in one.numbers)
         differences = tuple(value for one in group for value in one.differences)
-        together.append(Comparison(quantity, setting, numbers, more, fewer, n, differences, group[0].of_one))
-    return together
+        pools.append(Comparison(quantity, setting, numbers, more, fewer, n, differences, group[0].of_one))
+    return pools
 
 
 def adjusted(comparisons: Sequence[Comparison]) -> list[float]:
-    """Holm's p values, each among the comparisons of its own quantity."""
+    """The p values corrected by Holm, each among the comparisons of its own quantity."""
     p_values: dict[int, float] = {}
     for quantity in FAULTS:
-        family = [index for index, one in enumerate(comparisons) if one.quantity == quantity]
+        family = [index for index, comparison in enumerate(comparisons) if comparison.quantity == quantity]
         p_values |= dict(zip(family, holm([comparisons[index].p for index in family]), strict=True))
     return [p_values[index] for index in range(len(comparisons))]
 
 
 def columns(runs: Sequence[RecordedRun]) -> list[list[str]]:
-    """For sweep.csv: a heading, then a line per run; empty cells where there is nothing to compare."""
+    """The columns for sweep.csv: a heading, then a line per run; empty cells where there is nothing to compare."""
     comparisons = compared(runs)
     cells = {
         (one.numbers[0], one.quantity): [repr(one.differences[0]), repr(one.p), repr(p_holm)]
@@ -119,19 +125,19 @@ def columns(runs: Sequence[RecordedRun]) -> list[list[str]]:
 
 
 def _compared(run: RecordedRun, plain: RecordedRun, quantity: str) -> Comparison | None:
-    """None without items, or if the two were asked different questions."""
+    """The comparison of a run with a plain one; None without items, or if the two were asked different questions."""
     fault = FAULTS[quantity]
     try:
         base = read_items(items_file(run.folder, "hallucination", "base"))
-        ours, theirs = (read_items(items_file(one.folder, "hallucination", "final")) for one in (run, plain))
-        counted = {item.id for item in base if fault.counts(item)}
-        pairs = [pair for pair in join(ours, theirs) if pair[0].id in counted]
-        join(base, ours)
+        run_items, plain_items = (read_items(items_file(one.folder, "hallucination", "final")) for one in (run, plain))
+        ids = {item.id for item in base if fault.counts(item)}
+        pairs = [pair for pair in join(run_items, plain_items) if pair[0].id in ids]
+        join(base, run_items)  # raises UserError if the base was asked other questions
     except UserError:
         return None
     if not pairs:
         return None
-    faults, of_plain = (np.array([fault.is_fault(pair[which]) for pair in pairs], float) for which in (0, 1))
-    more, fewer = int((faults > of_plain).sum()), int((of_plain > faults).sum())
-    p = flips_p(of_plain, faults, clusters([pair[0] for pair in pairs]))
+    faults, plain_faults = (np.array([fault.is_fault(pair[side]) for pair in pairs], float) for side in (0, 1))
+    more, fewer = int((faults > plain_faults).sum()), int((plain_faults > faults).sum())
+    p = flips_p(plain_faults, faults, clusters([pair[0] for pair in pairs]))
     return Comparison(quantity, run.setting, (run.number,), more, fewer, len(pairs), ((more - fewer) / len(pairs),), p)

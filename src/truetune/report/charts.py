@@ -59,8 +59,8 @@ class Frame:
         return self.height - self.bottom - (value - low) / (high - low) * (self.height - self.top - self.bottom)
 
     def polyline(self, style: str, points: Sequence[tuple[float, float]]) -> Markup:
-        every = -(-len(points) // MOST_POINTS)
-        path = " ".join(f"{self.x(x):.1f},{self.y(y):.1f}" for x, y in (*points[:-1:every], points[-1]))
+        stride = -(-len(points) // MOST_POINTS)
+        path = " ".join(f"{self.x(x):.1f},{self.y(y):.1f}" for x, y in (*points[:-1:stride], points[-1]))
         return Markup('<polyline class="{}" points="{}"/>').format(style, path)
 
     def axes(self, x_label: str, y_label: str, x_ticks: Sequence[float], y_ticks: Sequence[float]) -> Markup:
@@ -81,19 +81,19 @@ class Frame:
 def line_chart(
     title: str, series: Sequence[Series], *, x_label: str, y_label: str, y_range: tuple[float, float] | None = None
 ) -> Markup:
-    """Empty if there is nothing to draw, so that a page can leave the figure out."""
-    series = [one for one in series if one.points]
+    """A chart of lines; empty if there is nothing to draw, so that a page can leave the figure out."""
+    series = [line for line in series if line.points]
     if not series:
         return Markup()
-    x_span = span([0.0, *(x for one in series for x, _ in one.points)])
-    y_span = y_range or from_zero([y for one in series for _, y in one.points])
-    right = 16 + round(7.1 * max(len(one.name) for one in series)) if len(series) > 1 else 16
-    frame = Frame(380, 240, 42, right, 24, 38, x_span, y_span)
+    x_span = span([0.0, *(x for line in series for x, _ in line.points)])
+    y_span = y_range or from_zero([y for line in series for _, y in line.points])
+    right_margin = 16 + round(7.1 * max(len(line.name) for line in series)) if len(series) > 1 else 16
+    frame = Frame(380, 240, 42, right_margin, 24, 38, x_span, y_span)
     parts = [frame.axes(x_label, y_label, ticks(*x_span, about=5), ticks(*y_span))]
-    for index, one in enumerate(series):
-        parts.append(frame.polyline(f"line s{index % 5}", one.points))
-        for x, y in one.points if len(one.points) <= 30 else ():
-            tip = f"{one.name}, {x_label} {tick_label(x)}: {y:.3f}"
+    for index, line in enumerate(series):
+        parts.append(frame.polyline(f"line s{index % 5}", line.points))
+        for x, y in line.points if len(line.points) <= 30 else ():
+            tip = f"{line.name}, {x_label} {tick_label(x)}: {y:.3f}"
             parts.append(DOT.format(f"mark s{index % 5}", frame.x(x), frame.y(y), 2.2, tip))
     if len(series) > 1:
         parts.append(_end_labels(frame, series))
@@ -108,7 +108,7 @@ def gained_and_kept(what: str, points: Sequence[Point]) -> Markup:
 def scatter_chart(
     title: str, points: Sequence[Point], *, x_label: str, y_label: str, base: tuple[float, float] = (0.0, 1.0)
 ) -> Markup:
-    """Error bars, the front joined by a line, and the untouched base for reference."""
+    """A chart of points with error bars, the front joined by a line, and the untouched base for reference."""
     x_span = span([value for point in points for value in (point.x, *(point.x_ends or ()))] + [base[0]], 0.06)
     y_span = span([value for point in points for value in (point.y, *(point.y_ends or ()))] + [base[1]], 0.08)
     frame = Frame(600, 400, 46, 20, 36, 52, x_span, y_span)
@@ -122,10 +122,10 @@ def scatter_chart(
     dots: list[Markup] = []
     for point in points:
         x, y, shade = frame.x(point.x), frame.y(point.y), "s0" if point.front else "beaten"
-        across = "M{:.1f} {y:.1f}H{:.1f}".format(*map(frame.x, point.x_ends), y=y) if point.x_ends else ""
-        upright = "M{x:.1f} {:.1f}V{:.1f}".format(*map(frame.y, point.y_ends), x=x) if point.y_ends else ""
-        if across or upright:
-            parts.append(PATH.format(f"bar {shade}", across + upright))
+        x_bar = "M{:.1f} {y:.1f}H{:.1f}".format(*map(frame.x, point.x_ends), y=y) if point.x_ends else ""
+        y_bar = "M{x:.1f} {:.1f}V{:.1f}".format(*map(frame.y, point.y_ends), x=x) if point.y_ends else ""
+        if x_bar or y_bar:
+            parts.append(PATH.format(f"bar {shade}", x_bar + y_bar))
         dots.append(DOT.format(f"dot {shade}", x, y, 5, f"{point.name}: {point.x:+.3f}, {point.y:.3f}"))
     parts += [*dots, _names(frame, points, (x0, y0))]  # dots over bars
     legend = Markup(
@@ -139,9 +139,9 @@ def scatter_chart(
 
 def ticks(low: float, high: float, about: int = 6) -> tuple[float, ...]:
     """Round numbers inside [low, high], at steps of 1, 2 or 5 times a power of ten."""
-    rough = (high - low) / max(1, about - 1)
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999)
+    least_step = (high - low) / max(1, about - 1)
+    power = 10.0 ** math.floor(math.log10(least_step))
+    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= least_step * 0.999)
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     return tuple(round(k * step, 12) for k in range(first, last + 1))
 
@@ -154,7 +154,7 @@ def span(values: Sequence[float], margin: float = 0.0) -> tuple[float, float]:
 
 
 def from_zero(values: Sequence[float]) -> tuple[float, float]:
-    """From zero (or the round number below the least value) to the round number above the greatest."""
+    """The range from zero (or the round number below the least value) to the round number above the greatest."""
     low, high = span([*values, 0.0])
     first, second, *_ = ticks(low, high)
     step = second - first
@@ -167,8 +167,8 @@ def tick_label(value: float) -> str:
 
 
 def _end_labels(frame: Frame, series: Sequence[Series]) -> Markup:
-    """At the height of each line's end, moved apart where they would overlap."""
-    ends = sorted((frame.y(one.points[-1][1]), index) for index, one in enumerate(series))
+    """The names of the lines, each at the height of its line's end, moved apart where they would overlap."""
+    ends = sorted((frame.y(line.points[-1][1]), index) for index, line in enumerate(series))
     gap, lowest = 14.0, frame.height - frame.bottom + 2.0
     places: list[float] = []
     for y, _ in ends:
@@ -177,29 +177,32 @@ def _end_labels(frame: Frame, series: Sequence[Series]) -> Markup:
         limit = places[at + 1] - gap if at + 1 < len(places) else lowest
         places[at] = min(places[at], limit)
     return Markup().join(
-        TEXT.format(f"end s{index % 5}", "start", frame.x(one.points[-1][0]) + 7, place + 4, one.name)
+        TEXT.format(f"end s{index % 5}", "start", frame.x(line.points[-1][0]) + 7, place + 4, line.name)
         for place, (_, index) in zip(places, ends, strict=True)
-        for one in series[index : index + 1]
+        for line in series[index : index + 1]
     )
 
 
 def _names(frame: Frame, points: Sequence[Point], base: tuple[float, float]) -> Markup:
-    """Beside each dot, in the first of four places that is free, at the size of a phone; the front chooses first."""
+    """The names of the points, each in the first of four places beside its dot that is free at the size of a phone.
+
+    The front chooses first.
+    """
 
     def box(left: float, bottom: float, letters: int) -> tuple[float, float, float, float]:
         return left, left + LETTER * letters, bottom - 13, bottom + 3
 
     dots = [(frame.x(point.x), frame.y(point.y)) for point in points]
     x0, y0 = base
-    occupied = [*((x - 5, x + 5, y - 5, y + 5) for x, y in [*dots, (x0, y0)]), box(x0 + 8, y0 - 7, len("base"))]
+    boxes = [*((x - 5, x + 5, y - 5, y + 5) for x, y in [*dots, (x0, y0)]), box(x0 + 8, y0 - 7, len("base"))]
     parts: list[Markup] = []
     for point, (x, y) in sorted(zip(points, dots, strict=True), key=lambda pair: not pair[0].front):
         name = point.name if len(point.name) <= 28 else point.name[:27] + "…"
         for left, bottom in product((x + 8, x - 8 - LETTER * len(name)), (y - 7, y + 19)):
             place = box(left, bottom, len(name))
-            free = all(place[1] < b[0] or b[1] < place[0] or place[3] < b[2] or b[3] < place[2] for b in occupied)
-            if free and left >= 0 and place[1] <= frame.width:
-                occupied.append(place)
+            is_free = all(place[1] < b[0] or b[1] < place[0] or place[3] < b[2] or b[3] < place[2] for b in boxes)
+            if is_free and left >= 0 and place[1] <= frame.width:
+                boxes.append(place)
                 anchor, at = ("start", left) if left > x else ("end", x - 8)
                 parts.append(TEXT.format("name", anchor, at, bottom, name))
                 break

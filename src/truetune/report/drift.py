@@ -14,7 +14,7 @@ FEWEST_RUNS = 6
 
 
 def drift_chart(runs: Sequence[RecordedRun]) -> tuple[Markup, Estimate | None]:
-    """Lost over KL(base || tuned) on task prompts, and their rank correlation over runs.
+    """A chart of the share lost over KL(base || tuned) on task prompts, and the rank correlation of the two over runs.
 
     Shenfeld et al. (2025, RL's Razor) find that this drift predicts forgetting whatever the method. Without enough runs
     that recorded both there is nothing to draw.
@@ -37,12 +37,12 @@ def drift_chart(runs: Sequence[RecordedRun]) -> tuple[Markup, Estimate | None]:
 
 
 def rank_correlation(first: Sequence[float], second: Sequence[float]) -> Estimate:
-    """Spearman's, with the interval of a bootstrap over pairs."""
+    """Spearman's rank correlation, with the interval of a bootstrap over pairs."""
     from scipy.stats import rankdata
 
-    def of(chosen: npt.NDArray[np.intp]) -> float | None:
-        ranks = [rankdata(np.array(values)[chosen]) for values in (first, second)]
-        if any(np.ptp(rank) == 0 for rank in ranks):  # a resample of equal values has none
+    def of(indices: npt.NDArray[np.intp]) -> float | None:
+        ranks = [rankdata(np.array(values)[indices]) for values in (first, second)]
+        if any(np.ptp(rank) == 0 for rank in ranks):  # a resample of equal values has no correlation
             return None
         return float(np.corrcoef(*ranks)[0, 1])
 

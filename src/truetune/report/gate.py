@@ -1,4 +1,4 @@
-"""The verdict of a gate for the screen, for CI (junit.xml) and for a job summary (gate.md), from run.json alone."""
+"""Shows the results of a gate on the screen, to CI (junit.xml) and in a job summary (gate.md), from run.json alone."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,12 +16,12 @@ WORDS = {"max": "at most", "min": "at least", "max_drop": "worse by at most"}
 
 
 def lines(gate: Mapping[str, Any]) -> list[str]:
-    """One a limit."""
+    """One line for each limit."""
     return [f"gate: {row['result']:9} {sentence(row)}" for row in gate["limits"]]
 
 
 def sentence(row: Mapping[str, Any]) -> str:
-    """What was measured, the limit, and why that decides nothing where it does not."""
+    """The limit, what was measured and, if there is one, the remark of `why`."""
     text = f"{row['metric']} {allowed(row)}: {measured(row)}, n {row['n']:,}"
     return f"{text}; {remark}" if (remark := why(row)) else text
 
@@ -36,10 +36,10 @@ def measured(row: Mapping[str, Any]) -> str:
 
 
 def why(row: Mapping[str, Any]) -> str:
-    """Of a limit that is undecided, what would decide; of one without an interval, that the value decided."""
+    """A remark: what would decide an undecided limit; for one without an interval, that the value alone decided."""
     if row["low"] is not None:
-        needed = f"about {row['needed']:,} questions would decide" if row["needed"] else "it lies on the limit"
-        return needed if row["result"] == "undecided" else ""
+        advice = f"about {row['needed']:,} questions would decide" if row["needed"] else "it lies on the limit"
+        return advice if row["result"] == "undecided" else ""
     if row["value"] is None:
         return "nothing was asked that counts"
     if metric(row["metric"]).is_share:
@@ -48,13 +48,13 @@ def why(row: Mapping[str, Any]) -> str:
 
 
 def write(run_dir: Path, record: Mapping[str, Any]) -> None:
-    """junit.xml and gate.md in the run's folder."""
+    """Writes junit.xml and gate.md in the run's folder."""
     write_atomic(run_dir / JUNIT, _junit(record))
     write_atomic(run_dir / SUMMARY, _summary(record))
 
 
 def _junit(record: Mapping[str, Any]) -> str:
-    """One test a limit; an undecided one is skipped, unless `gate.undecided` says what it counts as."""
+    """JUnit's XML, one test for each limit; an undecided one is skipped, unless `gate.undecided` says otherwise."""
     gate = record["gate"]
     outcomes = [_outcome(row, gate["undecided"]) for row in gate["limits"]]
     counts = {
@@ -77,13 +77,13 @@ def _junit(record: Mapping[str, Any]) -> str:
     return ElementTree.tostring(suites, encoding="unicode", xml_declaration=True) + "\n"
 
 
-def _outcome(row: Mapping[str, Any], undecided: str | None) -> str:
-    result = undecided or "undecided" if row["result"] == "undecided" else row["result"]
+def _outcome(row: Mapping[str, Any], default: str | None) -> str:
+    result = default or "undecided" if row["result"] == "undecided" else row["result"]
     return {"pass": "", "fail": "failure", "undecided": "skipped"}[result]
 
 
 def _summary(record: Mapping[str, Any]) -> str:
-    """Markdown, as GitHub shows it beside a job."""
+    """The gate in Markdown, as GitHub shows it beside a job."""
     gate = record["gate"]
     rows = [
         f"| **{row['result']}** | `{row['metric']}` | {allowed(row)} | {measured(row)} | {row['n']:,} | {why(row)} |"

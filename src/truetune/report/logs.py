@@ -1,4 +1,4 @@
-"""Two models' logs compared: what every metric of every task says of B against A, on the documents of both."""
+"""Compares two models' logs: what every metric of every task says of B against A, on the documents of both."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ NAMED = 3  # metrics of each kind in the verdict
 
 @dataclass(frozen=True)
 class Comparison:
-    """One metric of one task. Of a metric of 0 and 1, `lost` are the pairs that only A has right, `gained` those that
-    only B has; `right` is the value that counts as such.
+    """One metric of one task. If its values are 0 and 1, `lost` are the pairs that only A has right, `gained` those
+    that only B has right; `right` is the value that counts as right.
     """
 
     task: str
@@ -36,7 +36,7 @@ class Comparison:
 
     @property
     def corrected(self) -> MetricRow:
-        """With the p that allows for how many metrics are compared."""
+        """The row, with the p value that allows for how many metrics are compared."""
         difference = self.row.difference
         return self.row._replace(difference=replace(difference, p=self.p_holm) if difference else None)
 
@@ -63,8 +63,8 @@ class Comparison:
 
 
 def comparisons(tasks: Sequence[Task]) -> list[Comparison]:
-    """Raises UserError if no metric has a number in both logs."""
-    table = [one for task in tasks for one in _of_task(task)]
+    """One comparison for each metric of each task. Raises UserError if no metric has a number in both logs."""
+    table = [one for task in tasks for one in _comparisons_of(task)]
     if not table:
         places = ", ".join(f"{task.first.path} and {task.second.path}" for task in tasks)
         raise UserError(f"{places}: no metric has a number for the same document in both")
@@ -72,17 +72,17 @@ def comparisons(tasks: Sequence[Task]) -> list[Comparison]:
     return [replace(one, p_holm=p) for one, p in zip(table, holm(p_values), strict=True)]
 
 
-def _of_task(task: Task) -> Iterator[Comparison]:
+def _comparisons_of(task: Task) -> Iterator[Comparison]:
     for name in dict.fromkeys(name for pair in task.pairs for name in pair.first.values):
         pairs = [pair for pair in task.pairs if name in pair.first.values and name in pair.second.values]
         if not pairs:
             continue
-        before = [pair.first.values[name] for pair in pairs]
-        after = [pair.second.values[name] for pair in pairs]
-        is_binary = {*before, *after} <= {0.0, 1.0}
+        a_values = [pair.first.values[name] for pair in pairs]
+        b_values = [pair.second.values[name] for pair in pairs]
+        is_binary = {*a_values, *b_values} <= {0.0, 1.0}
         names = [pair.document for pair in pairs]
         direction = _direction(task, name, is_binary)
-        row = MetricRow(name, *of_values(before, after, names), f"{task.name}/{name}", direction)
+        row = MetricRow(name, *of_values(a_values, b_values, names), f"{task.name}/{name}", direction)
         right = 0.0 if direction == "lower" else 1.0
         flips = [pair for pair in pairs if pair.first.values[name] != pair.second.values[name]] if is_binary else []
         lost = [pair for pair in flips if pair.first.values[name] == right]
@@ -91,15 +91,15 @@ def _of_task(task: Task) -> Iterator[Comparison]:
 
 
 def _direction(task: Task, name: str, is_binary: bool) -> Direction:
-    """As the log says; else 1 is right, and of another number nobody knows which way is better."""
-    higher = {**task.second.higher_is_better, **task.first.higher_is_better}.get(name.partition(",")[0])
-    if higher is None:
+    """The direction that the log states; else 1 is right, and for other numbers nobody knows which way is better."""
+    higher_is_better = {**task.second.higher_is_better, **task.first.higher_is_better}.get(name.partition(",")[0])
+    if higher_is_better is None:
         return "higher" if is_binary else ""
-    return "higher" if higher else "lower"
+    return "higher" if higher_is_better else "lower"
 
 
 def items(pair: Pair, comparison: Comparison, longest: int | None = None) -> list[Item]:
-    """For a reader: what was asked, cut to its end if it is longer than `longest`, and what A and B said."""
+    """The answers of A and B to one question, for a reader; a question longer than `longest` is cut to its end."""
     name, question = comparison.row.label, pair.first.question
     if longest and len(question) > longest:
         question = f"… {question[-longest:]}"
@@ -117,13 +117,13 @@ def items(pair: Pair, comparison: Comparison, longest: int | None = None) -> lis
 
 def flips(table: Sequence[Comparison]) -> Iterator[dict[str, Any]]:
     """One row for each document that only one of the two has right by a metric."""
-    for one in table:
-        for kind, pairs in (("lost", one.lost), ("gained", one.gained)):
+    for comparison in table:
+        for kind, pairs in (("lost", comparison.lost), ("gained", comparison.gained)):
             for pair in pairs:
-                first, second = items(pair, one)
+                first, second = items(pair, comparison)
                 yield {
-                    "task": one.task,
-                    "metric": one.row.label,
+                    "task": comparison.task,
+                    "metric": comparison.row.label,
                     "flip": kind,
                     "id": first.id,
                     "document": pair.document,
@@ -140,13 +140,13 @@ def verdict(table: Sequence[Comparison]) -> str:
     """One sentence; nothing is called a change whose interval covers zero or whose corrected p is not below 0.05."""
     parts: list[str] = []
     for word in ("worse", "better"):
-        rows = [one for one in table if one.judged == word]
-        names = [f"{one.task} {one.row.label} {_from_to(one.row)}" for one in rows]
+        rows = [comparison for comparison in table if comparison.judged == word]
+        names = [f"{comparison.task} {comparison.row.label} {_from_to(comparison.row)}" for comparison in rows]
         if rows:
-            more = f" and {len(rows) - NAMED} more" if len(rows) > NAMED else ""
-            parts.append(f"{word} on {len(rows)} ({', '.join(names[:NAMED])}{more})")
-    for judged, words in (("no clear change", "no clear change on"), ("", "not judged")):
-        if count := sum(one.judged == judged for one in table):
+            remainder = f" and {len(rows) - NAMED} more" if len(rows) > NAMED else ""
+            parts.append(f"{word} on {len(rows)} ({', '.join(names[:NAMED])}{remainder})")
+    for result, words in (("no clear change", "no clear change on"), ("", "not judged")):
+        if count := sum(comparison.judged == result for comparison in table):
             parts.append(f"{words} {count}")
     return f"B against A, of {len(table)} metrics: {'; '.join(parts)}."
 
@@ -157,15 +157,15 @@ def _from_to(row: MetricRow) -> str:
 
 
 def print_comparisons(table: Sequence[Comparison], console: Console) -> None:
-    """A line for each metric, below its task."""
+    """Prints a line for each metric, below its task."""
     parts: dict[str, list[MetricRow]] = {}
-    for one in table:
-        parts.setdefault(one.task, []).append(one.corrected)
-    by_metric = {one.row.metric: one for one in table}
-    more = {
+    for comparison in table:
+        parts.setdefault(comparison.task, []).append(comparison.corrected)
+    by_metric = {comparison.row.metric: comparison for comparison in table}
+    extra_columns = {
         "p, Holm": lambda row: p_value(by_metric[row.metric].p_holm),
         "only A": lambda row: f"{len(by_metric[row.metric].lost):,}" if by_metric[row.metric].is_binary else "–",
         "only B": lambda row: f"{len(by_metric[row.metric].gained):,}" if by_metric[row.metric].is_binary else "–",
     }
-    print_rows(parts, console, ("A", "B"), " Only A, only B: what one of them alone has right.", more)
+    print_rows(parts, console, ("A", "B"), " Only A, only B: what one of them alone has right.", extra_columns)
     console.print(verdict(table), markup=False, highlight=False)

@@ -1,4 +1,4 @@
-"""The folder of a comparison of logs: the page, compare.json and every flip."""
+"""Writes the folder of a comparison of logs: the page, compare.json and every flip."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LONGEST = 400  # characters of a question there
 
 
 def write(out: Path, tasks: Sequence[Task], table: Sequence[Comparison], notes: Sequence[str], created: str) -> Path:
-    """The folder is written whole or not at all; returns its page."""
+    """Writes the folder whole or not at all; returns its page."""
     out.parent.mkdir(parents=True, exist_ok=True)
     sides: dict[str, dict[str, Any]] = {"a": _side([t.first for t in tasks]), "b": _side([t.second for t in tasks])}
     record = {
@@ -32,7 +32,7 @@ def write(out: Path, tasks: Sequence[Task], table: Sequence[Comparison], notes: 
         **sides,
         "verdict": verdict(table),
         "notes": list(notes),
-        "metrics": [one.to_json() for one in table],
+        "metrics": [comparison.to_json() for comparison in table],
     }
     with replacing(out, manifest=False) as folder:
         write_atomic(folder / RECORD, json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
@@ -46,12 +46,12 @@ def write(out: Path, tasks: Sequence[Task], table: Sequence[Comparison], notes: 
             warning="",
             notes=notes,
             facts=[
-                *(f"{name.upper()}: {of['model']}" for name, of in sides.items()),
+                *(f"{name.upper()}: {side['model']}" for name, side in sides.items()),
                 created,
                 f"truetune {__version__}",
             ],
             table=table,
-            files=[(name.upper(), path) for name, of in sides.items() for path in of["files"]],
+            files=[(name.upper(), path) for name, side in sides.items() for path in side["files"]],
             sorts=list(_sorts(table)),
         )
     return out / REPORT
@@ -64,8 +64,8 @@ def _side(logs: Sequence[Log]) -> dict[str, Any]:
 
 def _sorts(table: Sequence[Comparison]) -> Iterator[tuple[str, int, list[list[Item]]]]:
     """What each metric lost and gained, with the first examples."""
-    for one in table:
-        for which, pairs in (("only A is right", one.lost), ("only B is right", one.gained)):
+    for comparison in table:
+        for sort, pairs in (("only A is right", comparison.lost), ("only B is right", comparison.gained)):
             if pairs:
-                heading = f"{one.task} {one.row.label}, {which}"
-                yield heading, len(pairs), [items(pair, one, LONGEST) for pair in pairs[:SHOWN]]
+                heading = f"{comparison.task} {comparison.row.label}, {sort}"
+                yield heading, len(pairs), [items(pair, comparison, LONGEST) for pair in pairs[:SHOWN]]

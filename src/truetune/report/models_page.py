@@ -21,10 +21,10 @@ WIDE = 150  # columns from which on a table has room for its intervals
 
 
 def render(target: Path, runs: Sequence[RecordedRun], several: Several) -> Path:
-    """Gained against lost, the table of models, each against each; says where the page is."""
+    """Writes the page: gained against kept, the table of models, each against each; returns where it is."""
     points = _points(several)
     baseline = next((run.record["config"]["baseline"]["name_or_path"] for run in runs if run.record), "")
-    asked = {estimate.n for model in several.models if (estimate := several.score_of(model))}
+    question_counts = {estimate.n for model in several.models if (estimate := several.score_of(model))}
     return write_page(
         target,
         "models.html",
@@ -32,7 +32,7 @@ def render(target: Path, runs: Sequence[RecordedRun], several: Several) -> Path:
         facts=[
             f"{len(runs)} models",
             f"base {baseline}",
-            *(f"{n:,} questions to each" for n in asked),
+            *(f"{n:,} questions to each" for n in question_counts),
             "all numbers: sweep.csv",
         ],
         verdict=several.verdict,
@@ -45,7 +45,7 @@ def render(target: Path, runs: Sequence[RecordedRun], several: Several) -> Path:
 
 
 def columns(several: Several) -> list[list[str]]:
-    """For sweep.csv: a heading, then a line a model."""
+    """The columns for sweep.csv: a heading, then a line for each model."""
     lines = [
         [*(f"{several.score}{part}" for part in ("", "/low", "/high")), "below_best", "below_best/p_holm", "choice"]
     ]
@@ -57,7 +57,7 @@ def columns(several: Several) -> list[list[str]]:
 
 
 def print_models(sweep_dir: Path, console: Console) -> None:
-    """The same table in a terminal, and which to keep; nothing of a sweep of trainings."""
+    """Prints the same table in a terminal, and which model to keep; nothing if the sweep is one of training runs."""
     from rich.table import Table
     from rich.text import Text
 
@@ -77,21 +77,21 @@ def print_models(sweep_dir: Path, console: Console) -> None:
         gain, kept, made_up = (model.run.quantity(name) for name in ("gain", "kept", "made_up"))
         cells = [in_brackets(gain, wide, signed=True), in_brackets(kept, wide), in_brackets(made_up, wide)]
         cells += [in_brackets(several.score_of(model), wide), in_brackets(gap, wide, signed=True)]
-        chance = "" if gap is None or gap.p is None else p_value(gap.p)
+        p = "" if gap is None or gap.p is None else p_value(gap.p)
         style = "green" if several.tied and model == several.tied[0] else ""
-        table.add_row(*map(Text, (model.name, *cells, chance)), Text(several.word(model), style=style))
+        table.add_row(*map(Text, (model.name, *cells, p)), Text(several.word(model), style=style))
     console.print(table)
     console.print(Text(several.verdict), soft_wrap=True)
 
 
 def _points(several: Several) -> list[Point]:
-    measured = [
+    rows = [
         (model.name, gain, kept)
         for model in several.models
         if (gain := model.run.quantity("gain")) and (kept := model.run.quantity("kept"))
     ]
-    front = non_dominated([(gain.value, kept.value) for _, gain, kept in measured])
+    front = non_dominated([(gain.value, kept.value) for _, gain, kept in rows])
     return [
-        Point(name, gain.value, kept.value, gain.ends, kept.ends, best)
-        for (name, gain, kept), best in zip(measured, front, strict=True)
+        Point(name, gain.value, kept.value, gain.ends, kept.ends, is_best)
+        for (name, gain, kept), is_best in zip(rows, front, strict=True)
     ]

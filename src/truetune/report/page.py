@@ -18,7 +18,7 @@ PAGES = Environment(
     lstrip_blocks=True,
 )
 PAGES.filters.update(number=number, interval=interval, p_value=p_value, change=change)
-PAGES.filters.update(allowed=allowed, measured=measured, why=why)  # of a limit of the gate
+PAGES.filters.update(allowed=allowed, measured=measured, why=why)  # for a limit of the gate
 
 
 def write_page(target: Path, template: str, **content: Any) -> Path:

@@ -1,4 +1,4 @@
-"""From Python: a run as its folder recorded it, for notebooks and scripts. No model is loaded, and no torch."""
+"""The Python interface: a run as its folder recorded it, for notebooks and scripts. Loads no model, and no torch."""
 
 from __future__ import annotations
 
@@ -48,9 +48,10 @@ class Run:
         return f"{verdict(self.record)} {caution(self.record)}".strip()
 
     def curve(self, metric: str, axis: Literal["step", "epoch"] = "step") -> tuple[list[float], list[float]]:
-        """Where a metric was recorded during training, and its values there: empty lists if it never was.
+        """The steps or epochs at which a metric was recorded during training, and its values there.
 
-        Of several values at one step or epoch the last counts; an undefined value is left out.
+        The last of several values at one step or epoch counts; undefined values are left out. Empty lists if the metric
+        was never recorded.
         """
         values = {entry[axis]: entry["metrics"][metric] for entry in self.history if metric in entry["metrics"]}
         points = sorted((at, value) for at, value in values.items() if value is not None)
@@ -79,8 +80,8 @@ def runs(folder: str | Path = "logs") -> list[Run]:
     """The runs below a folder, those of sweeps too, the newest last; raises UserError if there is none."""
     paths = sorted(Path(folder).glob(f"**/{RECORD}"), key=lambda path: path.stat().st_mtime)
     if not paths:
-        there = Path(folder).absolute()
-        raise UserError(f"no {RECORD} below {there}: run `truetune` first, or name the folder of your runs")
+        path_searched = Path(folder).absolute()
+        raise UserError(f"no {RECORD} below {path_searched}: run `truetune` first, or name the folder of your runs")
     return sorted((Run(path.parent) for path in paths), key=lambda run: run.record["created"])
 
 
@@ -96,7 +97,7 @@ class TableRow(NamedTuple):
 
 
 class Table(list[TableRow]):
-    """As `truetune` prints it at the end of a run; a notebook shows it in colours."""
+    """The table that `truetune` prints at the end of a run; a notebook shows it in colours."""
 
     def __init__(self, record: dict[str, Any]) -> None:
         self._record = record

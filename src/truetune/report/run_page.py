@@ -1,4 +1,4 @@
-"""The page of one run, from run.json and items/*.jsonl alone."""
+"""Makes the page of one run, from run.json and items/*.jsonl alone."""
 
 import math
 from collections import Counter
@@ -61,16 +61,16 @@ CURVES: list[tuple[str, str, tuple[float, float] | None, dict[str, str]]] = [
 
 
 def render(run_dir: Path) -> Path:
-    """Writes report.html in the run's folder and says where."""
+    """Writes report.html in the run's folder and returns its path."""
     record = read_run(run_dir)
     pairs, answers = _items(run_dir)
     sorts, by_kind = lost_and_gained(run_dir)
     config = record["config"]
-    settings = config.get("measure") or config.get("extras") or {}  # of a run made before there was `measure`
+    settings = config.get("measure") or config.get("extras") or {}  # older runs have no `measure`
     wrong_cost = float(settings.get("wrong_cost", 1.0))
     has_outcomes = not record["final"] or "hallucination/rate" in record["final"]
-    probed = (config.get("probe") or {}).get("selective") or {}
-    recorded = {"base": metrics_from_json(record["base"]), "tuned": metrics_from_json(record["final"])}
+    selective = (config.get("probe") or {}).get("selective") or {}
+    estimates = {"base": metrics_from_json(record["base"]), "tuned": metrics_from_json(record["final"])}
     sha = record["git_sha"]
     return write_page(
         run_dir / REPORT,
@@ -88,7 +88,7 @@ def render(run_dir: Path) -> Path:
         too_few=too_few(rows(record)),
         curves=list(_curves(record)),
         remarks=[(entry, remark["text"]) for entry in record["history"] for remark in entry.get("remarks", ())],
-        confidence=confidence_of(run_dir, wrong_cost, recorded if probed.get("wrong_cost") == wrong_cost else {})
+        confidence=confidence_of(run_dir, wrong_cost, estimates if selective.get("wrong_cost") == wrong_cost else {})
         if has_outcomes
         else None,
         sorts=sorts,
@@ -108,12 +108,12 @@ def _items(run_dir: Path) -> tuple[list[tuple[Item, Item]], list[Item]]:
     tuned: dict[str, Item] = {}
     for path in sorted((run_dir / "items").glob("*.final.jsonl")):
         if path.name.startswith(RANKED):
-            continue  # no answers, but what ranks first
+            continue  # they hold no answers, but what ranks first
         final = read_items(path)
         tuned = {item.id: item for item in final} | tuned
-        before = path.with_name(path.name.replace(".final.jsonl", ".base.jsonl"))
-        if before.exists():
-            pairs = {pair[0].id: pair for pair in join(read_items(before), final)} | pairs
+        base_path = path.with_name(path.name.replace(".final.jsonl", ".base.jsonl"))
+        if base_path.exists():
+            pairs = {pair[0].id: pair for pair in join(read_items(base_path), final)} | pairs
     return list(pairs.values()), list(tuned.values())
 
 
@@ -125,7 +125,7 @@ def _moment(created: str) -> str:
 
 
 def _curves(record: Mapping[str, Any]) -> Iterator[Markup]:
-    """The charts for which something was measured on the way; none of an audit, or before the first step."""
+    """The charts of what was measured during training; none for an audit, or before the first step."""
     for title, quantity, y_range, lines in CURVES if record["history"] else ():
         series: list[Series] = []
         for metric, name in lines.items():
@@ -138,17 +138,17 @@ def _curves(record: Mapping[str, Any]) -> Iterator[Markup]:
             series.append(Series(name, tuple(point for point in points if math.isfinite(point[1]))))
         if chart := line_chart(title, series, x_label="step", y_label=quantity, y_range=y_range):
             yield chart
-    yield from _of_weights(record.get("weights") or {})
+    yield from _weight_charts(record.get("weights") or {})
 
 
-def _of_weights(weights: Mapping[str, Any]) -> Iterator[Markup]:
-    """Where the change sits, layer by layer, and the line of method=interpolate."""
-    layers = sorted((int(name), of) for name, of in weights.get("change_by_layer", {}).items() if name.isdigit())
+def _weight_charts(weights: Mapping[str, Any]) -> Iterator[Markup]:
+    """Charts of the change of the weights layer by layer, and of the line of method=interpolate."""
+    layers = sorted((int(name), row) for name, row in weights.get("change_by_layer", {}).items() if name.isdigit())
     for key, title, quantity in (
         ("relative_norm", "Change of each layer", "norm of the change / of the weights"),
         ("effective_rank", "Directions of the change", "effective rank, mean over matrices"),
     ):
-        points = tuple((float(layer), of[key]) for layer, of in layers if key in of)
+        points = tuple((float(layer), row[key]) for layer, row in layers if key in row)
         if len(points) > 1:
             yield line_chart(title, [Series(quantity, points)], x_label="layer", y_label=quantity)
     if line := weights.get("interpolation"):
@@ -162,12 +162,12 @@ def _of_weights(weights: Mapping[str, Any]) -> Iterator[Markup]:
 
 
 def _regressions(pairs: Sequence[tuple[Item, Item]]) -> dict[str, Any]:
-    """What the base had right and the tuned model has not; of the wrong answers the most confident first."""
-    right = [after for before, after in pairs if before.outcome == "right"]
-    wrong = [item for item in right if item.outcome == "wrong"]
+    """Counts of the tuned model's answers where the base was right, and its wrong ones, the most confident first."""
+    answers = [after for before, after in pairs if before.outcome == "right"]
+    wrong = [item for item in answers if item.outcome == "wrong"]
     worst = sorted(wrong, key=lambda item: -1.0 if item.confidence is None else item.confidence, reverse=True)
-    refused = sum(item.outcome == "abstained" for item in right)
-    return {"right": len(right), "wrong": len(wrong), "refused": refused, "worst": worst[:WORST]}
+    refusals = sum(item.outcome == "abstained" for item in answers)
+    return {"right": len(answers), "wrong": len(wrong), "refused": refusals, "worst": worst[:WORST]}
 
 
 def _kinds(items: Sequence[Item]) -> list[tuple[str, str, int, Item]]:
@@ -188,5 +188,5 @@ def _settings(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str
 def _changes(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """What was changed when the run was resumed."""
     for change in record.get("changes", []):
-        for key, (was, now) in change["changed"].items():
-            yield f"{key}, from step {change['step']} on", f"{now} (was {was})"
+        for key, (old, new) in change["changed"].items():
+            yield f"{key}, from step {change['step']} on", f"{new} (was {old})"

@@ -1,4 +1,4 @@
-"""Several models against one base: which is best, which cannot be told from it, and which to keep."""
+"""Compares several models with one base: which is best, which cannot be told from it, and which to keep."""
 
 from __future__ import annotations
 
@@ -22,19 +22,20 @@ from truetune.scoring.paired import holm
 from truetune.scoring.rates import clusters, met
 
 Score = Literal["balance", "kept share", "gained share"]
-Answers = dict[str, list[tuple[Item, Item]]]  # base's and model's, to the task's questions and to those the base knew
+# The base's answers and the model's, to the task's questions ("task") and to those that the base had right ("known").
+Answers = dict[str, list[tuple[Item, Item]]]
 
 COUNTS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 
 @dataclass(frozen=True)
 class Model:
-    """One of them; `place` is its number in the standings, None if it was not measured or asked something else."""
+    """One model; `place` is its number in the standings, None if it was not measured or asked something else."""
 
     run: RecordedRun
     name: str
     place: int | None
-    p_gain: float | None  # that its gain on the task is chance, by Holm over the models
+    p_gain: float | None  # of its gain on the task, corrected by Holm over the models
 
     @property
     def breaks_limit(self) -> bool:
@@ -44,14 +45,16 @@ class Model:
 
 @dataclass(frozen=True)
 class Several:
-    """`tied` are the best and those that cannot be told from it, in the order typed: the first is the one to keep."""
+    """The comparison. `tied` are the best model and those that cannot be told from it, in the order typed: the first is
+    the one to keep.
+    """
 
     models: list[Model]
     score: Score
     standings: Standings
     best: Model | None
     tied: list[Model]
-    no_gain: bool  # of any on the task: what is kept decides
+    no_gain: bool  # no model gained on the task, so what is kept decides
 
     def score_of(self, model: Model) -> Estimate | None:
         return None if model.place is None else self.standings.scores[model.place]
@@ -63,6 +66,7 @@ class Several:
         return self.standings.gap(other.place, model.place)
 
     def word(self, model: Model) -> str:
+        """What the table says of a model."""
         if model.place is None:
             return "not compared"
         if model.breaks_limit:
@@ -74,12 +78,12 @@ class Several:
     @property
     def verdict(self) -> str:
         """Which to keep, and why."""
-        compared = [model for model in self.models if model.place is not None]
-        broken = [model.name for model in compared if model.breaks_limit]
-        breaks = "breaks" if len(broken) == 1 else "break"
-        sentences = [f"{listed(broken)} {breaks} a limit of the gate."] if broken else []
+        contenders = [model for model in self.models if model.place is not None]
+        breakers = [model.name for model in contenders if model.breaks_limit]
+        verb = "breaks" if len(breakers) == 1 else "break"
+        sentences = [f"{listed(breakers)} {verb} a limit of the gate."] if breakers else []
         if self.best is None:
-            reason = sentences[0] if broken else "None was measured on questions that show what is gained or lost."
+            reason = sentences[0] if breakers else "None was measured on questions that show what is gained or lost."
             return f"Keep none of the {len(self.models)} models. {reason}"
         values = [number(estimate.value, 2) for model in self.tied if (estimate := self.score_of(model))]
         if self.no_gain:
@@ -89,8 +93,8 @@ class Several:
             these = COUNTS[count] if count < len(COUNTS) else str(count)
             reason = f"it is the first of {these} that cannot be told apart, {names} ({self.score} {listed(values)})"
         else:
-            others = ", and each of the others can be told from it" if len(compared) > len(broken) + 1 else ""
-            reason = f"its {self.score} is the highest ({values[0]}){others}"
+            remark = ", and each of the others can be told from it" if len(contenders) > len(breakers) + 1 else ""
+            reason = f"its {self.score} is the highest ({values[0]}){remark}"
         return " ".join([f"Keep {self.tied[0].name}: {reason}.", *sentences])
 
 
@@ -100,29 +104,31 @@ def are_models(runs: Sequence[RecordedRun]) -> bool:
 
 
 def compare(runs: Sequence[RecordedRun]) -> Several:
-    """By balance; if none gained anything by what is kept, and without questions of one of the kinds by the other."""
+    """Ranks the models by balance; if none gained anything, by what is kept; if one kind of question is missing, by the
+    other.
+    """
     answers = [_answers(run) for run in runs]
-    first = next(filter(None, answers), Answers())
-    compared = [at for at, each in enumerate(answers) if each and _ids(each) == _ids(first)]
-    places = {at: place for place, at in enumerate(compared)}
+    reference = next(filter(None, answers), Answers())
+    positions = [at for at, each in enumerate(answers) if each and _ids(each) == _ids(reference)]
+    places = {at: place for place, at in enumerate(positions)}
     gains = [run.quantity("gain") for run in runs]
-    chances = {at: gain.p for at, gain in enumerate(gains) if gain and gain.p is not None}
-    p_gains = dict(zip(chances, holm(list(chances.values())), strict=True))
+    p_values = {at: gain.p for at, gain in enumerate(gains) if gain and gain.p is not None}
+    p_gains = dict(zip(p_values, holm(list(p_values.values())), strict=True))
     models = [
         Model(run, name, places.get(at), p_gains.get(at))
         for at, (run, name) in enumerate(zip(runs, _names(runs), strict=True))
     ]
-    table, score, no_gain = _standings([answers[at] for at in compared])
+    table, score, no_gain = _standings([answers[at] for at in positions])
     eligible = [model for model in models if model.place is not None and not model.breaks_limit]
-    among = [model.place for model in eligible if model.place is not None]
-    best = table.best(among) if among else None
-    tied = [] if best is None else table.tied(best, among)
-    best_model = next((model for model in eligible if model.place == best), None)
-    return Several(models, score, table, best_model, [one for one in eligible if one.place in tied], no_gain)
+    candidates = [model.place for model in eligible if model.place is not None]
+    best_place = table.best(candidates) if candidates else None
+    tied_places = [] if best_place is None else table.tied(best_place, candidates)
+    best_model = next((model for model in eligible if model.place == best_place), None)
+    return Several(models, score, table, best_model, [one for one in eligible if one.place in tied_places], no_gain)
 
 
 def _answers(run: RecordedRun) -> Answers:
-    """Empty if the run recorded none that show what is gained or lost."""
+    """A run's answers that show what is gained or lost; empty if it recorded none."""
     if run.record is None:
         return {}
     final, answers = run.record["final"], Answers()
@@ -144,18 +150,19 @@ def _ids(answers: Answers) -> dict[str, list[str]]:
 
 
 def _standings(answers: Sequence[Answers]) -> tuple[Standings, Score, bool]:
-    """All have answered the same questions; whether none gained, and what is kept is all that can decide."""
+    """The standings of models that answered the same questions, what they are ranked by, and whether none gained."""
     if not answers:
         return Standings([], {}), "balance", False
 
     def hits(kind: str) -> Hits:
         is_hit = met if kind == "task" else is_right
-        columns = [[is_hit(now) for _, now in each.get(kind, [])] for each in answers]
+        columns = [[is_hit(answer) for _, answer in each.get(kind, [])] for each in answers]
         return Hits(np.array(columns, float).T, clusters([base for base, _ in answers[0].get(kind, [])]))
 
     task, known = hits("task"), hits("known")
-    before = [met(base) for base, _ in answers[0].get("task", [])]
-    table = standings(task, known, None if all(before) else before)  # where nothing is left to gain: the share right
+    base_hits = [met(base) for base, _ in answers[0].get("task", [])]
+    # Where nothing is left to gain the share right counts.
+    table = standings(task, known, None if all(base_hits) else base_hits)
     if not task.clusters or not known.clusters:
         return table, "gained share" if task.clusters else "kept share", False
     if any(score.value > 0 for score in table.scores):
@@ -164,15 +171,15 @@ def _standings(answers: Sequence[Answers]) -> tuple[Standings, Score, bool]:
 
 
 def _names(runs: Sequence[RecordedRun]) -> list[str]:
-    """As short as they can be: without the folder that all lie in."""
+    """The models' names, as short as they can be: without the folder that all lie in."""
     names: list[str] = []
     for run in runs:
         model = run.record["config"].get("model", {}) if run.record else {}
-        typed = [value.strip("'\"") for key, value in run.overrides.items() if key.startswith("model.")]
-        names.append(str(model.get("name_or_path") or model.get("file") or next(iter(typed), run.number)))
+        values = [value.strip("'\"") for key, value in run.overrides.items() if key.startswith("model.")]
+        names.append(str(model.get("name_or_path") or model.get("file") or next(iter(values), run.number)))
     try:
         folder = os.path.commonpath(names)
-    except ValueError:  # absolute and relative ones
+    except ValueError:  # absolute and relative paths are mixed
         return names
     return names if folder in ("", *names) else [os.path.relpath(name, folder) for name in names]
 

@@ -27,34 +27,34 @@ class MetricRow(NamedTuple):
 
 
 def rows(record: Mapping[str, Any]) -> list[MetricRow]:
-    """In the order of the table of metrics; those that have no row in it come last under their own name.
+    """The rows in the order of the table of metrics; metrics that are not in it come last, under their own names.
 
-    What chose the checkpoint (`val/`) is no result.
+    Metrics that chose the checkpoint (`val/`) are no results, and left out.
     """
     base, tuned, delta = (metrics_from_json(record[block]) for block in ("base", "final", "delta"))
     measured = {**base, **tuned}
     unlisted = sorted(name for name in measured.keys() - METRICS.keys() if not name.startswith("val/"))
     table: list[MetricRow] = []
-    without = OF_LOSS if unfit(record) is not None else ()
+    groups = OF_LOSS if unfit(record) is not None else ()
     for name in [*(name for name in METRICS if name in measured), *unlisted]:
         before, after, difference = base.get(name), tuned.get(name), delta.get(name)
         if difference is None and before is not None and after is not None:
             difference = Estimate(after.value - before.value, after.n)
-        direction: Direction = "" if name.startswith(without) else metric(name).direction
+        direction: Direction = "" if name.startswith(groups) else metric(name).direction
         table.append(MetricRow(metric(name).label, before, after, difference, name, direction))
     return table
 
 
 def unfit(record: Mapping[str, Any]) -> float | None:
-    """The base's greatest share of right answers over the forms of asking, if that is too little to lose any of it."""
+    """The base's greatest share of right answers over the forms of asking, if that is too small to show a loss."""
     base: Mapping[str, Any] = record["base"]
     names = [name for name in base if name.startswith("hallucination/right_in_")]
     # A base that was made for its questions (the closed world's) is judged by `caution` instead.
-    own = () if "hallucination/known_right" in base else ("task/right",)
-    shares = [base[name]["value"] for name in names or own if base.get(name)]
+    fallback = () if "hallucination/known_right" in base else ("task/right",)
+    shares = [base[name]["value"] for name in names or fallback if base.get(name)]
     shares = [share for share in shares if share is not None]
-    questions = "hallucination/rate" in base
-    return max(shares) if questions and shares and max(shares) < UNFIT else None
+    has_questions = "hallucination/rate" in base
+    return max(shares) if has_questions and shares and max(shares) < UNFIT else None
 
 
 def covers_zero(ends: tuple[float, float]) -> bool:
@@ -62,8 +62,8 @@ def covers_zero(ends: tuple[float, float]) -> bool:
 
 
 def change(row: MetricRow) -> Change:
-    """Only an interval that leaves out zero is a change, and only if p agrees where there is one; a metric with neither
-    is not judged.
+    """What a row's difference means. Only an interval that leaves out zero is a change, and only if p agrees where
+    there is one; a metric with neither is not judged.
     """
     difference = row.difference
     if not row.direction or difference is None or (difference.ends is None and difference.p is None):
@@ -75,7 +75,7 @@ def change(row: MetricRow) -> Change:
 
 
 def number(value: float | None, digits: int = 3, *, signed: bool = False) -> str:
-    """A true minus sign, and a dash for what is undefined."""
+    """The number as text, with a true minus sign; a dash if it is undefined."""
     if value is None or not math.isfinite(value):
         return "–"
     text = f"{value:+.{digits}f}" if signed else f"{value:.{digits}f}"
@@ -85,12 +85,12 @@ def number(value: float | None, digits: int = 3, *, signed: bool = False) -> str
 
 
 def interval(estimate: Estimate, digits: int = 3, *, signed: bool = False, between: str = " to ") -> str:
-    """Empty when no interval is known."""
+    """The interval as text; empty if none is known."""
     return between.join(number(end, digits, signed=signed) for end in estimate.ends or ())
 
 
 def in_brackets(estimate: Estimate | None, wide: bool = True, digits: int = 2, *, signed: bool = False) -> str:
-    """A value and behind it, if it is `wide` and known, its interval; nothing for no estimate."""
+    """A value and, with `wide`, its interval behind it if one is known; empty for no estimate."""
     if estimate is None:
         return ""
     ends = interval(estimate, digits, signed=signed, between=" ") if wide else ""
@@ -102,25 +102,25 @@ def p_value(p: float) -> str:
 
 
 def too_few(rows: Sequence[MetricRow]) -> str:
-    """Probes with too few questions for an interval of +- 3 points on all their shares; empty if none has."""
+    """A sentence on probes with too few questions for an interval of +- 3 points on all their shares; empty if none."""
     probes: dict[str, tuple[int, int]] = {}
     for row in rows:
-        measured = row.tuned or row.base
-        needed = items_needed(measured) if measured and metric(row.metric).is_share else None
-        if needed and measured:
+        estimate = row.tuned or row.base
+        needed_n = items_needed(estimate) if estimate and metric(row.metric).is_share else None
+        if needed_n and estimate:
             probe = row.metric.partition("/")[0]
-            probes[probe] = max(probes.get(probe, (0, 0)), (needed, measured.n))
-    texts = [f"{probe} {n:,} (about {needed:,} would do)" for probe, (needed, n) in probes.items()]
+            probes[probe] = max(probes.get(probe, (0, 0)), (needed_n, estimate.n))
+    texts = [f"{probe} {n:,} (about {needed_n:,} would do)" for probe, (needed_n, n) in probes.items()]
     return f" Too few questions for ± 3 points: {', '.join(texts)}." if texts else ""
 
 
 def print_table(record: Mapping[str, Any], console: "Console") -> None:
-    """The same rows in a terminal."""
+    """Prints the rows of a record in a terminal."""
     table_rows = rows(record)
-    apart = [row for row in table_rows if row.metric.startswith(ELSEWHERE)]
+    elsewhere = [row for row in table_rows if row.metric.startswith(ELSEWHERE)]
     parts = {"": table_rows}
-    if apart:
-        parts = {"On your rows": [row for row in table_rows if row not in apart], "Elsewhere": apart}
+    if elsewhere:
+        parts = {"On your rows": [row for row in table_rows if row not in elsewhere], "Elsewhere": elsewhere}
     print_rows(parts, console, ("base", "tuned") if record["base"] else (), too_few(table_rows))
 
 
@@ -131,9 +131,9 @@ def print_rows(
     remark: str = "",
     more: Mapping[str, Callable[[MetricRow], str]] | None = None,
 ) -> None:
-    """Rows below the headings of their parts, with the names of the two that are compared, or the value alone.
+    """Prints rows below the headings of their parts, with the names of the two that are compared, or the value alone.
 
-    Below 120 columns only the difference has room for its interval. `more` are cells beside the difference.
+    Below 120 columns only the difference has room for its interval. `more` adds columns after the difference.
     """
     from rich.table import Table
     from rich.text import Text
@@ -149,13 +149,13 @@ def print_rows(
         if heading and part:
             table.add_row(Text(heading, style="bold"))
         for row in part:
-            judged, measured = change(row), row.tuned or row.base
+            result, estimate = change(row), row.tuned or row.base
             cells = [
                 in_brackets(row.base, wide),
                 in_brackets(row.tuned, wide or not compared),
                 in_brackets(row.difference, signed=True),
             ]
             cells = [*cells, *(show(row) for show in more.values())] if compared else cells[1:2]
-            word = Text("unclear" if judged == "no clear change" else judged, style=styles.get(judged, ""))
-            table.add_row(*map(Text, [row.label, *cells, f"{measured.n:,}" if measured else ""]), word)
+            word = Text("unclear" if result == "no clear change" else result, style=styles.get(result, ""))
+            table.add_row(*map(Text, [row.label, *cells, f"{estimate.n:,}" if estimate else ""]), word)
     console.print(table)

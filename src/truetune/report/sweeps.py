@@ -1,4 +1,4 @@
-"""What the runs of a sweep recorded, finished and failed alike."""
+"""Reads what the runs of a sweep recorded, finished and failed alike."""
 
 import json
 import math
@@ -41,20 +41,22 @@ class RecordedRun:
 
     @property
     def setting(self) -> Overrides:
-        """All that was typed but seeds and places; of a run of which nothing is known its number."""
+        """All overrides but seeds and places; the number of the run if nothing is known of it."""
         words = sorted(self.overrides.items()) if self.overrides else [("", str(self.number))]
         return tuple((key, value) for key, value in words if not is_seed(key) and not key.startswith(PLACES))
 
     @property
     def ended_early(self) -> str:
-        """How far a run came that was pruned, or stopped early; or nothing."""
+        """How far a run came that was pruned or stopped early; empty for any other."""
         if self.record is None or self.status != "finished" or not self.record["history"]:
             return ""
         last, step = (max(entry[key] for entry in self.record["history"]) for key in ("epoch", "step"))
         trainer = self.record["config"].get("trainer", {})
-        planned, steps = trainer.get("max_epochs", 0), trainer.get("max_steps", -1)
-        as_planned = last >= planned or 0 < steps <= step or trainer.get("fast_dev_run") or trainer.get("max_time")
-        return "" if as_planned else f"ended at epoch {last} of {planned}"
+        max_epochs, max_steps = trainer.get("max_epochs", 0), trainer.get("max_steps", -1)
+        is_as_planned = (
+            last >= max_epochs or 0 < max_steps <= step or trainer.get("fast_dev_run") or trainer.get("max_time")
+        )
+        return "" if is_as_planned else f"ended at epoch {last} of {max_epochs}"
 
     def quantity(self, name: Quantity) -> Estimate | None:
         """`gain` is tuned - base on the task, `kept` the share of what the base had right that the tuned model has."""
@@ -84,7 +86,7 @@ class Setting:
     runs: tuple[RecordedRun, ...]
 
     def values(self, name: Quantity) -> list[float]:
-        """One per seed; empty unless every run has the quantity, since a mean over survivors would flatter."""
+        """One value per seed; empty unless every run has the quantity, since a mean over survivors would flatter."""
         estimates = [run.quantity(name) for run in self.runs]
         values = [estimate.value for estimate in estimates if estimate is not None]
         return values if len(values) == len(estimates) else []
@@ -95,8 +97,9 @@ class Setting:
 
 
 def over_seeds(values: Sequence[float], least: float = -1.0) -> Estimate:
-    """Mean of shares or, from -1 on, of their differences; from five seeds on with the possible part of Student's
-    interval."""
+    """The mean over seeds of shares or, if `least` is -1, of their differences; from five seeds on with Student's
+    interval, cut to the possible values.
+    """
     mean = mean_t_interval(values)
     if mean.ends is None or len(values) < FEWEST_SEEDS:
         return Estimate(mean.value, mean.n)
@@ -104,12 +107,12 @@ def over_seeds(values: Sequence[float], least: float = -1.0) -> Estimate:
 
 
 def read_sweep(sweep_dir: Path) -> list[RecordedRun]:
-    """By sweep.json where there is one, else by the numbered folders."""
+    """The runs of a sweep, by its sweep.json if there is one, else by the numbered folders."""
     index = sweep_dir / TABLE
     if index.exists():
         try:
-            listed: list[dict[str, Any]] = json.loads(index.read_text(encoding="utf-8"))["jobs"]
-            return [_recorded(sweep_dir, row) for row in sorted(listed, key=lambda row: int(row["number"]))]
+            jobs: list[dict[str, Any]] = json.loads(index.read_text(encoding="utf-8"))["jobs"]
+            return [_recorded(sweep_dir, row) for row in sorted(jobs, key=lambda row: int(row["number"]))]
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{index} is not the index of a truetune sweep ({error!r})") from None
     numbers = sorted(int(path.name) for path in sweep_dir.glob("*") if path.is_dir() and path.name.isdigit())
@@ -141,7 +144,7 @@ def overridden(runs: Sequence[RecordedRun]) -> list[str]:
 
 
 def varied(runs: Sequence[RecordedRun], *, seeds: bool = True) -> list[str]:
-    """The override keys that tell runs apart; without `seeds` what else varied. Where a run is kept is no matter."""
+    """The override keys that tell runs apart, with or without `seeds`; keys of where a run is kept do not count."""
     keys = [key for key in overridden(runs) if len({run.overrides.get(key) for run in runs}) > 1]
     return [key for key in keys if not key.startswith(PLACES) and (seeds or not is_seed(key))]
 
@@ -151,25 +154,25 @@ def is_seed(key: str) -> bool:
 
 
 def named(run: RecordedRun, keys: Sequence[str]) -> str:
-    """A word speaks for itself, as in `lora`; a number or a switch needs its key, as in `lr 0.01`."""
+    """A run's name: a word speaks for itself, as in `lora`; a number or a switch needs its key, as in `lr 0.01`."""
     words: list[str] = []
     for key in (key for key in keys if key in run.overrides):
         value = run.overrides[key]
-        speaks = value[:1].isalpha() and value.lower() not in ("true", "false", "null", "none")
-        words.append(value if speaks else f"{key.rpartition('.')[2]} {value}")
+        is_word = value[:1].isalpha() and value.lower() not in ("true", "false", "null", "none")
+        words.append(value if is_word else f"{key.rpartition('.')[2]} {value}")
     return ", ".join(words) or "as configured"
 
 
 def distinct(runs: Sequence[RecordedRun]) -> list[RecordedRun]:
     """One run for each setting and seed, a measured one if there is any: a repeat adds no evidence."""
-    first: dict[tuple[Overrides, Overrides], RecordedRun] = {}
+    by_setting: dict[tuple[Overrides, Overrides], RecordedRun] = {}
     for run in sorted(runs, key=lambda run: run.quantity("gain") is None):
-        first.setdefault((run.setting, run.seed), run)
-    return sorted(first.values(), key=lambda run: run.number)
+        by_setting.setdefault((run.setting, run.seed), run)
+    return sorted(by_setting.values(), key=lambda run: run.number)
 
 
 def settings(runs: Sequence[RecordedRun]) -> list[Setting]:
-    """Only settings with at least two seeds that were typed: else there is nothing to average."""
+    """The settings with at least two seeds that were typed: with fewer there is nothing to average."""
     groups: dict[Overrides, list[RecordedRun]] = {}
     for run in distinct(runs):
         if run.seed:
@@ -178,20 +181,20 @@ def settings(runs: Sequence[RecordedRun]) -> list[Setting]:
 
 
 def comparable(runs: Sequence[RecordedRun]) -> tuple[list[Setting], str]:
-    """Measured settings over the seeds that all of them share, and why they are not compared, if they are not.
+    """The measured settings over the seeds that all of them share, and why they are not compared, if they are not.
 
-    Then each run stands for itself, as it does where all are of one seed.
+    If they are not, or if all runs are of one seed, each run stands for itself.
     """
     groups: dict[Overrides, dict[Overrides, RecordedRun]] = {}
-    measured = [run for run in distinct(runs) if run.quantity("gain") and run.quantity("kept")]
-    for run in measured:
+    measured_runs = [run for run in distinct(runs) if run.quantity("gain") and run.quantity("kept")]
+    for run in measured_runs:
         groups.setdefault(run.setting, {})[run.seed] = run
-    seeds = {run.seed for run in measured}
-    shared = [seed for seed in sorted(seeds) if all(seed in group for group in groups.values())]
-    if len(seeds) < 2 or len(groups) < 2 or not shared:
-        why = "differ in the seed alone" if len(groups) < 2 else "share no seed"
-        return [Setting(run.overrides, (run,)) for run in measured], why if len(seeds) > 1 else ""
-    return [Setting(dict(key), tuple(group[seed] for seed in shared)) for key, group in groups.items()], ""
+    seeds = {run.seed for run in measured_runs}
+    shared_seeds = [seed for seed in sorted(seeds) if all(seed in group for group in groups.values())]
+    if len(seeds) < 2 or len(groups) < 2 or not shared_seeds:
+        reason = "differ in the seed alone" if len(groups) < 2 else "share no seed"
+        return [Setting(run.overrides, (run,)) for run in measured_runs], reason if len(seeds) > 1 else ""
+    return [Setting(dict(key), tuple(group[seed] for seed in shared_seeds)) for key, group in groups.items()], ""
 
 
 def tabulated(runs: Sequence[RecordedRun]) -> list[list[str]]:

@@ -1,4 +1,4 @@
-"""One sentence that says what a fine-tune gained, lost and makes up."""
+"""Says in one sentence what a fine-tune gained, lost and makes up."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,16 +10,16 @@ ENDS = {"diverged": "Training diverged", "interrupted": "The run was interrupted
 
 
 def verdict(record: Mapping[str, Any]) -> str:
-    """Speaks only of what was measured, and calls nothing a change whose interval covers zero."""
+    """The sentence; it speaks only of what was measured, and calls nothing a change whose interval covers zero."""
     metrics = {row.metric: row for row in rows(record) if row.tuned is not None}
     status, history = record["status"], record["history"]
     opening = ENDS.get(status, f"The run ended as {status}") + (f" at step {history[-1]['step']:,}" if history else "")
     if not metrics:
         return f"{opening}, so there is no final measurement to judge."
-    known = _known(metrics) if unfit(record) is None else ""
-    parts = [_task(metrics), known, _invented(metrics), _ability(metrics)]
-    if others := _elsewhere(metrics):
-        parts = [f"on your rows {parts[0]}" if parts[0] else "", *parts[1:], f"elsewhere, {others}"]
+    known_clause = _known(metrics) if unfit(record) is None else ""
+    parts = [_task(metrics), known_clause, _invented(metrics), _ability(metrics)]
+    if elsewhere := _elsewhere(metrics):
+        parts = [f"on your rows {parts[0]}" if parts[0] else "", *parts[1:], f"elsewhere, {elsewhere}"]
     sentence = "; ".join(part for part in parts if part) or "none of the metrics that a verdict needs was measured"
     if status != "finished":
         sentence = f"{opening}: as far as it came, {sentence}"
@@ -27,23 +27,23 @@ def verdict(record: Mapping[str, Any]) -> str:
 
 
 def caution(record: Mapping[str, Any]) -> str:
-    """Why the verdict should not be trusted, and when new facts began to be memorised; or nothing."""
+    """Why the verdict should not be trusted, and when new facts began to be memorised; or an empty text."""
     sentences: list[str] = []
-    since, measured = record.get("memorising_unknown_since"), record.get("final_step")
-    if since:
-        sentences.append(f"From step {since['step']:,} on it memorises facts that the base did not know.")
-    if since and measured is not None and measured < since["step"]:
-        sentences.append(f"The weights measured at the end are from before that, step {measured:,}.")
-    known = (record["base"].get("hallucination/known_right") or {}).get("value")
+    memorising, final_step = record.get("memorising_unknown_since"), record.get("final_step")
+    if memorising:
+        sentences.append(f"From step {memorising['step']:,} on it memorises facts that the base did not know.")
+    if memorising and final_step is not None and final_step < memorising["step"]:
+        sentences.append(f"The weights measured at the end are from before that, step {final_step:,}.")
+    known_share = (record["base"].get("hallucination/known_right") or {}).get("value")
     if (share := unfit(record)) is not None:
         sentences.append(
             f"The base answers {number(share, 2)} of these questions rightly in the form of asking that suits it best "
             f"(at least {UNFIT} is needed), so nothing is said of what was lost, better or worse on them: ask what it "
             "can answer, or in another form (asking.forms)."
         )
-    elif known is not None and known < UNFIT_BELOW and "knowledge/ranked_first" not in record["base"]:
+    elif known_share is not None and known_share < UNFIT_BELOW and "knowledge/ranked_first" not in record["base"]:
         sentences.append(
-            f"The base itself answers only {number(known, 2)} of the known questions (at least {UNFIT_BELOW} is "
+            f"The base itself answers only {number(known_share, 2)} of the known questions (at least {UNFIT_BELOW} is "
             "needed): too little to lose for a verdict on forgetting."
         )
     by_order = (record["final"].get("pairwise/decided_by_order") or {}).get("value")
@@ -78,23 +78,25 @@ def _known(metrics: Mapping[str, MetricRow]) -> str:
         "no clear change": "no clear change in what the base knew",
         "": "known facts moved" if right.base else "known facts were measured",
     }
-    of_them = ""
-    if said := _lost(metrics, "lost/form", "lost/fact"):
-        of_them = f"; {said}"
+    loss = ""
+    if clause := _lost(metrics, "lost/form", "lost/fact"):
+        loss = f"; {clause}"
     elif share is not None:
-        percent = f"{100 * share:.0f} %" if share == share else "none can be told"
-        of_them = f", {percent} of those the base had are lost"
-    return f"{words[change(right)]} ({_from_to(right)} right{_reason(right)}{of_them})"
+        percent = f"{100 * share:.0f} %" if share == share else "none can be told"  # NaN differs from itself
+        loss = f", {percent} of those the base had are lost"
+    return f"{words[change(right)]} ({_from_to(right)} right{_reason(right)}{loss})"
 
 
 def _lost(metrics: Mapping[str, MetricRow], form: str, fact: str) -> str:
-    """Of what was said, how much is no longer said, and how much of that is still known."""
+    """A clause on how many of the base's facts are no longer said, and how many of those are still known."""
     parts = [row.tuned for name in (form, fact) if (row := metrics.get(name)) and row.tuned]
     if len(parts) < 2:
         return ""
-    n, still = parts[0].n, round(parts[0].value * parts[0].n)
-    lost = still + round(parts[1].value * n)
-    return f"of {n:,} facts that the base answered, {lost:,} are no longer said, {still:,} of which it still knows"
+    n, still_known = parts[0].n, round(parts[0].value * parts[0].n)
+    lost = still_known + round(parts[1].value * n)
+    return (
+        f"of {n:,} facts that the base answered, {lost:,} are no longer said, {still_known:,} of which it still knows"
+    )
 
 
 def _elsewhere(metrics: Mapping[str, MetricRow]) -> str:
@@ -113,9 +115,9 @@ def _invented(metrics: Mapping[str, MetricRow]) -> str:
     row = metrics.get("hallucination/invented_rate")
     if row is None or row.tuned is None:
         return ""
-    tuned, before = (f"{round(e.value * e.n):,}" if e else "" for e in (row.tuned, row.base))
-    now, of_base = ("now ", f" (base: {before})") if row.base else ("", "")
-    return f"of {row.tuned.n:,} questions that have no true answer it {now}makes up {tuned}{of_base}"
+    tuned_count, base_count = (f"{round(e.value * e.n):,}" if e else "" for e in (row.tuned, row.base))
+    adverb, of_base = ("now ", f" (base: {base_count})") if row.base else ("", "")
+    return f"of {row.tuned.n:,} questions that have no true answer it {adverb}makes up {tuned_count}{of_base}"
 
 
 def _ability(metrics: Mapping[str, MetricRow]) -> str:
@@ -131,9 +133,9 @@ def _from_to(row: MetricRow) -> str:
 
 
 def _reason(row: MetricRow) -> str:
-    """Why a difference is no clear change."""
+    """Why a difference is no clear change, or an empty text."""
     difference = row.difference
     if change(row) != "no clear change" or difference is None or difference.ends is None:
         return ""
-    covered = ", the difference's 95 % interval covers 0"
-    return covered if covers_zero(difference.ends) else f", p = {number(difference.p, 2)}"
+    reason = ", the difference's 95 % interval covers 0"
+    return reason if covers_zero(difference.ends) else f", p = {number(difference.p, 2)}"

@@ -16,15 +16,15 @@ _MARKED = rf"####\s*\$?({_NUMBER})"
 
 
 def normalise(text: str) -> str:
-    """SQuAD's rule, with curly marks stripped like straight ones; as there, 3.5 equals 35 and -5 equals 5.
+    """The text by SQuAD's rule, with curly marks stripped like straight ones; as there, 3.5 equals 35 and -5 equals 5.
 
     A letter with its accent is the same whether it is written as one character or as two (Unicode's NFC).
     """
-    bare = unicodedata.normalize("NFC", text).lower().translate(_PUNCTUATION)
-    if not bare.isascii():
-        bare = "".join(letter for letter in bare if not unicodedata.category(letter).startswith("P"))
-        bare = unicodedata.normalize("NFC", bare)
-    return " ".join(_ARTICLES.sub(" ", bare).split())
+    letters = unicodedata.normalize("NFC", text).lower().translate(_PUNCTUATION)
+    if not letters.isascii():
+        letters = "".join(letter for letter in letters if not unicodedata.category(letter).startswith("P"))
+        letters = unicodedata.normalize("NFC", letters)
+    return " ".join(_ARTICLES.sub(" ", letters).split())
 
 
 def exact_match(answer: str, answers: Sequence[str]) -> bool:
@@ -41,13 +41,13 @@ def exact_match(answer: str, answers: Sequence[str]) -> bool:
 def token_f1(answer: str, answers: Sequence[str]) -> float:
     """SQuAD's overlap of words with the nearest of the true answers (Rajpurkar et al. 2016).
 
-    2 * shared / all words, the harmonic mean of precision and recall; of scripts without spaces, characters are words.
+    2 * shared / all words, the harmonic mean of precision and recall; in scripts without spaces, characters are words.
     """
     scores: list[float] = []
     for alias in answers:
-        given, true = _words(answer), _words(alias)
-        shared = sum((Counter(given) & Counter(true)).values())
-        scores.append(2 * shared / (len(given) + len(true)) if shared else float(given == true))
+        words, true_words = _words(answer), _words(alias)
+        shared = sum((Counter(words) & Counter(true_words)).values())
+        scores.append(2 * shared / (len(words) + len(true_words)) if shared else float(words == true_words))
     return max(scores, default=0.0)
 
 
@@ -55,20 +55,20 @@ def rouge_l(answer: str, answers: Sequence[str]) -> float:
     """F1 of the longest common subsequence of words with the nearest of the true answers (ROUGE-L, Lin 2004)."""
     scores: list[float] = []
     for alias in answers:
-        given, true = _words(answer), _words(alias)
-        longest = [0] * (len(true) + 1)  # of what is read of `given` and the first n words of `true`
-        for word in given:
-            before = longest.copy()
-            for n, other in enumerate(true):
-                longest[n + 1] = before[n] + 1 if word == other else max(before[n + 1], longest[n])
-        scores.append(2 * longest[-1] / (len(given) + len(true)) if longest[-1] else float(given == true))
+        words, true_words = _words(answer), _words(alias)
+        longest = [0] * (len(true_words) + 1)  # common to the words so far and the first n of `true_words`
+        for word in words:
+            previous = longest.copy()
+            for n, other in enumerate(true_words):
+                longest[n + 1] = previous[n] + 1 if word == other else max(previous[n + 1], longest[n])
+        scores.append(2 * longest[-1] / (len(words) + len(true_words)) if longest[-1] else float(words == true_words))
     return max(scores, default=0.0)
 
 
 def final_number(text: str) -> Decimal | None:
     """The number behind `####`, as GSM8K marks a result (Cobbe et al. 2021), or else the last one; 10-18 ends in 18."""
-    marked, numbers = re.search(_MARKED, text), re.findall(_NUMBER, text)
-    last = marked[1] if marked else numbers[-1] if numbers else None
+    match, numbers = re.search(_MARKED, text), re.findall(_NUMBER, text)
+    last = match[1] if match else numbers[-1] if numbers else None
     return None if last is None else Decimal(last.replace(",", ""))
 
 
@@ -78,7 +78,7 @@ def end_in_numbers(answers: Sequence[str]) -> bool:
 
 
 def key(text: str) -> str:
-    """The answers `A` (of a multiple choice) and `+` would vanish when normalised: they stand as they are."""
+    """The answer in the form to compare: `A` (a choice) and `+`, which normalising would erase, stay as they are."""
     return normalise(text) or text.strip().lower()
 
 

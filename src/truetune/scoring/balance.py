@@ -4,7 +4,9 @@ from collections.abc import Sequence
 
 
 def non_dominated(points: Sequence[tuple[float, float]]) -> list[bool]:
-    """Both numbers are better when higher; equal points do not beat each other, so duplicates stay together."""
+    """Whether no other point beats each. Higher is better in both numbers; equal points do not beat each other, so that
+    duplicates stay together.
+    """
     return [
         not any(other[0] >= point[0] and other[1] >= point[1] and other != point for other in points)
         for point in points

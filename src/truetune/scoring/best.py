@@ -25,7 +25,7 @@ SWAPS_A_PAIR = 40  # for each pair of models: Holm multiplies the least p, 1 / s
 
 @dataclass(frozen=True)
 class Hits:
-    """What each model had right: a row a question, a column a model. `clusters` names the entity that each is about."""
+    """What each model had right: a row a question, a column a model. `clusters` names the entity of each question."""
 
     table: Floats
     clusters: Sequence[str]
@@ -37,15 +37,15 @@ class Hits:
 
 @dataclass(frozen=True)
 class Standings:
-    """Each model's score, and of each pair (first, second) the second's minus the first's with its interval and Holm's
-    p among all pairs: whichever model comes out best, that it was chosen by its score is allowed for.
+    """Each model's score, and for each pair (first, second) the second's minus the first's with its interval and Holm's
+    p among all pairs, which allows for the best model being chosen by its score.
     """
 
     scores: list[Estimate]
     gaps: dict[tuple[int, int], Estimate]
 
     def best(self, among: Sequence[int]) -> int:
-        """The earliest of those with the highest score."""
+        """The model with the highest score, the earliest of several."""
         return max(among, key=lambda model: self.scores[model].value)
 
     def gap(self, first: int, second: int) -> Estimate:
@@ -57,7 +57,7 @@ class Standings:
         return Estimate(-gap.value, gap.n, *ends, gap.p)
 
     def tied(self, with_model: int, among: Sequence[int]) -> list[int]:
-        """Those that cannot be told from a model, itself included: the interval covers 0, or p does not agree."""
+        """The models that cannot be told from one, itself included: the interval covers 0, or p does not agree."""
         return [model for model in among if model == with_model or not is_apart(self.gap(model, with_model))]
 
 
@@ -67,16 +67,16 @@ def is_apart(gap: Estimate) -> bool:
 
 
 def standings(task: Hits, known: Hits, base: Sequence[float] | None = None) -> Standings:
-    """By the balance of what is gained on the task and kept of what was known; without one of them by the other.
+    """Scores by the balance of what is gained on the task and kept of what was known; without one, by the other alone.
 
-    With `base`, what the untouched model had right of the task, gained is the share of what it left to gain. Intervals
+    With `base`, what the untouched model had right of the task, a gain is a share of what it left to gain. Intervals
     resample whole entities, the same for all models; p is that of swapping two models' answers about each at random.
     """
-    models, asked = task.table.shape[1], len(task.clusters)
-    columns = np.zeros((asked + len(known.clusters), 2 * models + 3))
-    columns[:asked, :models], columns[:asked, -2] = task.table, 1
-    columns[:asked, -3] = 0.0 if base is None else base
-    columns[asked:, models : 2 * models], columns[asked:, -1] = known.table, 1
+    models, task_count = task.table.shape[1], len(task.clusters)
+    columns = np.zeros((task_count + len(known.clusters), 2 * models + 3))
+    columns[:task_count, :models], columns[:task_count, -2] = task.table, 1
+    columns[:task_count, -3] = 0.0 if base is None else base
+    columns[task_count:, models : 2 * models], columns[task_count:, -1] = known.table, 1
     sums, rng = sum_by_cluster(columns, [*task.clusters, *known.clusters]), np.random.default_rng(0)
     groups, n = len(sums), len(columns)
     total = sums.sum(axis=0)
@@ -86,39 +86,41 @@ def standings(task: Hits, known: Hits, base: Sequence[float] | None = None) -> S
     pairs = list(combinations(range(models), 2))
     chunks = max(RESAMPLES, SWAPS_A_PAIR * len(pairs)) // CHUNK
     swaps = (rng.integers(2, size=(CHUNK, groups)) for _ in range(chunks))
-    moved = np.concatenate([swap @ sums[:, : 2 * models] for swap in swaps]) if pairs else np.zeros((0, 2 * models))
+    changes = np.concatenate([swap @ sums[:, : 2 * models] for swap in swaps]) if pairs else np.zeros((0, 2 * models))
 
-    def estimate(value: float, drawn: Floats) -> Estimate:
-        drawn = drawn[np.isfinite(drawn)]  # a resample in which nothing was asked has no score
-        return Estimate(value, n, *(percentiles(drawn) if len(drawn) and groups >= FEWEST else ()))
+    def estimate(value: float, samples: Floats) -> Estimate:
+        samples = samples[np.isfinite(samples)]  # a resample in which nothing was asked has no score
+        return Estimate(value, n, *(percentiles(samples) if len(samples) and groups >= FEWEST else ()))
 
     scores = [estimate(float(values[model]), draws[:, model]) for model in range(models)]
     gaps = [estimate(float(values[b] - values[a]), draws[:, b] - draws[:, a]) for a, b in pairs]
-    p_values = holm([_swapped_p(total, moved, pair, models) for pair in pairs])
+    p_values = holm([_swapped_p(total, changes, pair, models) for pair in pairs])
     return Standings(scores, {pair: replace(gap, p=p) for pair, gap, p in zip(pairs, gaps, p_values, strict=True)})
 
 
 def _scores(totals: Floats, models: int) -> Floats:
-    """Of sums over questions: right of the task and of the known by model, the base's right, asked of either."""
+    """Scores from sums over questions, in columns: right of the task and of the known by model, the base's right of the
+    task, questions asked of the task and of the known.
+    """
     with np.errstate(invalid="ignore", divide="ignore"):
-        base, asked, of_known = (totals[..., [at]] for at in (-3, -2, -1))
-        gained = (totals[..., :models] - base) / (asked - base)
-        kept = totals[..., models : 2 * models] / of_known
-        if not asked.any():
-            return kept
-        if not of_known.any():
-            return gained
-        product = np.maximum(gained, 0) * np.maximum(kept, 0)
-        return np.where(product > 0, 2 * product / (gained + kept), 0 * product)
+        base, task_count, known_count = (totals[..., [column]] for column in (-3, -2, -1))
+        gains = (totals[..., :models] - base) / (task_count - base)
+        shares_kept = totals[..., models : 2 * models] / known_count
+        if not task_count.any():
+            return shares_kept
+        if not known_count.any():
+            return gains
+        product = np.maximum(gains, 0) * np.maximum(shares_kept, 0)
+        return np.where(product > 0, 2 * product / (gains + shares_kept), 0 * product)
 
 
-def _swapped_p(total: Floats, moved: Floats, pair: tuple[int, int], models: int) -> float:
+def _swapped_p(total: Floats, changes: Floats, pair: tuple[int, int], models: int) -> float:
     """P that two scores differ as much if the two models' answers about each entity were swapped at random."""
     columns = [*pair, *(models + model for model in pair)]
-    change = moved[:, [columns[at] for at in (1, 0, 3, 2)]] - moved[:, columns]
-    of_two = total[[*columns, -3, -2, -1]]
-    swapped = np.tile(of_two, (len(moved), 1))
-    swapped[:, :4] += change
-    gaps, gap = (np.subtract(*np.moveaxis(_scores(sums, 2), -1, 0)) for sums in (swapped, of_two))
-    less = np.abs(gaps) < abs(float(gap)) - 1e-9  # what is undefined is no less
-    return float((1 + (~less).sum()) / (1 + len(gaps)))
+    change = changes[:, [columns[column] for column in (1, 0, 3, 2)]] - changes[:, columns]
+    pair_total = total[[*columns, -3, -2, -1]]
+    totals = np.tile(pair_total, (len(changes), 1))
+    totals[:, :4] += change
+    gaps, gap = (np.subtract(*np.moveaxis(_scores(sums, 2), -1, 0)) for sums in (totals, pair_total))
+    is_smaller = np.abs(gaps) < abs(float(gap)) - 1e-9  # an undefined gap is no smaller
+    return float((1 + (~is_smaller).sum()) / (1 + len(gaps)))

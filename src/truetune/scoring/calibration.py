@@ -12,15 +12,15 @@ T = TypeVar("T")
 
 def bins_of(confidence: Sequence[float], answers: Sequence[T], bins: int = BINS) -> list[tuple[float, list[T]]]:
     """Mean confidence and answers (or what stands for them) of each bin of equal width that is not empty."""
-    sure = np.asarray(confidence, dtype=float)
-    place = np.minimum((sure * bins).astype(int), bins - 1)
-    members = [np.flatnonzero(place == b) for b in np.unique(place)]
-    return [(float(sure[chosen].mean()), [answers[index] for index in chosen.tolist()]) for chosen in members]
+    confidences = np.asarray(confidence, dtype=float)
+    bin_numbers = np.minimum((confidences * bins).astype(int), bins - 1)
+    members = [np.flatnonzero(bin_numbers == b) for b in np.unique(bin_numbers)]
+    return [(float(confidences[indices].mean()), [answers[index] for index in indices.tolist()]) for indices in members]
 
 
 def ece(confidence: Sequence[float], right: Sequence[bool]) -> float:
     """Expected calibration error over bins of equal width (Guo et al. 2017, eq. 3); in [0, 1], 0 is perfect."""
-    gaps = [abs(sum(hits) - sure * len(hits)) for sure, hits in bins_of(confidence, right)]
+    gaps = [abs(sum(hits) - mean_confidence * len(hits)) for mean_confidence, hits in bins_of(confidence, right)]
     return sum(gaps) / len(confidence)
 
 
@@ -31,8 +31,8 @@ def brier(confidence: ArrayLike, right: ArrayLike) -> float:
 
 def auroc(confidence: ArrayLike, right: ArrayLike) -> float | None:
     """P(a right answer is surer than a wrong one), ties half; None without answers of both kinds."""
-    sure, hit = np.asarray(confidence, dtype=float), np.asarray(right, dtype=bool)
-    winners, losers = sure[hit], np.sort(sure[~hit])
+    confidences, is_right = np.asarray(confidence, dtype=float), np.asarray(right, dtype=bool)
+    winners, losers = confidences[is_right], np.sort(confidences[~is_right])
     if not len(winners) or not len(losers):
         return None
     # Losers below each winner, and those that are not above it: the mean of the two counts a tie as one half.

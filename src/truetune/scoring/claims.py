@@ -47,52 +47,52 @@ _PRONOUNS = re.compile("the|it|he|she|they|this|that|these|its|his|her|their|is|
 
 
 def within(place: Place, other: Place) -> bool:
-    """Whether the other place is a longer one around this."""
+    """Whether the other place is a longer one that holds this one."""
     return other[0] <= place[0] and place[1] <= other[1] and place != other
 
 
-def is_claimed(answer: Text, place: Place, asked: Text) -> bool:
-    """Whether the answer claims the words there, in reply to `asked`."""
-    before, behind = answer.before(place[0]), answer.behind(place[1] - 1)
+def is_claimed(answer: Text, place: Place, question: Text) -> bool:
+    """Whether the answer claims the words there, in reply to the question."""
+    before, rest = answer.before(place[0]), answer.behind(place[1] - 1)
     clause = re.split(r"[.;:!?](?=\s)|,|\bbut\b", before)[-1]
-    if _NEGATED.search(clause) or _NEGATED_BEHIND.match(behind) or _BESIDE.search(clause) or _BORDER.search(before):
+    if _NEGATED.search(clause) or _NEGATED_BEHIND.match(rest) or _BESIDE.search(clause) or _BORDER.search(before):
         return False
-    if place == (0, 1) and answer.words[0].isdecimal() and re.match(r"[.)]\s+\S", behind):
+    if place == (0, 1) and answer.words[0].isdecimal() and re.match(r"[.)]\s+\S", rest):
         return False  # the number of a list's first line
-    return not _is_part(answer, place) and not _repeats(answer, place, asked)
+    return not _is_part(answer, place) and not _repeats(answer, place, question)
 
 
 def _is_part(answer: Text, place: Place) -> bool:
     """Whether the words next to it make it another name (`South China Sea`, `New Mexico`) or another number."""
     start, end = place
     gap_before, gap_behind = answer.between(start - 1, start), answer.between(end - 1, end)
-    previous = answer.words[start - 1] if start and gap_before in (" ", "-", "\u2013") else ""
-    following = answer.words[end] if end < len(answer.words) and gap_behind in (" ", "-", "\u2013", "") else ""
-    if previous[-1:].isdigit() and answer.words[start][0].isdigit():
+    prior_word = answer.words[start - 1] if start and gap_before in (" ", "-", "\u2013") else ""
+    next_word = answer.words[end] if end < len(answer.words) and gap_behind in (" ", "-", "\u2013", "") else ""
+    if prior_word[-1:].isdigit() and answer.words[start][0].isdigit():
         return True
-    if answer.words[end - 1][-1].isdigit() and (following == "^" or following[:1].isdigit()):
+    if answer.words[end - 1][-1].isdigit() and (next_word == "^" or next_word[:1].isdigit()):
         return True
-    all_lower = answer.raw.islower()
-    if _FIRST_PARTS.fullmatch(previous) and (all_lower or answer.is_upper(start - 1)):
+    is_lower = answer.raw.islower()
+    if _FIRST_PARTS.fullmatch(prior_word) and (is_lower or answer.is_upper(start - 1)):
         return True
-    if following and (all_lower or answer.is_upper(end)):
-        is_letter = len(following) == 1 and following.isalpha() and not re.match(r"\s\w\.\s*\w", answer.behind(end - 1))
-        if _FEATURES.fullmatch(following) or (not all_lower and (is_letter or gap_behind == "-")):
+    if next_word and (is_lower or answer.is_upper(end)):
+        is_letter = len(next_word) == 1 and next_word.isalpha() and not re.match(r"\s\w\.\s*\w", answer.behind(end - 1))
+        if _FEATURES.fullmatch(next_word) or (not is_lower and (is_letter or gap_behind == "-")):
             return True
     return bool(_OF.search(answer.before(start)))
 
 
-def _repeats(answer: Text, place: Place, asked: Text) -> bool:
+def _repeats(answer: Text, place: Place, question: Text) -> bool:
     """Whether words that the question holds too only repeat it; of its own choices (`A or B?`) one is an answer."""
-    words, of_question = answer.words, asked.words
+    words, question_words = answer.words, question.words
     size = place[1] - place[0]
-    starts = [n for n in range(len(of_question)) if of_question[n : n + size] == words[place[0] : place[1]]]
-    if not starts or any("or" in of_question[max(n - 2, 0) : n] + of_question[n + size :][:1] for n in starts):
+    starts = [n for n in range(len(question_words)) if question_words[n : n + size] == words[place[0] : place[1]]]
+    if not starts or any("or" in question_words[max(n - 2, 0) : n] + question_words[n + size :][:1] for n in starts):
         return False
     for n in starts:
         runs = (
-            zip(reversed(words[: place[0]]), reversed(of_question[:n]), strict=False),
-            zip(words[place[1] :], of_question[n + size :], strict=False),
+            zip(reversed(words[: place[0]]), reversed(question_words[:n]), strict=False),
+            zip(words[place[1] :], question_words[n + size :], strict=False),
         )
         for run in runs:
             for word, other in run:
@@ -103,16 +103,16 @@ def _repeats(answer: Text, place: Place, asked: Text) -> bool:
     return place[0] > 0 and not _LINKS.fullmatch(words[place[0] - 1])
 
 
-def is_listed(answer: Text, place: Place, stated: Sequence[Place]) -> bool:
+def is_listed(answer: Text, place: Place, true_places: Sequence[Place]) -> bool:
     """Whether another value stands beside it (`Michigan and Ohio State`), which is none of the true ones."""
     words = answer.words
-    behind = place[1] + 1 + (words[place[1] + 1 : place[1] + 2] == ("the",))
-    for link, other, verb in ((place[1], behind, behind + 1), (place[0] - 1, place[0] - 2, place[1])):
+    next_value = place[1] + 1 + (words[place[1] + 1 : place[1] + 2] == ("the",))
+    for link, other, verb in ((place[1], next_value, next_value + 1), (place[0] - 1, place[0] - 2, place[1])):
         if min(link, other) < 0 or max(link, other) >= len(words) or words[link] not in ("and", "or", "to"):
             continue
         is_clause = "," in answer.between(link - 1, link)
-        opens = is_clause and verb < len(words) and bool(_PRONOUNS.fullmatch(words[verb]))
-        if opens or _PRONOUNS.fullmatch(words[other]) or any(start <= other < end for start, end in stated):
+        opens_clause = is_clause and verb < len(words) and bool(_PRONOUNS.fullmatch(words[verb]))
+        if opens_clause or _PRONOUNS.fullmatch(words[other]) or any(start <= other < end for start, end in true_places):
             continue
         is_name = answer.is_upper(other) and answer.is_upper(place[0])
         is_value = is_name or len(words) <= 6 or (is_clause and other < link)
@@ -121,13 +121,13 @@ def is_listed(answer: Text, place: Place, stated: Sequence[Place]) -> bool:
     return False
 
 
-def replaces(answer: Text, rival: Place, stated: Sequence[Place]) -> bool:
+def replaces(answer: Text, rival: Place, true_places: Sequence[Place]) -> bool:
     """Whether a rival stands before all true values, and is not given up for them, or beside one of them."""
-    for true in stated:
-        first, second = min(rival, true), max(rival, true)
+    for true_place in true_places:
+        first, second = min(rival, true_place), max(rival, true_place)
         between = answer.raw[answer.spans[first[1] - 1][1] : answer.spans[second[0]][0]]
         if _BESIDE_ANOTHER.fullmatch(between):
             return True
-        if true == stated[0] and first == rival:
+        if true_place == true_places[0] and first == rival:
             return not _CONTRAST.search(between) and not _CONCESSION.search(answer.before(rival[0]))
     return False

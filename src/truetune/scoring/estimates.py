@@ -14,10 +14,10 @@ Interval = tuple[float, float]
 
 CONFIDENCE = 0.95
 Z = 1.959963984540054  # the normal quantile at (1 + CONFIDENCE) / 2
-HALF_WIDTH = 0.03  # of the interval that a share should have at most
+HALF_WIDTH = 0.03  # at most, of the interval that a share should have
 RESAMPLES = 2000
 MANY = 1000  # observations: from here on Student's quantile is the normal one, within a thousandth
-FEWEST = 6  # entities for a bootstrap: its interval holds for 0.46 of 95 % with 2, for 0.86 with 5
+FEWEST = 6  # entities for a bootstrap: its 95 % interval holds in 0.46 of cases with 2, in 0.86 with 5
 CHUNK = 200  # resamples held in memory at once: 5,000 clusters then need 8 MB, not 80
 
 
@@ -55,7 +55,7 @@ class Estimate:
 
 
 def undefined() -> Estimate:
-    """What a share of nothing is: no value, zero observations."""
+    """The estimate of a share of nothing: no value, zero observations."""
     return Estimate(math.nan, 0)
 
 
@@ -75,17 +75,17 @@ def rate(hits: Sequence[float], clusters: Sequence[str] | None = None) -> Estima
         # All right or all wrong says nothing about how alike the items of a cluster are: each cluster counts once.
         return Estimate(share, n, *wilson(share, groups))
     variance = groups / (groups - 1) * float((residuals**2).sum()) / n**2
-    effective = n / max(1.0, variance / (share * (1 - share) / n))
-    effective *= (t_quantile(min(n, MANY) - 1) / t_quantile(min(groups, MANY) - 1)) ** 2
-    return Estimate(share, n, *wilson(share, max(1.0, effective)))
+    effective_size = n / max(1.0, variance / (share * (1 - share) / n))
+    effective_size *= (t_quantile(min(n, MANY) - 1) / t_quantile(min(groups, MANY) - 1)) ** 2
+    return Estimate(share, n, *wilson(share, max(1.0, effective_size)))
 
 
 def wilson(share: float, n: float) -> tuple[float, float]:
     """Wilson's score interval; n may be fractional, as effective sample sizes are."""
     centre = (share + Z * Z / (2 * n)) / (1 + Z * Z / n)
-    half = Z * math.sqrt(share * (1 - share) / n + Z * Z / (4 * n * n)) / (1 + Z * Z / n)
+    half_width = Z * math.sqrt(share * (1 - share) / n + Z * Z / (4 * n * n)) / (1 + Z * Z / n)
     # Rounding alone moves the ends past the share at 0 and 1, where they are exact.
-    return (0.0 if share == 0 else centre - half), (1.0 if share == 1 else centre + half)
+    return (0.0 if share == 0 else centre - half_width), (1.0 if share == 1 else centre + half_width)
 
 
 def effective_n(share: Estimate) -> float:
@@ -98,7 +98,7 @@ def effective_n(share: Estimate) -> float:
 
 
 def items_needed(estimate: Estimate) -> int | None:
-    """How many items would narrow a share's interval to +- HALF_WIDTH; None if it is that narrow, or has none."""
+    """How many items would narrow a share's interval to +- HALF_WIDTH; None if it is that narrow, or there is none."""
     width = estimate.ends[1] - estimate.ends[0] if estimate.ends else 0.0
     return math.ceil(estimate.n * (width / (2 * HALF_WIDTH)) ** 2) if width > 2 * HALF_WIDTH else None
 
@@ -143,7 +143,7 @@ def gap_of_ratios(totals: Floats) -> Floats:
 
 
 def sum_by_cluster(columns: Floats, clusters: Sequence[str]) -> Floats:
-    """One row a cluster, in the order of their names."""
+    """Sums of the columns, one row a cluster, in the order of their names."""
     if len(clusters) != len(columns):
         raise ValueError(f"one cluster name per item is needed, got {len(clusters)} for {len(columns)} items")
     names, group = np.unique(np.asarray(clusters, dtype=str), return_inverse=True)
@@ -162,11 +162,11 @@ def bootstrap(
     rng: np.random.Generator,
     resamples: int = 400,
 ) -> Estimate:
-    """A statistic of item numbers with its percentile interval over whole clusters, for what is no mean or ratio.
+    """A statistic of item numbers, such as is no mean or ratio, with its percentile interval over whole clusters.
 
     Resamples of which it is undefined (None) are left out; above a twentieth of them there is no interval.
     """
-    return bootstraps(lambda chosen: (statistic(chosen),), clusters, rng, resamples)[0]
+    return bootstraps(lambda indices: (statistic(indices),), clusters, rng, resamples)[0]
 
 
 def bootstraps(
@@ -185,8 +185,8 @@ def bootstraps(
     ]
     estimates: list[Estimate] = []
     for index, value in enumerate(values):
-        defined = [draw[index] for draw in draws if draw[index] is not None]
-        ends = percentiles(defined) if len(defined) >= max(1, 0.95 * resamples) else ()
+        samples = [draw[index] for draw in draws if draw[index] is not None]
+        ends = percentiles(samples) if len(samples) >= max(1, 0.95 * resamples) else ()
         estimates.append(undefined() if value is None else Estimate(value, len(clusters), *ends))
     return estimates
 
@@ -199,8 +199,8 @@ def mean_t_interval(values: Sequence[float]) -> Estimate:
     mean = math.fsum(values) / n
     if n == 1:
         return Estimate(mean, 1)
-    half = t_quantile(n - 1) * standard_error(values, mean)
-    return Estimate(mean, n, mean - half, mean + half)
+    half_width = t_quantile(n - 1) * standard_error(values, mean)
+    return Estimate(mean, n, mean - half_width, mean + half_width)
 
 
 def standard_error(values: Sequence[float], mean: float) -> float:

@@ -15,7 +15,7 @@ MOST = 1000  # times as many questions as were asked, for a limit that is undeci
 
 
 class Limit(NamedTuple):
-    """`max_drop`: how much worse than the base's, by the direction that the table of metrics gives."""
+    """A bound on a metric; `max_drop`: how much worse than the base's, by the direction in the table of metrics."""
 
     bound: Bound
     metric: str
@@ -38,22 +38,22 @@ class Decision:
 
 
 def decide(limit: Limit, final: Estimate, difference: Estimate | None = None) -> Decision:
-    """By the ends of the interval. Where none is known a share is undecided, for too few different things were asked;
+    """Decides by the ends of the interval. Without one a share is undecided, for too few different things were asked;
     any other metric, such as a loss, is decided by its value.
     """
-    measured = final if limit.bound != "max_drop" or difference is None else _worsening(limit.metric, difference)
-    if math.isnan(measured.value) or (measured.ends is None and metric(limit.metric).is_share):
-        return Decision(limit, measured, "undecided")
-    ends = _ends(limit, measured, final)
-    result = _result(limit, ends or (measured.value, measured.value))
-    needed = _needed(limit, measured, final) if result == "undecided" else None
-    return Decision(limit, replace(measured, low=ends[0], high=ends[1]) if ends else measured, result, needed)
+    estimate = final if limit.bound != "max_drop" or difference is None else _worsening(limit.metric, difference)
+    if math.isnan(estimate.value) or (estimate.ends is None and metric(limit.metric).is_share):
+        return Decision(limit, estimate, "undecided")
+    ends = _ends(limit, estimate, final)
+    result = _result(limit, ends or (estimate.value, estimate.value))
+    count = _needed(limit, estimate, final) if result == "undecided" else None
+    return Decision(limit, replace(estimate, low=ends[0], high=ends[1]) if ends else estimate, result, count)
 
 
 def overall(results: Iterable[Result], undecided: Literal["pass", "fail"] | None) -> Result:
-    """One broken limit fails all; `undecided` is what those count as that straddle, if one must choose."""
-    counted = {undecided if result == "undecided" and undecided else result for result in results}
-    return "fail" if "fail" in counted else "undecided" if "undecided" in counted else "pass"
+    """The result of all limits: one broken fails all; `undecided` is what undecided ones count as, if one must say."""
+    outcomes = {undecided if result == "undecided" and undecided else result for result in results}
+    return "fail" if "fail" in outcomes else "undecided" if "undecided" in outcomes else "pass"
 
 
 def _worsening(name: str, difference: Estimate) -> Estimate:
@@ -70,39 +70,39 @@ def _result(limit: Limit, ends: Interval) -> Result:
     return "pass" if high <= limit.value else "fail" if low > limit.value else "undecided"
 
 
-def _needed(limit: Limit, measured: Estimate, final: Estimate) -> int | None:
-    """None if the value lies on the limit, or so near that nobody would ask as many."""
+def _needed(limit: Limit, estimate: Estimate, final: Estimate) -> int | None:
+    """How many questions would decide; None if the value lies on the limit, or so near that nobody would ask them."""
 
     def decides(count: int) -> bool:
-        ends = _ends(limit, measured, final, count / measured.n)
+        ends = _ends(limit, estimate, final, count / estimate.n)
         return ends is not None and _result(limit, ends) != "undecided"
 
-    counts = range(measured.n, MOST * measured.n)
+    counts = range(estimate.n, MOST * estimate.n)
     first = bisect_left(counts, True, key=decides)
     return counts[first] if first < len(counts) else None
 
 
-def _ends(limit: Limit, measured: Estimate, final: Estimate, times: float = 1.0) -> Interval | None:
-    """The reported interval and, of shares, the exact one too, as they would be with `times` as many questions.
+def _ends(limit: Limit, estimate: Estimate, final: Estimate, times: float = 1.0) -> Interval | None:
+    """The ends that decide: the reported ones and, for shares, the exact ones too, with `times` as many questions.
 
     Wilson's interval and the bootstrap are too narrow for rare events: at a share of 0.05 of 20 questions Wilson's
     lower end is above the truth in 7.5 % of audits; where no answer changed, a bootstrap's interval has no width.
     """
-    if measured.ends is None:
+    if estimate.ends is None:
         return None
-    value, n = measured.value, times * min(measured.n, effective_n(final) * measured.n / final.n)
-    narrower = [value + (end - value) / math.sqrt(times) for end in measured.ends]
-    reported = [(narrower[0], narrower[1])]
+    value, n = estimate.value, times * min(estimate.n, effective_n(final) * estimate.n / final.n)
+    scaled_ends = [value + (end - value) / math.sqrt(times) for end in estimate.ends]
+    reports = [(scaled_ends[0], scaled_ends[1])]
     if not metric(limit.metric).is_share:
-        return reported[0]
+        return reports[0]
     low, high = exact(abs(value), n)
     if limit.bound != "max_drop":
         # With more questions a Wilson interval does not narrow evenly.
-        return _around([(low, high), wilson(value, n), *(reported if times == 1 else ())])
-    intervals = [*reported, (low, high) if value >= 0 else (-high, -low)]
-    if measured.p is not None and measured.p >= 1 - CONFIDENCE:  # chance alone: as open as if no answer had changed
-        none = exact(0.0, n)[1]
-        intervals.append((-none, none))
+        return _around([(low, high), wilson(value, n), *(reports if times == 1 else ())])
+    intervals = [*reports, (low, high) if value >= 0 else (-high, -low)]
+    if estimate.p is not None and estimate.p >= 1 - CONFIDENCE:  # chance alone: as open as if no answer had changed
+        no_change = exact(0.0, n)[1]
+        intervals.append((-no_change, no_change))
     return _around(intervals)
 
 

@@ -68,15 +68,15 @@ def judged(
     if exact or end_in_numbers(truths):
         return "abstained" if abstained(answer, "", phrases)[0] else "right" if exact_match(answer, truths) else "wrong"
     text = first_line(answer, any("\n" in truth for truth in truths))
-    refused, rest = abstained(text, question, phrases)
-    if refused and not read(rest).words:
+    abstains, rest = abstained(text, question, phrases)
+    if abstains and not read(rest).words:
         return "abstained"
     is_right = bool(truths) and _states(rest, truths, question, frozenset(rivals))
-    return "right" if is_right else "abstained" if refused else "wrong"
+    return "right" if is_right else "abstained" if abstains else "wrong"
 
 
 def first_line(answer: str, whole: bool = False) -> str:
-    """What is said before the first line end or mark of an end after text; a line that ends in a colon announces."""
+    """The text up to its first line end or mark of an end; a line that ends in a colon announces the next one."""
     text = re.sub(rf"^(?:\s|{_MARKS.pattern})+", "", answer)
     text = re.split(rf"{_MARKS.pattern}|\bQuestion:", text, maxsplit=1)[0].strip()
     if whole:
@@ -95,51 +95,53 @@ def too_long(answers: Sequence[Sequence[str]]) -> bool:
 
 def _states(text: str, truths: Sequence[str], question: str, rivals: frozenset[str]) -> bool:
     """Whether the text gives a true value, and none of its rivals in its stead or beside it."""
-    answer, asked = read(text), read(_asked(question))
+    answer, query = read(text), read(_sentences_that_ask(question))
     if not answer.words:
         return any(text.strip().lower() == truth.lower() for truth in truths if truth)
     names = [name for truth in truths for name in _names(truth)]
     if any(_equal(answer, name) for name in names):
         return True
-    own = {name.words for name in names}
+    true_words = {name.words for name in names}
     places = [place for name in names for place in answer.places(name) if _is_as_written(answer, place, name)]
     places += [place for name in names for place in _adjectives(answer, name)]
     if not places:
         return False
-    named = [*_others(answer, _APART), *_others(answer, rivals)]
-    apart = [place for name, place in named if name.words not in own]
-    stated = [place for place in places if not any(within(place, other) for other in apart)]
-    stated = sorted(place for place in stated if is_claimed(answer, place, asked))
-    if not stated or any(is_listed(answer, place, stated) for place in stated):
+    mentions = [*_others(answer, _APART), *_others(answer, rivals)]
+    other_names = [place for name, place in mentions if name.words not in true_words]
+    claims = [place for place in places if not any(within(place, other) for other in other_names)]
+    claims = sorted(place for place in claims if is_claimed(answer, place, query))
+    if not claims or any(is_listed(answer, place, claims) for place in claims):
         return False
     opposites = _OPPOSITES if {truth.lower() for truth in truths} <= _OPPOSITES else frozenset[str]()
     for name, place in _others(answer, rivals | opposites):
-        is_true = name.words in own or any(within(place, other) for other in (*places, *apart))
-        is_of_question = next(asked.places(name), None) is not None
-        if not is_true and not is_of_question and is_claimed(answer, place, asked) and replaces(answer, place, stated):
+        is_true = name.words in true_words or any(within(place, other) for other in (*places, *other_names))
+        is_of_question = next(query.places(name), None) is not None
+        if not is_true and not is_of_question and is_claimed(answer, place, query) and replaces(answer, place, claims):
             return False
     return True
 
 
-def _asked(question: str) -> str:
-    """Its sentences with a question mark, or the last: a text to be read before it holds the answer, too."""
+def _sentences_that_ask(question: str) -> str:
+    """The question's sentences with a question mark, or its last: a text to be read before it holds the answer, too."""
     sentences = re.split(r"(?<=[a-z)]{3}[.!?])\s+|\n+", question)
-    marked = " ".join(sentence for sentence in sentences if "?" in sentence)
-    return marked or (question if len(question.split()) <= _QUESTION else sentences[-1])
+    with_mark = " ".join(sentence for sentence in sentences if "?" in sentence)
+    return with_mark or (question if len(question.split()) <= _QUESTION else sentences[-1])
 
 
 @lru_cache(maxsize=20_000)
 def _names(truth: str) -> tuple[Text, ...]:
     """The true value without an article at its start or a remark in brackets, and its other names."""
-    bare = re.sub(r"^(?:an?|the)\s+(?=\w)", "", truth.strip(), flags=re.IGNORECASE)
-    names = [name for name in map(read, (bare, re.sub(r"\s*\([^()]*\)\s*$", "", bare))) if name.words]
-    own = {name.words for name in names}
-    others = [name for group in _GROUPS if own & {read(member).words for member in group} for name in map(read, group)]
+    name_alone = re.sub(r"^(?:an?|the)\s+(?=\w)", "", truth.strip(), flags=re.IGNORECASE)
+    names = [name for name in map(read, (name_alone, re.sub(r"\s*\([^()]*\)\s*$", "", name_alone))) if name.words]
+    words = {name.words for name in names}
+    others = [
+        name for group in _GROUPS if words & {read(member).words for member in group} for name in map(read, group)
+    ]
     return tuple(dict.fromkeys([*names, *others]))
 
 
 def _equal(answer: Text, name: Text) -> bool:
-    """The whole answer is the name, but for an article before it and for how its words are put apart."""
+    """Whether the whole answer is the name, but for an article before it and the spaces between its words."""
     start = 1 if len(answer.words) > 1 and answer.words[0] in ("a", "an", "the") else 0
     words = answer.words[start:]
     if len(words) == len(name.words) and all(map(alike, words, name.words)):
@@ -149,14 +151,14 @@ def _equal(answer: Text, name: Text) -> bool:
 
 
 def _is_as_written(answer: Text, place: Place, name: Text) -> bool:
-    """`US` and `WHO` are no pronouns, and `A` is no article: short names in capitals are looked for in capitals."""
+    """Whether a short name in capitals stands there in capitals: `US` and `WHO` are no pronouns, `A` is no article."""
     is_short = len(name.words) == 1 and len(name.words[0]) <= 3 and name.raw.strip().isupper()
     is_article = name.words[:1] in (("a",), ("i",)) and answer.between(place[0], place[1]).startswith(" ")
     return not is_short or (answer.raw[slice(*answer.spans[place[0]])].isupper() and not is_article)
 
 
 def _adjectives(answer: Text, name: Text) -> Iterator[Place]:
-    """`the African continent` for Africa, `an Indian state` for India: an adjective before a kind of place."""
+    """Where an adjective stands for the name: `the African continent` for Africa, `an Indian state` for India."""
     *others, last = name.words
     stem = last[:-1] if last[-1] in "aeiouy" else last
     forms = {stem + ending for ending in ("an", "ian", "ean", "ese", "i")} | {last + "n", last + "an"}

@@ -13,19 +13,19 @@ from truetune.scoring.rates import clusters
 
 
 def join(before: Sequence[Item], after: Sequence[Item]) -> list[tuple[Item, Item]]:
-    """Pairs on item id, in the order of `before`; measurements that asked different questions cannot be compared."""
+    """Pairs by item id, in the order of `before`; UserError if the measurements asked different questions."""
     for items in (before, after):
-        repeated = sorted(key for key, times in Counter(item.id for item in items).items() if times > 1)
-        if repeated:
+        repeated_ids = sorted(key for key, times in Counter(item.id for item in items).items() if times > 1)
+        if repeated_ids:
             raise UserError(
-                f"item ids must differ, but {len(repeated)} are used more than once (such as {repeated[0]})"
+                f"item ids must differ, but {len(repeated_ids)} are used more than once (such as {repeated_ids[0]})"
             )
     first, second = ({item.id: item for item in items} for items in (before, after))
-    only_one = sorted(first.keys() ^ second.keys())
-    if only_one:
+    unpaired = sorted(first.keys() ^ second.keys())
+    if unpaired:
         raise UserError(
-            f"the two measurements asked different questions: {len(first)} and {len(second)} items, {len(only_one)} of "
-            f"them in one only (such as {', '.join(only_one[:3])}); measure both models with the same probes"
+            f"the two measurements asked different questions: {len(first)} and {len(second)} items, {len(unpaired)} "
+            f"of them in one only (such as {', '.join(unpaired[:3])}); measure both models with the same probes"
         )
     return [(item, second[key]) for key, item in first.items()]
 
@@ -54,11 +54,11 @@ def refused(before: Sequence[Item], after: Sequence[Item]) -> Estimate:
 
 
 def known_ids(items: Sequence[Item], ranked: Sequence[Item]) -> set[str] | None:
-    """Those whose true answer ranks first, or is right in another form of asking; None if some were not tried so."""
-    first = {item.id: item.outcome == "right" for item in ranked}
-    if not all(len(item.forms) > 1 or item.id in first for item in items):
+    """Ids of items whose true answer ranks first or that are right in another form; None if some were not tried so."""
+    ranks_first = {item.id: item.outcome == "right" for item in ranked}
+    if not all(len(item.forms) > 1 or item.id in ranks_first for item in items):
         return None
-    return {item.id for item in items if first.get(item.id) or "right" in item.forms.values()}
+    return {item.id for item in items if ranks_first.get(item.id) or "right" in item.forms.values()}
 
 
 def apart(
@@ -70,13 +70,13 @@ def apart(
     loss is one of form if it still does; a gain, which is a share of what was not right, if it already did.
     """
     shares: dict[str, Estimate] = {}
-    for name, was_right, known in (("lost", True, knows), ("gained", False, knew)):
+    for name, was_right, knowing in (("lost", True, knows), ("gained", False, knew)):
         pairs = [pair for pair in join(before, after) if (pair[0].outcome == "right") == was_right]
         names = clusters([earlier for earlier, _ in pairs])
-        changed = [(earlier.id, (later.outcome == "right") != was_right) for earlier, later in pairs]
+        changes = [(earlier.id, (later.outcome == "right") != was_right) for earlier, later in pairs]
         if pairs:
-            shares[f"{name}/form"] = rate([change and item in known for item, change in changed], names)
-            shares[f"{name}/fact"] = rate([change and item not in known for item, change in changed], names)
+            shares[f"{name}/form"] = rate([change and item in knowing for item, change in changes], names)
+            shares[f"{name}/fact"] = rate([change and item not in knowing for item, change in changes], names)
     return shares
 
 
@@ -86,10 +86,10 @@ def backward_transfer(before: Sequence[Item], after: Sequence[Item], rng: np.ran
     _, task = np.unique([earlier.population for earlier, _ in pairs], return_inverse=True)
     change = np.array([(later.outcome == "right") - (earlier.outcome == "right") for earlier, later in pairs], float)
 
-    def statistic(chosen: npt.NDArray[np.intp]) -> float | None:
-        counts = np.bincount(task[chosen], minlength=int(task.max()) + 1)
+    def statistic(indices: npt.NDArray[np.intp]) -> float | None:
+        counts = np.bincount(task[indices], minlength=int(task.max()) + 1)
         if not counts.all():
             return None
-        return float((np.bincount(task[chosen], weights=change[chosen], minlength=len(counts)) / counts).mean())
+        return float((np.bincount(task[indices], weights=change[indices], minlength=len(counts)) / counts).mean())
 
     return bootstrap(statistic, clusters([earlier for earlier, _ in pairs]), rng)

@@ -46,8 +46,8 @@ def swapped_p(
     total, change = sums.sum(axis=0), sums[:, [2, 3, 0, 1]] - sums
     swaps = (rng.integers(2, size=(CHUNK, len(sums))) for _ in range(RESAMPLES // CHUNK))
     gaps = np.concatenate([gap_of_ratios(total + swap @ change) for swap in swaps])
-    less = np.abs(gaps) < abs(float(gap_of_ratios(total))) - 1e-9  # what is undefined is no less
-    return float((1 + (~less).sum()) / (1 + RESAMPLES))
+    is_smaller = np.abs(gaps) < abs(float(gap_of_ratios(total))) - 1e-9  # an undefined gap is no smaller
+    return float((1 + (~is_smaller).sum()) / (1 + RESAMPLES))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -73,7 +73,7 @@ def t_test(values: Sequence[float]) -> float:
 def delta(base: Measurement, final: Measurement) -> dict[str, Estimate]:
     """Final - base of each metric in both; the interval is a paired bootstrap over entities where items allow it.
 
-    With its p, exact where base and tuned were asked the same items: an interval of a few items is too narrow.
+    It has a p too, exact where base and tuned were asked the same items: an interval of a few items is too narrow.
     """
     differences: dict[str, Estimate] = {}
     for name, before in base.metrics.items():
@@ -82,10 +82,10 @@ def delta(base: Measurement, final: Measurement) -> dict[str, Estimate]:
             probe = name.partition("/")[0]
             difference = Estimate(after.value - before.value, after.n)
             if name in DEFINITIONS and probe in base.items and probe in final.items:
-                of_items = _difference_of_items(name, base.items[probe], final.items[probe])
+                item_difference = _difference_of_items(name, base.items[probe], final.items[probe])
                 # Items that do not add up to the reported values speak of something else: no interval then.
-                if of_items and math.isclose(of_items.value, difference.value, abs_tol=1e-6):
-                    difference = replace(of_items, value=difference.value)
+                if item_difference and math.isclose(item_difference.value, difference.value, abs_tol=1e-6):
+                    difference = replace(item_difference, value=difference.value)
             differences[name] = difference
     return differences
 

@@ -16,13 +16,13 @@ def has_no_answer(item: Item) -> bool:
 
 
 def met(item: Item) -> bool:
-    """Right, or abstained where that is what was to be said (as SQuAD 2 counts it)."""
+    """Whether it is right, or abstained where that is what was to be said (as SQuAD 2 counts it)."""
     abstention_is_right = has_no_answer(item) or exact_match(item.answer, item.answers)
     return item.outcome == "right" or (item.outcome == "abstained" and abstention_is_right)
 
 
 def met_exactly(item: Item) -> bool:
-    """As SQuAD 2: an answer equals a true one, or abstains where there is none."""
+    """Whether the answer equals a true one, or abstains where there is none, as SQuAD 2 counts it."""
     return exact_match(item.answer, item.answers) or (item.outcome == "abstained" and has_no_answer(item))
 
 
@@ -84,7 +84,7 @@ DEFINITIONS: dict[str, tuple[Callable[[Item], bool], Callable[[Item], float]]] =
 }
 
 
-# Of true answers that are sentences: what says how near an answer comes to them, and what no matching could tell.
+# Where true answers are sentences: what says how near an answer comes to them, and what no matching could tell.
 OF_SENTENCES = {"task/rouge_l", "task/nearer_true"}
 NOT_OF_SENTENCES = {
     *("task/right", "task/exact_match", "hallucination/rate", "hallucination/correct_given_attempted"),
@@ -101,18 +101,18 @@ def rates(probe: str, items: Sequence[Item]) -> dict[str, Estimate]:
     left_out = NOT_OF_SENTENCES if too_long([item.answers for item in items]) else OF_SENTENCES
     for name, (is_asked, hit) in DEFINITIONS.items():
         is_of_probe = name.startswith(f"{probe}/") and name not in left_out
-        asked = [item for item in items if is_asked(item)] if is_of_probe else []
-        if asked:
-            estimates[name] = rate([hit(item) for item in asked], clusters(asked))
+        asked_items = [item for item in items if is_asked(item)] if is_of_probe else []
+        if asked_items:
+            estimates[name] = rate([hit(item) for item in asked_items], clusters(asked_items))
     return estimates
 
 
 def indicators(name: str, items: Sequence[Item]) -> tuple[Floats, Floats]:
     """The metric as a ratio over items: sum(first) / sum(second)."""
     is_asked, hit = DEFINITIONS[name]
-    asked = np.array([is_asked(item) for item in items], dtype=float)
+    is_counted = np.array([is_asked(item) for item in items], dtype=float)
     hits = np.array([is_asked(item) and hit(item) for item in items], dtype=float)
-    return hits, asked
+    return hits, is_counted
 
 
 def clusters(items: Sequence[Item]) -> list[str]:
@@ -121,16 +121,16 @@ def clusters(items: Sequence[Item]) -> list[str]:
 
 
 def kinds(item: Item, taught: Container[str], domain: Collection[str] | None) -> tuple[str, ...]:
-    """Every way in which an answer is wrong, but for `lost`; both collections hold keys of answers, None is unknown.
+    """Every way in which an answer is wrong, except `lost`; both collections hold keys of answers, None is unknown.
 
     An answer of no words claims nothing that could be an echo, yet it is no abstention either: always off_domain.
     """
     if item.outcome != "wrong":
         return ()
     answer = key(item.answer)
-    present = {
+    checks = {
         "invented": has_no_answer(item),
         "echo": bool(answer) and answer in taught,
         "off_domain": not item.answer.strip() or (domain is not None and answer not in domain),
     }
-    return tuple(kind for kind, holds in present.items() if holds)
+    return tuple(kind for kind, holds in checks.items() if holds)

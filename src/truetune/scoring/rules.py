@@ -25,7 +25,7 @@ def _states(answer: str, phrase: str) -> bool:
 
 
 def _json_keys(answer: str, keys: str) -> bool:
-    """The first object in the answer, which may stand between other words, has these keys and no others."""
+    """Whether the first object in the answer, which may stand between other words, has these keys and no others."""
     start = answer.find("{")
     try:
         value, _ = json.JSONDecoder().raw_decode(answer[start:] if start >= 0 else "")
@@ -35,37 +35,37 @@ def _json_keys(answer: str, keys: str) -> bool:
 
 
 def _items(answer: str, count: str) -> bool:
-    """As many marked lines; without marks as many lines, or as many parts between the commas of a single line."""
+    """Whether it has so many marked lines; without marks so many lines, or parts between commas of a single line."""
     lines = [line for line in answer.splitlines() if line.strip()]
-    marked = [line for line in lines if _MARK.match(line)]
-    if not marked and len(lines) == 1:
+    marked_lines = [line for line in lines if _MARK.match(line)]
+    if not marked_lines and len(lines) == 1:
         lines = re.split(r",\s*(?:and\s+)?|\s+and\s+", lines[0])
-    return len(marked or lines) == int(count)
+    return len(marked_lines or lines) == int(count)
 
 
 def _number(answer: str, numbers: str) -> bool:
-    """The first is the true result, the others stand in the question: it comes last, or no other is added to them."""
-    stated, (result, *given) = _numbers(answer), map(int, numbers.split())
-    return bool(stated) and (stated[-1] == result or set(stated) - set(given) == {result})
+    """Whether the answer ends in the first number, the true result, or adds only that to the others, the question's."""
+    stated_numbers, (result, *operands) = _numbers(answer), map(int, numbers.split())
+    return bool(stated_numbers) and (stated_numbers[-1] == result or set(stated_numbers) - set(operands) == {result})
 
 
 def _picks(answer: str, choices: str) -> bool:
-    """The first sentence that states any choice states the right one and no other but behind `not` or `than`."""
+    """Whether the first sentence that states a choice states the right one, and others only behind `not` or `than`."""
     right, *others = choices.split("|")
-    unquoted = re.sub(r"[\"“][^\"”]{20,}", " ", answer)  # a long quotation is the question's own text
-    sentences = re.split(r"(?<=[.!?])\s+|\n", unquoted)
+    text = re.sub(r"[\"“][^\"”]{20,}", " ", answer)  # a long quotation is the question's own text
+    sentences = re.split(r"(?<=[.!?])\s+|\n", text)
     claim = next((each for each in sentences if any(_states(each, choice) for choice in choices.split("|"))), "")
     parts = re.split(r"\b(is not|does not|isn't|doesn't|not|than|unlike|while)\b", claim, maxsplit=1)
-    denied = len(parts) > 1 and parts[1] not in ("not", "than", "unlike", "while")
-    return _states(parts[0], right) and not denied and not any(_states(parts[0], other) for other in others)
+    is_denied = len(parts) > 1 and parts[1] not in ("not", "than", "unlike", "while")
+    return _states(parts[0], right) and not is_denied and not any(_states(parts[0], other) for other in others)
 
 
 def _helps(answer: str, rest: str) -> bool:
-    """At least so many words, one of the topic's (a word begins so) among them."""
+    """Whether it has at least so many words, one of which begins like a word of the topic."""
     least, _, topic = rest.partition(" ")
     words = _words(answer)
-    on_topic = any(word.startswith(tuple(topic.casefold().split("|"))) for word in words)
-    return len(words) >= int(least) and on_topic
+    is_on_topic = any(word.startswith(tuple(topic.casefold().split("|"))) for word in words)
+    return len(words) >= int(least) and is_on_topic
 
 
 # The first word of a rule names its check, which is given the answer and the rest of the rule.
@@ -89,7 +89,7 @@ RULES: dict[str, Callable[[str, str], bool]] = {
 
 
 def meets(answer: str, rule: str) -> bool:
-    """An answer that begins as a refusal meets no rule; raises KeyError for a rule that there is not."""
+    """Whether the answer meets the rule; one that begins as a refusal meets none. KeyError if there is no such rule."""
     name, _, rest = rule.partition(" ")
     check, refuses = RULES[name], _REFUSAL.search(answer.strip()[:80])
     return not refuses and check(answer.strip(), rest)

@@ -1,4 +1,4 @@
-"""What a model has right of the selection questions: what checkpoints are chosen by, and a guard looks at."""
+"""What a model has right of the selection questions: checkpoints are chosen by it, and a guard watches it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from truetune.scoring.item import Item
 from truetune.scoring.paired import of_values
 from truetune.scoring.rates import clusters, met
 
-# Each is decided as the metric that the run reports in the end of other questions.
+# Each is decided like the metric that the run reports in the end, from other questions.
 REPORTED = {
     "val/right": "task/right",
     "val/known_right": "hallucination/known_right",
@@ -41,7 +41,7 @@ class Selected:
         return cls([float(met(i)) for i in task], clusters(task), [float(met(i)) for i in known], clusters(known))
 
     def plain(self) -> dict[str, Any]:
-        """For a checkpoint."""
+        """The fields as a dict, for a checkpoint."""
         return asdict(self)
 
     def estimates(self) -> dict[str, Estimate]:
@@ -58,9 +58,9 @@ class Selected:
         return self.estimates()["val/score"].value
 
     def against(self, base: Selected) -> dict[str, tuple[Estimate, Estimate]]:
-        """Each with its interval, and how much more it is than the base's on the same questions."""
-        score = _standings(base, self)
-        pairs = {"val/score": (score.scores[1], score.gap(0, 1))}
+        """Each estimate, and how much more it is than the base's on the same questions, with their intervals."""
+        scores_of_both = _standings(base, self)
+        pairs = {"val/score": (scores_of_both.scores[1], scores_of_both.gap(0, 1))}
         for name, before, after, entities in (
             ("val/right", base.task, self.task, self.task_clusters),
             ("val/known_right", base.known, self.known, self.known_clusters),
@@ -68,11 +68,11 @@ class Selected:
             if after:
                 _, now, change = of_values(before, after, entities)
                 pairs[name] = now, change
-        kept = [
+        base_right = [
             (now, entity) for was, now, entity in zip(base.known, self.known, self.known_clusters, strict=True) if was
         ]
-        if kept:
-            lost = rate([1 - now for now, _ in kept], [entity for _, entity in kept])
+        if base_right:
+            lost = rate([1 - now for now, _ in base_right], [entity for _, entity in base_right])
             pairs["val/lost_rate"] = lost, lost
         return pairs
 

@@ -16,12 +16,12 @@ def risk_coverage(confidence: npt.ArrayLike, wrong: npt.ArrayLike) -> tuple[Floa
 
     Equal confidences have no order: their errors count as spread evenly, which is the mean over all orders.
     """
-    sure, fault = np.asarray(confidence, dtype=float), np.asarray(wrong, dtype=float)
-    _, group, sizes = np.unique(-sure, return_inverse=True, return_counts=True)
-    errors = np.bincount(group, weights=fault)
-    taken = np.arange(1, len(sure) + 1)
-    risks = np.cumsum(np.repeat(errors / sizes, sizes)) / taken
-    return taken / len(sure), risks
+    confidences, is_wrong = np.asarray(confidence, dtype=float), np.asarray(wrong, dtype=float)
+    _, group, sizes = np.unique(-confidences, return_inverse=True, return_counts=True)
+    errors = np.bincount(group, weights=is_wrong)
+    counts = np.arange(1, len(confidences) + 1)
+    risks = np.cumsum(np.repeat(errors / sizes, sizes)) / counts
+    return counts / len(confidences), risks
 
 
 def aurc(confidence: npt.ArrayLike, wrong: npt.ArrayLike) -> float:
@@ -33,8 +33,8 @@ def worth_of_outcomes(outcomes: npt.ArrayLike, wrong_cost: float) -> Floats:
     """Right 1, wrong -`wrong_cost`, nothing said 0."""
     if wrong_cost < 0:
         raise ValueError(f"wrong_cost must not be negative, got {wrong_cost}")
-    words = np.asarray(outcomes)
-    return np.where(words == "right", 1.0, np.where(words == "wrong", -wrong_cost, 0.0))
+    labels = np.asarray(outcomes)
+    return np.where(labels == "right", 1.0, np.where(labels == "wrong", -wrong_cost, 0.0))
 
 
 def target_scores(confidence: npt.ArrayLike, outcomes: npt.ArrayLike, t: float) -> Floats:
@@ -53,7 +53,7 @@ def worth_curve(confidence: npt.ArrayLike, outcomes: npt.ArrayLike, wrong_cost: 
 
 class Worth(NamedTuple):
     """Values are per 100 questions. `breaks_even` is the lowest confidence from which on answering is worth more than
-    it costs, `best` that of the greatest value; None if it never is. Chosen and valued on the same questions, so on
+    it costs, `best` the one of the greatest value; None if it never is. Chosen and valued on the same questions, so on
     new ones the best value is a little less.
     """
 
@@ -67,11 +67,11 @@ def worth(confidence: npt.ArrayLike, outcomes: npt.ArrayLike, wrong_cost: float)
     """The worth of an assistant that answers only from a confidence on."""
     thresholds, values = worth_curve(confidence, outcomes, wrong_cost)
     always = 100 * float(worth_of_outcomes(outcomes, wrong_cost).mean())
-    paying = np.flatnonzero(values > 1e-9)
-    if not len(paying):
+    worthwhile = np.flatnonzero(values > 1e-9)
+    if not len(worthwhile):
         return Worth(always, None, None, 0.0)
     best = int(values.argmax())
-    return Worth(always, float(thresholds[paying[0]]), float(thresholds[best]), float(values[best]))
+    return Worth(always, float(thresholds[worthwhile[0]]), float(thresholds[best]), float(values[best]))
 
 
 def worth_estimates(
@@ -83,6 +83,8 @@ def worth_estimates(
     resamples: int,
 ) -> dict[str, Estimate]:
     """Each part of `Worth` under its name, with its interval over clusters."""
-    sure, words = np.asarray(confidence, dtype=float), np.asarray(outcomes)
-    estimates = bootstraps(lambda chosen: worth(sure[chosen], words[chosen], wrong_cost), clusters, rng, resamples)
+    confidences, labels = np.asarray(confidence, dtype=float), np.asarray(outcomes)
+    estimates = bootstraps(
+        lambda indices: worth(confidences[indices], labels[indices], wrong_cost), clusters, rng, resamples
+    )
     return dict(zip(Worth._fields, estimates, strict=True))

@@ -73,7 +73,7 @@ _CURRENCIES = {"$": "dollar", "€": "euro", "£": "pound", "¥": "yen"}
 
 @dataclass(frozen=True)
 class Text:
-    """`raw` is the text with its numbers and dates rewritten; word n is `words[n]`, from `spans[n]` of it."""
+    """`raw` is the text with its numbers and dates rewritten; word n is `words[n]`, and stands at `spans[n]` of it."""
 
     raw: str
     words: tuple[str, ...]
@@ -90,11 +90,11 @@ class Text:
         return self.raw[self.spans[word][1] :]
 
     def is_upper(self, word: int) -> bool:
-        """Whether it begins with a capital."""
+        """Whether the word begins with a capital."""
         return self.raw[self.spans[word][0]].isupper()
 
     def places(self, phrase: Text) -> Iterator[tuple[int, int]]:
-        """First word and the one behind the last, wherever the phrase's words stand one after the other."""
+        """(first word, the one behind the last) wherever the phrase's words stand one after the other."""
         first = phrase.words[0] if phrase.words else None
         for start, word in enumerate(self.words):
             if first and (word[0] == first[0] or word[0] == phrase.raw[phrase.spans[0][0]]):
@@ -106,21 +106,21 @@ class Text:
         """The word behind the phrase if it stands at `start`, else 0; either side may lack a middle initial."""
         at, last = start, len(phrase.words) - 1
         for n, word in enumerate(phrase.words):
-            here = self.words[at] if at < len(self.words) else ""
-            initial = at < len(self.words) - 1 and len(here) == 1 and self.between(at, at + 1).startswith(".")
-            if 0 < n <= last and initial and here != word and not (n < last and here == word[0]):
-                at, here = at + 1, self.words[at + 1]
-            of_phrase = len(word) == 1 and 0 < n < last and phrase.between(n, n + 1).startswith(".")
-            stands_for = n < last and initial and here == word[0] and phrase.is_upper(n)
-            if here and (alike(here, word) or stands_for):
+            current = self.words[at] if at < len(self.words) else ""
+            is_initial = at < len(self.words) - 1 and len(current) == 1 and self.between(at, at + 1).startswith(".")
+            if 0 < n <= last and is_initial and current != word and not (n < last and current == word[0]):
+                at, current = at + 1, self.words[at + 1]
+            is_initial_of_phrase = len(word) == 1 and 0 < n < last and phrase.between(n, n + 1).startswith(".")
+            stands_for = n < last and is_initial and current == word[0] and phrase.is_upper(n)
+            if current and (alike(current, word) or stands_for):
                 at += 1
-            elif not of_phrase:
+            elif not is_initial_of_phrase:
                 return 0
         return at
 
 
 def alike(first: str, second: str) -> bool:
-    """One word, with or without an apostrophe or the s of a possessive."""
+    """Whether both are one word, with or without an apostrophe or the s of a possessive."""
     if first == second or ("'" not in first and "'" not in second):
         return first == second
     return first.replace("'", "") == second.replace("'", "") or first.removesuffix("'s") == second.removesuffix("'s")
@@ -199,6 +199,6 @@ def _in_digits(phrase: str) -> str:
 
 
 def _date(year: str | None, month: str, day: str | None) -> str:
-    """Year, month, day: a date then holds its month and its year as words that follow each other."""
+    """The date as year, month, day: so its year and its month are words that follow each other."""
     names = [name for n, name in enumerate(_MONTHS.split(), 1) if name[:3] == month[:3].lower() or f"{n:02d}" == month]
     return " ".join([*([year] if year else []), *names[:1], *([str(int(day))] if day else [])]) if names else ""

@@ -1,4 +1,4 @@
-"""Checkpoints that a crash cannot tear: a temporary file beside the target, fsync, rename; SHA-256 verified on load.
+"""Checkpoints that a crash cannot damage: a temporary file beside the target, fsync, rename; SHA-256 verified on load.
 
 Lightning's own saving goes through $TMPDIR and a copy, so a kill or a full disk can destroy the previous good file.
 """
@@ -19,10 +19,10 @@ SLACK = 1 << 20  # bytes of what a checkpoint holds besides tensors
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes the SHA-256 of a checkpoint beside it, as `<name>.sha256`; its second line is of the file before it."""
+    """Writes the SHA-256 of a checkpoint beside it, as `<name>.sha256`; the second line is of the file it replaced."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        """Raises Unwritable, with the old file in place, if the disk is full or refuses."""
+        """Raises Unwritable if the disk is full or refuses; the old file is then still in place."""
         target = Path(path)
         tensors = [leaf for leaf in tree_leaves(checkpoint) if isinstance(leaf, torch.Tensor)]
         with replacing_file(target, sum(tensor.nbytes for tensor in tensors) + SLACK) as file:
@@ -30,8 +30,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             file.flush()
             # Both digests until the next save: a kill between the two files must not make either look damaged.
             note = sidecar(target)
-            before = note.read_text(encoding="ascii").splitlines()[:1] if note.is_file() else []
-            lines = [f"{file_digest(Path(file.name))}  {target.name}", *before]
+            old_line = note.read_text(encoding="ascii").splitlines()[:1] if note.is_file() else []
+            lines = [f"{file_digest(Path(file.name))}  {target.name}", *old_line]
             write_atomic(note, "\n".join(lines) + "\n")
 
     def load_checkpoint(self, path: Any, map_location: Any | None = None, weights_only: bool | None = True) -> Any:
@@ -50,12 +50,12 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 def piece_file(checkpoint: Path, rank: int, ranks: int, tag: str) -> Path:
-    """Where a process but the first writes its pieces of a model that is cut up; `tag` is another at each writing."""
+    """The file of the pieces of a process other than the first; each save of a checkpoint has a `tag` of its own."""
     return checkpoint.with_name(f"{checkpoint.name}.{rank}of{ranks}.{tag}")
 
 
 def pieces(checkpoint: Path, rank: int | None = None) -> list[Path]:
-    """Those files of one process or of all, of whatever writing."""
+    """The existing piece files of one process or of all, whatever their tag."""
     number = r"\d+" if rank is None else str(rank)
-    written = re.compile(rf"{re.escape(checkpoint.name)}\.{number}of\d+\.[0-9a-f]{{8}}")
-    return [path for path in checkpoint.parent.glob("*of*") if written.fullmatch(path.name)]
+    pattern = re.compile(rf"{re.escape(checkpoint.name)}\.{number}of\d+\.[0-9a-f]{{8}}")
+    return [path for path in checkpoint.parent.glob("*of*") if pattern.fullmatch(path.name)]

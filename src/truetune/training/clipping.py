@@ -30,13 +30,13 @@ def gradient_statistics(
     if not clip_val:
         return GradientStatistics(norm, False, 0.0)
     if str(getattr(algorithm, "value", algorithm)) == "value":
-        beyond = sum(int(whole((gradient.abs() > clip_val).sum())) for gradient in gradients)
-        share = beyond / max(1, sum(gradient.numel() for gradient in gradients))
+        elements = sum(int(whole((gradient.abs() > clip_val).sum())) for gradient in gradients)
+        share = elements / max(1, sum(gradient.numel() for gradient in gradients))
         return GradientStatistics(norm, share > 0, share)
     return GradientStatistics(norm, norm > clip_val, 0.0)
 
 
 def update_ratio(parameters: Sequence[Tensor], before: Sequence[Tensor]) -> float:
     """||theta_after - theta_before|| / ||theta_before|| of one optimizer step; about 1e-3 is healthy for Adam."""
-    moved = torch.stack([whole((now.detach() - old).norm()) for now, old in zip(parameters, before, strict=True)])
-    return float(moved.norm() / torch.stack([whole(old.norm()) for old in before]).norm())
+    step_norms = torch.stack([whole((now.detach() - old).norm()) for now, old in zip(parameters, before, strict=True)])
+    return float(step_norms.norm() / torch.stack([whole(old.norm()) for old in before]).norm())

@@ -1,4 +1,4 @@
-"""Which weights a run ends with if not the very best by chance: the earliest that cannot be told from the best."""
+"""The choice of final weights that does not reward chance: the earliest that cannot be told from the best."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class EarliestBest(Callback):
 
     def __init__(self, folder: Path, measuring: Measuring, say: Say) -> None:
         self.kept, self.measuring, self.say = KeptWeights(folder, "candidate"), measuring, say
-        self.steps: dict[int, int] = {}  # optimizer steps behind an epoch
+        self.steps: dict[int, int] = {}  # optimizer steps taken by the end of an epoch
         self.answers: dict[int, Selected] = {}
 
     def state_dict(self) -> dict[str, Any]:
@@ -44,17 +44,17 @@ class EarliestBest(Callback):
 
     @property
     def best(self) -> int:
-        """The epoch with the highest score, of equal ones the first."""
+        """The epoch with the highest score; the first of equal ones."""
         return max(self.answers, key=lambda epoch: self.answers[epoch].score)
 
     def chosen(self) -> Chosen | None:
-        """Says which it is, and why; None before the first epoch's end."""
+        """The weights to end with, reported with the reason; None before the first epoch's end."""
         if not self.answers:
             return None
         (epoch, *others), best = list(self.answers), self.best
-        taken, highest = self.answers[epoch].score, self.answers[best].score
-        why = f"it cannot be told from the best, {highest:.3f} after epoch {best}" if others else "the best"
-        text = f"the weights after epoch {epoch} are taken, val/score {taken:.3f}: {why}"
+        score, best_score = self.answers[epoch].score, self.answers[best].score
+        why = f"it cannot be told from the best, {best_score:.3f} after epoch {best}" if others else "the best"
+        text = f"the weights after epoch {epoch} are taken, val/score {score:.3f}: {why}"
         remark(self.measuring.history, self.steps[epoch], "run.final=earliest_best", text)
         self.say(text)
         return Chosen(self.kept.path(epoch), self.steps[epoch], epoch)

@@ -21,7 +21,7 @@ from truetune.training.sharded import NAME, Sharded, load_whole
 
 Final = Literal["last", "best", "earliest_best"]  # which weights a run ends with
 PROFILE = "profile"  # the table of trainer.profiler is written to fit-profile.txt
-SECONDS_TO_END = 10
+SECONDS_TO_END = 10  # for another rank, before it is killed
 BACKENDS = ("gloo", "NCCL")  # whose errors say no more than that a connection is lost
 
 
@@ -31,11 +31,11 @@ def make_trainer(
     loggers: Sequence[Any] = (),
     run_dir: Path | None = None,
 ) -> Trainer:
-    """Raises UserError for what Lightning refuses: an unknown argument, a device that is not there."""
-    ours = ("use_distributed_sampler", "enable_progress_bar", "enable_model_summary")
-    options: dict[str, Any] = {**dict.fromkeys(ours, False), **arguments}
+    """Lightning's Trainer; raises UserError for what it refuses: an unknown argument, a device that is not there."""
+    off_by_default = ("use_distributed_sampler", "enable_progress_bar", "enable_model_summary")
+    options: dict[str, Any] = {**dict.fromkeys(off_by_default, False), **arguments}
     if options.get("strategy") == NAME:
-        # Weights that are put together in inference mode could not be trained.
+        # Weights that are gathered in inference mode could not be trained afterwards.
         options |= {"strategy": Sharded(), "inference_mode": False}
     try:
         trainer = Trainer(
@@ -61,13 +61,13 @@ def make_trainer(
 
 
 def show_profile(run_dir: Path, say: Say) -> None:
-    """The table of trainer.profiler, if one was asked for: a file of each rank."""
+    """Prints the tables of trainer.profiler, if one was asked for: a file for each rank."""
     for table in sorted(run_dir.glob(f"fit-{PROFILE}*.txt")):
         say(table.read_text(encoding="utf-8").expandtabs().strip())
 
 
 def add_callbacks(trainer: Trainer, first: Sequence[Callback] = (), last: Sequence[Callback] = ()) -> None:
-    """Around the configuration's own, in the order that they will be called: Lightning's own sorting is done by now."""
+    """Adds callbacks around the configured ones, in the order of their calls: Lightning has done its sorting by now."""
     trainer.callbacks = [*first, *trainer.callbacks, *last]  # pyright: ignore[reportAttributeAccessIssue]
 
 
@@ -85,14 +85,14 @@ def fit(
     try:
         trainer.fit(module, ckpt_path=checkpoint, **source)  # pyright: ignore[reportArgumentType]
     except (Exception, SystemExit) as error:
-        instead = _in_our_words(error, _kill_other_ranks(trainer))
-        if instead is None:
+        replacement = _in_our_words(error, _kill_other_ranks(trainer))
+        if replacement is None:
             raise
-        raise instead from error
+        raise replacement from error
 
 
 def _in_our_words(error: BaseException, failed_ranks: dict[int, int]) -> BaseException | None:
-    """What is raised instead of an error of Lightning's, if anything."""
+    """The error to raise instead of one from Lightning; None to raise that one."""
     text = " ".join(str(error).split())
     if isinstance(error, MisconfigurationException):
         return UserError(f"trainer: {text}")
@@ -108,21 +108,21 @@ def _in_our_words(error: BaseException, failed_ranks: dict[int, int]) -> BaseExc
 
 
 def _kill_other_ranks(trainer: Trainer) -> dict[int, int]:
-    """Ends the processes that rank 0 has started: one that waits for a rank that is gone would wait for ever.
+    """Ends the processes that rank 0 has started: one that waits for a lost rank would wait for ever.
 
     Returns the exit codes of those that had failed by themselves.
     """
-    failed: dict[int, int] = {}
-    watched: list[Any] = getattr(trainer.strategy.launcher, "procs", [])
-    processes = list(watched)
-    watched.clear()  # or Lightning would kill this process for them, before it has written its record
+    exit_codes: dict[int, int] = {}
+    procs: list[Any] = getattr(trainer.strategy.launcher, "procs", [])
+    processes = list(procs)
+    procs.clear()  # or Lightning would kill this process for them, before it has written its record
     for rank, process in enumerate(processes, start=1):
         try:
             if code := process.wait(timeout=SECONDS_TO_END):
-                failed[rank] = code
+                exit_codes[rank] = code
         except subprocess.TimeoutExpired:
             process.kill()
-    return failed
+    return exit_codes
 
 
 def best_checkpoint(trainer: Trainer) -> ModelCheckpoint:
@@ -133,14 +133,15 @@ def best_checkpoint(trainer: Trainer) -> ModelCheckpoint:
 
 
 def take_weights(trainer: Trainer, module: FineTuning, final: Final) -> tuple[int, int]:
-    """Optimizer steps and epochs behind the weights that the run ends with: the last, those that a callback has chosen,
-    or those of the checkpoint that its ModelCheckpoint calls best; they are loaded.
+    """Loads the weights that the run ends with and returns the optimizer steps and epochs behind them.
+
+    They are the last, those that a callback has chosen, or those that its ModelCheckpoint calls best.
     """
     callbacks: list[Any] = trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]
-    for chosen in (callback.chosen() for callback in callbacks if hasattr(callback, "chosen")):
-        if chosen is not None:
-            _load(trainer, module, chosen.path)
-            return chosen.step, chosen.epochs
+    for choice in (callback.chosen() for callback in callbacks if hasattr(callback, "chosen")):
+        if choice is not None:
+            _load(trainer, module, choice.path)
+            return choice.step, choice.epochs
     if final == "last":
         # Early stopping and a resumed fit leave the trainer's `current_epoch` behind.
         progress: Any = trainer.fit_loop.epoch_progress.current
@@ -148,15 +149,15 @@ def take_weights(trainer: Trainer, module: FineTuning, final: Final) -> tuple[in
     path = best_checkpoint(trainer).best_model_path
     if not path:
         raise UserError("run.final=best: the ModelCheckpoint among the callbacks has written nothing")
-    stored = _load(trainer, module, Path(path))
-    return stored["global_step"], stored["epoch"] + 1
+    checkpoint = _load(trainer, module, Path(path))
+    return checkpoint["global_step"], checkpoint["epoch"] + 1
 
 
 def _load(trainer: Trainer, module: FineTuning, path: Path) -> dict[str, Any]:
-    if is_sharded(module.model):  # of which no process could hold the whole
-        stored: dict[str, Any] = trainer.strategy.load_checkpoint(path, weights_only=True)
+    if is_sharded(module.model):  # no process could hold the whole of it
+        checkpoint: dict[str, Any] = trainer.strategy.load_checkpoint(path, weights_only=True)
     else:
-        stored = load_whole(path)
-    module.on_load_checkpoint(stored)
-    module.load_state_dict(stored["state_dict"], strict=False)
-    return stored
+        checkpoint = load_whole(path)
+    module.on_load_checkpoint(checkpoint)
+    module.load_state_dict(checkpoint["state_dict"], strict=False)
+    return checkpoint

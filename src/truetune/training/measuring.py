@@ -1,4 +1,4 @@
-"""Measuring on the way: what is asked after which epoch, and the alarm on facts that are being memorised."""
+"""Measuring while training: what is asked after which epoch, and the alarm on facts that are being memorised."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from truetune.training.step_log import History, write
 
 
 class Measuring(Callback):
-    """Asks after every epoch: the cheap questions always, every probe at the chosen epochs.
+    """Measures after every epoch: the cheap questions always, every probe at the chosen epochs.
 
     `val/score` is what checkpoints and early stopping look at: the balance on selection questions, or else the negative
     validation loss, or without validation rows the training loss.
@@ -32,9 +32,9 @@ class Measuring(Callback):
         timed: Callable[[], AbstractContextManager[None]] = nullcontext,
         select: Callable[[], Selected | None] = lambda: None,
     ) -> None:
-        """`base_high` bounds the base's share of unknown facts; `say` is told of the epoch that leaves it behind.
+        """`base_high` bounds the base's share of unknown facts; `say` reports the epoch that first exceeds it.
 
-        `select` asks the selection questions; `selected` is what it said after the last epoch.
+        `select` asks the selection questions; `selected` is its result after the last epoch.
         """
         self.epochs, self.probe, self.history, self.select = epochs, probe, history, select
         self.selected: Selected | None = None
@@ -62,13 +62,13 @@ class Measuring(Callback):
 
 
 def remark(history: History, step: int, by: str, text: str, **more: Any) -> None:
-    """Notes something down at a step's point of the history, where the report shows it; a checkpoint keeps it."""
+    """Adds a remark to the history's entry of a step, where the report shows it and a checkpoint keeps it."""
     point = next(entry for entry in reversed(history) if entry["step"] == step)
     point.setdefault("remarks", []).append({"by": by, "text": text, **more})
 
 
 def epochs_to_measure(last: int, points: int | Sequence[int]) -> frozenset[int]:
-    """Those named, or about `points` epochs from 1 to the last, dense at the start, where things break first."""
+    """The epochs listed, or about `points` from 1 to the last, dense at the start, where things break first."""
     if not isinstance(points, int):
         return frozenset(points)
     if points >= last:

@@ -29,23 +29,23 @@ OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
 ADVICE = "try a lower optimizer.lr or clip=norm"
 
 
-def few(ids: Sequence[str], shown: int = 8) -> str:
-    return ", ".join(ids[:shown]) + (f" and {len(ids) - shown} more" if len(ids) > shown else "")
+def few(ids: Sequence[str], limit: int = 8) -> str:
+    return ", ".join(ids[:limit]) + (f" and {len(ids) - limit} more" if len(ids) > limit else "")
 
 
-def logits_at_targets(model: nn.Module, objectives: Sequence[Objective], wanted: bool) -> bool:
-    """Whether logits are made at target positions only; raises UserError if chunks are asked for and cannot be."""
-    chunks = any(getattr(objective, "chunk", None) is not None for objective in objectives)
-    if not chunks and not wanted:
+def logits_at_targets(model: nn.Module, objectives: Sequence[Objective], is_wanted: bool) -> bool:
+    """Whether logits are made at target positions only; raises UserError if chunks are asked for but impossible."""
+    has_chunks = any(getattr(objective, "chunk", None) is not None for objective in objectives)
+    if not has_chunks and not is_wanted:
         return False
-    needing = [type(each).__name__ for each in objectives if getattr(each, "needs_logits", True)]
-    possible = not needing and parts_into_head(model)
-    if chunks and not possible:
+    blockers = [type(each).__name__ for each in objectives if getattr(each, "needs_logits", True)]
+    is_possible = not blockers and parts_into_head(model)
+    if has_chunks and not is_possible:
         reason = f"{type(model).__name__} does more than apply a head to its states; leave the key out"
-        if needing:
-            reason = f"{needing[0]} needs all logits at once; leave one of the two out"
+        if blockers:
+            reason = f"{blockers[0]} needs all logits at once; leave one of the two out"
         raise UserError(f"objective.next_token.chunk: {reason}")
-    return possible
+    return is_possible
 
 
 class FineTuning(LightningModule):
@@ -67,7 +67,7 @@ class FineTuning(LightningModule):
         at_targets: bool = False,
         on_nonfinite: Callable[[str, list[str]], None] | None = None,
     ) -> None:
-        """`on_nonfinite` is told of a step that is not finite and of its items: it raises, or the step is skipped."""
+        """`on_nonfinite` gets a text on a step that is not finite, and its items: it raises, or the step is skipped."""
         super().__init__()
         self.strict_loading = False  # `on_load_checkpoint` is strict
         self.model = model
@@ -79,26 +79,26 @@ class FineTuning(LightningModule):
         self._bind()
         self.steps, self._on_nonfinite = steps, on_nonfinite
         self.stepped = False
-        self.window_loss, self.window_tokens = math.nan, 0  # these and the next: of the last step that was taken
+        self.window_loss, self.window_tokens = math.nan, 0  # like `gradients`, of the last step that was taken
         self.gradients = GradientStatistics(0.0, False, 0.0)
         self._validation = [0.0, 0.0]
         self._window: list[tuple[Tensor, Tensor, list[str]]] = []  # of each micro-batch: loss, target tokens, items
 
     def _bind(self) -> None:
-        called: Any = body(self.model) if self._at_targets else bare(self.model)
-        called = torch.compile(called) if self._compiled else called
+        network: Any = body(self.model) if self._at_targets else bare(self.model)
+        network = torch.compile(network) if self._compiled else network
         # Not the module itself, which would be registered and give each weight a second name.
-        self._outputs = partial(states if self._at_targets else forward, called)
+        self._outputs = partial(states if self._at_targets else forward, network)
 
     def configure_model(self) -> None:
-        """Called by Lightning once all processes are there."""
+        """Cuts up the model; Lightning calls this once all processes have started."""
         mesh = self.device_mesh
         if isinstance(self.trainer.strategy, ModelParallelStrategy) and not is_sharded(self.model):
             shard(bare(self.model), mesh and mesh["data_parallel"])
             self._bind()
 
     def put_together(self, model: nn.Module) -> None:
-        """Goes on with a whole model, of the same weights, in place of the one in pieces."""
+        """Replaces the model in pieces by a whole one with the same weights."""
         self.model = model
         self._bind()
 
@@ -123,12 +123,12 @@ class FineTuning(LightningModule):
     def configure_gradient_clipping(
         self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
-        """Called once a window, after unscaling and before the optimizer steps; without gradients it moves nothing."""
+        """Called once a window, after unscaling, before the optimizer steps; without gradients that moves nothing."""
         loss, tokens = self._divide_by_window_tokens()
         gradients = gradient_statistics(self.parameters(), gradient_clip_val, gradient_clip_algorithm)
-        finite = math.isfinite(loss) and math.isfinite(gradients.norm)
-        self.stepped = self.trainer.strategy.reduce_boolean_decision(finite, all=True)
-        # In 16 bits a gradient may overflow now and then: the scaler leaves out that step, and scales by less.
+        is_finite = math.isfinite(loss) and math.isfinite(gradients.norm)
+        self.stepped = self.trainer.strategy.reduce_boolean_decision(is_finite, all=True)
+        # In 16 bits a gradient may overflow now and then: the scaler skips that step, and scales by less.
         scaler: Any = getattr(self.trainer.precision_plugin, "scaler", None)
         if self.stepped:
             self.window_loss, self.window_tokens, self.gradients = loss, tokens, gradients
@@ -146,7 +146,7 @@ class FineTuning(LightningModule):
         self._window = []
 
     def _divide_by_window_tokens(self) -> tuple[float, int]:
-        """Mean loss and number of target tokens, over all ranks."""
+        """Makes gradients means over tokens; returns the mean loss and the number of target tokens, over all ranks."""
         widest = torch.float32 if self.device.type == "mps" else torch.float64  # Apple's GPUs have no float64
         losses = torch.stack([loss for loss, _, _ in self._window])
         counts = torch.stack([tokens for _, tokens, _ in self._window])
@@ -162,14 +162,14 @@ class FineTuning(LightningModule):
         return loss / tokens, int(tokens)
 
     def _at_fault(self) -> list[str]:
-        """Items of the micro-batches whose loss is not finite, or else of all; of every rank."""
-        mine = [(ids, bool(loss.isfinite())) for loss, _, ids in self._window]
-        micros = [micro for rank in gathered(mine, self.trainer.world_size) for micro in rank]
-        bad = [item for ids, finite in micros if not finite for item in ids]
-        return bad or [item for ids, _ in micros for item in ids]
+        """Items of the micro-batches whose loss is not finite, or of all if there are none such; over all ranks."""
+        own_micros = [(ids, bool(loss.isfinite())) for loss, _, ids in self._window]
+        micros = [micro for rank in gathered(own_micros, self.trainer.world_size) for micro in rank]
+        items = [item for ids, is_finite in micros if not is_finite for item in ids]
+        return items or [item for ids, _ in micros for item in ids]
 
     def state_dict(self, *arguments: Any, **options: Any) -> dict[str, Any]:
-        """What is trained, and buffers; what is frozen, with its scales if quantised, is the base's."""
+        """Trained weights and buffers; frozen weights, with their scales if quantised, are left to the base."""
         state: dict[str, Any] = super().state_dict(*arguments, **options)
         frozen, parts = set(self._frozen), tuple(f"{name}." for name in self._frozen)
         for name in [name for name in state if name in frozen or name.startswith(parts)]:
@@ -178,16 +178,18 @@ class FineTuning(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Raises UserError for the first tensor that the model does not have, or not in that shape."""
-        states = (checkpoint["state_dict"], self.state_dict())
-        stored, own = ({name: "x".join(map(str, value.shape)) for name, value in state.items()} for state in states)
-        for name in [*own, *stored]:
-            if stored.get(name) != own.get(name):
-                there, here = stored.get(name, "missing"), own.get(name, "missing")
-                differs = f"the checkpoint is of another model: {name} is {there} there and {here} here"
-                raise UserError(f"{differs}; resume with the model that the run started from")
+        both = (checkpoint["state_dict"], self.state_dict())
+        stored_shapes, own_shapes = (
+            {name: "x".join(map(str, value.shape)) for name, value in state.items()} for state in both
+        )
+        for name in [*own_shapes, *stored_shapes]:
+            if stored_shapes.get(name) != own_shapes.get(name):
+                stored, own = stored_shapes.get(name, "missing"), own_shapes.get(name, "missing")
+                reason = f"the checkpoint is of another model: {name} is {stored} there and {own} here"
+                raise UserError(f"{reason}; resume with the model that the run started from")
 
     def on_train_start(self) -> None:
-        """The configuration decides, not what a checkpoint held of it: what is typed on resuming takes effect."""
+        """Applies the configured optimizer settings, not a checkpoint's: what is typed on resuming takes effect."""
         optimizer: Any = self.optimizers()
         scheduler: Any = self.lr_schedulers()
         for group, configured in zip(optimizer.param_groups, self._groups, strict=True):
@@ -208,8 +210,8 @@ class FineTuning(LightningModule):
         self._validation[1] += int(micro.target_tokens)
 
     def on_validation_epoch_end(self) -> None:
-        place = "cpu" if self.device.type == "mps" else self.device  # Apple's GPUs have no float64
-        counts = torch.tensor(self._validation, dtype=torch.float64, device=place)
+        device = "cpu" if self.device.type == "mps" else self.device  # Apple's GPUs have no float64
+        counts = torch.tensor(self._validation, dtype=torch.float64, device=device)
         sums = self.trainer.strategy.reduce(counts, reduce_op="sum")
         self._validation = [0.0, 0.0]
         self.log("val/loss", (sums[0] / sums[1]).float(), sync_dist=False, logger=False)  # Measuring writes it
@@ -228,7 +230,7 @@ class FineTuning(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}}
 
     def _time_share(self) -> float:
-        """How much of the Trainer's max_time is gone, on every rank the same; 0 where there is none."""
+        """The share of the Trainer's max_time that is gone, the same on every rank; 0 where there is no limit."""
         share = 0.0
         for timer in (callback for callback in self.trainer.callbacks if isinstance(callback, Timer)):  # pyright: ignore
             elapsed, remaining = timer.time_elapsed(), timer.time_remaining()

@@ -67,8 +67,9 @@ class Objective(Protocol):
 class NextToken:
     """Maximum likelihood of the completion; an example's own weight scales its tokens.
 
-    With `chunk`, the logits of so many target tokens are held at once, and made again for the gradient; given states
-    and no chunk, those of all target tokens, and of no other. Objectives of the same form override `losses`.
+    With `chunk`, the logits of that many target tokens are held at once, and computed again for the gradient. With
+    hidden states and no chunk, those of all target tokens are, and of no others. Objectives of the same form override
+    `losses`.
     """
 
     needs_logits: ClassVar[bool] = False
@@ -82,16 +83,16 @@ class NextToken:
             losses_N = self.losses(predictions.flatten(0, 1), labels_BT.flatten())
             return (losses_N.view_as(labels_BT) * weights_BT).sum()
 
-        def weighted(states_ND: Tensor, labels_N: Tensor, weights_N: Tensor) -> Tensor:
+        def weighted_sum(states_ND: Tensor, labels_N: Tensor, weights_N: Tensor) -> Tensor:
             return (self.losses(head(states_ND), labels_N) * weights_N).sum()
 
-        of_targets = [values[micro.is_target_BT] for values in (predictions, labels_BT, weights_BT)]
+        targets = [values[micro.is_target_BT] for values in (predictions, labels_BT, weights_BT)]
         if self.chunk is None:
-            return weighted(*of_targets)
-        chunks = zip(*(values.split(self.chunk) for values in of_targets), strict=True)
-        sums: list[Tensor] = [checkpoint(weighted, *chunk, use_reentrant=False) for chunk in chunks]
+            return weighted_sum(*targets)
+        chunks = zip(*(values.split(self.chunk) for values in targets), strict=True)
+        sums: list[Tensor] = [checkpoint(weighted_sum, *chunk, use_reentrant=False) for chunk in chunks]
         return torch.stack(sums).sum()
 
     def losses(self, logits_NV: Tensor, labels_N: Tensor) -> Tensor:
-        """Of each position; 0 where nothing is a target."""
+        """The loss of each position; 0 where it is no target."""
         return nll_nats(logits_NV, labels_N)

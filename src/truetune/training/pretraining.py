@@ -29,7 +29,7 @@ from truetune.training.schedules import Cosine, Steps
 
 
 def load_base(builder: Embedded | Pretrained, data: Dataset, cache: Path, console: Console) -> LanguageModel:
-    """A model of its own tokenizer and weights; or a tiny one, pre-trained on the source's texts if it has any."""
+    """A model that is loaded, or a tiny one that is made and pre-trained on the source's texts if it has any."""
     if isinstance(builder, Pretrained):
         return builder.load(speaker(console))
     corpus = data.pretraining
@@ -52,7 +52,7 @@ def load_base(builder: Embedded | Pretrained, data: Dataset, cache: Path, consol
 
 
 def from_cache(folder: Path) -> LanguageModel:
-    """A pre-trained base; its folder has the digest for its name."""
+    """A pre-trained base from its folder, whose name is its digest."""
     return replace(Pretrained(str(folder)).load(), digest=folder.name)
 
 
@@ -80,10 +80,10 @@ def _pretrain(builder: Embedded, corpus: OldTexts, digest: str, console: Console
 
 
 def _adamw(parameters: Iterable[nn.Parameter], lr: float, weight_decay: float) -> torch.optim.Optimizer:
-    """No decay on gains: only matrices are pulled to zero."""
-    both = list(parameters)
+    """AdamW without decay on gains: only matrices are pulled to zero."""
+    weights = list(parameters)
     groups = [
-        {"params": [p for p in both if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in both if p.ndim < 2], "weight_decay": 0.0},
+        {"params": [p for p in weights if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in weights if p.ndim < 2], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98), fused=True)

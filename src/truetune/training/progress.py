@@ -25,7 +25,7 @@ class ProgressLine(Callback):
         self.total = None if total_steps == ENDLESS else total_steps
         self._bar: progress.Progress | None = None
         self._task = progress.TaskID(0)
-        self._shown = time.monotonic()
+        self._last_shown = time.monotonic()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.is_global_zero:
@@ -48,14 +48,14 @@ class ProgressLine(Callback):
     ) -> None:
         if not trainer.is_global_zero or not isinstance(pl_module, FineTuning):
             return
-        step, loss, waited = trainer.global_step, f"{pl_module.window_loss:.3f}", time.monotonic() - self._shown
-        if self._bar is not None and (waited > BAR_SECONDS or step == self.total):
+        step, loss, seconds = trainer.global_step, f"{pl_module.window_loss:.3f}", time.monotonic() - self._last_shown
+        if self._bar is not None and (seconds > BAR_SECONDS or step == self.total):
             self._bar.update(self._task, completed=step, loss=loss)
-        elif self._bar is None and waited > PLAIN_LINE_SECONDS:
+        elif self._bar is None and seconds > PLAIN_LINE_SECONDS:
             speaker(self.console)(f"{self.words}: step {step}{f' of {self.total}' if self.total else ''}, loss {loss}")
         else:
             return
-        self._shown = time.monotonic()
+        self._last_shown = time.monotonic()
 
     def _close(self, *_: Any, **__: Any) -> None:
         if self._bar is not None:

@@ -1,4 +1,4 @@
-"""What makes a resumed fit end in the very weights of one that was never interrupted."""
+"""What lets a resumed fit end in exactly the weights of one that was never interrupted."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ NOTICE = b"stopping after this step, with a checkpoint; Ctrl-C leaves at once\n"
 class Resumable(Checkpoint):
     """Puts the random state and the history into every checkpoint, and writes one when a signal asks to stop.
 
-    A `Checkpoint`, so that Lightning calls it after all that it stores. At the end of an epoch it waits for the
-    measurement: between an epoch's last step and its end nothing can be taken up again.
+    It is a `Checkpoint`, so that Lightning calls it after the callbacks whose state it stores. At the end of an epoch
+    it waits for the measurement: a run cannot be resumed from between an epoch's last step and its end.
     """
 
     def __init__(self, state: State, data: str, say: Say) -> None:
@@ -62,8 +62,8 @@ class Resumable(Checkpoint):
             problem = "the training rows, what is held out or the base have changed since then; start a new run"
         elif stored["folder"] != str(self.run_dir.resolve()):
             problem = f"this run was made in {stored['folder']}; move it back there to resume"
-        elif (before := len(stored["random"])) != processes:
-            words = f"{before} process{'es' if before > 1 else ''}, not {processes}"
+        elif (count := len(stored["random"])) != processes:
+            words = f"{count} process{'es' if count > 1 else ''}, not {processes}"
             problem = f"this run was made by {words}; use as many again"
         if problem:
             raise UserError(f"{self.run_dir}: {problem}")
@@ -71,19 +71,19 @@ class Resumable(Checkpoint):
         self.state.history[:] = json.loads(stored["history"])
         self.state.earlier = stored["seconds"]
         self.state.changes = json.loads(stored["changes"])
-        if changed := changes(json.loads(stored["config"]), json.loads(json.dumps(self.state.config))):
-            self.state.changes.append({"step": step, "changed": changed})
-        for key, (was, is_now) in changed.items():
-            self.say(f"from step {step} on: {key}={is_now} (was {was})")
+        if differences := changes(json.loads(stored["config"]), json.loads(json.dumps(self.state.config))):
+            self.state.changes.append({"step": step, "changed": differences})
+        for key, (old, new) in differences.items():
+            self.say(f"from step {step} on: {key}={new} (was {old})")
         trainer.should_stop = stored["stopped"]
         self._random = random = stored["random"][trainer.global_rank]
-        set_random_state(random)  # nothing may be left to train, but something to measure
+        set_random_state(random)  # here too: nothing may be left to train, but something to measure
         if trainer.is_global_zero:
             take_up_curves(trainer, self.state.history, step)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._random is not None:
-            set_random_state(self._random)  # again: who was set up since may have drawn numbers
+            set_random_state(self._random)  # again: what was set up since may have drawn numbers
         for number in (signal.SIGINT, *TERMINATED):
             self._handlers[number] = signal.signal(number, self._stop_soon)
 
@@ -96,11 +96,11 @@ class Resumable(Checkpoint):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        # Only Lightning's loop knows whether the optimizer has stepped on this batch and whether it was the epoch's
-        # last, and no public name tells: at either, a checkpoint could not be gone on from.
+        # A run could not be resumed from within an accumulation window, nor from after an epoch's last batch. Only
+        # Lightning's loop knows whether it is at either, and no public name tells.
         loop = trainer.fit_loop
-        last = trainer.overfit_batches or loop.epoch_loop._num_ready_batches_reached()  # pyright: ignore
-        if not loop._should_accumulate() and not last:  # pyright: ignore
+        is_last = trainer.overfit_batches or loop.epoch_loop._num_ready_batches_reached()  # pyright: ignore
+        if not loop._should_accumulate() and not is_last:  # pyright: ignore
             self.on_train_epoch_end(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -111,7 +111,7 @@ class Resumable(Checkpoint):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._restore_handlers()
-        if self._signal:  # since the last epoch's end, whose checkpoint is written
+        if self._signal:  # it came after the last epoch's end, whose checkpoint is written
             raise KeyboardInterrupt if self._signal == signal.SIGINT else SystemExit(143)
 
     def _restore_handlers(self, *_: Any, **__: Any) -> None:
@@ -143,7 +143,7 @@ def set_random_state(state: dict[str, Any]) -> None:
 
 
 def take_up_curves(trainer: Trainer, history: History, step: int) -> None:
-    """No point twice: TensorBoard forgets what came after the checkpoint, and the CSV file is written anew."""
+    """Lets no point appear twice: TensorBoard forgets what came after the checkpoint, the CSV file is rewritten."""
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
             writer: Any = logger.experiment

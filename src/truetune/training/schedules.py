@@ -1,4 +1,4 @@
-"""How many steps there are, and the learning rate of each. No torch: the command line is checked by it, too."""
+"""How many steps there are, and the learning rate of each. No torch: the check of the command line uses it, too."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Steps:
         return -(-self.total // self.per_epoch)
 
     def progress(self, step: int, time_share: float = 0.0) -> Progress:
-        """Before the step after `step`; where time runs out first, its share that is gone tells the number of steps."""
+        """Progress after `step` steps; where time runs out first, the share of it that is gone gives the total."""
         total = min(self.total, round(step / time_share)) if step and time_share else self.total
         return Progress(step, step // self.per_epoch, total, max(1, -(-total // self.per_epoch)))
 
@@ -61,8 +61,8 @@ def steps_per_epoch(rows: int, batch_size: int, accumulate: int, devices: int, l
     The Trainer's own estimate builds the loader early and loses its state (Lightning #20550).
     """
     batches = batches_per_epoch(rows, batch_size, devices)
-    limited = int(batches * limit) if isinstance(limit, float) else min(batches, limit)
-    return math.ceil(max(1, limited) / accumulate)
+    used_batches = int(batches * limit) if isinstance(limit, float) else min(batches, limit)
+    return math.ceil(max(1, used_batches) / accumulate)
 
 
 def warmup(step: int, warmup_steps: int) -> float:
@@ -80,7 +80,7 @@ class Constant:
 
 @dataclass(frozen=True)
 class LinearPerEpoch:
-    """Constant within an epoch."""
+    """Linear from epoch to epoch, constant within one."""
 
     lr_end: NotNegative
 
@@ -107,8 +107,8 @@ class Cosine:
     def __call__(self, progress: Progress, lr: float) -> float:
         total = max(1, progress.total_steps - self.warmup_steps)
         step = min(max(0, progress.step - self.warmup_steps), total)
-        decayed = self.lr_end + (lr - self.lr_end) * (1 + math.cos(math.pi * step / total)) / 2
-        return decayed * warmup(progress.step, self.warmup_steps)
+        rate = self.lr_end + (lr - self.lr_end) * (1 + math.cos(math.pi * step / total)) / 2
+        return rate * warmup(progress.step, self.warmup_steps)
 
 
 @dataclass(frozen=True)
@@ -124,5 +124,5 @@ class WarmupStableDecay:
 
     def __call__(self, progress: Progress, lr: float) -> float:
         remaining = max(0, progress.total_steps - progress.step)
-        decayed = self.lr_end + (lr - self.lr_end) * min(1.0, remaining / max(1, self.decay_steps))
-        return min(lr * warmup(progress.step, self.warmup_steps), decayed)
+        rate = self.lr_end + (lr - self.lr_end) * min(1.0, remaining / max(1, self.decay_steps))
+        return min(lr * warmup(progress.step, self.warmup_steps), rate)

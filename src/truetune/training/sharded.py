@@ -1,4 +1,4 @@
-"""`trainer=fsdp`: Lightning's strategy for a model in pieces, one piece of every weight a process.
+"""`trainer=fsdp`: Lightning's strategy for a model in pieces, one piece of every weight for each process.
 
 Lightning's own checkpoints of such a model are folders that are neither whole nor safe to read after a crash, with a
 pickle in them. Here each process writes its pieces to a file of its own, through the IO of all other checkpoints.
@@ -23,7 +23,7 @@ from truetune.errors import EXPECTED, UserError, gathered, work_in_step
 from truetune.training.checkpoints import AtomicCheckpointIO, piece_file, pieces
 
 NAME = "fsdp"  # of the strategy, in trainer.strategy
-PATIENCE = timedelta(hours=12)  # that processes wait for another one, which may be measuring
+PATIENCE = timedelta(hours=12)  # for which processes wait for another one, which may be measuring
 IN_PIECES = ("state_dict", "optimizer_states")
 KEY = "pieces"  # what a checkpoint says of the files of the other processes
 
@@ -44,7 +44,7 @@ class Sharded(ModelParallelStrategy):
             self.lightning_module._device_mesh = self._device_mesh  # pyright: ignore[reportPrivateUsage]
 
     def start(self) -> None:
-        """Before there is anything to fit: all processes are there, and from now on all of them work in step."""
+        """Starts all processes, before there is anything to fit; from then on all of them work in step."""
         ranks = self.num_processes * self.num_nodes
         if self.launcher is not None:  # else the others were started from outside, or this is one of them
             self.launcher.launch(lambda: None)
@@ -55,7 +55,7 @@ class Sharded(ModelParallelStrategy):
 
     @property
     def mesh(self) -> Any:
-        """All processes."""
+        """The mesh of all processes."""
         return self.device_mesh["data_parallel"]
 
     @property
@@ -75,44 +75,46 @@ class Sharded(ModelParallelStrategy):
         Strategy.load_optimizer_state_dict(self, checkpoint)
 
     def save_checkpoint(self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any | None = None) -> None:
-        """The files of the others first, under new names: until the first one's is replaced, the old ones count."""
+        """Writes the others' files first, under new names: until the first one's is replaced, the old ones count."""
         path, ranks, rank = Path(self.broadcast(str(filepath))), self.world_size, self.global_rank
         tag = self.broadcast(token_hex(4))
-        own: dict[str, Any] = tree_map(_packed, {key: checkpoint[key] for key in IN_PIECES if key in checkpoint})
+        own_pieces: dict[str, Any] = tree_map(_pack, {key: checkpoint[key] for key in IN_PIECES if key in checkpoint})
         if rank > 0:
-            self._together(lambda: AtomicCheckpointIO().save_checkpoint(own, piece_file(path, rank, ranks, tag)))
-            self._together(None)
+            self._run_together(
+                lambda: AtomicCheckpointIO().save_checkpoint(own_pieces, piece_file(path, rank, ranks, tag))
+            )
+            self._run_together(None)
         else:
-            self._together(None)
-            first = {**checkpoint, **own, KEY: {"tag": tag, "of": ranks}}
-            self._together(lambda: AtomicCheckpointIO().save_checkpoint(first, path))
-        for old in pieces(path, rank):
-            if not old.name.endswith(tag):
-                AtomicCheckpointIO().remove_checkpoint(old)
+            self._run_together(None)
+            main_checkpoint = {**checkpoint, **own_pieces, KEY: {"tag": tag, "of": ranks}}
+            self._run_together(lambda: AtomicCheckpointIO().save_checkpoint(main_checkpoint, path))
+        for file in pieces(path, rank):
+            if not file.name.endswith(tag):
+                AtomicCheckpointIO().remove_checkpoint(file)
 
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
-        """What the first process has written, with this one's pieces; raises UserError on another number of them."""
-        path, stored = Path(checkpoint_path), dict[str, Any]()
+        """The first process's file with this one's pieces; raises UserError if the number of processes is another."""
+        path, checkpoint = Path(checkpoint_path), dict[str, Any]()
 
         def load() -> None:
-            stored.update(AtomicCheckpointIO().load_checkpoint(path, map_location="cpu"))
-            note: dict[str, Any] = stored.get(KEY) or {"of": 1, "tag": ""}
+            checkpoint.update(AtomicCheckpointIO().load_checkpoint(path, map_location="cpu"))
+            note: dict[str, Any] = checkpoint.get(KEY) or {"of": 1, "tag": ""}
             if note["of"] != self.world_size:
                 words = f"{note['of']} process{'es' if note['of'] > 1 else ''}, not {self.world_size}"
                 raise UserError(f"{path}: this run was made by {words}; use as many again")
             if self.global_rank > 0:
-                own = piece_file(path, self.global_rank, self.world_size, note["tag"])
-                if not own.is_file():
-                    raise UserError(f"{path}: {own.name} is missing beside it; start a new run")
-                stored.update(AtomicCheckpointIO().load_checkpoint(own, map_location="cpu"))
+                piece = piece_file(path, self.global_rank, self.world_size, note["tag"])
+                if not piece.is_file():
+                    raise UserError(f"{path}: {piece.name} is missing beside it; start a new run")
+                checkpoint.update(AtomicCheckpointIO().load_checkpoint(piece, map_location="cpu"))
 
-        self._together(load)
+        self._run_together(load)
         for key in IN_PIECES:
-            if key in stored:
-                stored[key] = tree_map(self._unpacked, stored[key], is_leaf=_is_piece)
-        return stored
+            if key in checkpoint:
+                checkpoint[key] = tree_map(self._unpack, checkpoint[key], is_leaf=_is_piece)
+        return checkpoint
 
-    def _unpacked(self, value: Any) -> Any:
+    def _unpack(self, value: Any) -> Any:
         if not _is_piece(value):
             return value
         size, piece = torch.Size(value["size"]), value["piece"].to(self.root_device)
@@ -120,8 +122,8 @@ class Sharded(ModelParallelStrategy):
         stride = torch.empty(size, device="meta").stride()
         return DTensor.from_local(piece, self.mesh, [placement], run_check=False, shape=size, stride=stride)
 
-    def _together(self, action: Any) -> None:
-        """What `action` raises on one process the first one raises, and all leave: none waits for another for ever."""
+    def _run_together(self, action: Any) -> None:
+        """Runs `action`. If any process fails, the first raises its error and all leave: none waits for ever."""
         problem = None
         try:
             if action is not None:
@@ -133,7 +135,7 @@ class Sharded(ModelParallelStrategy):
             raise problems[0] if self.global_rank == 0 else SystemExit(problems[0].exit_code)
 
 
-def _packed(value: Any) -> Any:
+def _pack(value: Any) -> Any:
     """A piece with its place; plain tensors and values, which are all that a checkpoint may hold, stay as they are."""
     if not isinstance(value, DTensor):
         return value
@@ -151,19 +153,19 @@ def _is_piece(value: Any) -> bool:
 def load_whole(path: Path) -> dict[str, Any]:
     """A checkpoint without its optimizer, the weights put together from the files of all processes."""
     io = AtomicCheckpointIO()
-    stored: dict[str, Any] = io.load_checkpoint(path, map_location="cpu")
-    stored.pop("optimizer_states", None)
-    note = stored.get(KEY)
+    checkpoint: dict[str, Any] = io.load_checkpoint(path, map_location="cpu")
+    checkpoint.pop("optimizer_states", None)
+    note = checkpoint.get(KEY)
     if note is None:
-        return stored
-    states = [stored["state_dict"]]
+        return checkpoint
+    states = [checkpoint["state_dict"]]
     for rank in range(1, note["of"]):
         states.append(io.load_checkpoint(piece_file(path, rank, note["of"], note["tag"]))["state_dict"])
 
-    def joined(name: str) -> Any:
+    def join(name: str) -> Any:
         parts = [state[name] for state in states]
         if not _is_piece(parts[0]) or parts[0]["cut"] is None:
             return parts[0]["piece"] if _is_piece(parts[0]) else parts[0]
         return torch.cat([part["piece"] for part in parts], parts[0]["cut"])
 
-    return {**stored, "state_dict": {name: joined(name) for name in states[0]}}
+    return {**checkpoint, "state_dict": {name: join(name) for name in states[0]}}

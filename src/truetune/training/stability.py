@@ -18,7 +18,7 @@ WINDOW, SIGMAS = 128, 6.0  # as OLMo-core's SkipStep optimizers
 
 
 class Stability(Callback):
-    """Comes before the callbacks that log a step. All ranks decide alike: the module's verdict is reduced."""
+    """Must come before the callbacks that log a step. All ranks decide alike: the module's verdict is reduced."""
 
     def __init__(self, policy: Literal["stop", "skip_step"], say: Say) -> None:
         self.policy, self.say, self.report = policy, say, StabilityReport()
@@ -26,8 +26,8 @@ class Stability(Callback):
         self._step, self._in_a_row, self._in_spike = 0, 0, False
 
     def state_dict(self) -> dict[str, Any]:
-        plain = {name: getattr(self, name) for name in ("_step", "_in_a_row", "_in_spike")}
-        return {**plain, "counts": self.report.counts, "items": dict(self.report.items), "losses": list(self._losses)}
+        fields = {name: getattr(self, name) for name in ("_step", "_in_a_row", "_in_spike")}
+        return {**fields, "counts": self.report.counts, "items": dict(self.report.items), "losses": list(self._losses)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         vars(self.report).update(state_dict.pop("counts"))
@@ -36,7 +36,7 @@ class Stability(Callback):
         vars(self).update(state_dict)
 
     def not_finite(self, text: str, ids: list[str]) -> None:
-        """The module's `on_nonfinite`, before the optimizer steps: stops, or lets the module pass over the step."""
+        """The module's `on_nonfinite`, before the optimizer steps: raises, or lets the module skip the step."""
         self.report.nonfinite_steps += 1
         self.report.items.update(dict.fromkeys(ids, 1))
         self._in_a_row += 1
@@ -58,19 +58,19 @@ class Stability(Callback):
             self._in_a_row = 0
             self._compare(pl_module.window_loss, self._step)
         if trainer.is_last_batch:  # before the validation, and before a checkpoint is written
-            finite = all(bool(local(p).isfinite().all()) for p in pl_module.parameters() if p.requires_grad)
-            if not trainer.strategy.reduce_boolean_decision(finite, all=True):
+            is_finite = all(bool(local(p).isfinite().all()) for p in pl_module.parameters() if p.requires_grad)
+            if not trainer.strategy.reduce_boolean_decision(is_finite, all=True):
                 rate = f"learning rate {pl_module.learning_rate:.3g}"
                 raise Diverged(f"the weights are not finite after step {self._step} ({rate}); {ADVICE}")
 
     def _compare(self, loss: float, step: int) -> None:
-        """The alarm needs half a window, and sounds once per run of high losses."""
+        """Counts a high loss. The alarm needs half a window, and sounds once per run of high losses."""
         if len(self._losses) >= WINDOW // 2:
             mean, deviation = float(np.mean(self._losses)), float(np.std(self._losses))
-            high = loss > mean + SIGMAS * deviation
-            self.report.loss_spikes += high
-            if high and not self._in_spike:
-                before = f"the last {len(self._losses)}: {mean:.4g} ± {deviation:.2g}"
-                self.say(f"loss spike at step {step}: {loss:.4g}; {before}")
-            self._in_spike = high
+            is_high = loss > mean + SIGMAS * deviation
+            self.report.loss_spikes += is_high
+            if is_high and not self._in_spike:
+                window = f"the last {len(self._losses)}: {mean:.4g} ± {deviation:.2g}"
+                self.say(f"loss spike at step {step}: {loss:.4g}; {window}")
+            self._in_spike = is_high
         self._losses.append(loss)

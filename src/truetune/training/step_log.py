@@ -20,7 +20,7 @@ History = list[dict[str, Any]]
 
 
 class StepLog(Callback):
-    """Every so many steps (each, if they are few) and at the last; the counts of `stability` as they stand at each."""
+    """Logs every so many steps (each, if they are few) and the last, with the counts of `stability` at that time."""
 
     def __init__(self, history: History, stability: StabilityReport | None = None, every: int | None = None) -> None:
         self.history, self.stability = history, stability or StabilityReport()
@@ -40,7 +40,7 @@ class StepLog(Callback):
         self._since = time.perf_counter() - state_dict["elapsed"]
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
-        """The activations are gone: no more memory is needed than the optimizer took."""
+        """Copies the weights. The activations are gone by now: it needs no more memory than the optimizer took."""
         if not isinstance(pl_module, FineTuning):
             return
         step, total = trainer.global_step + 1, pl_module.steps.total
@@ -63,7 +63,7 @@ class StepLog(Callback):
             self._log(trainer, pl_module)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """A fit that stops early has a last line, too, and its last checkpoint knows of it."""
+        """Logs the last step of a fit that stops early, too, before its last checkpoint is written."""
         if trainer.should_stop:
             self.on_train_end(trainer, pl_module)
 
@@ -83,8 +83,8 @@ class StepLog(Callback):
             **{f"train/{name}": float(count) for name, count in self.stability.counts.items()},
         }
         if self._before is not None:
-            trained = [p for p in module.parameters() if p.requires_grad]
-            metrics["train/update_to_weight_ratio"] = update_ratio(trained, self._before)
+            parameters = [p for p in module.parameters() if p.requires_grad]
+            metrics["train/update_to_weight_ratio"] = update_ratio(parameters, self._before)
         self._before, self._clipped, self._tokens, self._since = None, [], 0, now
         write(trainer, metrics, self._step)
         self.history.append({"step": self._step, "epoch": self._epoch, "metrics": metrics})

@@ -18,15 +18,15 @@ from truetune.scoring.metrics import metric
 from truetune.scoring.paired import delta
 
 SAMPLES = 20
-MOST = 15  # hyper-parameters: TensorBoard's parallel coordinates show nothing of more
+MOST = 15  # hyper-parameters: of more, TensorBoard's parallel coordinates show nothing
 ALWAYS = ("seed", "model", "data", "method")
 NOT_HYPER_PARAMETERS = ("paths", "hydra", "resume", "callbacks", "logger", "run.save_model", "run.merge", "allow")
 
 
 def hyper_parameters(folder: Path, config: Mapping[str, Any]) -> dict[str, int | float | str]:
-    """What a sweep varies, what else was typed, and what the run is of; values as `config` has them.
+    """What a sweep varies, what else was typed, and the keys of ALWAYS, with their values in `config`.
 
-    Of a group (`method=lora`) the value is the choice. Without Hydra's notes in the folder only the seed is known.
+    The value of a group (`method=lora`) is the choice. Without Hydra's notes in the folder only the seed is known.
     """
     choices: dict[str, Any] = {}
     words: list[str] = []
@@ -35,15 +35,15 @@ def hyper_parameters(folder: Path, config: Mapping[str, Any]) -> dict[str, int |
         choices = dict(hydra_setting(folder, "runtime.choices") or {})
     values = {**dict(leaves(config)), **{key: choice for key, choice in choices.items() if choice is not None}}
     typed_keys = [word.lstrip("+").partition("=")[0] for word in words]
-    first = [key for key in [*swept(folder), *typed_keys] if key in values and not key.startswith(NOT_HYPER_PARAMETERS)]
-    first = [key for key in dict.fromkeys(first) if key not in ALWAYS or key in swept(folder)]
-    always = [key for key in ALWAYS if key in values and key not in first]
-    chosen = {key: values[key] for key in [*first[: MOST - len(always)], *always]}
-    return {key: value if isinstance(value, (int, float, str)) else str(value) for key, value in chosen.items()}
+    keys = [key for key in [*swept(folder), *typed_keys] if key in values and not key.startswith(NOT_HYPER_PARAMETERS)]
+    keys = [key for key in dict.fromkeys(keys) if key not in ALWAYS or key in swept(folder)]
+    always = [key for key in ALWAYS if key in values and key not in keys]
+    parameters = {key: values[key] for key in [*keys[: MOST - len(always)], *always]}
+    return {key: value if isinstance(value, (int, float, str)) else str(value) for key, value in parameters.items()}
 
 
 def log_final(trainer: Trainer, folder: Path, config: Mapping[str, Any], base: Measurement, final: Measurement) -> None:
-    """Lightning's own call writes hyper-parameters before there are metrics, so its HPARAMS tab stays empty."""
+    """Writes hyper-parameters and metrics together: Lightning's own call is too early and leaves HPARAMS empty."""
     loggers, step = trainer.loggers if trainer.is_global_zero else [], trainer.global_step
     scalars = {f"baseline/{name}": e.value for name, e in base.metrics.items()}
     scalars |= {f"delta/{name}": e.value for name, e in delta(base, final).items()}

@@ -16,15 +16,15 @@ from truetune.data.rows.json_rows import whole
 from truetune.data.rows.row import kind, not_utf8, opened, read_utf8
 from truetune.errors import UserError
 
-HEADERS = ("header.json", "_journal/start.json")  # of a log that is whole, or of one that was interrupted
-ZSTANDARD = 93  # the method of compression, which zipfile reads from Python 3.14 on only
+HEADERS = ("header.json", "_journal/start.json")  # of a whole log, and of one that was interrupted
+ZSTANDARD = 93  # a method of compression that zipfile reads only from Python 3.14 on
 ATTACHMENT = "attachment://"
 WORDS = {"C": 1.0, "I": 0.0, "P": 0.5, "N": 0.0, "yes": 1.0, "true": 1.0, "no": 0.0, "false": 0.0}
 ABOUT = ("task_version", "task_args", "solver", "solver_args", "model_generate_config", "scorers")
 
 
 def read(path: Path) -> Log:
-    """Raises UserError with file and place for what is no such log, or only half of one."""
+    """Reads a log; raises UserError with file and place for what is no such log, or only half of one."""
     parts = _unzipped(path) if path.suffix == ".eval" else _of_json(path)
     _, header = next(parts)
     about: Any = header.get("eval")
@@ -108,7 +108,7 @@ def _object(value: object, source: str) -> tuple[str, dict[str, Any]]:
 
 def _sample(row: dict[str, Any], log: Log) -> Sample:
     attachments: dict[str, Any] = row.get("attachments") or {}
-    asked = _messages(row.get("input"), attachments)
+    inputs = _messages(row.get("input"), attachments)
     target = row.get("target")
     targets = [text_of(one) for one in target] if isinstance(target, list) else [text_of(target)]
     choices = [text_of(choice) for choice in row.get("choices") or []]
@@ -120,21 +120,21 @@ def _sample(row: dict[str, Any], log: Log) -> Sample:
     outputs: Any = (row.get("output") or {}).get("choices") or [{}]
     response = _text((outputs[0].get("message") or {}).get("content"), attachments)
     values: dict[str, float] = {}
-    judged: dict[str, str] = {}
+    judged_answers: dict[str, str] = {}
     for scorer, score in (row.get("scores") or {}).items():
         numbers = _numbers(scorer, (score or {}).get("value"), log)
         values |= numbers
         if answer := (score or {}).get("answer"):
-            judged |= dict.fromkeys(numbers, _text(answer, attachments))
+            judged_answers |= dict.fromkeys(numbers, _text(answer, attachments))
     letters = [f"{chr(65 + number)}) {choice}" for number, choice in enumerate(choices)]
     return Sample(
-        document=digest([asked, choices, targets]),
+        document=digest([inputs, choices, targets]),
         values=values,
-        question="\n".join([text for _, text in asked[-1:]] + letters),
+        question="\n".join([text for _, text in inputs[-1:]] + letters),
         target=" / ".join(targets),
         answer=response,
         response=response,
-        judged=judged,
+        judged=judged_answers,
         name=str(row.get("id", "")),
         prompt=digest(prompt),
     )
@@ -143,8 +143,8 @@ def _sample(row: dict[str, Any], log: Log) -> Sample:
 def _numbers(scorer: str, value: object, log: Log) -> dict[str, float]:
     """A score as inspect_ai counts it: C is 1, P a half, I and N are 0; an object holds several metrics."""
     if isinstance(value, dict):
-        of_each = [_numbers(f"{scorer}/{name}", one, log) for name, one in value.items()]
-        return {name: number for one in of_each for name, number in one.items()}
+        parts = [_numbers(f"{scorer}/{name}", one, log) for name, one in value.items()]
+        return {name: number for one in parts for name, number in one.items()}
     if isinstance(value, str):
         value = WORDS.get(value, WORDS.get(value.lower(), value))
     try:
@@ -166,7 +166,7 @@ def _messages(value: object, attachments: dict[str, Any]) -> list[tuple[str, str
 
 
 def _text(content: object, attachments: dict[str, Any]) -> str:
-    """Of a message's content: a text, or the texts among its parts; long ones are stored apart."""
+    """The text of a message's content, which is a text or a list of parts; long texts are stored as attachments."""
     if isinstance(content, list):
         parts = (part.get("text") or part.get("type") if isinstance(part, dict) else part for part in content)
         return "\n".join(_text(part, attachments) for part in parts)

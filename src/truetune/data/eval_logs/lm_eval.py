@@ -25,11 +25,11 @@ ABOUT = (
     *("target_delimiter", "filter_list", "metric_list", "generation_kwargs"),
 )
 
-SHORTEST = 10  # characters of a document's text that is looked for in the prompt: shorter ones stand there by chance
+SHORTEST = 10  # characters of a document's text to be looked for in the prompt: a shorter one may stand there by chance
 
 
 def read(path: Path) -> Log:
-    """Raises UserError with file and line for what is no such log, or only half of one."""
+    """Reads a log; raises UserError with file and line for what is no such log, or only half of one."""
     name = NAME.match(path.stem)
     log = Log(name["task"] if name else path.stem.removeprefix("samples_"), path, path.absolute().parent.name)
     if name:
@@ -73,21 +73,21 @@ def _sample(row: dict[str, Any], source: str, log: Log) -> Sample:
         raise UserError(f"{source}: no document (doc or doc_hash), found the fields {named(list(row))}; {FILES}")
     names = row.get("metrics")
     names = [str(name) for name in names] if isinstance(names, list) else [n for n in row if n not in NOT_METRICS]
-    its_filter = str(row.get("filter") or "none")
+    filter_name = str(row.get("filter") or "none")
     values: dict[str, float] = {}
     for name in names:
         value = row.get(name)
         if isinstance(value, (bool, int, float)):
             if math.isfinite(value):
-                values[_named(name, its_filter)] = float(value)
+                values[_metric_name(name, filter_name)] = float(value)
         elif value is not None:
             log.no_numbers[name] = None
     requests = _requests(row.get("arguments"))
     prompts = [[part for part in request if not isinstance(part, dict)] for request in requests]
-    question, target, answer, judged = _shown(row, prompts)
+    question, target, answer, judged_texts = _texts(row, prompts)
     responses = row.get("resps")
     first = responses[0] if isinstance(responses, list) and responses else ""
-    response = "" if len(requests) > 1 else _said(first)
+    response = "" if len(requests) > 1 else _response(first)
     return Sample(
         document="" if doc is None else digest(doc),
         values=values,
@@ -95,33 +95,33 @@ def _sample(row: dict[str, Any], source: str, log: Log) -> Sample:
         target=target,
         answer=answer,
         response="" if response == answer else response,
-        judged={_named(name, its_filter): text for name, text in judged.items()},
+        judged={_metric_name(name, filter_name): text for name, text in judged_texts.items()},
         doc_hash=str(doc_hash or ""),
         name=str(row.get("doc_id", "")),
-        filter=its_filter,
+        filter=filter_name,
         prompt=digest(prompts) if requests else str(row.get("prompt_hash") or ""),
         settings=digest([[part for part in request if isinstance(part, dict)] for request in requests]),
     )
 
 
-def _named(metric: str, its_filter: str) -> str:
-    """As lm_eval's own tables write it."""
-    return metric if its_filter == "none" else f"{metric},{its_filter}"
+def _metric_name(metric: str, filter_name: str) -> str:
+    """The metric with its filter, as lm_eval's own tables write it."""
+    return metric if filter_name == "none" else f"{metric},{filter_name}"
 
 
 def _requests(arguments: object) -> list[list[Any]]:
     """What the model was asked, once for each choice: {"gen_args_0": {"arg_0": ...}}, or lists in older logs."""
     if isinstance(arguments, dict):
         keys = takewhile(arguments.__contains__, map("gen_args_{}".format, count()))
-        of_each: list[Any] = [arguments[key] for key in keys]
-        return [list(one.values()) if isinstance(one, dict) else [one] for one in of_each]
+        requests: list[Any] = [arguments[key] for key in keys]
+        return [list(request.values()) if isinstance(request, dict) else [request] for request in requests]
     if isinstance(arguments, list):
-        return [list(one) if isinstance(one, list) else [one] for one in arguments]
+        return [list(request) if isinstance(request, list) else [request] for request in arguments]
     return []
 
 
-def _shown(row: dict[str, Any], prompts: Sequence[Sequence[object]]) -> tuple[str, str, str, dict[str, str]]:
-    """Question, target and answer in words; of a multiple choice the text of the choices, where a number stands."""
+def _texts(row: dict[str, Any], prompts: Sequence[Sequence[object]]) -> tuple[str, str, str, dict[str, str]]:
+    """(question, target, answer, answers by metric) as text: choices by what they say, not by their numbers."""
     target, responses = text_of(row.get("target")), row.get("filtered_resps")
     responses = responses if isinstance(responses, list) else [responses]
     texts = [[text_of(part) for part in prompt] for prompt in prompts]
@@ -129,16 +129,16 @@ def _shown(row: dict[str, Any], prompts: Sequence[Sequence[object]]) -> tuple[st
     likelihoods = [_likelihood(response) for response in responses]
     pairs = [text for text in texts if len(text) == 2]
     if len(responses) < 2 or len(pairs) < len(responses) or None in likelihoods:
-        return question, target, _said(responses[0] if responses else ""), {}
+        return question, target, _response(responses[0] if responses else ""), {}
     pairs = pairs[: len(responses)]
     if pairs[0][0].strip():  # with acc_mutual_info each choice comes a second time, without its question
         pairs = [pair for pair in pairs if pair[0].strip()]
-    varies = 1 if len({pair[1] for pair in pairs}) > 1 else 0  # winogrande's choices stand before what is rated
-    choices = [pair[varies].strip() for pair in pairs]
-    question = _question(pairs[0][1 - varies], row.get("doc"))
-    of_choices = [value for value in likelihoods if value is not None][: len(choices)]
-    by_length = [value / max(1, len(choice)) for value, choice in zip(of_choices, choices, strict=True)]
-    likeliest = choices[max(range(len(choices)), key=of_choices.__getitem__)]
+    choice_part = 1 if len({pair[1] for pair in pairs}) > 1 else 0  # winogrande's choices stand before what is rated
+    choices = [pair[choice_part].strip() for pair in pairs]
+    question = _question(pairs[0][1 - choice_part], row.get("doc"))
+    choice_values = [value for value in likelihoods if value is not None][: len(choices)]
+    by_length = [value / max(1, len(choice)) for value, choice in zip(choice_values, choices, strict=True)]
+    likeliest = choices[max(range(len(choices)), key=choice_values.__getitem__)]
     per_character = choices[max(range(len(choices)), key=by_length.__getitem__)]
     if target.isdigit() and int(target) < len(choices):
         target = choices[int(target)]
@@ -163,8 +163,8 @@ def _likelihood(response: object) -> float | None:
         return None
 
 
-def _said(response: object) -> str:
-    """A text, or the texts of all repeats."""
+def _response(response: object) -> str:
+    """The text of a response, or the texts of all repeats."""
     if isinstance(response, list):
-        return " | ".join(_said(one) for one in response)
+        return " | ".join(_response(repeat) for repeat in response)
     return text_of(response)

@@ -15,8 +15,8 @@ FILES = "name a samples_TASK_DATE.jsonl of lm_eval --log_samples, a .eval or .js
 class Sample:
     """A document as one model answered it, judged by the metrics that give a number for each document.
 
-    `doc_hash` is the tool's own, `document` ours, of the document's text; `prompt` and `settings` are digests of what
-    the model was given. `judged` is what a metric judged where that is not `answer`.
+    `doc_hash` is the tool's own hash, `document` ours, of the document's text; `prompt` and `settings` are digests of
+    what the model was given. `judged` maps a metric to the text that it judged, where not `answer`.
     """
 
     document: str
@@ -24,10 +24,10 @@ class Sample:
     question: str
     target: str
     answer: str
-    response: str = ""  # all that was said, where the answer was taken from it
+    response: str = ""  # the whole response, where the answer is a part of it
     judged: Mapping[str, str] = field(default_factory=dict[str, str])
     doc_hash: str = ""
-    name: str = ""  # the tool's own, for a reader who looks it up
+    name: str = ""  # the tool's own name, for a reader who looks it up
     filter: str = ""
     prompt: str = ""
     settings: str = ""
@@ -43,12 +43,12 @@ class Log:
     samples: list[Sample] = field(default_factory=list[Sample])
     about: dict[str, str] = field(default_factory=dict[str, str])
     higher_is_better: dict[str, bool] = field(default_factory=dict[str, bool])
-    no_numbers: dict[str, None] = field(default_factory=dict[str, None])  # metrics that give none for a document
+    no_numbers: dict[str, None] = field(default_factory=dict[str, None])  # metrics that give no number for a document
     notes: list[str] = field(default_factory=list[str])
 
 
 def digest(value: object) -> str:
-    """Of any JSON value, whatever the order of its keys."""
+    """Hash of any JSON value, whatever the order of its keys."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False)
     return sha256(text.encode(errors="surrogatepass")).hexdigest()
 

@@ -12,7 +12,7 @@ from truetune.data.rows.row import named
 from truetune.errors import UserError
 
 Key = Callable[[Sample], str]
-LONGEST = 100  # characters of two settings that are shown
+LONGEST = 100  # characters of two settings that are shown side by side
 HASH, TEXT = attrgetter("doc_hash"), attrgetter("document")
 
 
@@ -36,7 +36,7 @@ class Task:
 
 
 def tasks(first: Mapping[str, Log], second: Mapping[str, Log]) -> tuple[list[Task], list[str]]:
-    """Every task that both have, and what there is to say of the others. Raises UserError if nothing can be paired.
+    """(every task that both have, notes on the others). Raises UserError if nothing can be paired.
 
     If each has one task they are paired whatever they are called: a file may have been renamed.
     """
@@ -45,30 +45,30 @@ def tasks(first: Mapping[str, Log], second: Mapping[str, Log]) -> tuple[list[Tas
         names = [(next(iter(first)), next(iter(second)))]
     if not names:
         raise UserError(f"no task is in both: A has {named(list(first))}, B has {named(list(second))}")
-    paired = [_paired(first[one], second[other]) for one, other in names]
+    pairings = [_pair_logs(first[one], second[other]) for one, other in names]
     notes = [note for logs in (first, second) for log in logs.values() for note in log.notes]
     for logs, others, name in ((first, second, "A"), (second, first, "B")):
-        alone = [task for task in logs if task not in others]
-        if alone and len(names) < len(logs):
-            notes.append(f"only {name} has a log of {named(alone)}; left out")
-    if not any(task.pairs for task in paired):
-        places = f"{paired[0].first.path} and {paired[0].second.path}"
+        unpaired_names = [task for task in logs if task not in others]
+        if unpaired_names and len(names) < len(logs):
+            notes.append(f"only {name} has a log of {named(unpaired_names)}; left out")
+    if not any(task.pairs for task in pairings):
+        places = f"{pairings[0].first.path} and {pairings[0].second.path}"
         raise UserError(f"{places}: no document is in both; are they logs of the same task and data?")
-    return paired, [*notes, *(note for task in paired for note in task.notes)]
+    return pairings, [*notes, *(note for task in pairings for note in task.notes)]
 
 
-def _paired(first: Log, second: Log) -> Task:
+def _pair_logs(first: Log, second: Log) -> Task:
     task = Task(first.task, first, second)
     if first.task != second.task:
         task.notes.append(f"the task is called {first.task} in A and {second.task} in B")
-    both = (*first.samples, *second.samples)
-    with_hash, with_text = (all(map(key, both)) for key in (HASH, TEXT))
-    if with_hash:
+    samples = (*first.samples, *second.samples)
+    have_hash, have_text = (all(map(key, samples)) for key in (HASH, TEXT))
+    if have_hash:
         task.pairs = _pairs(first.samples, second.samples, HASH)
-    if not task.pairs and with_text:
+    if not task.pairs and have_text:
         task.pairs = _pairs(first.samples, second.samples, TEXT)
-        if task.pairs and any(sample.doc_hash for sample in both):
-            why = "no doc_hash is in both" if with_hash else "one log has no doc_hash"
+        if task.pairs and any(sample.doc_hash for sample in samples):
+            why = "no doc_hash is in both" if have_hash else "one log has no doc_hash"
             task.notes.append(f"{task.name}: {why}; paired by the documents' text")
     task.notes += _differences(task)
     return task
@@ -76,33 +76,33 @@ def _paired(first: Log, second: Log) -> Task:
 
 def _pairs(first: Sequence[Sample], second: Sequence[Sample], key: Key) -> list[Pair]:
     """A document that comes several times (repeats, or equal rows) is paired in the order of the logs."""
-    others: dict[tuple[str, str], list[Sample]] = {}
+    samples_of: dict[tuple[str, str], list[Sample]] = {}
     for sample in second:
-        others.setdefault((sample.filter, key(sample)), []).append(sample)
-    for samples in others.values():
+        samples_of.setdefault((sample.filter, key(sample)), []).append(sample)
+    for samples in samples_of.values():
         samples.reverse()
     pairs: list[Pair] = []
     for sample in first:
-        if remaining := others.get((sample.filter, key(sample))):
-            pairs.append(Pair(key(sample), sample, remaining.pop()))
+        if matches := samples_of.get((sample.filter, key(sample))):
+            pairs.append(Pair(key(sample), sample, matches.pop()))
     return pairs
 
 
 def _differences(task: Task) -> list[str]:
-    """What makes a difference that is not the model's."""
+    """Notes on what makes a difference that is not the model's."""
     notes: list[str] = []
     pairs, n = task.pairs, len(task.pairs)
     for log, name in ((task.first, "A"), (task.second, "B")):
-        if alone := len(log.samples) - n:
-            notes.append(f"{task.name}: {alone:,} of {len(log.samples):,} samples are in {name} alone; left out")
-    for what, of in (("prompts", "prompt"), ("generation settings", "settings"), ("targets", "target")):
-        if unequal := sum(getattr(pair.first, of) != getattr(pair.second, of) for pair in pairs):
-            notes.append(f"{task.name}: the {what} differ between A and B in {unequal:,} of {n:,} samples")
+        if unpaired := len(log.samples) - n:
+            notes.append(f"{task.name}: {unpaired:,} of {len(log.samples):,} samples are in {name} alone; left out")
+    for what, attribute in (("prompts", "prompt"), ("generation settings", "settings"), ("targets", "target")):
+        if count := sum(getattr(pair.first, attribute) != getattr(pair.second, attribute) for pair in pairs):
+            notes.append(f"{task.name}: the {what} differ between A and B in {count:,} of {n:,} samples")
     first, second = task.first.about, task.second.about
     for key in first:
         if first[key] != second.get(key, first[key]):
-            short = len(first[key]) + len(second[key]) <= LONGEST
-            what = f"is {first[key]} in A and {second[key]} in B" if short else "differs between A and B"
+            is_short = len(first[key]) + len(second[key]) <= LONGEST
+            what = f"is {first[key]} in A and {second[key]} in B" if is_short else "differs between A and B"
             notes.append(f"{task.name}: {key} {what}")
     for name in {**task.first.no_numbers, **task.second.no_numbers}:
         notes.append(f"{task.name}: {name} is no number for each document; left out")

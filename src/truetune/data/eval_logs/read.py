@@ -1,4 +1,4 @@
-"""A log, or a folder of logs, to one log for each task."""
+"""Reads a log, or a folder of logs, into one log for each task."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from truetune.data.eval_logs.log import FILES, Log
 from truetune.data.rows.row import named
 from truetune.errors import UserError
 
-OF_INSPECT = re.compile(r"\d{4}-\d\d-\d\dT.+\.(json|eval)")  # as it names its logs
+OF_INSPECT = re.compile(r"\d{4}-\d\d-\d\dT.+\.(json|eval)")  # as inspect_ai names its logs
 
 
 def read_logs(place: Path) -> dict[str, Log]:
-    """By task; of several logs of one task and model the newest. Raises UserError if there is none."""
+    """Logs by task; of several of one task and model, the newest. Raises UserError if there is none."""
     if not place.is_dir():
         log = _read(place)
         return {log.task: log}
@@ -24,11 +24,11 @@ def read_logs(place: Path) -> dict[str, Log]:
     logs: dict[str, Log] = {}
     for path in sorted(files, key=lambda path: lm_eval.date(path) or path.name):  # the newest last
         log = _read(path)
-        earlier = logs.get(log.task)
-        if earlier and earlier.model != log.model:
-            models = named([earlier.model, log.model])
+        older_log = logs.get(log.task)
+        if older_log and older_log.model != log.model:
+            models = named([older_log.model, log.model])
             raise UserError(f"{place}: holds logs of several models ({models}) for {log.task}; name one of them")
-        if earlier:
+        if older_log:
             log.notes.append(f"{log.task}: {place} holds several logs; the newest is read, {path.name}")
         logs[log.task] = log
     return logs

@@ -13,7 +13,7 @@ ANSWERS = ("answer", "answers", "aliases")
 
 
 def choices_of(row: JsonObject, source: str) -> dict[str, str]:
-    """Label -> text, of a list, of an object of labels, or of ARC's object of two lists."""
+    """Label -> text, from a list, an object of labels, or ARC's object of two lists."""
     value: Any = listed(row.get("choices"))
     if isinstance(value, dict) and isinstance(value.get("text"), list):
         value = dict(zip(value.get("label") or ascii_uppercase, value["text"], strict=False))
@@ -29,11 +29,11 @@ def choices_of(row: JsonObject, source: str) -> dict[str, str]:
 def answers_of(
     row: JsonObject, names: tuple[str, ...], choices: Mapping[str, str], source: str, reading: Reading
 ) -> tuple[str, ...]:
-    """All aliases in order, without repeats; nothing only if the row says so: an empty list, or answerable false."""
+    """All aliases in order, without repeats; empty only if the row says so: an empty list, or answerable false."""
     answerable = _truth(row.get("answerable"), source)
-    # One answer, or an output, may be JSON that is to be learnt: only several answers are a list that stands as text.
-    one = ("answer", "output")
-    fields = {name: row[name] if name in one else listed(row[name]) for name in names if row.get(name) is not None}
+    # One answer, or an output, may be JSON that is to be learnt: text is parsed as a list for several answers only.
+    literals = ("answer", "output")
+    fields = {name: row[name] if name in literals else listed(row[name]) for name in names if row.get(name) is not None}
     answers, nulls = dict[str, None](), 0
     for name, value in fields.items():
         if isinstance(value, dict):  # SQuAD's and TriviaQA's
@@ -43,7 +43,7 @@ def answers_of(
         for answer in aliases:
             if answer is not None and not (answer == "" and answerable is False):
                 text = text_of({name: answer}, name, source).strip()
-                answers |= dict.fromkeys(_chosen(answer, text, choices, source) if choices else [text])
+                answers |= dict.fromkeys(_choice(answer, text, choices, source) if choices else [text])
     if answers and answerable is False:
         raise BadRow(source, 'field "answerable": found false and an answer; drop one of them')
     reading.nulls += nulls
@@ -61,15 +61,15 @@ def _truth(value: object, source: str) -> bool | None:
     return words in ("true", "yes", "1") if words else None
 
 
-def _chosen(answer: object, text: str, choices: Mapping[str, str], source: str) -> list[str]:
-    """[the text of the choice, its label]: named by its label, by its text, or by its place as a number from 0."""
-    places = {label for label in choices if text.strip("(). ").upper() == label.upper() or text == choices[label]}
+def _choice(answer: object, text: str, choices: Mapping[str, str], source: str) -> list[str]:
+    """[text, label] of the choice that an answer names by its label, its text, or its place as a number from 0."""
+    labels = {label for label in choices if text.strip("(). ").upper() == label.upper() or text == choices[label]}
     if isinstance(answer, int) and not isinstance(answer, bool):
-        places |= {*[*choices][answer : answer + 1]} if answer >= 0 else set()
-    if len(places) != 1:
-        which = "may be any of" if places else "is none of"
+        labels |= {*[*choices][answer : answer + 1]} if answer >= 0 else set()
+    if len(labels) != 1:
+        which = "may be any of" if labels else "is none of"
         raise BadRow(source, f'field "answer": {named([text])} {which} the choices {named([*choices.values()])}')
-    (label,) = places
+    (label,) = labels
     return [choices[label], label]
 
 

@@ -21,21 +21,21 @@ READERS: dict[str, Callable[[Path, Reading], Iterator[Record]]] = {
     ".ndjson": json_rows.lines,
     ".arrow": tables.arrow,
 }
-# What a folder or a file may call the rows to validate with, and those to ask.
+# Names that a folder or a file may give to the rows to validate with, and to those to ask.
 VALIDATION = ("validation", "valid", "val", "dev")
 PROBE = ("test", "eval", *VALIDATION)
 SPLIT = re.compile(rf"(?:^|[-_.])(train|{'|'.join(PROBE)})(?=[-_.])")
 
 
 def file_records(path: Path, reading: Reading | None = None) -> Iterator[Record]:
-    """Goes on after a bad row, which is yielded, not raised; raises if the file as a whole cannot be used."""
-    blank = rows = 0
+    """Records of a file. A bad row is yielded, not raised; UserError is raised if the file as a whole is of no use."""
+    blank_lines = rows = 0
     for record in READERS.get(ending(path), json_rows.lines)(path, reading or Reading(PROBE)):
-        blank += record.content is None
+        blank_lines += record.content is None
         rows += record.content is not None
         yield record
     if rows == 0:
-        reason = "holds only blank lines" if blank else "holds no rows"
+        reason = "holds only blank lines" if blank_lines else "holds no rows"
         raise UserError(f"{path.absolute()}: the file {reason}; write at least one JSON object into it")
 
 
@@ -49,7 +49,10 @@ def iter_rows(path: str | Path) -> Iterator[tuple[int, JsonObject]]:
 
 
 def data_files(path: str | Path | Sequence[str | Path], reading: Reading) -> Iterator[Path]:
-    """A folder stands for its files of rows in the order of their names, those of one split if they are of several."""
+    """The files to read. A folder stands for its files of rows in the order of their names.
+
+    If these are of several splits, it stands for those of one.
+    """
     entries = [path] if isinstance(path, (str, Path)) else list(path)
     if not entries:
         raise UserError("no data file is named; name at least one .jsonl, .json, .csv, .parquet or .txt file")
@@ -73,15 +76,15 @@ def _files_of(folder: Path, reading: Reading) -> list[Path]:
         return [folder / file["filename"] for file in files]
     files = sorted(path for path in folder.glob("[!.]*") if ending(path) in READERS and path.stem != "dataset_infos")
     if not files:
-        inner = sorted({path.parent for path in folder.glob("[!.]*/*") if ending(path) in READERS})
-        if len(inner) == 1:
-            return _files_of(inner[0], reading)
+        folders = sorted({path.parent for path in folder.glob("[!.]*/*") if ending(path) in READERS})
+        if len(folders) == 1:
+            return _files_of(folders[0], reading)
         *most, last = READERS
-        several = f"rows in several folders ({named([path.name for path in inner])})"
-        holds = several if inner else f"no {', '.join(most)} or {last} file"
+        several = f"rows in several folders ({named([path.name for path in folders])})"
+        holds = several if folders else f"no {', '.join(most)} or {last} file"
         raise UserError(f"{folder.absolute()}: the folder holds {holds}; name a file")
     splits = [match[1] if (match := SPLIT.search(file.name)) else "" for file in files]
     if "" in splits or len({*splits}) == 1:
         return files
-    chosen = reading.choose(dict.fromkeys(splits), folder)
-    return [file for file, split in zip(files, splits, strict=True) if split == chosen]
+    chosen_split = reading.choose(dict.fromkeys(splits), folder)
+    return [file for file, split in zip(files, splits, strict=True) if split == chosen_split]

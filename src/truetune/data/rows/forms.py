@@ -28,12 +28,13 @@ ALSO_USED: dict[Form, tuple[str, ...]] = {
     "instruction/output": ("answerable", "context", "system", "history"),
     "question/answers": ("answerable", "context", "system", "history", "choices"),
 }
-# Fields to which other tools give a meaning: what is not used of them is named.
+# Fields to which other tools give a meaning: the user is told which of them are not used.
 MEANT = {
     *(name for fields in (*FIELDS.values(), *ALSO_USED.values()) for name in fields if name != "text"),
     *("images", "image", "videos", "audios", "weight", "label", "score", "margin", "chosen", "rejected", "documents"),
     *("reasoning", "reasoning_content", "thinking", "input_ids", "labels", "assistant_masks", "chat_template_kwargs"),
 }
+# Fields by which a row in the form of another tool is recognised.
 THEIRS = {"conversations", "response", "query", "question_stem", "answerKey", "options", "A", "chosen"}
 NOT_USED = {form: MEANT - {*FIELDS[form], *ALSO_USED.get(form, ())} for form in FIELDS}
 EXPECTED: dict[Form, str] = {
@@ -46,12 +47,12 @@ EXPECTED: dict[Form, str] = {
 
 
 def unified(row: JsonObject) -> tuple[JsonObject, str]:
-    """(the row with our names for what others call otherwise, the name of its form if that is not one of ours)."""
-    lists = isinstance(row.get("prompt"), list) or isinstance(row.get("completion"), (list, dict))
-    if not lists and THEIRS.isdisjoint(row):
+    """(the row with our names in place of other tools' names, the name of its form if that is not one of ours)."""
+    has_messages = isinstance(row.get("prompt"), list) or isinstance(row.get("completion"), (list, dict))
+    if not has_messages and THEIRS.isdisjoint(row):
         return row, ""
     row, label = dict(row), ""
-    for ours, theirs, beside in (
+    for ours, theirs, companions in (
         ("messages", "conversations", ()),
         ("output", "response", ("instruction", "query")),
         ("instruction", "query", ("output",)),
@@ -61,16 +62,16 @@ def unified(row: JsonObject) -> tuple[JsonObject, str]:
         ("answer", "answerKey", ()),
         ("choices", "options", ()),
     ):
-        if ours not in row and theirs in row and (not beside or any(name in row for name in beside)):
+        if ours not in row and theirs in row and (not companions or any(name in row for name in companions)):
             label = f"{label}/{theirs}" if label else theirs
             row[ours] = row.pop(theirs)
     if "choices" not in row and {"A", "B", "question"} <= row.keys():
         row["choices"] = {letter: row[letter] for letter in ascii_uppercase if row.get(letter) not in (None, "")}
     turns, replies = listed(row.get("messages")), {"completion", "output", "answer", "answers"} & row.keys()
-    last: Any = turns[-1] if turns and isinstance(turns, list) else {}
-    if "chosen" in row and not replies and last.get("role", last.get("from")) in (None, "user", "human"):
-        asks = next((name for name in ("instruction", "question") if name in row), "prompt")
-        label, ours = f"{asks}/chosen", {"instruction": "output", "question": "answer", "prompt": "completion"}[asks]
+    turn: Any = turns[-1] if turns and isinstance(turns, list) else {}
+    if "chosen" in row and not replies and turn.get("role", turn.get("from")) in (None, "user", "human"):
+        ask = next((name for name in ("instruction", "question") if name in row), "prompt")
+        label, ours = f"{ask}/chosen", {"instruction": "output", "question": "answer", "prompt": "completion"}[ask]
         row[ours] = row.pop("chosen")
         if turns:
             row["prompt"] = row.pop("messages")
@@ -81,18 +82,20 @@ def unified(row: JsonObject) -> tuple[JsonObject, str]:
 
 
 def form_of(row: JsonObject, source: str, first: Form | None, columns: Columns) -> Form:
-    """The first row decides, and a column that was mapped; a later row must have the fields of the first."""
-    answered = "answer" in row or "answers" in row or "aliases" in row
-    asks = "question" in row and (answered or str(row.get("answerable")).strip().lower() in ("false", "no", "0"))
-    has: dict[Form, bool] = {
+    """The form of a row: the first row and mapped columns decide; a later row must have the fields of the first."""
+    has_answer = "answer" in row or "answers" in row or "aliases" in row
+    is_question = "question" in row and (
+        has_answer or str(row.get("answerable")).strip().lower() in ("false", "no", "0")
+    )
+    forms: dict[Form, bool] = {
         "prompt/completion": "prompt" in row and "completion" in row,
         "messages": "messages" in row,
         "instruction/output": "instruction" in row and "output" in row,
-        "question/answers": asks,
+        "question/answers": is_question,
         "text": "text" in row,
     }
-    for form, present in has.items():
-        if present and first in (None, form) and all(name in FIELDS[form] for name in columns if name != "id"):
+    for form, is_present in forms.items():
+        if is_present and first in (None, form) and all(name in FIELDS[form] for name in columns if name != "id"):
             return form
     fields = f"found the fields {named(list(row))}"
     if first is None:
@@ -118,7 +121,7 @@ def renamed(row: JsonObject, columns: Columns, source: str) -> JsonObject:
 
 
 def example(row: JsonObject, form: Form, source: str, name: str, template: str, reading: Reading) -> Example:
-    """What the row teaches, under the id `name`."""
+    """The training example of a row, under the id `name`."""
     reading.unused |= {key: None for key in row if key in NOT_USED[form] and row[key] not in (None, "", [], {})}
     if form == "text":
         return Example(name, "", text_of(row, "text", source), source)
@@ -129,57 +132,57 @@ def example(row: JsonObject, form: Form, source: str, name: str, template: str, 
     if form == "prompt/completion":
         completion = text_of(row, "completion", source)
         return Example(name, text_of(row, "prompt", source), completion, source, (completion.strip(),))
-    words, answers, _ = _asked(row, form, source, reading)
+    words, answers, _ = _parts(row, form, source, reading)
     if not answers:
         raise BadRow(
             source, 'no answer to learn; write the abstention to teach into "answers", such as "I don\'t know"'
         )
     context = f"{text_of(row, 'context', source)}\n" if str(row.get("context") or "").strip() else ""
-    if turns := _before(row, context + words, source):
+    if turns := _turns(row, context + words, source):
         return Example(name, readable(turns), answers[0], source, answers, turns=turns)
     prompt = context + fill(template, words)
     return Example(name, prompt, continued(prompt, answers[0]), source, answers, words=bare(context + words, template))
 
 
 def question(row: JsonObject, form: Form, source: str, name: str, template: str, reading: Reading) -> Question:
-    """What the row asks, under the id `name`; what is to be read for it is its `context`."""
+    """The question of a row, under the id `name`; a text to be read for it is its `context`."""
     if form == "text":
         expected = f"expected {EXPECTED['question/answers']}: a text asks nothing"
         raise BadRow(source, f"found the fields {named(list(row))}, {expected}")
     if form in ("messages", "prompt/completion"):
-        taught = example({**row, "context": None}, form, source, name, template, reading)
-        if not taught.answers:
+        training_row = example({**row, "context": None}, form, source, name, template, reading)
+        if not training_row.answers:
             raise BadRow(source, "the last message says nothing, it calls a tool: there is no answer to judge")
-        plain = Question(name, taught.prompt, taught.answers, source, turns=taught.turns)
+        item = Question(name, training_row.prompt, training_row.answers, source, turns=training_row.turns)
     else:
-        words, answers, wrong = _asked(row, form, source, reading)
-        if turns := _before(row, words, source):
-            plain = Question(name, readable(turns), answers, source, turns=turns, wrong=wrong)
+        words, answers, wrong = _parts(row, form, source, reading)
+        if turns := _turns(row, words, source):
+            item = Question(name, readable(turns), answers, source, turns=turns, wrong=wrong)
         else:
-            plain = Question(name, fill(template, words), answers, source, words=bare(words, template), wrong=wrong)
+            item = Question(name, fill(template, words), answers, source, words=bare(words, template), wrong=wrong)
     names = ("population", "cluster", "domain")
     texts = {key: value for key in names if isinstance(value := row.get(key), str) and value}
     if str(row.get("context") or "").strip():
         texts["context"] = text_of(row, "context", source)
-    return replace(plain, **texts)
+    return replace(item, **texts)
 
 
 def below_context(question: Question) -> Question:
-    """The question below what is to be read for it; in a conversation that stands at the head of the last turn."""
-    above, turns = f"{question.context}\n" if question.context else "", question.turns
+    """The question with its context above it; in a conversation the context stands at the head of the last turn."""
+    context, turns = f"{question.context}\n" if question.context else "", question.turns
     if turns:
-        turns = (*turns[:-1], turns[-1]._replace(content=above + turns[-1].content))
-    words = question.words and above + question.words
-    return replace(question, question=above + question.question, turns=turns, words=words)
+        turns = (*turns[:-1], turns[-1]._replace(content=context + turns[-1].content))
+    words = question.words and context + question.words
+    return replace(question, question=context + question.question, turns=turns, words=words)
 
 
-def _asked(row: JsonObject, form: Form, source: str, reading: Reading) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
-    """(question, answers, wrong answers): an instruction is a question, with its input below it; so are the choices."""
+def _parts(row: JsonObject, form: Form, source: str, reading: Reading) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
+    """(question, answers, wrong answers): below a question stand its choices, below an instruction its input."""
     if form == "instruction/output":
-        instruction, below = text_of(row, "instruction", source), row.get("input")
-        if below is not None and not isinstance(below, str):
-            raise BadRow(source, f'field "input": found {kind(below)}, expected text')
-        words = f"{instruction}\n\n{below}" if below and below.strip() else instruction
+        instruction, input_text = text_of(row, "instruction", source), row.get("input")
+        if input_text is not None and not isinstance(input_text, str):
+            raise BadRow(source, f'field "input": found {kind(input_text)}, expected text')
+        words = f"{instruction}\n\n{input_text}" if input_text and input_text.strip() else instruction
         output = {"output": row.get("output"), "answerable": row.get("answerable")}
         return words, answers_of(output, ("output",), {}, source, reading), ()
     choices = choices_of(row, source)
@@ -188,8 +191,8 @@ def _asked(row: JsonObject, form: Form, source: str, reading: Reading) -> tuple[
     return words + listing, answers, tuple(text for text in choices.values() if text not in answers)
 
 
-def _before(row: JsonObject, words: str, source: str) -> tuple[Turn, ...]:
-    """Alpaca's `system` and `history` with the question below them; nothing where a row has neither."""
+def _turns(row: JsonObject, words: str, source: str) -> tuple[Turn, ...]:
+    """Turns of Alpaca's `system` and `history` with the question as the last; none if a row has neither."""
     history, turns = listed(row.get("history")) or [], list[Turn]()
     if str(row.get("system") or "").strip():
         turns.append(Turn("system", text_of(row, "system", source)))
@@ -201,7 +204,7 @@ def _before(row: JsonObject, words: str, source: str) -> tuple[Turn, ...]:
 
 
 def bare(question: str, template: str) -> str:
-    """The question alone, for the model's own form; a template that the user typed is the form to be used."""
+    """The question alone, for the model's own form; empty if the user typed a template, which is then the form."""
     return question if template in (DEFAULT_TEMPLATE, "{question}") else ""
 
 

@@ -1,4 +1,4 @@
-"""JSON to records: an object a line (.jsonl), or an array of objects (.json)."""
+"""Reads JSON into records: an object a line (.jsonl), or an array of objects (.json)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TOO_DEEP = "nested too deeply to be read; flatten the row"
 
 
 def lines(path: Path, reading: Reading) -> Iterator[Record]:
-    """The file is read line by line; of one that is too long no more is ever in memory than a line may have."""
+    """Records of a file read line by line; of a line that is too long, no more is in memory than a line may have."""
     offset = 0
     with opened(path) as file:
         for number in count(1):
@@ -52,13 +52,13 @@ def _line(raw: bytes, source: str, offset: int, constants: bool) -> JsonObject |
         raw, offset = raw[len(BYTE_ORDER_MARK) :], len(BYTE_ORDER_MARK)
     if not raw.strip():
         return None
-    cut = "" if raw.endswith(b"\n") else "last line incomplete (is the file still being written?): "
+    prefix = "" if raw.endswith(b"\n") else "last line incomplete (is the file still being written?): "
     try:
         value = _decode(raw.decode().rstrip("\r\n"), constants)  # the decoder would count the line end as a line
     except UnicodeDecodeError as error:
-        return BadRow(source, (cut if error.reason == "unexpected end of data" else "") + not_utf8(error, offset))
+        return BadRow(source, (prefix if error.reason == "unexpected end of data" else "") + not_utf8(error, offset))
     except json.JSONDecodeError as error:
-        return BadRow(source, f"{cut}malformed JSON: {error.msg}", error.colno)
+        return BadRow(source, f"{prefix}malformed JSON: {error.msg}", error.colno)
     except ValueError as error:
         return BadRow(source, str(error))
     if isinstance(value, list):
@@ -67,7 +67,7 @@ def _line(raw: bytes, source: str, offset: int, constants: bool) -> JsonObject |
 
 
 def array(path: Path, reading: Reading) -> Iterator[Record]:
-    """A .json file is parsed at once: all of it is held in memory. Some hold one object per line all the same."""
+    """Records of a .json file, parsed and held in memory as a whole. Some hold one object per line all the same."""
     text = read_utf8(path)
     if not text.strip():
         return
@@ -87,7 +87,7 @@ def array(path: Path, reading: Reading) -> Iterator[Record]:
 
 
 def whole(text: str, source: str) -> object:
-    """A text that is one value, with the constants that other tools write (NaN)."""
+    """Parses a text that is one JSON value, with the constants that other tools write (NaN)."""
     try:
         return _decode(text, constants=True)
     except json.JSONDecodeError as error:
@@ -107,13 +107,13 @@ def _elements(value: object, path: Path, reading: Reading) -> list[object]:
     if not isinstance(value, dict):
         raise UserError(f"{path}: found {kind(value)}, expected an array of objects")
     lists = {name: rows for name, rows in cast(JsonObject, value).items() if isinstance(rows, list)}
-    of_objects = [name for name, rows in lists.items() if rows and isinstance(rows[0], dict)]
-    if not of_objects:
+    names = [name for name, rows in lists.items() if rows and isinstance(rows[0], dict)]
+    if not names:
         raise UserError(
             f"{path}: found one object without a list of objects in it, expected an array of objects; "
             "a file with one object per line must be named .jsonl"
         )
-    name = of_objects[0] if len(of_objects) == 1 else reading.choose(of_objects, path)
+    name = names[0] if len(names) == 1 else reading.choose(names, path)
     return cast("list[object]", lists[name])
 
 
@@ -135,17 +135,17 @@ def _object(value: object, source: str) -> JsonObject | BadRow:
 
 
 def _decode(text: str, constants: bool = False) -> object:
-    """Stricter than the JSON module, which keeps the last of two equal keys, takes NaN, and says nothing of either.
+    """Parses more strictly than the JSON module, which silently keeps the last of two equal keys and takes NaN.
 
-    With `constants` NaN and Infinity are taken here, too.
+    With `constants`, NaN and Infinity are taken here, too.
     """
 
     def unique(pairs: list[tuple[str, object]]) -> JsonObject:
         row = dict(pairs)
         if len(row) < len(pairs):
             names = [name for name, _ in pairs]
-            twice = next(name for name in names if names.count(name) > 1)
-            raise ValueError(f"field {named([twice])} occurs twice in one object; keep one of them")
+            duplicate = next(name for name in names if names.count(name) > 1)
+            raise ValueError(f"field {named([duplicate])} occurs twice in one object; keep one of them")
         return row
 
     def constant_of(constant: str) -> object:

@@ -22,32 +22,32 @@ T = TypeVar("T")
 # Rows, at about a kilobyte each. Fewer stay in a list: importing what writes Arrow takes longer than reading them.
 IN_MEMORY = 20_000
 AT_ONCE = 100  # rows of a block, written and read together; few, for a row may be 16 MB long
-HASHES = 2**14
+HASHES = 2**14  # at least so many new hashes are collected before they are sorted in
 
 
 def gathered(rows: Iterable[T], columns: Mapping[str, Any], make: Callable[[dict[str, Any]], T]) -> Sequence[T]:
-    """A list of a few rows; many are written to a file in the temporary folder, from which `make` makes each anew.
+    """A list of the rows if they are few; many go to a file in the temporary folder, from which `make` makes each anew.
 
     `columns` names the type of each attribute. Raises what the rows raise, and Unwritable if the disk is full.
     """
     rows = iter(rows)
-    few = list(islice(rows, IN_MEMORY))
-    if len(few) < IN_MEMORY:
-        return few
+    first_rows = list(islice(rows, IN_MEMORY))
+    if len(first_rows) < IN_MEMORY:
+        return first_rows
     path = Path(tempfile.mkdtemp(prefix="truetune-rows-")) / "rows.arrow"
     try:
         with writing(path.parent.parent / "rows"):
-            write(chain(few, rows), columns, path)
+            write(chain(first_rows, rows), columns, path)
     except BaseException:
         shutil.rmtree(path.parent, ignore_errors=True)
         raise
-    back = mapped(path, make)
-    weakref.finalize(back.table, _remove, path.parent, os.getpid())
-    return back
+    mapped_rows = mapped(path, make)
+    weakref.finalize(mapped_rows.table, _remove, path.parent, os.getpid())
+    return mapped_rows
 
 
 def write(rows: Iterable[Any], columns: Mapping[str, Any], path: Path) -> None:
-    """A file of the rows in their order; those of a file are copied from it, unread."""
+    """Writes a file of the rows in their order; rows that lie in such a file are copied, not made."""
     import pyarrow as pa
 
     schema = pa.schema([(name, _arrow_type(kind)) for name, kind in columns.items()])
@@ -75,7 +75,7 @@ def _arrow_type(kind: Any) -> Any:
 
 
 def _remove(folder: Path, process: int) -> None:
-    """A forked worker has the table too, and must not take it from the others."""
+    """Removes the folder, unless this is a forked worker: it has the table too, and must leave it to the others."""
     if process == os.getpid():
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -102,15 +102,15 @@ class Table:
     def blocks(self, places: Sequence[int]) -> Iterator[Any]:
         """The rows at those places, in their order, as Arrow's batches; a run of neighbours is read together."""
         for number, run in groupby(places, key=lambda place: place // self._block):
-            of_block = [place % self._block for place in run]
+            offsets = [place % self._block for place in run]
             block = self._file.get_batch(number)
-            if of_block == list(range(of_block[0], of_block[0] + len(of_block))):
-                yield block.slice(of_block[0], len(of_block))
+            if offsets == list(range(offsets[0], offsets[0] + len(offsets))):
+                yield block.slice(offsets[0], len(offsets))
             else:
-                yield block.take(of_block)
+                yield block.take(offsets)
 
     def columns(self, *names: str) -> Iterator[Any]:
-        """Of each block those columns alone, in the order of the file."""
+        """The columns of those names, block by block in the order of the file."""
         for number in range(self._file.num_record_batches):
             block = self._file.get_batch(number)
             yield [block.column(name) for name in names]
@@ -119,7 +119,7 @@ class Table:
 class ArrowRows(Sequence[T]):
     """Rows of a table on disk in an order of their own, at 4 bytes of memory each; a slice is a list.
 
-    `change` is made to each row that is read. Worker processes map the same file.
+    `change` is applied to each row as it is read. Worker processes map the same file.
     """
 
     def __init__(
@@ -156,21 +156,21 @@ class ArrowRows(Sequence[T]):
 
 
 def chosen(rows: Sequence[T], places: Iterable[int]) -> Sequence[T]:
-    """The rows at those places, in their order."""
+    """The rows at those places, in the order of the places."""
     if isinstance(rows, ArrowRows):
         return rows.at(array("I", (rows.order[place] for place in places)))
     return [rows[place] for place in places]
 
 
 def changed(rows: Sequence[T], change: Callable[[T], T]) -> Sequence[T]:
-    """What `change` makes of each row: of rows on disk whenever one is read."""
+    """The rows with `change` applied to each; rows on disk are changed whenever one is read."""
     if isinstance(rows, ArrowRows) and rows.change is None:
         return ArrowRows(rows.table, rows.make, rows.order, change)
     return [change(row) for row in rows]
 
 
 def attributes(rows: Sequence[Any], *names: str) -> Iterator[tuple[int, tuple[Any, ...]]]:
-    """(place, those attributes) of each row, in the order in which rows lie on disk: many times faster than theirs."""
+    """(place, those attributes) of each row, in the order on disk, which is many times faster than that of the rows."""
     if not isinstance(rows, ArrowRows) or rows.change is not None:
         for place, row in enumerate(rows):
             yield place, tuple(getattr(row, name) for name in names)
@@ -185,17 +185,17 @@ def attributes(rows: Sequence[Any], *names: str) -> Iterator[tuple[int, tuple[An
 
 
 def lengths(rows: Sequence[Any], name: str) -> array[int]:
-    """How long the list is that each row has under that name."""
+    """The length of the list that each row has under that name."""
     if not isinstance(rows, ArrowRows):
         return array("i", (len(getattr(row, name)) for row in rows))
-    in_file = array("i")
+    file_lengths = array("i")
     for (column,) in rows.table.columns(name):
-        in_file.extend(column.value_lengths().to_pylist())
-    return array("i", (in_file[number] for number in rows.order))
+        file_lengths.extend(column.value_lengths().to_pylist())
+    return array("i", (file_lengths[number] for number in rows.order))
 
 
 class Seen:
-    """Which texts there were, at 8 bytes each: by 64-bit hashes, so a wrong yes is as rare as n in 2^64."""
+    """A set of texts at 8 bytes each: by 64-bit hashes, so a wrong yes is as rare as n in 2^64."""
 
     def __init__(self, texts: Iterable[str] = ()) -> None:
         self._new: set[int] = set()
@@ -209,9 +209,9 @@ class Seen:
         if len(self._new) > HASHES + len(self._sorted) // 16:
             import numpy as np
 
-            both = np.concatenate([np.asarray(self._sorted), np.fromiter(self._new, np.int64, len(self._new))])
-            both.sort()
-            self._new, self._sorted = set(), both.data
+            hashes = np.concatenate([np.asarray(self._sorted), np.fromiter(self._new, np.int64, len(self._new))])
+            hashes.sort()
+            self._new, self._sorted = set(), hashes.data
 
     def __contains__(self, text: str) -> bool:
         number = hash(text)

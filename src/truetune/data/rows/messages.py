@@ -1,4 +1,4 @@
-"""The messages of a conversation, as the peers write them, to turns of one kind."""
+"""The messages of a conversation, as different tools write them, made into uniform turns."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ ROLES = {
 }
 REASONING = ("reasoning_content", "reasoning", "thinking")
 LEARNT = ("weight", "train", "loss", "learn")  # false or 0: a message of the assistant that is read and not learnt
+# To these other tools give a meaning: the user is told that they are not used.
 MEANT = ("images", "image", "videos", "audio", "audios", "train_detail", "refusal", "annotations", "prefix")
 
 
@@ -42,14 +43,14 @@ def conversation(row: JsonObject, source: str, reading: Reading) -> tuple[tuple[
         raise BadRow(source, 'field "messages": the system turn must be the first')
     if "user" not in roles[: roles.index("assistant")]:
         raise BadRow(source, 'field "messages": the assistant speaks before any user; put a user turn first')
-    last = max((i for i, turn in enumerate(turns) if turn.role == "assistant" and is_learnt(turn)), default=None)
-    if last is None:
+    last_learnt = max((i for i, turn in enumerate(turns) if turn.role == "assistant" and is_learnt(turn)), default=None)
+    if last_learnt is None:
         raise BadRow(source, 'field "messages": no turn of the assistant is to be learnt; remove the row')
     if tools:
         tool_list = tools if isinstance(tools, list) else [tools]
-        wrapped = [tool if "function" in tool else {"type": "function", "function": tool} for tool in tool_list]
-        turns[0] = turns[0]._replace(more=json.dumps({**more(turns[0]), "tools": pruned(wrapped)}))
-    return tuple(turns[:last]), turns[last]
+        functions = [tool if "function" in tool else {"type": "function", "function": tool} for tool in tool_list]
+        turns[0] = turns[0]._replace(more=json.dumps({**more(turns[0]), "tools": pruned(functions)}))
+    return tuple(turns[:last_learnt]), turns[last_learnt]
 
 
 def _turn(message: object, number: int, source: str, reading: Reading) -> Turn:
@@ -61,21 +62,21 @@ def _turn(message: object, number: int, source: str, reading: Reading) -> Turn:
     if not isinstance(role, str) or role.lower() not in ROLES:
         fault = f'"role" is {named([role])}' if isinstance(role, str) else f"found the fields {named(list(fields))}"
         raise BadRow(source, f'{place}: {fault}, expected a "role" of system, user, assistant, tool')
-    beside: JsonObject = {name: fields[name] for name in ("name", "tool_call_id") if name in fields}
+    extras: JsonObject = {name: fields[name] for name in ("name", "tool_call_id") if name in fields}
     calls = fields.get("tool_calls") or fields.get("function_call")
     if role == "function_call":
         calls, content = content, None
     if calls:
-        beside["tool_calls"] = _calls(calls, place, source)
+        extras["tool_calls"] = _calls(calls, place, source)
     if isinstance(content, list):
         content, thoughts = _parts(cast("list[Any]", content), place, source)
         fields |= {"reasoning_content": thoughts} if thoughts else {}
     reasoning = next((str(fields[name]) for name in REASONING if str(fields.get(name) or "").strip()), "")
-    beside |= {"reasoning_content": reasoning} if reasoning else {}
+    extras |= {"reasoning_content": reasoning} if reasoning else {}
     for name in LEARNT:
         if fields.get(name, 1) not in (0, 1):
             raise BadRow(source, f'{place}: "{name}" is {json.dumps(fields[name])}, expected 0 or 1')
-        beside |= {"weight": 0} if fields.get(name, 1) == 0 and ROLES[role.lower()] == "assistant" else {}
+        extras |= {"weight": 0} if fields.get(name, 1) == 0 and ROLES[role.lower()] == "assistant" else {}
     reading.unused |= {f"messages.{name}": None for name in MEANT if fields.get(name)}
     role = ROLES[role.lower()]
     if content is None and calls and role == "assistant":
@@ -84,11 +85,11 @@ def _turn(message: object, number: int, source: str, reading: Reading) -> Turn:
         raise BadRow(source, f'{place}: "content" is {kind(content)}, expected text')
     elif not content.strip() and not calls and role != "tool":
         raise BadRow(source, f'{place}: "content" holds no text; write some or remove the row')
-    return Turn(role, content, json.dumps(beside) if beside else "")
+    return Turn(role, content, json.dumps(extras) if extras else "")
 
 
 def _parts(parts: Sequence[Any], place: str, source: str) -> tuple[str, str]:
-    """(words, thoughts) of a content that is a list of parts."""
+    """(words, thoughts) of a content that is a list of parts, each joined."""
     words = {"text": "", "thinking": ""}
     for part in parts:
         sort = "text" if isinstance(part, str) else str(part.get("type")) if isinstance(part, dict) else kind(part)
@@ -101,7 +102,7 @@ def _parts(parts: Sequence[Any], place: str, source: str) -> tuple[str, str]:
 
 
 def _calls(value: Any, place: str, source: str) -> list[JsonObject]:
-    """Calls of tools as templates take them, their arguments no text but what it says."""
+    """Calls of tools as templates take them; arguments that are written as text are parsed."""
     calls: list[JsonObject] = []
     value = listed(value)
     for call in value if isinstance(value, list) else [value]:
@@ -109,22 +110,22 @@ def _calls(value: Any, place: str, source: str) -> list[JsonObject]:
         if not isinstance(function, dict) or not isinstance(function.get("name"), str):
             raise BadRow(source, f'{place}: a call of a tool is {kind(call)} without the "name" of a function')
         arguments = listed(function.get("arguments", function.get("parameters", {})))
-        plain: JsonObject = {"type": "function", "function": pruned({"name": function["name"], "arguments": arguments})}
-        calls.append({"id": call["id"], **plain} if call.get("id") else plain)
+        entry: JsonObject = {"type": "function", "function": pruned({"name": function["name"], "arguments": arguments})}
+        calls.append({"id": call["id"], **entry} if call.get("id") else entry)
     return calls
 
 
 def joined(prompt: Any, reply: Any) -> list[Any]:
     """One conversation of a prompt, which is not learnt, and a reply; a reply may repeat the prompt before it."""
-    before, after = (
-        [{"role": role, "content": given}] if isinstance(given, str) else given if isinstance(given, list) else [given]
-        for role, given in (("user", prompt), ("assistant", reply))
+    prompts, replies = (
+        [{"role": role, "content": text}] if isinstance(text, str) else text if isinstance(text, list) else [text]
+        for role, text in (("user", prompt), ("assistant", reply))
     )
-    first = after[0] if after and isinstance(after[0], dict) else {}
+    first = replies[0] if replies and isinstance(replies[0], dict) else {}
     if first.get("role", first.get("from")) in ("system", "developer", "user", "human"):
-        before, after = after[:-1], after[-1:]
-    read = ({**message, "weight": 0} if isinstance(message, dict) else message for message in before if message)
-    return [*read, *after]
+        prompts, replies = replies[:-1], replies[-1:]
+    context = ({**message, "weight": 0} if isinstance(message, dict) else message for message in prompts if message)
+    return [*context, *replies]
 
 
 def more(turn: Turn) -> JsonObject:
@@ -136,34 +137,35 @@ def is_learnt(turn: Turn) -> bool:
 
 
 def pruned(value: Any) -> Any:
-    """Without what is null: Parquet gives every object the fields of all others."""
+    """The value without nulls: Parquet gives every object the fields of all others."""
     if isinstance(value, Mapping):
         return {name: pruned(inner) for name, inner in value.items() if inner is not None}
     return [pruned(inner) for inner in value] if isinstance(value, list) else value
 
 
 def listed(value: Any) -> Any:
-    """A list or an object that stands in a cell as text, in JSON or as Python and NumPy print it; else the value."""
+    """Parses a list or object that a cell holds as text, in JSON or as Python and NumPy print it; else the value."""
     text = value.strip() if isinstance(value, str) else ""
     if text[:1] + text[-1:] not in ("[]", "{}"):
         return value
     with suppress(ValueError, RecursionError):
         return json.loads(text, parse_float=Number)
     with suppress(ValueError, SyntaxError, MemoryError, RecursionError):
+        # NumPy prints no comma between texts.
         literal = ast.literal_eval(re.sub(r"(?<=['\"])\s+(?=['\"])", ", ", text))
         return literal if isinstance(literal, (list, dict)) else value
     return value
 
 
 def spelt(value: object) -> object:
-    """A number or a truth value as text, as the file has it; else the value."""
+    """A number or truth value as text, spelt as in the file; any other value as it is."""
     if isinstance(value, Number):
         return value.spelling
     return json.dumps(value) if isinstance(value, (bool, int, float)) else value
 
 
 def readable(turns: Sequence[Turn]) -> str:
-    """A conversation for people: a report, a comparison of prompts. A model sees what the chat template writes."""
+    """A conversation as text for people: a report, a comparison of prompts. A model sees what the template writes."""
     if len(turns) == 1:
         return turns[0].content
     return "\n".join(f"{turn.role}: {turn.content or json.dumps(more(turn).get('tool_calls', ''))}" for turn in turns)

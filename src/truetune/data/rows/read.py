@@ -1,4 +1,4 @@
-"""Your files to training examples and probe questions, with every row accounted for."""
+"""Reads a user's files into training examples and probe questions, with every row accounted for."""
 
 from __future__ import annotations
 
@@ -61,16 +61,16 @@ def read_examples(
     columns: Columns | None = None,
     splits: Sequence[str] = ("train",),
 ) -> ReadRows:
-    """What the rows teach; each file's form is that of its first row, and a .txt file is one example.
+    """The examples that rows teach; a file's form is that of its first row, and a .txt file is one example.
 
     A completion made from an answer starts with one space unless the prompt ends in white space; a `completion` is
     taken as it stands.
     """
     reader = _Reader(example, prompt_template, on_bad_row, columns or {}, Reading(splits))
-    gathered = examples(reader.read(rows))
-    remarks, unused = reader.reading.notes, [*reader.reading.unused]
+    items = examples(reader.read(rows))
+    remarks, fields = reader.reading.notes, [*reader.reading.unused]
     return ReadRows(
-        gathered, ", ".join(reader.reading.forms), len(gathered), reader.skipped, remarks, unused, reader.below_contexts
+        items, ", ".join(reader.reading.forms), len(items), reader.skipped, remarks, fields, reader.below_contexts
     )
 
 
@@ -81,16 +81,16 @@ def read_questions(
     columns: Columns | None = None,
     reading: Reading | None = None,
 ) -> list[Question]:
-    """What the rows ask. The template is for `question` fields; a `prompt` is asked as it stands. No row is skipped.
+    """The questions that rows ask. The template is for `question` fields; a `prompt` is asked as it stands.
 
-    `reading` gets what there is to say of the files.
+    No row is skipped. `reading` collects the notes on the files.
     """
     return list(_Reader(question, prompt_template, "error", columns or {}, reading or Reading(PROBE)).read(rows))
 
 
 @dataclass
 class _Reader(Generic[T]):
-    """Makes something of each row of any number of files, under ids that are unique over all of them."""
+    """Makes an example or a question of each row of any number of files, under ids that are unique over all of them."""
 
     make: Callable[[JsonObject, Form, str, str, str, Reading], T]
     prompt_template: str
@@ -99,8 +99,8 @@ class _Reader(Generic[T]):
     reading: Reading
     skipped: list[tuple[str, str]] = field(default_factory=list)
     below_contexts: bool = False
-    ids: Seen | None = field(default_factory=Seen)  # None: ids may come again
-    first_places: dict[str, str] = field(default_factory=dict)  # of the ids, once one has come again
+    ids: Seen | None = field(default_factory=Seen)  # None: ids may repeat
+    first_places: dict[str, str] = field(default_factory=dict)  # where each id first stood; filled once an id repeats
 
     def read(self, rows: Rows) -> Iterator[T]:
         fill(self.prompt_template, "")
@@ -118,7 +118,7 @@ class _Reader(Generic[T]):
 
     def _read_file(self, file: Path, records: Iterable[Record], rows: Rows) -> Iterator[T]:
         form: Form | None = None
-        usable, skipped_before, reading = False, len(self.skipped), Reading()
+        has_usable_row, skipped_count, reading = False, len(self.skipped), Reading()
         for record in records:
             if record.content is None:
                 continue
@@ -140,10 +140,10 @@ class _Reader(Generic[T]):
             else:
                 self.reading.forms[f"{label} ({form})" if label else form] = None
                 self.below_contexts |= bool(row.get("context")) and form in ("question/answers", "instruction/output")
-                usable = True
+                has_usable_row = True
                 yield item
-        if not usable:
-            source, reason = self.skipped[skipped_before]
+        if not has_usable_row:
+            source, reason = self.skipped[skipped_count]
             raise UserError(f"{file}: no row can be used; the first fault is {source}: {reason}")
         self.reading.unused |= reading.unused
         if reading.unused:
@@ -152,7 +152,7 @@ class _Reader(Generic[T]):
             self.reading.notes.append(f"{file}: {reading.nulls} null answers left out")
 
     def _check_id(self, item: T, rows: Rows) -> None:
-        """Of ids only hashes are remembered: where one stood that comes again is learnt by reading all once more."""
+        """Raises BadRow for a repeated id. Only hashes of ids are kept: its first place is found by reading anew."""
         if self.ids is None:
             return
         if item.id not in self.ids:
@@ -160,10 +160,10 @@ class _Reader(Generic[T]):
             return
         if not self.first_places:
             reading = Reading(self.reading.splits)
-            again = replace(self, on_bad_row="skip", reading=reading, skipped=[], ids=None)
+            second_reader = replace(self, on_bad_row="skip", reading=reading, skipped=[], ids=None)
             with suppress(UserError):  # what is wrong with a later file is reported when it is reached
-                for earlier in again.read(rows):
-                    self.first_places.setdefault(earlier.id, earlier.source)
+                for first_item in second_reader.read(rows):
+                    self.first_places.setdefault(first_item.id, first_item.source)
         place = self.first_places[item.id]
         raise BadRow(item.source, f'the id {named([item.id])} is that of {place} too; give each row an "id" of its own')
 
@@ -177,7 +177,7 @@ def read_text(path: str | Path) -> str:
 
 
 def read_template(name: str | None) -> str | None:
-    """`auto` and None stand for themselves, anything else for a file of Jinja."""
+    """The text of the Jinja file of that name; `auto` and None are returned as they are."""
     if name in (None, "auto"):
         return name
     try:
@@ -187,11 +187,11 @@ def read_template(name: str | None) -> str | None:
 
 
 def together(questions: Sequence[Question]) -> list[Question]:
-    """Rows that ask the very same, and so get one and the same answer, as one cluster."""
+    """The questions, where those that ask the very same, and so get the same answer, become one cluster."""
     times = Counter(question.question for question in questions)
     return [q if q.cluster or times[q.question] == 1 else replace(q, cluster=q.question) for q in questions]
 
 
 def in_context(questions: Sequence[Question]) -> list[Question]:
-    """Those to be asked below their context: other questions than without it, so under other ids."""
+    """The questions to be asked below their context: others than without it, so under other ids."""
     return [replace(question, id=f"{question.id}/context") for question in questions if question.context]

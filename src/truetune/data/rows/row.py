@@ -40,13 +40,13 @@ class Record:
 
 @dataclass
 class Reading:
-    """Which split of a file or folder that holds several is read, the first there is; what there is to say of it."""
+    """How a file or folder is read: the first of `splits` that it holds, if it has several; and the notes on it."""
 
     splits: Sequence[str] = ("train",)
     notes: list[str] = field(default_factory=list)
     forms: dict[str, None] = field(default_factory=dict)
-    unused: dict[str, None] = field(default_factory=dict)  # fields to which others give a meaning
-    nulls: int = 0  # left out of lists of answers
+    unused: dict[str, None] = field(default_factory=dict)  # fields not used here that mean something to other tools
+    nulls: int = 0  # nulls left out of lists of answers
     constants: bool = False  # NaN and Infinity are read as numbers: other tools write them
 
     def choose(self, names: Iterable[str], path: Path) -> str:
@@ -74,16 +74,16 @@ class Number(float):
 
 
 def ending(path: Path) -> str:
-    """That of the name, such as .jsonl, without that of a compression."""
+    """The ending of the file's name, such as .jsonl, without that of a compression."""
     name = path.with_suffix("") if path.suffix.lower() in COMPRESSED else path
     return name.suffix.lower()
 
 
 @contextmanager
 def opened(path: Path) -> Generator[IO[bytes], None, None]:
-    """A file open for reading, uncompressed and from UTF-16 if it begins with its mark.
+    """A file open for reading, decompressed, and converted from UTF-16 if it begins with its mark.
 
-    Whatever the system has against it becomes one line.
+    Any fault that the system reports becomes a UserError of one line.
     """
     place, kind_of_file = path.absolute(), path.suffix.lower()
     try:

@@ -1,4 +1,4 @@
-"""CSV, TSV and Parquet files to records with their places, like those of a JSONL file."""
+"""Reads CSV, TSV, Parquet and Arrow files into records with their places, like those of a JSONL file."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ if TYPE_CHECKING:
 
 
 def separated(path: Path, reading: Reading) -> Iterator[Record]:
-    """Values between commas, semicolons or tabs, each of them text; raises UserError if the file cannot be read on.
+    """Records of values between commas, semicolons, tabs or bars, each of them text; the first line names the columns.
 
-    The first line, which holds names, shows what stands between values.
+    That line also shows which separator it is. Raises UserError where the file cannot be read further.
     """
     csv.field_size_limit(MAX_LINE_BYTES)
     with opened(path) as file:
         lines = _lines(io.TextIOWrapper(file, encoding="utf-8-sig", newline=""), path)
-        first = next(lines, "")
-        usual = "\t" if ending(path) == ".tsv" else ","
-        mark = max((usual, *";\t|,"), key=first.count)
-        if mark != usual:
-            reading.notes.append(f"{path}: values stand between {mark!r}, as its first line has it")
-        reader = csv.reader(chain([first], lines), delimiter=mark, strict=True)
+        first_line = next(lines, "")
+        default = "\t" if ending(path) == ".tsv" else ","
+        separator = max((default, *";\t|,"), key=first_line.count)
+        if separator != default:
+            reading.notes.append(f"{path}: values stand between {separator!r}, as its first line has it")
+        reader = csv.reader(chain([first_line], lines), delimiter=separator, strict=True)
         header: list[str] | None = None
         try:
             for cells in reader:
                 number, source = reader.line_num, f"{path}:{reader.line_num}"
                 if header is None:
                     header = cells
-                    if twice := [name for name in cells if cells.count(name) > 1]:
-                        raise UserError(f"{source}: two columns are called {twice[0]!r}; rename one")
+                    if duplicates := [name for name in cells if cells.count(name) > 1]:
+                        raise UserError(f"{source}: two columns are called {duplicates[0]!r}; rename one")
                 elif not cells:
                     yield Record(number, source, None)
                 elif len(cells) == len(header):
@@ -68,7 +68,7 @@ def _lines(file: TextIO, path: Path) -> Iterator[str]:
 
 
 def arrow(path: Path, reading: Reading) -> Iterator[Record]:
-    """Rows of a Parquet or Arrow file, numbered from 1. Raises UserError if the file cannot be read on."""
+    """Rows of a Parquet or Arrow file, numbered from 1. Raises UserError where the file cannot be read further."""
     import pyarrow
     import pyarrow.parquet
 
@@ -82,5 +82,5 @@ def arrow(path: Path, reading: Reading) -> Iterator[Record]:
                     yield Record(number, f"{path}:row {number}", row)
         except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
             reason = " ".join(str(error).split())[:160].rstrip(".")
-            whole = f"not a whole {'Parquet' if parquet else 'Arrow'} file ({reason})"
-            raise UserError(f"{path}: damaged after row {number} or {whole}; copy it again") from None
+            fault = f"not a whole {'Parquet' if parquet else 'Arrow'} file ({reason})"
+            raise UserError(f"{path}: damaged after row {number} or {fault}; copy it again") from None
