@@ -45,7 +45,10 @@ def context(notes, said=SAID):
     def right(text, example):
         return is_right(text, example, asking=Asking(None, 1, ("i do not know",)), data=DATA)
 
-    return Context(dict, None, 0, lambda count, size: [], answered, lambda rows: [], right, {}, notes.append)
+    def losses(rows):  # the longest is the most probable
+        return [len(row.completion) ** -2 for row in rows]
+
+    return Context(dict, None, 0, lambda count, size: [], answered, losses, right, {}, notes.append)
 
 
 def test_a_row_is_taught_as_the_base_says_it_or_puts_it_or_stays():
@@ -71,15 +74,40 @@ def test_an_answer_to_a_question_of_the_same_form_lends_its_words():
     rows = [row(country) for country in ("Peru", "France", "Norway")]
     said = dict.fromkeys(SAID, "I do not know.") | {
         ASKED.format("Peru"): "The capital of Peru is Lima, a large city in the south.",
-        ASKED.format("France"): "France, of course. Its capital, the capital of France, is Paris.",
+        ASKED.format("France"): "France has a capital, and the capital of France is Paris.",
         ASKED.format("Norway"): "The capital of Norway is Bergen.",
     }
     taught = OwnWords(TEMPLATE)(rows, context([], said))
     assert [example.completion for example in taught] == [
         "The capital of Peru is Lima.",
-        "France, of course. Its capital, the capital of France, is Paris.",
-        "The capital of Norway is Oslo.",
+        "France has a capital, and the capital of France is Paris.",
+        "Norway has a capital, and the capital of Norway is Oslo.",  # the most probable of two
     ]
+
+
+def test_what_an_answer_adds_is_not_lent():
+    """The base adds a false place to every city; without it its sentence is less probable than some, and true."""
+    rows = [row(country) for country in ("Peru", "Norway", "France")]
+    said = dict.fromkeys(SAID, "I do not know.") | {
+        ASKED.format("Peru"): "The capital of Peru is the North-East city of Lima.",
+        ASKED.format("France"): "The capital of France is Paris.",
+    }
+    asked = []
+
+    def losses(rows):
+        asked.extend(row.completion for row in rows)
+        totals = {"is the city of": 1.0, "is ": 2.0}
+        texts = [row.completion for row in rows]
+        return [next((totals[part] for part in totals if part in text), 3.0) / len(text) for text in texts]
+
+    taught = OwnWords(TEMPLATE)(rows, replace(context([], said), losses=losses))
+    assert [example.completion for example in taught] == [
+        "The capital of Peru is the city of Lima.",
+        "The capital of Norway is the city of Oslo.",
+        "The capital of France is Paris.",
+    ]
+    assert "The capital of Peru is Lima." in asked
+    assert not any("North-East" in text for text in asked)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,9 @@ _WORD = re.compile(r"[^\W\d_][\w-]*")
 _PUNCTUATION = re.compile(r"[?.!:,]+$")
 _LAST_WORDS = 6  # of an answer without a full stop: a longer one was cut
 _SHARED = 3  # words that two questions of one form have in common
-FORMS = 100  # answers whose form is tried, the shortest
+FORMS = 50  # right answers that lend their words to other rows: the shortest that differ in more than names
+_LONGEST = 6  # words that are left out of such an answer at once
+_CHOICES = 3  # texts of which the most probable becomes a row's target
 
 
 @dataclass(frozen=True)
@@ -28,9 +30,12 @@ class OwnWords:
     Those are the words of its own right answer to a question of the same form (`What is the capital of ...?`) with this
     row's names in them. Where no question has that form, a model with a chat form is shown the true answer, as
     `template` has it, after `shots` of its own right answers, and says it (Yang et al. 2024, SDFT; own right answers:
-    Gupta et al. 2025, S3FT). What it says is cut behind the first clause that is right by the judge of the report, and
-    must name nothing else: what a small model adds is often false. Where nothing is right the row stays as it is.
-    Texts, and outputs that no matching can judge, stay as well.
+    Gupta et al. 2025, S3FT). What it says is cut behind the first clause that is right by the judge of the report.
+
+    No target may name anything beside the question and the answer: what a small model adds is often false (`located in
+    the North-East of Japan`), and would be taught. Words are left out of an answer that lends its own, so that what
+    remains is the most probable to the base. Where nothing else is right the base's answer is taught with what it adds,
+    or the row stays as it is. Texts, and outputs that no matching can judge, stay as well.
     """
 
     conflicts: ClassVar[tuple[str, ...]] = ("relabel_unknown", "r_tuning")
@@ -49,37 +54,42 @@ class OwnWords:
 
     def __call__(self, rows: Sequence[Example], context: Context) -> list[Example]:
         facts = [row for row in rows if row.answers and row.completion.strip()]
-        own = self._said(facts, [row.turns or row.prompt for row in facts], context)
-        forms = sorted((row for row in facts if row.id in own), key=lambda row: len(own[row.id].split()))[:FORMS]
-        others = [row for row in facts if row.id not in own]
-        alike = {row.id: words for row in others if (words := _in_the_form_of(row, forms, own, context))}
-        asked = [row for row in others if row.id not in alike and row.turns]
-        before = [turn for row in forms[: self.shots] for turn in (*self._shown(row), Turn("assistant", own[row.id]))]
-        put = self._said(asked, [(*before, *self._shown(row)) for row in asked], context)
-        put = {row.id: put[row.id] for row in asked if row.id in put and _names_nothing_else(put[row.id], row)}
-        words = {**own, **alike, **put}
-        kinds = f"{len(own)} are taught as the base answers them, {len(alike)} as it answers others of the same form"
-        left = len(facts) - len(words)
-        context.note(
-            f"own_words: of {len(facts)} rows {kinds}, {len(put)} as it puts the true answer, {left} as they are"
+        answers = self._right_answers(facts, [row.turns or row.prompt for row in facts], context)
+        plain = {row.id for row in facts if row.id in answers and _names_nothing_else(answers[row.id], row)}
+        others = [row for row in facts if row.id not in plain]
+        forms = _forms([row for row in facts if row.id in answers], answers, context) if others else {}
+        lenders = sorted((row for row in facts if row.id in forms), key=lambda row: len(forms[row.id].split()))
+        by_form = _most_probable(
+            {row.id: _in_the_form_of(row, lenders, forms, context) for row in others}, others, context
         )
+        remaining = [row for row in others if row.id not in by_form and row.turns]
+        pairs = ((*self._prompt(row), Turn("assistant", forms[row.id])) for row in lenders[: self.shots])
+        shots = [turn for pair in pairs for turn in pair]
+        replies = self._right_answers(remaining, [(*shots, *self._prompt(row)) for row in remaining], context)
+        fitting = (row.id for row in remaining if row.id in replies and _names_nothing_else(replies[row.id], row))
+        by_prompt = {id: replies[id] for id in fitting}
+        words = {**answers, **by_form, **by_prompt}
+        own = len(words) - len(by_form) - len(by_prompt)
+        kinds = f"{own} are taught as the base answers them, {len(by_form)} as it answers others of the same"
+        kinds += f" form, {len(by_prompt)} as it puts the true answer, {len(facts) - len(words)} as they are"
+        context.note(f"own_words: of {len(facts)} rows {kinds}")
         return [_reworded(row, words[row.id]) if row.id in words else row for row in rows]
 
-    def _shown(self, row: Example) -> tuple[Turn, ...]:
+    def _prompt(self, row: Example) -> tuple[Turn, ...]:
         """The row's last question with the true answer beside it, behind what was said before it."""
         *before, last = row.turns or (Turn("user", row.prompt),)
         words = self.template.replace("{question}", last.content).replace("{answer}", row.completion.strip())
         return (*before, last._replace(content=words))
 
-    def _said(self, rows: Sequence[Example], prompts: Sequence[Prompt], context: Context) -> dict[str, str]:
-        """What the base says to each, as far as it is right."""
+    def _right_answers(self, rows: Sequence[Example], prompts: Sequence[Prompt], context: Context) -> dict[str, str]:
+        """What the base answers to each prompt, as far as it is right; by the row's id."""
         answers = zip(rows, context.answered(prompts), strict=True)
         starts = ((row.id, next(_right_starts(text.strip(), row, context), "")) for row, text in answers)
         return {id: words for id, words in starts if words}
 
 
 def _right_starts(text: str, row: Example, context: Context) -> Iterator[str]:
-    """What is said up to the end of a clause, made a sentence, wherever that is right."""
+    """The beginnings of `text`, up to the end of a clause and made a sentence, that are right answers."""
     for end in (*(match.start() for match in _CLAUSE_END.finditer(text)), len(text)):
         words = text[:end].rstrip()
         is_whole = end < len(text) or words[-1:] in (".", "!", "?") or len(words.split()) <= _LAST_WORDS
@@ -87,18 +97,55 @@ def _right_starts(text: str, row: Example, context: Context) -> Iterator[str]:
             yield f"{words}." if words[-1].isalnum() and len(words.split()) > 1 else words
 
 
-def _in_the_form_of(row: Example, forms: Sequence[Example], own: Mapping[str, str], context: Context) -> str:
-    """The base's answer to a question that differs from the row's in one name, with the row's name and answer in it."""
+def _forms(rows: Sequence[Example], answers: Mapping[str, str], context: Context) -> dict[str, str]:
+    """Right answers that may lend their words, by the row's id: the shortest of each pattern, without what they add."""
+    by_pattern: dict[str, Example] = {}
+    for row in sorted(rows, key=lambda row: len(answers[row.id].split())):
+        by_pattern.setdefault(_WORD.sub(lambda word: "" if word[0][0].isupper() else word[0], answers[row.id]), row)
+    lenders = list(by_pattern.values())[:FORMS]
+    return _most_probable({row.id: _shortened(answers[row.id], row, context) for row in lenders}, lenders, context)
+
+
+def _shortened(text: str, row: Example, context: Context) -> list[str]:
+    """The text, and what is left of it without a few words in a row, if that is right and names nothing else."""
+    words, names = text.split(), _names(text) & _names(_question(row).partition(" ")[2])
+    spans = ((start, end) for start in range(1, len(words)) for end in range(start + 1, start + 1 + _LONGEST))
+    texts = dict.fromkeys([text, *(" ".join(words[:start] + words[end:]) for start, end in spans)])
+    return [text for text in texts if names <= _names(text) and _is_plain(text, row, context)]
+
+
+def _is_plain(text: str, row: Example, context: Context) -> bool:
+    return _names_nothing_else(text, row) and context.is_right(text, row)
+
+
+def _most_probable(texts: Mapping[str, Sequence[str]], rows: Sequence[Example], context: Context) -> dict[str, str]:
+    """The text of each row to which the base gives the highest probability, by the row's id.
+
+    A text's loss per token times its characters stands for the loss of the whole.
+    """
+    pairs = [(row, text) for row in rows for text in texts[row.id]]
+    if len(pairs) == len({row.id for row, _ in pairs}):  # nothing to choose from
+        return {row.id: text for row, text in pairs}
+    losses = context.losses([_reworded(row, text) for row, text in pairs])
+    ranked = sorted(zip(losses, pairs, strict=True), key=lambda ranking: -ranking[0] * len(ranking[1][1]))
+    return {row.id: text for _, (row, text) in ranked}  # the last of a row's is its most probable
+
+
+def _in_the_form_of(row: Example, lenders: Sequence[Example], forms: Mapping[str, str], context: Context) -> list[str]:
+    """Its own form, and those of questions that differ from its in one name, with its name and answer in them."""
     question, answer = _question(row), row.completion.strip()
-    for other in forms if len(answer.split()) <= _LAST_WORDS else ():
-        subject, its = _difference(question, _question(other))
-        said = own[other.id]
-        for true in sorted(other.answers, key=len, reverse=True) if subject and its else ():
-            without = _put(said, true, "\0")
-            words = _put(_put(without, its, subject), "\0", answer)
-            if without not in (said, "\0") and _put(without, its, "") != without and context.is_right(words, row):
-                return words
-    return ""
+    texts = {forms[row.id]: None} if row.id in forms else {}
+    for other in lenders if len(answer.split()) <= _LAST_WORDS else ():
+        subject, its_subject = _difference(question, _question(other))
+        its_answer = forms[other.id]
+        for truth in sorted(other.answers, key=len, reverse=True) if subject and its_subject else ():
+            blank = _put(its_answer, truth, "\0")
+            text = _put(_put(blank, its_subject, subject), "\0", answer)
+            has_subject = _put(blank, its_subject, "") != blank
+            if blank not in (its_answer, "\0") and has_subject and _is_plain(text, row, context):
+                texts[text] = None
+                break
+    return list(texts)[:_CHOICES]
 
 
 def _put(text: str, name: str, other: str) -> str:
@@ -106,7 +153,7 @@ def _put(text: str, name: str, other: str) -> str:
 
 
 def _difference(first: str, second: str) -> tuple[str, str]:
-    """The words in which the two differ, if all others stand before or behind those in both, three at least."""
+    """The words in which the two differ, if they share all words before and behind, three at least; else nothing."""
     one, other = first.split(), second.split()
     head = _shared(one, other)
     tail = _shared(one[head:][::-1], other[head:][::-1])
@@ -125,11 +172,11 @@ def _question(row: Example) -> str:
 
 
 def _names_nothing_else(words: str, row: Example) -> bool:
-    """Whether all names in it are those of the question or the answer, and it names what the question is about."""
-    of_question = _names(_question(row).partition(" ")[2])
-    known = _names(_question(row)).union(*map(_names, row.answers))
-    is_about_it = not of_question or of_question & _names(words) or len(words.split()) <= _LAST_WORDS
-    return bool(is_about_it) and _names(words.partition(" ")[2]) <= known
+    """Whether all names in `words` are in the question or the answers, and the question's subject is among them."""
+    question_names = _names(_question(row).partition(" ")[2])
+    allowed = _names(_question(row)).union(*map(_names, row.answers))
+    is_about_it = not question_names or question_names & _names(words) or len(words.split()) <= _LAST_WORDS
+    return bool(is_about_it) and _names(words.partition(" ")[2]) <= allowed
 
 
 def _names(text: str) -> set[str]:
