@@ -2,10 +2,12 @@
 
 import json
 import os
+import pty
 import subprocess
 import sys
 import tracemalloc
 from functools import partial
+from pathlib import Path
 
 import pytest
 from command_line import CONF, TINY_RUN, TINY_WORLD, checked, complaint, typed
@@ -155,8 +157,20 @@ def test_a_run_in_odd_surroundings_is_a_run(folder):
     assert "\x1b" not in done.stderr + done.stdout
     assert "\r" not in done.stderr
     lines = done.stderr.splitlines()
-    assert "loading torch, lightning and transformers" in lines[:3]  # matplotlib names the home that it cannot use
     assert [line for line in lines if line.startswith("fine-tuning on") and line.endswith("steps")]
+
+
+@pytest.mark.slow
+def test_a_terminal_hears_what_the_first_seconds_are_for(folder):
+    """And no pipe does: there a refusal is one line."""
+    here, there = pty.openpty()
+    words = [Path(sys.executable).with_name("truetune"), "asking.forms=[x]", *TINY_WORLD]
+    done = subprocess.run(words, cwd=folder, stderr=there, stdout=subprocess.DEVNULL, check=False)
+    os.close(there)
+    loading, error = os.read(here, 1 << 16).decode().splitlines()
+    os.close(here)
+    assert (done.returncode, loading) == (2, "loading torch, lightning and transformers")
+    assert error.startswith("error: asking.forms=['x']")
 
 
 @pytest.mark.parametrize("locale", ["C", "tr_TR.UTF-8", "POSIX"])

@@ -124,7 +124,7 @@ def prepare(cfg: DictConfig, command: Command = "train") -> Prepared:
         if hasattr(model, "check_files"):
             model.check_files()
     source, data = read_data(json.dumps(config["data"]), trusted, os.getcwd(), config["paths"]["cache_dir"])
-    if "torch" not in sys.modules:
+    if "torch" not in sys.modules and sys.stderr.isatty():  # elsewhere a refusal is one line
         tell("loading torch, lightning and transformers" if command == "train" else "loading torch and transformers")
     objects: dict[str, Any] = {"data": source, "model": builder, **({"baseline": models[1]} if models[1:] else {})}
     trains = command == "train"
