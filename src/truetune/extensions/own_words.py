@@ -136,6 +136,8 @@ def _in_the_form_of(row: Example, lenders: Sequence[Example], forms: Mapping[str
     question, answer = _question(row), row.completion.strip()
     texts = {forms[row.id]: None} if row.id in forms else {}
     for other in lenders if len(answer.split()) <= _LAST_WORDS else ():
+        if len(texts) == _CHOICES:
+            break
         subject, its_subject = _difference(question, _question(other))
         its_answer = forms[other.id]
         for truth in sorted(other.answers, key=len, reverse=True) if subject and its_subject else ():
@@ -145,7 +147,7 @@ def _in_the_form_of(row: Example, lenders: Sequence[Example], forms: Mapping[str
             if blank not in (its_answer, "\0") and has_subject and _is_plain(text, row, context):
                 texts[text] = None
                 break
-    return list(texts)[:_CHOICES]
+    return list(texts)
 
 
 def _put(text: str, name: str, other: str) -> str:
