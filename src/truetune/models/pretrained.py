@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from importlib import import_module
@@ -49,9 +50,6 @@ class Pretrained:
 
         Every weight of the model must be in the checkpoint. `say` receives notes; by default they are dropped.
         """
-        import torch
-        from transformers import AutoTokenizer, PretrainedConfig
-
         from truetune.models.language_model import LanguageModel, set_special_tokens
 
         self.check_files()
@@ -61,19 +59,9 @@ class Pretrained:
             return replace(self, name_or_path=str(folder)).load(say)
         if is_adapter(folder):
             return self._load_adapter(folder, say)
-        options: dict[str, Any] = {"trust_remote_code": self.trust_remote_code, "revision": self.revision}
-        try:
-            settings, _ = PretrainedConfig.get_config_dict(self.name_or_path, revision=self.revision)
-            refuse_architecture(settings, self.named)
-            if module := OWN_ARCHITECTURES.get(settings.get("model_type", "")):
-                import_module(module)
-            tokenizer = AutoTokenizer.from_pretrained(self.name_or_path, **options)
-            model = self._weights(say, dtype=getattr(torch, self.dtype), **options)
-        except UserError:
-            raise
-        except Exception as error:  # tokenizers raises plain Exception, safetensors and transformers a dozen kinds
-            place = "" if os.path.isdir(self.name_or_path) else "no such folder here, and as a name on the hub it "
-            raise UserError(f"{self.named}: {place}cannot be loaded: {first_line(error)}") from error
+        with ThreadPoolExecutor(1) as other_core:  # for hashing the files takes as long as loading them
+            digest = other_core.submit(self._digest)
+            model, tokenizer = self._model_and_tokenizer(say)
         if self.gradient_checkpointing:
             try:
                 model.gradient_checkpointing_enable({"use_reentrant": False})
@@ -82,7 +70,25 @@ class Pretrained:
         set_special_tokens(tokenizer)
         embeddings: Any = model.get_input_embeddings()
         check_vocabulary(tokenizer, embeddings.num_embeddings, self.named)
-        return LanguageModel(model.train(), tokenizer, self._digest(), f"{self.name_or_path}")
+        return LanguageModel(model.train(), tokenizer, digest.result(), f"{self.name_or_path}")
+
+    def _model_and_tokenizer(self, say: Say) -> tuple[Any, Any]:
+        import torch
+        from transformers import AutoTokenizer, PretrainedConfig
+
+        options: dict[str, Any] = {"trust_remote_code": self.trust_remote_code, "revision": self.revision}
+        try:
+            settings, _ = PretrainedConfig.get_config_dict(self.name_or_path, revision=self.revision)
+            refuse_architecture(settings, self.named)
+            if module := OWN_ARCHITECTURES.get(settings.get("model_type", "")):
+                import_module(module)
+            tokenizer = AutoTokenizer.from_pretrained(self.name_or_path, **options)
+            return self._weights(say, dtype=getattr(torch, self.dtype), **options), tokenizer
+        except UserError:
+            raise
+        except Exception as error:  # tokenizers raises plain Exception, safetensors and transformers a dozen kinds
+            place = "" if os.path.isdir(self.name_or_path) else "no such folder here, and as a name on the hub it "
+            raise UserError(f"{self.named}: {place}cannot be loaded: {first_line(error)}") from error
 
     def _load_adapter(self, folder: Path, say: Say) -> LanguageModel:
         """The base with the adapter merged into it, and the adapter's tokenizer if it has one."""
