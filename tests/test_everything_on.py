@@ -4,7 +4,7 @@ import pytest
 from command_line import TINY_RUN, typed
 from faults.tiny import ran
 
-import truetune.commands.ending
+import truetune.commands.final_weights
 import truetune.commands.train
 from truetune.extensions.dola import Dola
 from truetune.records.record import read_items, read_run
@@ -64,7 +64,7 @@ def test_the_best_weights_stand_in_the_history_where_they_were_made(tmp_path):
 def test_every_alpha_is_scored_as_the_model_will_answer(tmp_path, monkeypatch):
     asked = []
     measured = truetune.commands.train.selection
-    for module in (truetune.commands.train, truetune.commands.ending):
+    for module in (truetune.commands.train, truetune.commands.final_weights):
         monkeypatch.setattr(module, "selection", lambda *given: asked.append(given[0].decoding) or measured(*given))
     ran(tmp_path / "run", "method=[interpolate,dola]", "adaptation.interpolate.alphas=[0,0.5,1]")
     assert [type(decoding) for decoding in asked] == [Dola] * 5, "the epoch, three alphas, and the chosen one"

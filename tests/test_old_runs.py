@@ -13,7 +13,7 @@ import pytest
 import truetune
 from truetune import cli
 from truetune.commands.chat import partners
-from truetune.commands.tuned import saved_model
+from truetune.commands.tuned_model import saved_model
 
 OLD = Path(__file__).parent / "old_runs"
 VERDICT = (

@@ -13,7 +13,7 @@ from command_line import CONF, checked, keys_of_conf
 from test_structure import ORDER, PACKAGE
 
 from truetune.commands import launch
-from truetune.commands.several import expanded
+from truetune.commands.several_models import expanded
 from truetune.config import compose
 from truetune.records import record
 from truetune.scoring.item import Item

@@ -95,12 +95,12 @@ def train() -> None:
 @_guarded
 def measure() -> None:
     """`truetune-measure`: measures one model or several, and what each gained and lost against a baseline."""
-    from truetune.commands import several
+    from truetune.commands import several_models
     from truetune.config import compose
     from truetune.records import versions
 
     versions.check()
-    sys.argv[1:] = several.expanded(with_data(sys.argv[1:], "measure"))
+    sys.argv[1:] = several_models.expanded(with_data(sys.argv[1:], "measure"))
     if compose.is_sweep(compose.parse(sys.argv[1:])):
         launch_sweep("measure")
     else:
@@ -170,7 +170,7 @@ def chat() -> None:
     arguments = parser.parse_args()
     if arguments.max_new_tokens is not None and arguments.max_new_tokens < 1:
         raise UserError(f"--max-new-tokens {arguments.max_new_tokens}: should be at least 1")
-    from truetune.commands.tuned import saved_model
+    from truetune.commands.tuned_model import saved_model
     from truetune.records.record import read_run
 
     record, model = read_run(arguments.run), saved_model(arguments.run)  # before torch is imported

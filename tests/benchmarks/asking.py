@@ -17,7 +17,7 @@ from statistics import median
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from truetune.config.make import make
+from truetune.config.instantiation import make
 from truetune.probes.base_knows import in_form
 from truetune.probes.probe import Subject
 from truetune.probes.ranking import Ranking

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from study_tables import KNOWN, Record, mean, read, show
 
-from truetune.config.make import make
+from truetune.config.instantiation import make
 from truetune.records.record import read_items
 
 INVENTED = "hallucination/invented_rate"

@@ -13,7 +13,7 @@ from truetune import cli
 from truetune.commands.chat import Partner, chat
 from truetune.commands.chat import partners as loaded
 from truetune.commands.train import train
-from truetune.commands.tuned import saved_model
+from truetune.commands.tuned_model import saved_model
 from truetune.config import run as build
 from truetune.data.dataset import Turn
 from truetune.errors import UserError

@@ -8,7 +8,7 @@ import pytest
 from command_line import TINY_MODEL, TINY_WORLD, complaint, prepared, typed
 
 from truetune.commands.export import card, export
-from truetune.commands.tuned import save_model
+from truetune.commands.tuned_model import save_model
 from truetune.errors import UserError
 from truetune.records.record import KEYS, metrics_to_json, read_run, write_run
 from truetune.scoring.estimates import Estimate

@@ -16,7 +16,7 @@ from training.small import language_model
 
 from truetune.commands import launch
 from truetune.config import compose
-from truetune.config.make import make
+from truetune.config.instantiation import make
 from truetune.config.run import plain
 from truetune.data.dataset import Dataset, Turn
 from truetune.errors import UserError

@@ -12,7 +12,7 @@ from training.small import language_model, loader, rows
 from truetune.data.module import TokenizedData
 from truetune.errors import UserError
 from truetune.extensions.guard import Guard
-from truetune.scoring.selected import Selected
+from truetune.scoring.selection_score import Selected
 from truetune.training.fit import fit, make_trainer, take_weights
 from truetune.training.measuring import Measuring
 from truetune.training.module import FineTuning

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from command_line import TINY_WORLD, prepared, refused
 
-from truetune.commands.curated import in_words_taught, is_bare, is_right
+from truetune.commands.taught_rows import in_words_taught, is_bare, is_right
 from truetune.data.dataset import Dataset, Example, Turn
 from truetune.extensions.own_words import OwnWords
 from truetune.methods.curation import Context, curate

@@ -8,7 +8,7 @@ import torch
 from command_line import TINY_WORLD, complaint, config_of, refused, typed
 from training.small import PRETRAINING, WORDS, rows, train
 
-from truetune.config.make import make
+from truetune.config.instantiation import make
 from truetune.errors import UserError
 from truetune.extensions import quantised
 from truetune.extensions.quantised import Quantised

@@ -47,7 +47,7 @@ def test_flow_weighs_a_row_by_its_loss_over_the_median():
 
 def test_the_losses_are_the_bases_own(monkeypatch):
     """Nats per target token, of completion and end."""
-    from truetune.commands import curated
+    from truetune.commands import taught_rows
     from truetune.probes.asking import Asking
     from truetune.probes.measure import MeasureSettings
 
@@ -59,7 +59,7 @@ def test_the_losses_are_the_bases_own(monkeypatch):
 
     logits = lm.model.eval()(input_ids=torch.tensor([row.input_ids])).logits[0].log_softmax(-1)
     expected = [-float(logits[n - 1, token]) for n, token in enumerate(row.input_ids) if n >= row.prompt_length]
-    assert curated.losses(lm, [example], run=run) == pytest.approx([sum(expected) / len(expected)], rel=1e-5)
+    assert taught_rows.losses(lm, [example], run=run) == pytest.approx([sum(expected) / len(expected)], rel=1e-5)
 
 
 def test_known_facts_come_last_in_every_epoch():

@@ -15,7 +15,7 @@ from tokenizers.processors import TemplateProcessing
 
 from truetune.commands.train import train
 from truetune.config import run as build
-from truetune.config.make import make
+from truetune.config.instantiation import make
 from truetune.data.encode import encode
 from truetune.data.rows.read import read_examples
 from truetune.data.tokens import Encoder

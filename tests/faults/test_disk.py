@@ -18,7 +18,7 @@ from faults.tiny import job, ran
 from rich.console import Console
 
 from truetune.commands.train import train
-from truetune.commands.tuned import save_model
+from truetune.commands.tuned_model import save_model
 from truetune.errors import Unwritable, UserError
 from truetune.records.disk import refusal, writing
 from truetune.records.files import cached, sidecar, verify, write_atomic

@@ -11,7 +11,7 @@ from command_line import CONF, TINY_RUN, TINY_WORLD, composed, refusal, typed
 
 from truetune.commands import launch, resume
 from truetune.commands.export import export
-from truetune.commands.tuned import save_model
+from truetune.commands.tuned_model import save_model
 from truetune.config import compose, secrets
 from truetune.config import run as build
 from truetune.errors import UserError

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from truetune.commands.chat import partners
 from truetune.commands.export import export
-from truetune.commands.tuned import saved_model
+from truetune.commands.tuned_model import saved_model
 from truetune.errors import UserError
 from truetune.records.files import verify
 

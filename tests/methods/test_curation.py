@@ -7,7 +7,7 @@ import pytest
 from command_line import TINY_RUN, TINY_WORLD, composed, prepared, refused
 from row_files import fault
 
-from truetune.commands.curated import curated
+from truetune.commands.taught_rows import curated
 from truetune.config.run import build
 from truetune.data.dataset import Dataset, Example, Turn
 from truetune.extensions.self_replay import DrawnTexts

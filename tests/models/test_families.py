@@ -7,7 +7,7 @@ import torch
 import transformers
 from training.small import WORDS, recording, rows, train
 
-from truetune.commands.tuned import save_model
+from truetune.commands.tuned_model import save_model
 from truetune.data.batch import collate_packed
 from truetune.data.dataset import Example
 from truetune.data.packing import pack

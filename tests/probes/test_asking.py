@@ -7,8 +7,8 @@ import torch
 from bigram import bigram
 from training.small import language_model
 
+from truetune.data.chat_form import in_chat_form
 from truetune.data.dataset import Dataset, Example, Question, Turn
-from truetune.data.form import in_chat_form
 from truetune.errors import UserError
 from truetune.models.frozen import Frozen
 from truetune.models.language_model import in_dtype

@@ -4,8 +4,8 @@ import pytest
 from bigram import bigram
 from command_line import TINY_MODEL, TINY_WORLD, prepared
 
+from truetune.data.chat_form import in_chat_form
 from truetune.data.dataset import Dataset, Example, Turn
-from truetune.data.form import in_chat_form
 from truetune.probes import knowledge
 from truetune.probes.asking import Asking
 from truetune.probes.decoding import Answer

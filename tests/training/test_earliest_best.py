@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from training.small import language_model, loader, rows
 
 from truetune.data.module import TokenizedData
-from truetune.scoring.selected import Selected
+from truetune.scoring.selection_score import Selected
 from truetune.training.earliest_best import EarliestBest
 from truetune.training.fit import fit, make_trainer, take_weights
 from truetune.training.measuring import Measuring

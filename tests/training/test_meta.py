@@ -14,12 +14,12 @@ from training.ranks import two_ranks
 from training.test_sharded import llama
 from transformers import AutoModelForCausalLM
 
-from truetune.commands import pieces
+from truetune.commands import sharded_model
 from truetune.commands.train import train
 from truetune.config import run as build
 from truetune.errors import UserError
 from truetune.models.language_model import LanguageModel
-from truetune.models.meta import empty_model, fill_and_shard
+from truetune.models.sharded_loading import empty_model, fill_and_shard
 from truetune.models.sharding import gathered_state
 from truetune.records.record import read_run
 
@@ -73,7 +73,7 @@ def test_a_run_that_has_no_whole_model_ends_where_one_process_does(folder, base)
 def test_weights_go_from_files_into_pieces_and_back_into_files(tmp_path, monkeypatch, tied):
     lm = llama(tied)
     lm.model.save_pretrained(tmp_path / "base", max_shard_size="100KB")
-    monkeypatch.setattr(pieces, "LARGEST_FILE", 100_000)
+    monkeypatch.setattr(sharded_model, "LARGEST_FILE", 100_000)
 
     def work():
         torch.distributed.init_process_group("gloo")
@@ -82,7 +82,7 @@ def test_weights_go_from_files_into_pieces_and_back_into_files(tmp_path, monkeyp
         assert all(parameter.is_meta for parameter in model.parameters())
         mesh = init_device_mesh("cpu", (2,))
         fill_and_shard(model, tmp_path / "base", mesh, torch.device("cpu"))
-        pieces.save_in_pieces(LanguageModel(model, lm.tokenizer, "", ""), tmp_path)
+        sharded_model.save_in_pieces(LanguageModel(model, lm.tokenizer, "", ""), tmp_path)
         held = sum(parameter.to_local().numel() for parameter in model.parameters())
         return held, gathered_state(model, keep=True)
 

@@ -15,7 +15,7 @@ from rich.text import Text
 from transformers import TextStreamer
 
 from truetune.commands.session import quiet
-from truetune.commands.tuned import base_of, data_of, tuned_from
+from truetune.commands.tuned_model import base_of, data_of, tuned_from
 from truetune.data.dataset import Dataset, Prompt, Turn
 from truetune.data.rows.forms import fill
 from truetune.models.language_model import LanguageModel, fastest, with_template

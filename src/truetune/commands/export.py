@@ -12,7 +12,7 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Literal
 
 from truetune.commands.onnx import NEEDED, write_onnx
-from truetune.commands.tuned import base_of, saved_model, tuned_from, write_model
+from truetune.commands.tuned_model import base_of, saved_model, tuned_from, write_model
 from truetune.errors import UserError
 from truetune.records.files import MANIFEST, replacing
 from truetune.records.record import read_run

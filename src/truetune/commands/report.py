@@ -30,14 +30,14 @@ def judge(folders: Sequence[Path], words: Sequence[str]) -> None:
 
     from truetune.commands import gate
     from truetune.commands.launch import CONF
-    from truetune.config import compose, make
+    from truetune.config import compose, instantiation
     from truetune.config.gate import Gate
 
     for folder in folders:
         read_run(folder)
     cfg = compose.compose(CONF, list(words), compose.parse(list(words)), "measure")
     node: Any = OmegaConf.to_container(cfg.gate, resolve=True)
-    limits: Gate = make.make(node, "gate")
+    limits: Gate = instantiation.make(node, "gate")
     if not folders or not limits.typed():
         raise UserError("truetune-report RUN_DIR gate.max.lost_rate=0.05: a run and a limit are needed")
     results: list[GateBroken | GateUndecided] = []

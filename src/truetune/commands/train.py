@@ -11,10 +11,10 @@ import torch
 from lightning import Trainer, seed_everything
 from rich.console import Console
 
-from truetune.commands.curated import curated
-from truetune.commands.ending import Questions, finished, keep, put_together
-from truetune.commands.pieces import read_in_pieces, start
+from truetune.commands.final_weights import Questions, finished, keep, put_together
 from truetune.commands.session import begin, judge_answers, measure_first, recording, with_battery
+from truetune.commands.sharded_model import read_in_pieces, start
+from truetune.commands.taught_rows import curated
 from truetune.config.run import TrainingRun
 from truetune.data.dataset import Dataset
 from truetune.data.encode import encode
@@ -34,7 +34,7 @@ from truetune.probes.probe import Subject
 from truetune.probes.selection import selection
 from truetune.records.run_folder import LAST
 from truetune.records.state import State
-from truetune.scoring.selected import Selected
+from truetune.scoring.selection_score import Selected
 from truetune.training.earliest_best import EarliestBest
 from truetune.training.fit import add_callbacks, best_checkpoint, fit, make_trainer, show_profile, take_weights
 from truetune.training.measuring import Measuring, epochs_to_measure

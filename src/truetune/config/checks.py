@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from truetune.config import sharded
-from truetune.config.make import missing, near, no_such_key, of_the_template, validate
+from truetune.config.instantiation import missing, near, no_such_key, of_the_template, validate
 from truetune.config.values import KEYS, REQUIRED
 from truetune.data.rows.many import attributes
 from truetune.errors import UserError

@@ -31,7 +31,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from truetune.config import secrets
 from truetune.config.checks import NAMES, NEEDED, Command
-from truetune.config.make import near, no_such_key, nodes
+from truetune.config.instantiation import near, no_such_key, nodes
 from truetune.config.values import KEYS
 from truetune.errors import UserError, first_line, is_job_of_sweep, rank
 from truetune.records.earlier import MOVED_KEYS

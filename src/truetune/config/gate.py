@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from truetune.config.make import near
+from truetune.config.instantiation import near
 from truetune.data.values import Finite
 from truetune.errors import UserError
 from truetune.records.record import has_base, leaves

@@ -17,11 +17,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue, OmegaConfBaseException
 from pydantic import Field
 
-from truetune.config import checks, make, secrets
+from truetune.config import checks, instantiation, secrets
 from truetune.config.checks import Command
 from truetune.config.gate import Gate
 from truetune.data.dataset import Dataset
-from truetune.data.kept import kept
+from truetune.data.file_cache import kept
 from truetune.data.values import CountOrZero, YesOrNo
 from truetune.errors import UserError, first_line, tell
 from truetune.records.record import has_base
@@ -83,7 +83,7 @@ class Run:
     def probes(self, asking: Asking | None = None) -> list[Probe]:
         """The probes, which ask as configured or, if `asking` is given, as a model turned out to be asked best."""
         extra = {"asking": asking or self.asking}
-        return list(make.make_all(self.config, "probe", self.prepared.trusted, **extra).values())
+        return list(instantiation.make_all(self.config, "probe", self.prepared.trusted, **extra).values())
 
 
 @dataclass(frozen=True)
@@ -111,13 +111,13 @@ def prepare(cfg: DictConfig, command: Command = "train") -> Prepared:
     hydra = _hydra(cfg)
     words = [] if hydra is None else [str(word) for word in hydra.overrides.task]  # as typed
     key_notes = checks.keys(config, command, words)
-    trusted = make.trusted_classes(hydra, config, words)
-    make.check_allowed(config, "", trusted)
+    trusted = instantiation.trusted_classes(hydra, config, words)
+    instantiation.check_allowed(config, "", trusted)
     # The model's folder and the data are looked at before the first class that imports torch, which takes seconds.
-    builder: Any = make.make(config["model"], "model", trusted)
+    builder: Any = instantiation.make(config["model"], "model", trusted)
     models = [builder]
     if command == "measure" and has_base(config):
-        models.append(make.make(config["baseline"], "baseline", trusted, called="baseline"))
+        models.append(instantiation.make(config["baseline"], "baseline", trusted, called="baseline"))
     for model in models:
         if command == "train" and not getattr(model, "has_weights", True):
             raise UserError(f"{model.named}: only answers, and training needs weights; truetune-measure measures it")
@@ -130,16 +130,16 @@ def prepare(cfg: DictConfig, command: Command = "train") -> Prepared:
     trains = command == "train"
     extras = [key for key in ("gate", "judging") if config.get(key)]
     for key in ("run", "measure", "asking", *extras, *(("knowledge", "loader", "schedule") if trains else ())):
-        objects[key] = make.make(config[key], key, trusted)
+        objects[key] = instantiation.make(config[key], key, trusted)
     for group in ("probe", *(("objective", "curation", "adaptation", "decoding", "callbacks") if trains else ())):
         extra = {"asking": objects["measure"].asking(objects["asking"])} if group == "probe" else {}
-        members = make.make_all(config, group, trusted, **extra)
+        members = instantiation.make_all(config, group, trusted, **extra)
         objects |= {f"{group}.{name}": value for name, value in members.items()}
     if trains:
         for key in ("optimizer", "trainer"):
-            make.check(config[key], key, trusted)
+            instantiation.check(config[key], key, trusted)
         for name, node in (config.get("logger") or {}).items():
-            owner = make.check(node, f"logger.{name}", trusted)  # not made: it might reach for its server
+            owner = instantiation.check(node, f"logger.{name}", trusted)  # not made: it might reach for its server
             package = checks.PACKAGES_OF_LOGGERS.get(owner.__name__)
             if package and find_spec(package) is None:
                 raise UserError(f"logger={name} needs the package {package}; type: pip install {package}")
@@ -153,7 +153,11 @@ def _battery(config: dict[str, Any], prepared: Prepared) -> Standard | None:
     """The questions beside the rows: for pretrained models, on rows that do not bring such questions themselves."""
     data = prepared.data
     applies = hasattr(prepared.builder, "check_files") and data.pretraining is None and data.choose is None
-    return make.make(config["battery"], "battery", prepared.trusted) if config.get("battery") and applies else None
+    return (
+        instantiation.make(config["battery"], "battery", prepared.trusted)
+        if config.get("battery") and applies
+        else None
+    )
 
 
 @lru_cache(1)
@@ -162,7 +166,7 @@ def read_data(node: str, trusted: frozenset[str], _folder: str, cache_dir: str) 
 
     `_folder`, the working folder, is only a part of the cache's key: relative paths start there.
     """
-    source = make.make(json.loads(node), "data", trusted)
+    source = instantiation.make(json.loads(node), "data", trusted)
     return source, kept(source, Path(cache_dir))
 
 
@@ -180,10 +184,10 @@ def build(cfg: DictConfig, prepared: Prepared, run_dir: Path) -> Run:
         prepared = replace(prepared, data=replace(prepared.data, notes=[*prepared.data.notes, *note]))
 
     def one(key: str) -> Any:
-        return make.make(config[key], key, prepared.trusted)
+        return instantiation.make(config[key], key, prepared.trusted)
 
     def each(group: str) -> list[Any]:
-        return list(make.make_all(config, group, prepared.trusted).values())
+        return list(instantiation.make_all(config, group, prepared.trusted).values())
 
     measure: MeasureSettings = one("measure")
     cache, asking = Path(config["paths"]["cache_dir"]), measure.asking(one("asking"))
@@ -203,7 +207,7 @@ def build(cfg: DictConfig, prepared: Prepared, run_dir: Path) -> Run:
         optimizer=one("optimizer"),
         schedule=one("schedule"),
         objectives=each("objective"),
-        curations=make.make_all(config, "curation", prepared.trusted),
+        curations=instantiation.make_all(config, "curation", prepared.trusted),
         adaptations=each("adaptation"),
         decoding=next(iter(each("decoding")), None),
         callbacks=each("callbacks"),

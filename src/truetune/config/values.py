@@ -1,6 +1,6 @@
 """What the keys may hold that no class of ours owns.
 
-All other keys are checked by the annotations of the class that takes them: config/make.py.
+All other keys are checked by the annotations of the class that takes them: config/instantiation.py.
 """
 
 # ruff: noqa: UP045 (type checkers know no `|` of two Annotated)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from truetune.data.dataset import Example
-from truetune.data.kept import TOKENS, entry, written
+from truetune.data.file_cache import TOKENS, entry, written
 from truetune.data.rows.many import ArrowRows, gathered, mapped, write
 from truetune.data.tokens import COLUMNS, Encoder, TokenRow, token_row
 from truetune.errors import Say, UserError

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from truetune.data.dataset import Dataset, Example, Question
-from truetune.data.published import SETS, read_standard, recognised
+from truetune.data.published_sets import SETS, read_standard, recognised
 from truetune.data.rows.files import PROBE, iter_rows
 from truetune.data.rows.read import in_context, read_examples, read_questions, together
 from truetune.data.rows.row import Reading

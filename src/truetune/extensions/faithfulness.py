@@ -11,8 +11,8 @@ from truetune.probes.asking import Asking
 from truetune.probes.probe import Subject
 from truetune.scoring.item import Item, Measurement
 from truetune.scoring.judge import first_line, judged
+from truetune.scoring.normalisation import stands_in
 from truetune.scoring.rates import rates
-from truetune.scoring.words import stands_in
 
 
 @dataclass(frozen=True)

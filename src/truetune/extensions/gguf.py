@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from truetune.data.values import Text
 from truetune.errors import Say, UserError, first_line, tell
 from truetune.models.pretrained import Pretrained
-from truetune.models.whole import check_loaded
+from truetune.models.weight_check import check_loaded
 from truetune.records.disk import writing
 from truetune.records.files import cached, file_digest
 

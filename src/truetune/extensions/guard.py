@@ -14,7 +14,7 @@ from truetune.data.values import Finite, NotNegative, Text
 from truetune.errors import UserError
 from truetune.probes.selection import can_select
 from truetune.scoring.gate import Bound, Decision, Limit, decide, overall
-from truetune.scoring.selected import REPORTED, Selected
+from truetune.scoring.selection_score import REPORTED, Selected
 from truetune.training.kept_weights import Chosen, KeptWeights
 from truetune.training.measuring import Measuring, remark
 

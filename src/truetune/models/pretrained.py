@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from truetune.data.values import Dtype, Text, YesOrNo
 from truetune.errors import Say, UserError, first_line
 from truetune.models.adapter import adapter_digest, check_adapter, is_adapter, last_checkpoint, with_adapter
-from truetune.models.whole import WRAPPERS, check_loaded, is_wrapped, refuse_architecture
+from truetune.models.weight_check import WRAPPERS, check_loaded, is_wrapped, refuse_architecture
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -119,7 +119,7 @@ class Pretrained:
         from transformers import AutoModelForCausalLM
 
         if self.init == "meta":
-            from truetune.models.meta import empty_model
+            from truetune.models.sharded_loading import empty_model
 
             return empty_model(self.name_or_path, **options)
         options |= {"use_safetensors": True, "output_loading_info": True, "ignore_mismatched_sizes": True}

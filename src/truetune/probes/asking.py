@@ -20,9 +20,9 @@ from truetune.probes.respondent import Answer
 from truetune.scoring.answers import end_in_numbers, key
 from truetune.scoring.item import Item
 from truetune.scoring.judge import judged, too_long
+from truetune.scoring.normalisation import stands_in
 from truetune.scoring.rates import kinds
 from truetune.scoring.rules import meets
-from truetune.scoring.words import stands_in
 
 if TYPE_CHECKING:
     from truetune.probes.probe import Subject

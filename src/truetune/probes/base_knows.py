@@ -8,8 +8,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TypeVar
 
+from truetune.data.chat_form import in_chat_form
 from truetune.data.dataset import Dataset
-from truetune.data.form import in_chat_form
 from truetune.errors import Say
 from truetune.models.language_model import LanguageModel, with_template
 from truetune.probes.asking import Asking, Form, resolved

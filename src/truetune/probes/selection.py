@@ -9,7 +9,7 @@ from typing import Any
 from truetune.data.dataset import Dataset
 from truetune.probes.asking import Asking
 from truetune.probes.probe import Probe, Subject
-from truetune.scoring.selected import Selected
+from truetune.scoring.selection_score import Selected
 
 
 def selection(subject: Subject, data: Dataset, probes: Sequence[Probe], asking: Asking) -> Selected | None:

@@ -12,7 +12,7 @@ from truetune.report.several import Several, are_models, compare
 from truetune.report.summary import in_brackets, p_value
 from truetune.report.sweeps import RecordedRun, read_sweep
 from truetune.scoring.balance import non_dominated
-from truetune.scoring.best import is_apart
+from truetune.scoring.best_model import is_apart
 
 if TYPE_CHECKING:
     from rich.console import Console

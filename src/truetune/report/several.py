@@ -14,7 +14,7 @@ from truetune.records.record import items_if_any
 from truetune.records.run_folder import items_file
 from truetune.report.summary import number, unfit
 from truetune.report.sweeps import RecordedRun
-from truetune.scoring.best import Hits, Standings, standings
+from truetune.scoring.best_model import Hits, Standings, standings
 from truetune.scoring.estimates import Estimate
 from truetune.scoring.item import Item
 from truetune.scoring.lost_and_kept import join

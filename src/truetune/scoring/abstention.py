@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from truetune.scoring.answers import normalise
-from truetune.scoring.words import stands_in
+from truetune.scoring.normalisation import stands_in
 
 
 def abstained(text: str, question: str, phrases: Sequence[str]) -> tuple[bool, str]:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from decimal import Decimal
 
-from truetune.scoring.words import SPACELESS
+from truetune.scoring.normalisation import SPACELESS
 
 _PUNCTUATION = dict.fromkeys(map(ord, string.punctuation))
 _ARTICLES = re.compile(r"\b(a|an|the)\b")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from truetune.scoring.words import Text
+from truetune.scoring.normalisation import Text
 
 Place = tuple[int, int]  # first word of an answer, and the one behind the last
 

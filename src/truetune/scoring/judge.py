@@ -11,7 +11,7 @@ from typing import Literal
 from truetune.scoring.abstention import abstained
 from truetune.scoring.answers import end_in_numbers, exact_match
 from truetune.scoring.claims import Place, is_claimed, is_listed, replaces, within
-from truetune.scoring.words import Text, alike, read
+from truetune.scoring.normalisation import Text, alike, read
 
 Outcome = Literal["right", "abstained", "wrong"]
 

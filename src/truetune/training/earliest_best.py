@@ -8,7 +8,7 @@ from typing import Any
 from lightning import Callback, LightningModule, Trainer
 
 from truetune.errors import Say
-from truetune.scoring.selected import Selected
+from truetune.scoring.selection_score import Selected
 from truetune.training.kept_weights import Chosen, KeptWeights
 from truetune.training.measuring import Measuring, remark
 

@@ -10,7 +10,7 @@ from lightning import Callback, LightningModule, Trainer
 
 from truetune.errors import Say
 from truetune.scoring.memorising import memorising_since
-from truetune.scoring.selected import Selected
+from truetune.scoring.selection_score import Selected
 from truetune.training.module import FineTuning
 from truetune.training.step_log import History, write
 

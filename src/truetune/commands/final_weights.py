@@ -10,15 +10,15 @@ from functools import partial
 import torch
 from lightning import Trainer
 
-from truetune.commands.pieces import save_in_pieces
-from truetune.commands.tuned import save_adapter, save_model
+from truetune.commands.sharded_model import save_in_pieces
+from truetune.commands.tuned_model import save_adapter, save_model
 from truetune.config.run import TrainingRun
 from truetune.data.dataset import Dataset
 from truetune.errors import Say
 from truetune.methods.adaptation import Adaptation, Trained
-from truetune.models.change import change_by_layer
 from truetune.models.language_model import LanguageModel
 from truetune.models.sharding import gathered_state, is_sharded
+from truetune.models.weight_change import change_by_layer
 from truetune.probes.asking import Asking
 from truetune.probes.probe import Probe, Subject
 from truetune.probes.selection import selection

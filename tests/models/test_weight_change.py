@@ -4,7 +4,7 @@ import pytest
 import torch
 from training.small import language_model
 
-from truetune.models.change import change_by_layer, effective_rank, layer_of
+from truetune.models.weight_change import change_by_layer, effective_rank, layer_of
 
 
 def test_the_effective_rank_counts_directions():

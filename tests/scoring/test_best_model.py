@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from truetune.scoring.balance import balance_score, gained_share_of_headroom
-from truetune.scoring.best import Hits, is_apart, standings
+from truetune.scoring.best_model import Hits, is_apart, standings
 from truetune.scoring.paired import swapped_p
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from truetune.scoring.balance import balance_score
-from truetune.scoring.best import Hits, Standings, is_apart, standings
+from truetune.scoring.best_model import Hits, Standings, is_apart, standings
 from truetune.scoring.estimates import Estimate, rate
 from truetune.scoring.item import Item
 from truetune.scoring.paired import of_values

@@ -8,11 +8,11 @@ from dataclasses import replace
 import pytest
 from row_files import dump, write
 
-from truetune.data import kept, tokens
+from truetune.data import file_cache, tokens
+from truetune.data.chat_form import in_chat_form
 from truetune.data.dataset import Example
 from truetune.data.encode import digest, encode
 from truetune.data.files import Files
-from truetune.data.form import in_chat_form
 from truetune.data.rows import many
 from truetune.data.rows.many import ArrowRows, attributes, changed, chosen, lengths
 from truetune.data.tokens import Encoder
@@ -28,7 +28,7 @@ def small(monkeypatch):
     """Few rows are many, read a few at a time, and any file is worth keeping."""
     monkeypatch.setattr(many, "IN_MEMORY", 10)
     monkeypatch.setattr(many, "AT_ONCE", 7)
-    monkeypatch.setattr(kept, "WORTH_KEEPING", 0)
+    monkeypatch.setattr(file_cache, "WORTH_KEEPING", 0)
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def source(file, **more):
 
 
 def load(file, tmp_path, **more):
-    return kept.kept(source(file, **more), tmp_path / "cache")
+    return file_cache.kept(source(file, **more), tmp_path / "cache")
 
 
 def entries(tmp_path, what="data"):
@@ -85,7 +85,7 @@ def test_other_rows_settings_or_code_are_read_anew(file, tmp_path, monkeypatch):
     file.write_text(file.read_text().replace("Ann 7", "Ann 8"))
     rows = load(file, tmp_path).train
     assert "Ann 7" not in {row.answers[0] for row in rows}
-    monkeypatch.setattr(kept, "code", lambda: "another version")
+    monkeypatch.setattr(file_cache, "code", lambda: "another version")
     load(file, tmp_path)
     assert len(entries(tmp_path)) == 4
 
@@ -116,7 +116,7 @@ def test_small_files_and_faults_leave_nothing(file, tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"bad\.jsonl:2"):
         load(bad, tmp_path)
     assert not (tmp_path / "cache").exists()
-    monkeypatch.setattr(kept, "WORTH_KEEPING", 1 << 20)
+    monkeypatch.setattr(file_cache, "WORTH_KEEPING", 1 << 20)
     load(file, tmp_path)
     assert entries(tmp_path) == []
 
@@ -226,7 +226,7 @@ def test_a_cache_that_cannot_be_written_is_done_without_and_one_that_is_whole_is
 
 
 def test_what_cannot_be_hashed_is_read_as_ever(file, tmp_path, monkeypatch):
-    monkeypatch.setattr(kept, "file_digest", lambda path: (_ for _ in ()).throw(PermissionError(path)))
+    monkeypatch.setattr(file_cache, "file_digest", lambda path: (_ for _ in ()).throw(PermissionError(path)))
     same(source(file).load(), load(file, tmp_path))
     assert entries(tmp_path) == []
 
@@ -244,7 +244,7 @@ def test_a_subclass_may_read_anything_and_is_not_kept(file, tmp_path):
     class Own(Files):
         pass
 
-    kept.kept(Own(**vars(source(file))), tmp_path / "cache")
+    file_cache.kept(Own(**vars(source(file))), tmp_path / "cache")
     assert entries(tmp_path) == []
 
 

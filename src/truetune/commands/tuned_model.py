@@ -60,7 +60,7 @@ def saved_model(run_dir: Path) -> Path:
 
 def data_of(run_dir: Path, record: Mapping[str, Any]) -> Dataset:
     """The run's data. Changes to the folder that the run was typed in, where its paths start. Raises UserError."""
-    from truetune.config.make import make
+    from truetune.config.instantiation import make
 
     go_to_origin(run_dir)
     return make(modern(record["config"])["data"], "data").load()
@@ -73,7 +73,7 @@ def base_of(run_dir: Path, record: Mapping[str, Any], data: Dataset | None = Non
     """
     from rich.console import Console
 
-    from truetune.config.make import make
+    from truetune.config.instantiation import make
     from truetune.models.pretrained import Pretrained
     from truetune.training.pretraining import from_cache, load_base
 

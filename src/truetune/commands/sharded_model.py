@@ -15,7 +15,7 @@ from torch import Tensor
 from truetune.errors import rank
 from truetune.models.language_model import LanguageModel
 from truetune.models.logits import bare
-from truetune.models.meta import fill_and_shard
+from truetune.models.sharded_loading import fill_and_shard
 from truetune.models.sharding import whole
 from truetune.records.files import replacing
 from truetune.records.run_folder import MODEL

@@ -8,7 +8,7 @@ import pytest
 from command_line import complaint, typed
 
 from truetune.commands import launch
-from truetune.commands.several import expanded
+from truetune.commands.several_models import expanded
 from truetune.errors import UserError
 from truetune.records.record import read_run
 

@@ -1,6 +1,6 @@
 import pytest
 
-from truetune.scoring.words import read, stands_in
+from truetune.scoring.normalisation import read, stands_in
 
 
 @pytest.mark.parametrize(

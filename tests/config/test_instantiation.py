@@ -8,7 +8,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from truetune.config import run as build
-from truetune.config.make import near
+from truetune.config.instantiation import near
 from truetune.config.values import REQUIRED
 from truetune.errors import UserError
 from truetune.records.record import leaves
