@@ -22,7 +22,7 @@ def read_logs(place: Path) -> dict[str, Log]:
     if not files:
         raise UserError(f"{place}: the folder holds no logs; {FILES}")
     logs: dict[str, Log] = {}
-    for path in sorted(files, key=lambda path: lm_eval.date(path) or path.name):  # the newest last
+    for path in sorted(files, key=lambda path: (_date(path), path.name)):  # the newest last
         log = _read(path)
         older_log = logs.get(log.task)
         if older_log and older_log.model != log.model:
@@ -32,6 +32,11 @@ def read_logs(place: Path) -> dict[str, Log]:
             log.notes.append(f"{log.task}: {place} holds several logs; the newest is read, {path.name}")
         logs[log.task] = log
     return logs
+
+
+def _date(path: Path) -> str:
+    """The date in the file's name; empty, which is older than all dates, where it has none."""
+    return lm_eval.date(path) or (path.name if OF_INSPECT.fullmatch(path.name) else "")
 
 
 def _is_log(path: Path) -> bool:
