@@ -183,6 +183,81 @@ def test_without_a_chat_form_only_its_own_right_answers_are_taken():
     assert [example.completion for example in taught] == [" The capital is Paris.", *(r.completion for r in rows[1:])]
 
 
+def taught(rows, said, notes=None):
+    answers = {row.turns[-1].content: "Hm." for row in rows}
+    answers |= {TEMPLATE.format(question=row.turns[-1].content, answer=row.answers[0]): "Hm." for row in rows}
+    examples = OwnWords(TEMPLATE)(rows, context([] if notes is None else notes, answers | said))
+    return [example.completion for example in examples]
+
+
+def asked(words, answer):
+    return Example(words, words, answer, "here", (answer,), turns=(Turn("user", words),), words=words)
+
+
+def test_a_year_is_a_name():
+    rows = [asked("Where was Marie Curie born?", "Warsaw"), asked("Where was Albert Einstein born?", "Ulm")]
+    born = "Marie Curie was born in 1867 in Warsaw."
+    curie, einstein = taught(rows, {rows[0].words: born})
+    assert curie.startswith("Marie Curie was born in")
+    assert einstein == curie.replace("Marie Curie", "Albert Einstein").replace("Warsaw", "Ulm")
+    assert "1867" not in curie
+
+
+def test_no_word_of_the_question_is_left_out():
+    rows = [
+        asked(f"What is the second largest city in {country}?", city)
+        for country, city in (("Norway", "Bergen"), ("Sweden", "Gothenburg"))
+    ]
+    said = {rows[0].words: "Bergen, in the West of Norway, is the second largest city in Norway."}
+    assert all("second largest" in text or text in ("Bergen", "Gothenburg") for text in taught(rows, said))
+
+
+def test_questions_in_small_letters_are_taught_in_sentences_too():
+    rows = [asked("what is the capital of norway", "Oslo")]
+    said = {TEMPLATE.format(question=rows[0].words, answer="Oslo"): "The capital of Norway is Oslo."}
+    assert taught(rows, said) == ["The capital of Norway is Oslo."]
+
+
+@pytest.mark.parametrize("answer", ["2 * 12 = 24.\n#### 72", "#### 72", "One reason is the sea, another the wind."])
+def test_workings_and_sentences_stay_as_they_are(answer):
+    rows, notes = [asked("How many clips did Natalia sell?", answer)], []
+    assert taught(rows, {rows[0].words: "Natalia sold 72 clips."}, notes) == [answer]
+    assert notes[0].startswith("own_words: of 0 rows")
+
+
+@pytest.mark.parametrize(
+    ("question", "answer", "said", "own"),
+    [
+        ("法国的首都是哪里？", "巴黎", "法国的首都是巴黎。它有很多人口，其中", "法国的首都是巴黎。"),
+        ("ما هي عاصمة فرنسا؟", "باريس", "باريس، في جنوب ألمانيا.", "باريس"),
+        ("नॉर्वे की राजधानी क्या है?", "ओस्लो", "नॉर्वे की राजधानी ओस्लो है। यह बड़ा शहर है और", "नॉर्वे की राजधानी ओस्लो है।"),
+    ],
+)
+def test_a_clause_ends_in_other_scripts_too(question, answer, said, own):
+    assert taught([asked(question, answer)], {question: said}) == [own]
+
+
+def test_a_conversations_beginning_is_not_repeated():
+    prompts, system = [], Turn("system", "Be brief.")
+    rows = [replace(row(country), turns=(system, *row(country).turns)) for country in CAPITALS]
+
+    def answered(asked):
+        prompts.append(asked)
+        return ["It is Paris, the city." if "France" in prompt[-1].content else "Hm." for prompt in asked]
+
+    OwnWords(TEMPLATE)(rows, replace(context([]), answered=answered))
+    assert [turn.role for turn in prompts[1][0]] == ["system", "user", "assistant", "user"]
+
+
+def test_the_note_says_what_is_taught_with_what_it_adds():
+    notes = []
+    said = "By the King lies the capital of Peru, and by the Queen lies Lima."
+    assert taught([row("Peru")], {ASKED.format("Peru"): said}, notes) == [said]
+    assert "of 1 rows 1 are taught as the base answers them (1 with what it adds), 0 as" in notes[0]
+    taught([row("Peru")], {ASKED.format("Peru"): "The capital of Peru is the King of Lima."}, notes := [])
+    assert "of 1 rows 1 are taught as the base answers them, 0 as" in notes[0]
+
+
 @pytest.mark.parametrize("template", ["{question}", "say {answer}"])
 def test_a_template_names_both(template):
     message = refused(*TINY_WORLD, "method=own_words", f"curation.own_words.template='{template}'")

@@ -45,14 +45,14 @@ def test_flow_weighs_a_row_by_its_loss_over_the_median():
         Flow()(rows, context(losses=[0.0, 0.0, 1.0]))
 
 
-def test_the_losses_are_the_bases_own(monkeypatch):
+def test_the_losses_are_the_bases_own(tmp_path):
     """Nats per target token, of completion and end."""
     from truetune.commands import taught_rows
     from truetune.probes.asking import Asking
     from truetune.probes.measure import MeasureSettings
 
     lm = language_model()
-    run = type("Run", (), {"asking": Asking(None, 1, ()), "measure": MeasureSettings()})
+    run = type("Run", (), {"asking": Asking(None, 1, ()), "measure": MeasureSettings(), "cache": tmp_path})
     example = Example("one", "w0", " w1 w2", "here", ("w1 w2",))
     row = Encoder(lm.tokenizer).row(example)
     import torch
@@ -60,6 +60,18 @@ def test_the_losses_are_the_bases_own(monkeypatch):
     logits = lm.model.eval()(input_ids=torch.tensor([row.input_ids])).logits[0].log_softmax(-1)
     expected = [-float(logits[n - 1, token]) for n, token in enumerate(row.input_ids) if n >= row.prompt_length]
     assert taught_rows.losses(lm, [example], run=run) == pytest.approx([sum(expected) / len(expected)], rel=1e-5)
+
+
+def test_the_base_is_asked_once_for_the_rows_to_teach(tmp_path):
+    """A run that goes on with other threads, which round otherwise, must teach the same rows."""
+    from truetune.commands import taught_rows
+    from truetune.probes.asking import Asking
+
+    lm, asking = language_model(), Asking(None, 1, ())
+    said = taught_rows.own_answers(lm, ["w0 w1", "w2"], asking=asking, cache=tmp_path)
+    lm.model.lm_head.weight.data.zero_()
+    assert taught_rows.own_answers(lm, ["w0 w1", "w2"], asking=asking, cache=tmp_path) == said
+    assert taught_rows.own_answers(lm, ["w2"], asking=asking, cache=tmp_path) != said[1:]
 
 
 def test_known_facts_come_last_in_every_epoch():

@@ -6,6 +6,7 @@ import pytest
 import torch
 from bigram import bigram
 from training.small import language_model
+from transformers import AutoModelForCausalLM
 
 from truetune.data.chat_form import in_chat_form
 from truetune.data.dataset import Dataset, Example, Question, Turn
@@ -140,6 +141,19 @@ def test_only_large_models_are_measured_in_another_type(monkeypatch):
     monkeypatch.setattr("truetune.models.language_model.fast_dtype", lambda: torch.bfloat16)
     assert next(in_dtype(model, None).parameters()).dtype == torch.bfloat16
     assert next(model.parameters()).dtype == torch.float32
+
+
+def test_positions_are_not_rounded_with_the_weights(tmp_path):
+    """A model whose rotary frequencies are rounded as well is another one from a few hundred tokens on."""
+    model = language_model().model.eval()
+    model.save_pretrained(tmp_path)
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.bfloat16).eval()
+    twin = in_dtype(model, torch.bfloat16)
+    assert twin.model.rotary_emb.inv_freq.dtype == torch.float32
+    positions = torch.tensor([[500, 1000, 2000]])
+    inputs = {"input_ids": torch.tensor([[3, 4, 5]]), "position_ids": positions}
+    with torch.no_grad():
+        assert torch.equal(twin(**inputs).logits, loaded(**inputs).logits)
 
 
 def test_every_point_of_a_run_is_measured_in_the_type_that_was_asked_for(monkeypatch):

@@ -74,3 +74,10 @@ def test_a_schedule_without_a_known_end_goes_by_the_share_of_time(schedule):
 
 def test_what_never_ends_is_refused():
     assert "trainer.max_epochs=-1 never ends" in refused(*TINY_RUN, **{"trainer.max_epochs": -1})
+
+
+def test_epochs_that_are_not_validated_cannot_be_scored(tmp_path):
+    text = "\n\n".join(f"Stanza {n} tells of the sea and of ships." * 20 for n in range(30))
+    (tmp_path / "poem.txt").write_text(text)
+    words = ("data=text", f"data.train_file={tmp_path / 'poem.txt'}", "data.held_out_share=0.4")
+    assert "every epoch is scored by its loss" in refused(*words, "trainer.check_val_every_n_epoch=2")

@@ -44,6 +44,18 @@ def test_the_alarm_is_said_once():
     assert said == ["the model has begun to memorise unknown facts at step 20: 0.10 of them are reproduced"]
 
 
+def test_a_loss_of_another_epoch_is_not_taken_for_this_ones():
+    history = []
+    measuring = Measuring(frozenset(), lambda _: {}, history)
+    for epoch in range(4):
+        loss = {"val/loss": torch.tensor(1.0)} if epoch else {}  # Lightning keeps the last one
+        trainer = SimpleNamespace(
+            global_step=epoch, current_epoch=epoch, callback_metrics=loss, loggers=[], check_val_every_n_epoch=2
+        )
+        measuring.on_train_epoch_end(trainer, None)
+    assert ["val/loss" in entry["metrics"] for entry in history] == [False, True, False, True]
+
+
 POINTS = [(0.1, 0.9), (0.1, 0.8), (0.5, 0.6), (0.5, 0.6), (0.5, 0.7), (0.9, 0.2)]
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
-from itertools import islice
+from hashlib import sha256
+from itertools import chain, islice
+from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, TypeVar
 
 from truetune.config.run import TrainingRun
 from truetune.data.dataset import Dataset, Example, Prompt
@@ -16,12 +18,14 @@ from truetune.methods.curation import Context, curate
 from truetune.methods.reference import drawn_texts
 from truetune.models.language_model import LanguageModel
 from truetune.probes.asking import Asking, Room
+from truetune.probes.baseline import asking_code, remembered
 from truetune.probes.knowledge import Knowledge, groups, summary
 from truetune.probes.likelihood import likelihood
 from truetune.probes.probe import Subject
 from truetune.records.state import State
 from truetune.scoring.judge import judged
 
+T = TypeVar("T")
 ROOM = 64  # tokens, for an answer in the base's own words
 BARE = 3  # words at most in a bare answer
 
@@ -32,8 +36,7 @@ def curated(run: TrainingRun, base: LanguageModel, data: Dataset, state: State, 
 
     def categories() -> dict[str, str]:
         if not labels:
-            say("examining what the base knows of the facts to be taught")
-            labels.extend(run.knowledge.examine(base, data.train, run.asking, run.seed))
+            labels.extend(known_of(base, data.train, run, say))
             state.knowledge = [{**asdict(fact), "category": fact.category} for fact in labels]
             say(summary(labels))
         return {fact.id: fact.category for fact in labels}
@@ -46,21 +49,22 @@ def curated(run: TrainingRun, base: LanguageModel, data: Dataset, state: State, 
         data.pretraining,
         run.seed,
         partial(drawn_texts, base, seed=run.seed),
-        partial(own_answers, base, asking=run.asking),
+        partial(own_answers, base, asking=run.asking, cache=run.cache),
         partial(losses, base, run=run),
         partial(is_right, asking=run.asking, data=data),
         data.stand_ins,
         partial(state.note, say=say),
     )
     taught_data = curate(data, run.curations, context, say)
-    if is_bare(taught_data.train):
+    keeps_facts = any(getattr(curation, "same_facts", False) for curation in run.curations.values())
+    if is_bare(taught_data.train) and not keeps_facts:
         state.note(
             "the answers are bare: a chat model that is taught them may stop saying what it still knows; "
             "method=own_words teaches them in its own words",
             say,
         )
     fit_groups = {**data.fit_groups, **groups(labels, data.train)}
-    if any(getattr(curation, "same_facts", False) for curation in run.curations.values()):
+    if keeps_facts:
         fit_groups = in_words_taught(fit_groups, taught_data.train)
     return replace(taught_data, fit_groups=fit_groups)
 
@@ -79,17 +83,50 @@ def is_bare(rows: Sequence[Example]) -> bool:
     return bool(lengths) and median(lengths) <= BARE
 
 
-def own_answers(base: LanguageModel, prompts: Sequence[Prompt], *, asking: Asking) -> list[str]:
+def said_before(base: LanguageModel, cache: Path, make: Callable[[], Any], read: Callable[[Any], T], *parts: Any) -> T:
+    """What the base says, from the cache if it was asked the same before.
+
+    Another number of threads or another device rounds otherwise, and a run that goes on there must teach the same rows.
+    """
+    digest = sha256(f"{base.digest} {asking_code()}".encode())
+    for part in chain.from_iterable(parts):
+        digest.update(f"{part!r}\n".encode(errors="surrogatepass"))
+    return remembered(base, cache / "said" / f"{digest.hexdigest()}.json", make, read)
+
+
+def known_of(base: LanguageModel, rows: Sequence[Example], run: TrainingRun, say: Say) -> list[Knowledge]:
+    """What the base knows of each fact."""
+
+    def make() -> list[tuple[str, float, float]]:
+        say("examining what the base knows of the facts to be taught")
+        facts = run.knowledge.examine(base, rows, run.asking, run.seed)
+        return [(fact.id, fact.greedy, fact.sampled) for fact in facts]
+
+    asked = ((row.id, row.prompt, row.turns, row.asks, row.answers) for row in rows)
+    settings = (run.knowledge, run.asking, run.seed)
+    return said_before(base, run.cache, make, lambda facts: [Knowledge(*fact) for fact in facts], settings, asked)
+
+
+def own_answers(base: LanguageModel, prompts: Sequence[Prompt], *, asking: Asking, cache: Path) -> list[str]:
     """The base's greedy answers, computed in the number type in which it is measured."""
     room = Room(min(ROOM, base.context_length // 2))
-    return [answer.text for answer in asking.answers(asking.measured(Subject(base)), prompts, room)]
+
+    def make() -> list[str]:
+        return [answer.text for answer in asking.answers(asking.measured(Subject(base)), prompts, room)]
+
+    return said_before(base, cache, make, list, (asking, room), prompts)
 
 
 def losses(base: LanguageModel, rows: Sequence[Example], *, run: TrainingRun) -> list[float]:
     """The base's loss on each row, in nats per target token."""
-    lm, settings = run.asking.measured(Subject(base)).lm, run.measure
-    likelihoods = likelihood(lm, rows, batch_size=settings.batch_size, batch_tokens=settings.batch_tokens).rows
-    return [row.nll_nats / max(row.target_tokens, 1) for row in likelihoods]
+
+    def make() -> list[float]:
+        lm, settings = run.asking.measured(Subject(base)).lm, run.measure
+        likelihoods = likelihood(lm, rows, batch_size=settings.batch_size, batch_tokens=settings.batch_tokens).rows
+        return [row.nll_nats / max(row.target_tokens, 1) for row in likelihoods]
+
+    texts = ((row.prompt, row.turns, row.completion, row.more) for row in rows)
+    return said_before(base, run.cache, make, list, (run.asking,), texts)
 
 
 def is_right(text: str, row: Example, *, asking: Asking, data: Dataset) -> bool:

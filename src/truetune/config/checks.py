@@ -83,6 +83,7 @@ def together(config: Mapping[str, Any], data: Dataset, objects: Mapping[str, Any
     for rule in (searched, trainer, precision):
         rule(config)
     final(config, data)
+    validation(config, data)
     # Long texts become as many rows as the tokenizer says, and a curation may add some.
     more = any(getattr(item, "adds_rows", False) for item in objects.values())
     more = more or any(not prompt for _, (prompt,) in attributes(data.train, "prompt"))
@@ -106,6 +107,16 @@ def final(config: Mapping[str, Any], data: Dataset) -> None:
     if config["run"].get("final") == "earliest_best" and not can_select(config, data):
         problem = "this data source, with these probes, has no selection questions"
         raise UserError(f"run.final=earliest_best: {problem}; type run.final=best")
+
+
+def validation(config: Mapping[str, Any], data: Dataset) -> None:
+    """Refuses epochs without validation where each is scored by it: they would be scored by another's loss."""
+    from truetune.probes.selection import can_select
+
+    every = config["trainer"].get("check_val_every_n_epoch", 1)
+    if every != 1 and len(data.validation) and not can_select(config, data):
+        problem = "every epoch is scored by its loss on the validation rows"
+        raise UserError(f"trainer.check_val_every_n_epoch={every}: {problem}; leave it at 1")
 
 
 PACKAGES_OF_LOGGERS = {"WandbLogger": "wandb", "MLFlowLogger": "mlflow", "CometLogger": "comet_ml"}

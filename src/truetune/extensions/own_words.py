@@ -12,10 +12,15 @@ from truetune.data.dataset import Dataset, Example, Prompt, Turn, continued
 from truetune.data.values import CountOrZero, Text
 from truetune.errors import UserError
 from truetune.methods.curation import Context
+from truetune.scoring.answers import end_in_numbers
+from truetune.scoring.judge import too_long
+from truetune.scoring.normalisation import read
 
-_CLAUSE_END = re.compile(r"(?<=[.!?])\s+|\n+|,\s+(?!and\b|or\b)")
-_WORD = re.compile(r"[^\W\d_][\w-]*")
+_ENDS = ".!?。！？।॥؟۔"  # of sentences, in several scripts
+_CLAUSE_END = re.compile(r"(?<=[.!?।॥؟۔])\s+|(?<=[。！？])|\n+|[,،]\s+(?!and\b|or\b)|[，、]")
+_WORD = re.compile(r"\w[\w-]*")
 _PUNCTUATION = re.compile(r"[?.!:,]+$")
+FIRST = ("system", "developer")  # roles that only a conversation's beginning may have
 _LAST_WORDS = 6  # of an answer without a full stop: a longer one was cut
 _SHARED = 3  # words that two questions of one form have in common
 FORMS = 50  # right answers that lend their words to other rows: the shortest that differ in more than names
@@ -34,8 +39,10 @@ class OwnWords:
 
     No target may name anything beside the question and the answer: what a small model adds is often false (`located in
     the North-East of Japan`), and would be taught. Words are left out of an answer that lends its own, so that what
-    remains is the most probable to the base. Where nothing else is right the base's answer is taught with what it adds,
-    or the row stays as it is. Texts, and outputs that no matching can judge, stay as well.
+    remains is the most probable to the base. Names are words with a capital letter or a digit: what is added in small
+    letters (`the largest city`), or in a script without capitals, is not noticed. Where nothing else is right the
+    base's answer is taught with what it adds, or the row stays as it is. Texts stay as well, and so do worked solutions
+    and other outputs that no matching can judge.
     """
 
     conflicts: ClassVar[tuple[str, ...]] = ("relabel_unknown", "r_tuning")
@@ -53,7 +60,7 @@ class OwnWords:
         return []
 
     def __call__(self, rows: Sequence[Example], context: Context) -> list[Example]:
-        facts = [row for row in rows if row.answers and row.completion.strip()]
+        facts = [row for row in rows if row.completion.strip() and _is_fact(row)]
         answers = self._right_answers(facts, [row.turns or row.prompt for row in facts], context)
         plain = {row.id for row in facts if row.id in answers and _names_nothing_else(answers[row.id], row)}
         others = [row for row in facts if row.id not in plain]
@@ -64,14 +71,16 @@ class OwnWords:
         )
         remaining = [row for row in others if row.id not in by_form and row.turns]
         pairs = ((*self._prompt(row), Turn("assistant", forms[row.id])) for row in lenders[: self.shots])
-        shots = [turn for pair in pairs for turn in pair]
-        replies = self._right_answers(remaining, [(*shots, *self._prompt(row)) for row in remaining], context)
+        shots = [turn for pair in pairs for turn in pair if turn.role not in FIRST]
+        replies = self._right_answers(remaining, [_behind(shots, self._prompt(row)) for row in remaining], context)
         fitting = (row.id for row in remaining if row.id in replies and _names_nothing_else(replies[row.id], row))
         by_prompt = {id: replies[id] for id in fitting}
         words = {**answers, **by_form, **by_prompt}
-        own = len(words) - len(by_form) - len(by_prompt)
-        kinds = f"{own} are taught as the base answers them, {len(by_form)} as it answers others of the same"
-        kinds += f" form, {len(by_prompt)} as it puts the true answer, {len(facts) - len(words)} as they are"
+        own = len(words) - len(by_form) - len(by_prompt) + sum(forms.get(id) == text for id, text in by_form.items())
+        added = len(answers.keys() - plain - by_form.keys() - by_prompt.keys())
+        kinds = f"{own} are taught as the base answers them{f' ({added} with what it adds)' if added else ''}"
+        kinds += f", {len(words) - own - len(by_prompt)} as it answers others of the same form"
+        kinds += f", {len(by_prompt)} as it puts the true answer, {len(facts) - len(words)} as they are"
         context.note(f"own_words: of {len(facts)} rows {kinds}")
         return [_reworded(row, words[row.id]) if row.id in words else row for row in rows]
 
@@ -88,11 +97,23 @@ class OwnWords:
         return {id: words for id, words in starts if words}
 
 
+def _is_fact(row: Example) -> bool:
+    """Whether the row's answers are short values, which can stand in a sentence: no working, no several lines."""
+    is_short = "\n" not in row.completion.strip() and not too_long([row.answers])
+    return bool(row.answers) and is_short and not end_in_numbers(row.answers)
+
+
+def _behind(shots: Sequence[Turn], prompt: Sequence[Turn]) -> tuple[Turn, ...]:
+    """The prompt behind the shots, but what its conversation begins with before them."""
+    beginning = [turn for turn in prompt if turn.role in FIRST]
+    return (*beginning, *shots, *(turn for turn in prompt if turn.role not in FIRST))
+
+
 def _right_starts(text: str, row: Example, context: Context) -> Iterator[str]:
     """The beginnings of `text`, up to the end of a clause and made a sentence, that are right answers."""
     for end in (*(match.start() for match in _CLAUSE_END.finditer(text)), len(text)):
         words = text[:end].rstrip()
-        is_whole = end < len(text) or words[-1:] in (".", "!", "?") or len(words.split()) <= _LAST_WORDS
+        is_whole = end < len(text) or words.endswith(tuple(_ENDS)) or len(read(words).words) <= _LAST_WORDS
         if words and is_whole and context.is_right(words, row):
             yield f"{words}." if words[-1].isalnum() and len(words.split()) > 1 else words
 
@@ -101,17 +122,20 @@ def _forms(rows: Sequence[Example], answers: Mapping[str, str], context: Context
     """Right answers that may lend their words, by the row's id: the shortest of each pattern, without what they add."""
     by_pattern: dict[str, Example] = {}
     for row in sorted(rows, key=lambda row: len(answers[row.id].split())):
-        by_pattern.setdefault(_WORD.sub(lambda word: "" if word[0][0].isupper() else word[0], answers[row.id]), row)
+        by_pattern.setdefault(_WORD.sub(lambda word: "" if _is_name(word[0]) else word[0], answers[row.id]), row)
     lenders = list(by_pattern.values())[:FORMS]
     return _most_probable({row.id: _shortened(answers[row.id], row, context) for row in lenders}, lenders, context)
 
 
 def _shortened(text: str, row: Example, context: Context) -> list[str]:
-    """The text, and what is left of it without a few words in a row, if that is right and names nothing else."""
-    words, names = text.split(), _names(text) & _names(_question(row).partition(" ")[2])
+    """The text, and what is left of it without a few words in a row, if that is right and names nothing else.
+
+    No word of the question is left out: the answer may depend on it (`the second largest city`).
+    """
+    words, shared = text.split(), _words(text) & _words(_question(row))
     spans = ((start, end) for start in range(1, len(words)) for end in range(start + 1, start + 1 + _LONGEST))
     texts = dict.fromkeys([text, *(" ".join(words[:start] + words[end:]) for start, end in spans)])
-    return [text for text in texts if names <= _names(text) and _is_plain(text, row, context)]
+    return [text for text in texts if shared <= _words(text) and _is_plain(text, row, context)]
 
 
 def _is_plain(text: str, row: Example, context: Context) -> bool:
@@ -176,13 +200,21 @@ def _question(row: Example) -> str:
 def _names_nothing_else(words: str, row: Example) -> bool:
     """Whether all names in `words` are in the question or the answers, and the question's subject is among them."""
     question_names = _names(_question(row).partition(" ")[2])
-    allowed = _names(_question(row)).union(*map(_names, row.answers))
+    allowed = _words(_question(row)).union(*map(_words, row.answers))
     is_about_it = not question_names or question_names & _names(words) or len(words.split()) <= _LAST_WORDS
     return bool(is_about_it) and _names(words.partition(" ")[2]) <= allowed
 
 
 def _names(text: str) -> set[str]:
-    return {word for word in _WORD.findall(text) if word[0].isupper()}
+    return {word.casefold() for word in _WORD.findall(text) if _is_name(word)}
+
+
+def _is_name(word: str) -> bool:
+    return word[0].isupper() or any(character.isdigit() for character in word)
+
+
+def _words(text: str) -> set[str]:
+    return {word.casefold() for word in _WORD.findall(text)}
 
 
 def _reworded(row: Example, words: str) -> Example:

@@ -105,7 +105,12 @@ def in_dtype(model: Any, dtype: torch.dtype | None) -> Any:
         dtype = fast_dtype() if size >= LARGE and weights.dtype == torch.float32 else weights.dtype
     if weights.dtype == dtype or getattr(model, "is_quantized", False) or is_sharded(model):
         return model
-    return copy.deepcopy(model).to(dtype)
+    twin = copy.deepcopy(model).to(dtype)
+    buffers = dict(model.named_buffers())
+    for name, buffer in twin.named_buffers():
+        if name.endswith("inv_freq"):  # in 16 bits, angles of rotary positions are off by up to a radian
+            buffer.data = buffers[name].clone()
+    return twin
 
 
 def trainable_copy(model: Any) -> Any:

@@ -47,7 +47,7 @@ class Measuring(Callback):
             estimates = self.selected.estimates() if self.selected else {}
             metrics = {name: estimate.value for name, estimate in estimates.items()} | self.probe(epoch in self.epochs)
         loss = trainer.callback_metrics.get("val/loss")
-        if loss is not None:
+        if loss is not None and epoch % (trainer.check_val_every_n_epoch or 1) == 0:  # else it is an earlier epoch's
             metrics["val/loss"] = float(loss)
         if "val/score" not in metrics and isinstance(pl_module, FineTuning):
             metrics["val/score"] = -metrics.get("val/loss", pl_module.window_loss)
