@@ -10,12 +10,13 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Any, Literal
 
 from truetune.data.values import Dtype, Text, YesOrNo
 from truetune.errors import Say, UserError, first_line
 from truetune.models.adapter import adapter_digest, check_adapter, is_adapter, last_checkpoint, with_adapter
-from truetune.models.weight_check import WRAPPERS, check_loaded, is_wrapped, refuse_architecture
+from truetune.models.weight_check import WRAPPERS, check_loaded, hash_files, is_wrapped, refuse_architecture
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -60,8 +61,12 @@ class Pretrained:
         if is_adapter(folder):
             return self._load_adapter(folder, say)
         with ThreadPoolExecutor(1) as other_core:  # for hashing the files takes as long as loading them
-            digest = other_core.submit(self._digest)
-            model, tokenizer = self._model_and_tokenizer(say)
+            digest = other_core.submit(self._digest, stop := Event())
+            try:
+                model, tokenizer = self._model_and_tokenizer(say)
+            except BaseException:
+                stop.set()
+                raise
         if self.gradient_checkpointing:
             try:
                 model.gradient_checkpointing_enable({"use_reentrant": False})
@@ -195,8 +200,7 @@ class Pretrained:
 
     def _folder(self) -> Path:
         """The folder that holds the model: a Trainer's last checkpoint if `name_or_path` holds no model itself."""
-        folder = Path(self.name_or_path)
-        return last_checkpoint(folder) or folder
+        return last_checkpoint(Path(self.name_or_path)) or Path(self.name_or_path)
 
     def _refuse_other_kinds(self, folder: Path, names: set[str]) -> None:
         if any(name.endswith(".safetensors") and not name.startswith("adapter") for name in names):
@@ -221,15 +225,11 @@ class Pretrained:
                 f"{self.named}: not a folder, and HF_HUB_OFFLINE forbids the hub; type the path of a local folder"
             )
 
-    def _digest(self) -> str:
+    def _digest(self, stop: Event) -> str:
         """SHA-256 of the files' bytes, so that a renamed folder is the same base and an edited one is not."""
         digest = sha256(f"{self.dtype}{self._storage() or ''}".encode())
-        folder = Path(self.name_or_path)
-        if folder.is_dir():
-            for path in sorted(p for p in folder.iterdir() if p.suffix in {".safetensors", ".json", ".model", ".txt"}):
-                with path.open("rb") as file:
-                    while block := file.read(1 << 22):
-                        digest.update(block)
+        if os.path.isdir(self.name_or_path):
+            hash_files(Path(self.name_or_path), digest.update, stop)
         else:
             from transformers.utils.hub import cached_file, extract_commit_hash
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from threading import Event
 from typing import Any
 
 from truetune.errors import Say, UserError
@@ -77,3 +79,11 @@ def check_loaded(model: Any, loading: Mapping[str, Any], named: str, say: Say) -
 
 def _tensors(names: Sequence[Any]) -> str:
     return f"{len(names)} tensor{'s are' if len(names) > 1 else ' is'}"
+
+
+def hash_files(folder: Path, update: Callable[[bytes], object], stop: Event) -> None:
+    """Hands on the bytes of a model's files; ends early once `stop` is set: nobody wants the hash then."""
+    for path in sorted(p for p in folder.iterdir() if p.suffix in {".safetensors", ".json", ".model", ".txt"}):
+        with path.open("rb") as file:
+            while (block := file.read(1 << 22)) and not stop.is_set():
+                update(block)
