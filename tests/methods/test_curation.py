@@ -1,7 +1,6 @@
 """Curations change what is taught and nothing else, and the base is examined only if one of them asks, and once."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from command_line import TINY_RUN, TINY_WORLD, composed, prepared, refused
@@ -138,13 +137,13 @@ def test_curations_follow_one_another_and_change_the_training_rows_only():
         (("method=replay",), 0),
     ],
 )
-def test_a_run_examines_its_base_once_if_it_must(ready, words, times, monkeypatch):
+def test_a_run_examines_its_base_once_if_it_must(ready, words, times, monkeypatch, tmp_path):
     monkeypatch.setattr(
         "truetune.probes.knowledge._share", lambda answers, fact, phrases: float(len(fact.answers[0]) % 2)
     )
     cfg = composed(*TINY_RUN, *words)
-    cfg.paths.output_dir = "."
-    job, state, said = build(cfg, ready, Path()), State(), []
+    cfg.paths.output_dir = cfg.paths.log_dir = str(tmp_path)
+    job, state, said = build(cfg, ready, tmp_path), State(), []
     data, builder = ready.data, ready.builder
     base = builder.build(builder.tokenizer(words=data.pretraining.vocabulary()), "digest", "random")
     taught = curated(job, base, data, state, said.append)
