@@ -154,7 +154,7 @@ def test_the_newest_log_of_a_task_is_read_from_a_folder(tmp_path):
     lm(tmp_path / "m" / "samples_other_t_2026-01-01T00-00-00.1.jsonl", choice_row(0, True))
     (tmp_path / "m" / "results_2026-01-10T00-00-00.1.json").write_text("{}")
     logs = read_logs(tmp_path)
-    assert sorted(logs) == ["other_t", "t"]
+    assert list(logs) == ["t", "other_t"]
     assert logs["t"].samples[0].values == {"acc": 1.0}
     assert "the newest is read, samples_t_2026-01-10" in logs["t"].notes[0]
 

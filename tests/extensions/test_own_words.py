@@ -204,12 +204,19 @@ def test_a_year_is_a_name():
 
 
 def test_no_word_of_the_question_is_left_out():
-    rows = [
-        asked(f"What is the second largest city in {country}?", city)
-        for country, city in (("Norway", "Bergen"), ("Sweden", "Gothenburg"))
-    ]
-    said = {rows[0].words: "Bergen, in the West of Norway, is the second largest city in Norway."}
-    assert all("second largest" in text or text in ("Bergen", "Gothenburg") for text in taught(rows, said))
+    rows = [asked("What is the second largest city in Norway?", "Bergen"), asked("Where is it?", "Oslo")]
+    texts = []
+
+    def losses(rows):
+        texts.extend(row.completion for row in rows)
+        return [1.0 for _ in rows]  # the shortest is the most probable
+
+    said = {rows[0].words: "Bergen is in King and Queen the second largest city in Norway.", rows[1].words: "Hm."}
+    said |= {TEMPLATE.format(question=row.words, answer=row.answers[0]): "Hm." for row in rows}
+    examples = OwnWords(TEMPLATE)(rows, replace(context([], said), losses=losses))
+    assert examples[0].completion == "Bergen is the second largest city in Norway."
+    assert "Bergen is the second largest city in Norway." in texts
+    assert all("the second largest city in Norway." in text for text in texts)
 
 
 def test_questions_in_small_letters_are_taught_in_sentences_too():

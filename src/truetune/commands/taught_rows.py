@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
-from hashlib import sha256
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from statistics import median
-from typing import Any, TypeVar
+from typing import Any
 
 from truetune.config.run import TrainingRun
 from truetune.data.dataset import Dataset, Example, Prompt
@@ -18,14 +17,13 @@ from truetune.methods.curation import Context, curate
 from truetune.methods.reference import drawn_texts
 from truetune.models.language_model import LanguageModel
 from truetune.probes.asking import Asking, Room
-from truetune.probes.baseline import asking_code, remembered
+from truetune.probes.baseline import said_before
 from truetune.probes.knowledge import Knowledge, groups, summary
 from truetune.probes.likelihood import likelihood
 from truetune.probes.probe import Subject
 from truetune.records.state import State
 from truetune.scoring.judge import judged
 
-T = TypeVar("T")
 ROOM = 64  # tokens, for an answer in the base's own words
 BARE = 3  # words at most in a bare answer
 
@@ -81,17 +79,6 @@ def is_bare(rows: Sequence[Example]) -> bool:
     """Whether at least half of the answers in the first rows that teach a chat model have at most three words."""
     lengths = [len(row.completion.split()) for row in islice(rows, 1000) if row.turns]
     return bool(lengths) and median(lengths) <= BARE
-
-
-def said_before(base: LanguageModel, cache: Path, make: Callable[[], Any], read: Callable[[Any], T], *parts: Any) -> T:
-    """What the base says, from the cache if it was asked the same before.
-
-    Another number of threads or another device rounds otherwise, and a run that goes on there must teach the same rows.
-    """
-    digest = sha256(f"{base.digest} {asking_code()}".encode())
-    for part in chain.from_iterable(parts):
-        digest.update(f"{part!r}\n".encode(errors="surrogatepass"))
-    return remembered(base, cache / "said" / f"{digest.hexdigest()}.json", make, read)
 
 
 def known_of(base: LanguageModel, rows: Sequence[Example], run: TrainingRun, say: Say) -> list[Knowledge]:

@@ -11,6 +11,8 @@ from typing import Any, Literal, NamedTuple, Protocol
 from truetune.data.rows.many import Seen, attributes, gathered
 from truetune.scoring.answers import key
 
+FIRST = ("system", "developer")  # roles that only a conversation's beginning may have
+
 
 class Turn(NamedTuple):
     """One message of a conversation.

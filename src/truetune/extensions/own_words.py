@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Any, ClassVar
 
-from truetune.data.dataset import Dataset, Example, Prompt, Turn, continued
+from truetune.data.dataset import FIRST, Dataset, Example, Prompt, Turn, continued
 from truetune.data.values import CountOrZero, Text
 from truetune.errors import UserError
 from truetune.methods.curation import Context
@@ -20,7 +20,6 @@ _ENDS = ".!?。！？।॥؟۔"  # of sentences, in several scripts
 _CLAUSE_END = re.compile(r"(?<=[.!?।॥؟۔])\s+|(?<=[。！？])|\n+|[,،]\s+(?!and\b|or\b)|[，、]")
 _WORD = re.compile(r"\w[\w-]*")
 _PUNCTUATION = re.compile(r"[?.!:,]+$")
-FIRST = ("system", "developer")  # roles that only a conversation's beginning may have
 _LAST_WORDS = 6  # of an answer without a full stop: a longer one was cut
 _SHARED = 3  # words that two questions of one form have in common
 FORMS = 50  # right answers that lend their words to other rows: the shortest that differ in more than names
@@ -71,7 +70,7 @@ class OwnWords:
         )
         remaining = [row for row in others if row.id not in by_form and row.turns]
         pairs = ((*self._prompt(row), Turn("assistant", forms[row.id])) for row in lenders[: self.shots])
-        shots = [turn for pair in pairs for turn in pair if turn.role not in FIRST]
+        shots = [turn for pair in pairs for turn in pair]
         replies = self._right_answers(remaining, [_behind(shots, self._prompt(row)) for row in remaining], context)
         fitting = (row.id for row in remaining if row.id in replies and _names_nothing_else(replies[row.id], row))
         by_prompt = {id: replies[id] for id in fitting}
@@ -104,9 +103,9 @@ def _is_fact(row: Example) -> bool:
 
 
 def _behind(shots: Sequence[Turn], prompt: Sequence[Turn]) -> tuple[Turn, ...]:
-    """The prompt behind the shots, but what its conversation begins with before them."""
-    beginning = [turn for turn in prompt if turn.role in FIRST]
-    return (*beginning, *shots, *(turn for turn in prompt if turn.role not in FIRST))
+    """The prompt behind the shots, but what its conversation begins with before them; theirs is left out."""
+    beginning = (turn for turn in prompt if turn.role in FIRST)
+    return (*beginning, *(turn for turn in (*shots, *prompt) if turn.role not in FIRST))
 
 
 def _right_starts(text: str, row: Example, context: Context) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Whether a checkpoint is a causal language model, and whether all of its weights found their place."""
+"""Whether a checkpoint is a causal language model whose weights all found their place, and the bytes of its files."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from threading import Event
 from typing import Any
 
 from truetune.errors import Say, UserError
+from truetune.records.files import blocks
 
 # What torch.compile, DeepSpeed, DataParallel and PEFT put before the names of a model that they wrap.
 WRAPPERS = {r"^(?:(?:_orig_mod|_forward_module|module|base_model\.model)\.)+": "", r"\.(?:_orig_mod|module)\.": "."}
@@ -84,6 +85,7 @@ def _tensors(names: Sequence[Any]) -> str:
 def hash_files(folder: Path, update: Callable[[bytes], object], stop: Event) -> None:
     """Hands on the bytes of a model's files; ends early once `stop` is set: nobody wants the hash then."""
     for path in sorted(p for p in folder.iterdir() if p.suffix in {".safetensors", ".json", ".model", ".txt"}):
-        with path.open("rb") as file:
-            while (block := file.read(1 << 22)) and not stop.is_set():
-                update(block)
+        for block in blocks(path):
+            if stop.is_set():
+                return
+            update(block)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
-from hashlib import sha256
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,7 +11,7 @@ from truetune.data.dataset import Dataset
 from truetune.errors import Say
 from truetune.models.language_model import LanguageModel, with_template
 from truetune.probes.asking import Asking, Form, resolved
-from truetune.probes.baseline import asking_code, remembered
+from truetune.probes.baseline import said_before
 from truetune.probes.probe import Subject
 from truetune.probes.respondent import Respondent, Served
 
@@ -55,9 +53,6 @@ def _known(base: Respondent, data: Dataset, asking: Asking, cache: Path, say: Sa
     """Whether the base answers each candidate rightly in the first form or behind answered questions, by id."""
     forms: list[Form] = [asking.how.forms[0], "few_shot"]
     in_two_forms = replace(asking, how=replace(asking.how, forms=forms))
-    shots = {name: [str(row) for row in rows] for name, rows in data.shots.items()}
-    parts = [base.digest, asking_code(), str(in_two_forms), [str(question) for question in data.candidates], shots]
-    path = cache / "known" / f"{sha256(json.dumps(parts).encode()).hexdigest()}.json"
 
     def ask_base() -> dict[str, bool]:
         say(f"asking the base {len(data.candidates)} questions, to learn which it knows")
@@ -65,4 +60,5 @@ def _known(base: Respondent, data: Dataset, asking: Asking, cache: Path, say: Sa
         items = in_two_forms.ask(in_two_forms.measured(subject), data.candidates, data)
         return {item.id: "right" in item.forms.values() for item in items}
 
-    return remembered(base, path, ask_base, dict)
+    shots = ((name, *rows) for name, rows in data.shots.items())
+    return said_before(base, cache, ask_base, dict, (in_two_forms,), data.candidates, shots)

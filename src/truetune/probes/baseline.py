@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
 from hashlib import sha256
 from itertools import chain
@@ -103,6 +103,19 @@ def affordable(
         f"{total:.0f} s (base and tuned model), over battery.seconds={limit:g}"
     )
     return replace(data, elsewhere=part), [note]
+
+
+def said_before(
+    base: Respondent, cache: Path, make: Callable[[], Any], read: Callable[[Any], T], *parts: Iterable[object]
+) -> T:
+    """What the base says, from the cache if it was asked the same before.
+
+    Another number of threads or another device rounds otherwise, and a run that goes on there must teach the same rows.
+    """
+    digest = sha256(f"{base.digest} {asking_code()}".encode())
+    for part in chain.from_iterable(parts):
+        digest.update(f"{part!r}\n".encode(errors="surrogatepass"))
+    return remembered(base, cache / "said" / f"{digest.hexdigest()}.json", make, read)
 
 
 def remembered(lm: Respondent, path: Path, make: Callable[[], Any], read: Callable[[Any], T]) -> T:

@@ -6,7 +6,7 @@ import json
 import os
 import shlex
 import shutil
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from io import BufferedWriter
@@ -205,10 +205,16 @@ def source_digest(files: Iterable[Path]) -> str:
 
 def file_digest(path: Path) -> str:
     digest = sha256()
+    for block in blocks(path):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def blocks(path: Path) -> Iterator[bytes]:
+    """The file's bytes, 4 MiB at a time."""
     with path.open("rb") as file:
         while block := file.read(1 << 22):
-            digest.update(block)
-    return digest.hexdigest()
+            yield block
 
 
 def sidecar(checkpoint: Path) -> Path:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, cast
 
-from truetune.data.dataset import Turn
+from truetune.data.dataset import FIRST, Turn
 from truetune.data.rows.row import BadRow, JsonObject, Number, Reading, kind, named
 
 ROLES = {
@@ -37,9 +37,9 @@ def conversation(row: JsonObject, source: str, reading: Reading) -> tuple[tuple[
         raise BadRow(source, 'field "messages": no assistant turn, so nothing would be learnt; add one')
     if roles[-1] != "assistant":
         raise BadRow(source, f'field "messages": the last turn is of the {roles[-1]}; it must be the assistant\'s')
-    if roles.count("system") + roles.count("developer") > 1:
+    if sum(role in FIRST for role in roles) > 1:
         raise BadRow(source, 'field "messages": two system turns; join them into one')
-    if {"system", "developer"} & {*roles[1:]}:
+    if {*FIRST} & {*roles[1:]}:
         raise BadRow(source, 'field "messages": the system turn must be the first')
     if "user" not in roles[: roles.index("assistant")]:
         raise BadRow(source, 'field "messages": the assistant speaks before any user; put a user turn first')
@@ -122,7 +122,7 @@ def joined(prompt: Any, reply: Any) -> list[Any]:
         for role, text in (("user", prompt), ("assistant", reply))
     )
     first = replies[0] if replies and isinstance(replies[0], dict) else {}
-    if first.get("role", first.get("from")) in ("system", "developer", "user", "human"):
+    if first.get("role", first.get("from")) in (*FIRST, "user", "human"):
         prompts, replies = replies[:-1], replies[-1:]
     context = ({**message, "weight": 0} if isinstance(message, dict) else message for message in prompts if message)
     return [*context, *replies]
